@@ -1,1 +1,72 @@
-""""""
+"""Hide: text to tokens to blocks to a corrupted batch."""
+
+from .collator import Collator
+from .corpus import Corpus, load_corpus
+from .hiding import IGNORED, Hide, HideNext, HideSpans, HideTokens, Rows, shift_right
+from .masking import (
+    Bernoulli,
+    ExactCount,
+    MaskScheme,
+    RandomSpans,
+    WholeWords,
+    bernoulli_mask,
+    exact_count_mask,
+    random_spans_mask,
+    span_counts,
+    whole_word_mask,
+)
+from .noise import Noise
+from .packing import Blocks, Packed, document_ids, pack
+from .replacement import replace_tokens
+from .sentinels import (
+    SpanLengths,
+    corrupt_span_batch,
+    corrupt_spans,
+    restore_spans,
+    solve_span_lengths,
+    span_lengths,
+    split_spans,
+)
+from .special import SpecialIds
+from .tokenizer import Tokenizer, load_tokenizer, train_bpe, train_characters
+
+__all__ = [
+    "Bernoulli",
+    "Blocks",
+    "Collator",
+    "Corpus",
+    "ExactCount",
+    "Hide",
+    "HideNext",
+    "HideSpans",
+    "HideTokens",
+    "IGNORED",
+    "MaskScheme",
+    "Noise",
+    "Packed",
+    "RandomSpans",
+    "Rows",
+    "SpanLengths",
+    "SpecialIds",
+    "Tokenizer",
+    "WholeWords",
+    "bernoulli_mask",
+    "corrupt_span_batch",
+    "corrupt_spans",
+    "document_ids",
+    "exact_count_mask",
+    "load_corpus",
+    "load_tokenizer",
+    "pack",
+    "random_spans_mask",
+    "replace_tokens",
+    "restore_spans",
+    "shift_right",
+    "solve_span_lengths",
+    "span_counts",
+    "span_lengths",
+    "split_spans",
+    "train_bpe",
+    "train_characters",
+    "whole_word_mask",
+]

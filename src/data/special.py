@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -57,19 +58,23 @@ class SpecialIds:
                 f"ids, but {sorted({i for i in meanings if meanings.count(i) > 1})} have two meanings"
             )
 
-    @property
+    @cached_property
     def all(self) -> tuple[int, ...]:
         """All special ids, ascending, each once."""
         mask = () if self.mask is None else (self.mask,)
         return tuple(sorted({self.pad, self.eos, *mask, *self.sentinels, *self.others}))
 
-    @property
+    @cached_property
     def replacements(self) -> Tensor:
         """The ids (N,) that a random replacement may use: the whole vocabulary without the special ids."""
-        text = torch.ones(self.vocab_size, dtype=torch.bool)
-        text[list(self.all)] = False
-        return text.nonzero().flatten()
+        return (~self._is_special).nonzero().flatten()
 
     def is_special(self, tokens: Tensor) -> Tensor:
         """True where a token is a special id; any shape in, the same shape out."""
-        return torch.isin(tokens, torch.tensor(self.all, dtype=tokens.dtype, device=tokens.device))
+        return self._is_special.to(tokens.device)[tokens]
+
+    @cached_property
+    def _is_special(self) -> Tensor:
+        table = torch.zeros(self.vocab_size, dtype=torch.bool)
+        table[list(self.all)] = True
+        return table

@@ -1,0 +1,103 @@
+"""Noise that belongs to an example: the same whoever computes it, and whenever.
+
+Law 1 of the house: the noise of an example depends on (seed, epoch, identity of the example) and on
+nothing else. So there is no stream of random numbers to keep in step here. Every number is a hash of
+what it is for: (seed, epoch, identity) gives a key, (key, stream, position) gives the number. Any worker,
+any process, any batch order and any resumed run computes the same one, and the next epoch another.
+
+The hash is the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
+generators", OOPSLA 2014, figure 17), a counter in, 64 well-mixed bits out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mix(z: np.ndarray) -> np.ndarray:
+    """SplitMix64's finaliser, in place on uint64 of any shape (products wrap around, as they should)."""
+    z ^= z >> np.uint64(30)
+    z *= np.uint64(0xBF58476D1CE4E5B9)
+    z ^= z >> np.uint64(27)
+    z *= np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return z
+
+
+def _as_uint64(values: Sequence[int] | np.ndarray) -> np.ndarray:
+    return np.array([int(value) & 0xFFFFFFFFFFFFFFFF for value in values], dtype=np.uint64)
+
+
+def identity_of(tokens: Sequence[int] | Tensor) -> int:
+    """The identity of an example that brings none: a hash of its token ids.
+
+    Two examples of the same tokens share their identity, and so their noise within an epoch.
+    """
+    content = np.asarray(tokens, dtype="<i8").tobytes()
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise of B examples: as many numbers as one likes, in separate streams.
+
+    >>> noise = Noise.of(seed=0, epoch=0, identities=[7, 8])
+    >>> same = Noise.of(seed=0, epoch=0, identities=[8])  # alone, elsewhere, later
+    >>> torch.equal(noise.uniform(0, 5)[1], same.uniform(0, 5)[0])
+    True
+    """
+
+    keys: np.ndarray
+    """(B,) uint64, one for each example."""
+
+    @classmethod
+    def of(cls, seed: int, epoch: int | Sequence[int], identities: Sequence[int | str] | Tensor) -> Noise:
+        """Keys for examples by (seed, epoch, identity); an identity is an integer or a string."""
+        if isinstance(identities, Tensor):
+            ids = identities.cpu().numpy().astype(np.uint64)
+        else:
+            ids = _as_uint64([_integer(identity) for identity in identities])
+        epochs = _as_uint64([epoch] if isinstance(epoch, int) else epoch)
+        with np.errstate(over="ignore"):
+            keys = _mix(_as_uint64([seed]) + _GOLDEN)
+            keys = _mix(keys + epochs * _GOLDEN + _GOLDEN)
+            keys = _mix(keys + ids * _GOLDEN + _GOLDEN)
+        return cls(keys)
+
+    def uniform(self, stream: int, n: int) -> Tensor:
+        """(B, n) float64 in [0, 1): number i of an example's stream, whatever n is.
+
+        53 bits, so that equal numbers, which a choice of the k smallest would have to break by position,
+        never happen in practice.
+        """
+        with np.errstate(over="ignore"):
+            counters = np.arange(1, n + 1, dtype=np.uint64) * _GOLDEN  # (n,)
+            bits = _mix(self._of_stream(stream)[:, None] + counters)  # (B, n)
+        bits >>= np.uint64(11)
+        return torch.from_numpy(bits.astype(np.float64)).mul_(2.0**-53)
+
+    def generators(self, stream: int) -> list[torch.Generator]:
+        """One `torch.Generator` for each example, for code that wants to draw on its own."""
+        return [torch.Generator().manual_seed(int(key)) for key in self._of_stream(stream)]
+
+    def row(self, b: int) -> Noise:
+        """The noise of example b alone."""
+        return Noise(self.keys[b : b + 1])
+
+    def _of_stream(self, stream: int) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            return _mix(self.keys + np.uint64(stream + 1) * _GOLDEN)
+
+
+def _integer(identity: int | str) -> int:
+    if isinstance(identity, str):
+        return int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=8).digest(), "little")
+    return int(identity)

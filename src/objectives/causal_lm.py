@@ -1,0 +1,68 @@
+"""Causal language modelling: say the next token, having read those before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ..data.hiding import IGNORED, Hide, HideNext
+from ..errors import InputError
+from .objective import Objective
+
+
+class CausalLM(Objective):
+    """Next-token prediction. **Labels are not shifted**: give `labels == input_ids`; the shift happens here.
+
+    By the chain rule -log p(x) is the sum over t of -log p(x[t+1] | x[0..t]), so this loss is the likelihood of
+    the text itself, every position but the first one paid, and a model of it can be sampled from left to right:
+
+        input_ids      the  cat  sat  on   the  mat
+        labels         the  cat  sat  on   the  mat
+        output at t    cat  sat  on   the  mat   .      what each position is paid for saying
+
+    Hidden is what comes later, by the model's causal attention: nothing in the inputs is changed, and a model
+    that can look ahead has a low loss that means nothing.
+
+    >>> objective = CausalLM()
+    >>> logits, labels = torch.zeros(1, 6, 10), torch.tensor([[5, 6, 7, 8, 5, 9]])  # a uniform guess among 10
+    >>> loss = objective(logits, labels)
+    >>> int(loss.count), round(float(loss.mean), 4)  # 5 pay, each ln 10
+    (5, 2.3026)
+
+    Raises `InputError` for a batch whose labels were shifted already: the model would learn the token after the
+    next one.
+
+    Source: Radford et al. 2018 (GPT), section 3.1. Labels as in Hugging Face; T5 and nanoGPT shift beforehand.
+    """
+
+    name = "causal"
+    hides = "the next token"
+    reads = "what comes before it"
+    predicts = "every next token"
+    canonical = "GPT"
+    architecture = "decoder-only"
+
+    @property
+    def hide(self) -> Hide:
+        """Nothing is covered: `HideNext`."""
+        return HideNext()
+
+    def align(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The output at t answers the label at t + 1: (B, T-1, ...) and (B, T-1)."""
+        return outputs[:, :-1], labels[:, 1:]
+
+    def check_batch(self, batch: Mapping[str, Any]) -> None:
+        """Raises `InputError` for labels that equal the inputs one place on instead of in place."""
+        inputs, labels = batch["input_ids"], batch["labels"]
+        if inputs.shape != labels.shape:
+            return  # said better where the outputs are known
+        paid = labels != IGNORED
+        in_place = ((inputs == labels) | ~paid).all()
+        one_on = ((inputs[:, 1:] == labels[:, :-1]) | ~paid[:, :-1]).all()
+        if bool(one_on & ~in_place & paid[:, :-1].any()):
+            raise InputError(
+                "these labels are the inputs shifted by one already, and CausalLM shifts them again, so the model "
+                "would learn the token after the next: give labels that equal input_ids"
+            )

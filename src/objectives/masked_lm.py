@@ -1,0 +1,65 @@
+"""Masked language modelling: say the covered tokens, having read both sides."""
+
+from __future__ import annotations
+
+from ..data.hiding import Hide, HideTokens
+from ..data.masking import ExactCount, MaskScheme
+from .objective import Objective
+
+
+class MaskedLM(Objective):
+    """The cloze test: 15% of the tokens are hidden, the rest stays readable on both sides, the hidden ones pay.
+
+        text         the  cat  sat  on   the  mat
+        input_ids    the  [M]  sat  on   [M]  mat
+        labels        .   cat   .    .   the   .       -100 at the dots: not paid
+        output at t       cat            the           place by place, nothing shifted
+
+    Of the hidden tokens 80% become [MASK], 10% a random token, 10% stay as they are, all of them paid: fine-tuned
+    on text without [MASK], a model must have learned to doubt, and to represent, the tokens that it sees.
+
+    `rate` is the share of hidden tokens, an exact count in each row as in Google's BERT; `scheme` replaces the
+    choice by any function `(tokens, maskable, generator) -> bool[T]`, ours or yours.
+
+    >>> objective = MaskedLM(rate=0.5)
+    >>> special = SpecialIds(vocab_size=10, pad=0, eos=1, mask=2)
+    >>> batch = objective.collator(special).block(torch.tensor([[5, 6, 7, 8, 5, 9]]), identities=[0])
+    >>> int((batch["labels"] != -100).sum())
+    3
+    >>> loss = objective(torch.zeros(1, 6, 10), batch["labels"])  # a uniform guess among 10
+    >>> int(loss.count), round(float(loss.mean), 4)  # 3 pay, each ln 10
+    (3, 2.3026)
+
+    Raises `InputError` for a rate outside (0, 1) and shares that are none.
+
+    Source: Devlin et al. 2018 (BERT), section 3.1, without the next-sentence task.
+    """
+
+    name = "masked"
+    hides = "some tokens, at random"
+    reads = "both sides"
+    predicts = "the hidden tokens"
+    canonical = "BERT"
+    architecture = "encoder-only"
+
+    def __init__(
+        self,
+        rate: float = 0.15,
+        *,
+        mask_share: float = 0.8,
+        random_share: float = 0.1,
+        scheme: MaskScheme | None = None,
+        label_smoothing: float = 0.0,
+        z_loss: float = 0.0,
+    ) -> None:
+        super().__init__(label_smoothing=label_smoothing, z_loss=z_loss)
+        self._hide = HideTokens(ExactCount(rate) if scheme is None else scheme, mask_share, random_share)
+
+    @property
+    def hide(self) -> Hide:
+        """Some tokens covered: `HideTokens`."""
+        return self._hide
+
+    def extra_repr(self) -> str:
+        """The settings, for `print(objective)`."""
+        return f"{self._hide}, {super().extra_repr()}"

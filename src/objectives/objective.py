@@ -1,0 +1,191 @@
+"""The contract: what every objective answers, and what every loss is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..data.collator import Collator
+from ..data.hiding import IGNORED, Hide
+from ..data.special import SpecialIds
+from ..errors import InputError
+from ..models import build
+
+MODEL_KEYS = (
+    "input_ids",
+    "attention_mask",
+    "token_type_ids",
+    "position_ids",
+    "document_ids",
+    "decoder_input_ids",
+    "decoder_attention_mask",
+    "decoder_document_ids",
+)
+"""The keys of a batch that a model reads. The labels are not among them: models never see labels."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A sum over paid positions, and how many there were. The mean is taken once, over all that a step saw.
+
+    Averages of averages are the most common mistake in accumulation: token losses [4] and [1, 1, 1] have the
+    mean 1.75, not 2.5. So losses are added, sums with sums and counts with counts, and divided at the end:
+
+    >>> one = Loss(torch.tensor(4.0), torch.tensor(1))
+    >>> three = Loss(torch.tensor(3.0), torch.tensor(3))
+    >>> (one + three).mean
+    tensor(1.7500)
+
+    Under accumulation, back-propagate `loss.sum` of each micro-batch and divide the gradients by the total
+    count; a batch with nothing to predict adds zero to both and still back-propagates.
+    """
+
+    sum: Tensor
+    """Scalar, nats: what is back-propagated, all terms together."""
+    count: Tensor
+    """Scalar int64: paid positions."""
+    terms: Mapping[str, Tensor] = field(default_factory=dict)
+    """What `sum` is made of, detached, nats: `cross_entropy`, and `label_smoothing` and `z_loss` where asked for."""
+
+    @property
+    def mean(self) -> Tensor:
+        """Nats per paid position; zero, and still differentiable, where nothing is paid."""
+        return self.sum / self.count.clamp(min=1)
+
+    def __add__(self, other: Loss) -> Loss:
+        terms = {key: self.terms.get(key, 0) + other.terms.get(key, 0) for key in {**self.terms, **other.terms}}
+        return Loss(self.sum + other.sum, self.count + other.count, terms)
+
+
+class Objective(nn.Module):
+    """What a language model is pretrained on: a way of hiding, a model that may read the rest, and what is paid.
+
+    `objective(model, batch)` and `objective(logits, labels)` both return a `Loss`. The model may be
+
+    - one of ours (it returns hidden states and owns an `unembedding`): only paid positions are projected onto the
+      vocabulary at all;
+    - any other that takes the batch's keys by name and returns logits (B, T, V) or an object that has `.logits`,
+      as Hugging Face's models do.
+
+    `label_smoothing` eps mixes the target with a uniform distribution over all V ids (PyTorch's convention:
+    eps/V on each; T5X and fairseq put eps'/(V-1) on the wrong ones, which is the same for eps = eps' V/(V-1)).
+    `z_loss` adds z (log Z)^2 for each paid position, which keeps the logits from drifting (PaLM, section 5).
+
+    Raises `InputError` for shapes that do not fit and labels outside the vocabulary.
+    """
+
+    hides: ClassVar[str]
+    reads: ClassVar[str]
+    predicts: ClassVar[str]
+    canonical: ClassVar[str]
+    name: ClassVar[str]
+    architecture: ClassVar[str]
+
+    def __init__(self, *, label_smoothing: float = 0.0, z_loss: float = 0.0) -> None:
+        super().__init__()
+        if not 0.0 <= label_smoothing < 1.0:
+            raise InputError(f"label_smoothing must lie in [0, 1), got {label_smoothing!r}")
+        if not z_loss >= 0.0:
+            raise InputError(f"z_loss must not be negative, got {z_loss!r}")
+        self.label_smoothing = label_smoothing
+        self.z_loss = z_loss
+
+    # ------------------------------------------------------------------ hide
+
+    @property
+    def hide(self) -> Hide:
+        """What the collator does to an example."""
+        raise NotImplementedError(f"{type(self).__name__} must say how it hides")
+
+    def collator(
+        self, special: SpecialIds, *, seed: int = 0, epoch: int = 0, within_documents: bool = False
+    ) -> Collator:
+        """The collator that makes this objective's batches."""
+        return Collator(self.hide, special, seed=seed, epoch=epoch, within_documents=within_documents)
+
+    def raw_length(self, length: int) -> int:
+        """How many tokens of text make a row of `length` input tokens."""
+        return length
+
+    # ------------------------------------------------------------------ read
+
+    def build_model(self, vocab_size: int, size: str = "tiny", **overrides: Any) -> nn.Module:
+        """The transformer that fits this objective, in one of the sizes of `clozelab.models.PRESETS`.
+
+        `overrides` are fields of `ModelConfig`. Weights are drawn from the global random state, as PyTorch's
+        layers do: call `torch.manual_seed` first.
+        """
+        return build(self.architecture, size, vocab_size, **overrides)
+
+    # ------------------------------------------------------------------ predict
+
+    def align(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Which output answers which label: (B, T, ...) and (B, T), place by place unless the objective shifts."""
+        return outputs, labels
+
+    def forward(self, model: nn.Module | Tensor, batch: Mapping[str, Any] | Tensor) -> Loss:
+        """`objective(model, batch)`, or `objective(logits, labels)` with logits (B, T, V) and labels (B, T)."""
+        if isinstance(model, Tensor):
+            if not isinstance(batch, Tensor):
+                raise InputError(f"logits go with a tensor of labels, got {type(batch).__name__}")
+            return self._pay(model, batch, None)
+        if not isinstance(batch, Mapping) or "labels" not in batch:
+            came = sorted(batch) if isinstance(batch, Mapping) else type(batch).__name__
+            raise InputError(f"expected a batch with 'labels', got {came}: did it come from objective.collator(...)?")
+        self.check_batch(batch)
+        output = model(**{key: batch[key] for key in MODEL_KEYS if key in batch})
+        if isinstance(output, Tensor):
+            return self._pay(output, batch["labels"], getattr(model, "unembedding", None))
+        if not hasattr(output, "logits"):
+            raise InputError(
+                f"expected the model to return logits or an object with .logits, got {type(output).__name__}: "
+                "is this a model without a language-modelling head?"
+            )
+        return self._pay(output.logits, batch["labels"], None)
+
+    def check_batch(self, batch: Mapping[str, Any]) -> None:
+        """Raises `InputError` where the batch cannot be meant for this objective."""
+
+    def _pay(self, outputs: Tensor, labels: Tensor, unembedding: Tensor | None) -> Loss:
+        if outputs.dim() < 2 or outputs.shape[:-1] != labels.shape:
+            raise InputError(
+                f"expected outputs {('(B, T, V)', '(B, T, D)')[unembedding is not None]} and labels (B, T), got "
+                f"{tuple(outputs.shape)} and {tuple(labels.shape)}: do labels and inputs come from the same batch?"
+            )
+        outputs, labels = self.align(outputs, labels)
+        paid = labels != IGNORED
+        outputs, labels = outputs[paid], labels[paid]  # (N, V) or (N, D), and (N,): only what is paid
+        vocab_size = outputs.shape[-1] if unembedding is None else len(unembedding)
+        if labels.numel() and not (0 <= int(labels.min()) and int(labels.max()) < vocab_size):
+            raise InputError(
+                f"labels must lie in 0 .. {vocab_size - 1} or be {IGNORED}, got {int(labels.min())} .. "
+                f"{int(labels.max())}: was the vocabulary grown after the model was made?"
+            )
+        return self._loss(outputs, labels, unembedding)
+
+    def _loss(self, outputs: Tensor, labels: Tensor, unembedding: Tensor | None) -> Loss:
+        count = torch.tensor(len(labels), device=labels.device)
+        if unembedding is not None:
+            outputs = F.linear(outputs, unembedding)  # (N, V)
+        logits = outputs.float()
+        total = F.cross_entropy(logits, labels, reduction="sum")
+        terms = {"cross_entropy": total.detach()}
+        if self.label_smoothing > 0:
+            uniform = -F.log_softmax(logits, -1).mean(-1).sum()  # cross-entropy with the uniform distribution
+            smoothing = self.label_smoothing * (uniform - total)
+            total = total + smoothing
+            terms["label_smoothing"] = smoothing.detach()
+        if self.z_loss > 0:
+            z_loss = self.z_loss * logits.logsumexp(-1).square().sum()
+            total = total + z_loss
+            terms["z_loss"] = z_loss.detach()
+        return Loss(total, count, terms)
+
+    def extra_repr(self) -> str:
+        """The settings, for `print(objective)`."""
+        return f"label_smoothing={self.label_smoothing}, z_loss={self.z_loss}"

@@ -1,0 +1,26 @@
+"""What the tests share: one small set of special ids, and a tokenizer trained on the spot."""
+
+import pytest
+import torch
+
+from clozelab.data import SpecialIds, Tokenizer, train_bpe
+
+torch.set_num_threads(2)
+
+SENTENCES = [
+    "Thank you for inviting me to your party last week .",
+    "The cat sat on the mat, and the dog sat on the cat.",
+    "A cloze is a text with blanks to fill in; every pretraining objective is one.",
+    "What a model may read decides what it can be asked.",
+] * 4
+
+
+@pytest.fixture
+def special() -> SpecialIds:
+    """Ids 3 .. 79 are text; the sentinels run downwards from 99, as T5's do."""
+    return SpecialIds(vocab_size=100, pad=0, eos=1, mask=2, sentinels=range(99, 79, -1))
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    return train_bpe(SENTENCES, vocab_size=500, sentinels=100)

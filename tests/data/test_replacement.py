@@ -1,0 +1,50 @@
+"""What stands in place of a hidden token: 80/10/10, exactly a partition."""
+
+import math
+
+import pytest
+import torch
+
+from clozelab.data import Noise, replace_tokens
+
+TEXT = torch.arange(10, 90)
+
+
+def corrupted(rows=2000, n=50, **settings):
+    tokens = TEXT[torch.arange(rows * n) % len(TEXT)].view(rows, n)
+    mask = Noise.of(1, 0, range(rows)).uniform(0, n) < 0.5
+    noise = Noise.of(1, 0, range(rows)).uniform(1, n)
+    return tokens, mask, replace_tokens(tokens, mask, noise, mask_id=2, replacements=TEXT, **settings)
+
+
+def test_nothing_changes_where_nothing_is_hidden():
+    tokens, mask, result = corrupted()
+    assert torch.equal(tokens[~mask], result[~mask])
+
+
+@pytest.mark.parametrize("shares", [(0.8, 0.1), (0.5, 0.5), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (0.8, 0.0)])
+def test_the_shares_are_those_asked_for(shares):
+    """Five standard errors; a random id equals the original once in 80 times."""
+    tokens, mask, result = corrupted(mask_share=shares[0], random_share=shares[1])
+    n = int(mask.sum())
+    masked = (result[mask] == 2).double().mean()
+    changed = ((result != tokens) & (result != 2))[mask].double().mean()
+    for seen, p in ((masked, shares[0]), (changed, shares[1] * (1 - 1 / len(TEXT)))):
+        assert abs(seen - p) <= 5 * math.sqrt(p * (1 - p) / n)
+
+
+def test_random_ids_are_uniform_over_the_replacements_and_never_special():
+    """Chi-square with 79 degrees of freedom: 1 in 10,000 samples exceeds 131."""
+    _, mask, result = corrupted(mask_share=0.0, random_share=1.0)
+    drawn = result[mask]
+    counts = torch.bincount(drawn, minlength=100)
+    assert counts[:10].sum() == 0
+    assert counts[90:].sum() == 0
+    expected = len(drawn) / len(TEXT)
+    assert float(((counts[10:90] - expected) ** 2 / expected).sum()) < 131
+
+
+def test_the_callers_tokens_are_not_changed():
+    tokens = TEXT.clone()
+    replace_tokens(tokens, torch.ones(80, dtype=torch.bool), torch.zeros(80), mask_id=2, replacements=TEXT)
+    assert torch.equal(tokens, TEXT)
