@@ -31,6 +31,7 @@ from .special import SpecialIds
 from .tokenizer import Tokenizer, load_tokenizer, train_bpe, train_characters
 
 __all__ = [
+    "IGNORED",
     "Bernoulli",
     "Blocks",
     "Collator",
@@ -40,7 +41,6 @@ __all__ = [
     "HideNext",
     "HideSpans",
     "HideTokens",
-    "IGNORED",
     "MaskScheme",
     "Noise",
     "Packed",

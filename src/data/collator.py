@@ -115,7 +115,10 @@ class Collator:
             """(B, T) of a key with one value for each token, or None where no example has it."""
             if not any(key in example for example in examples):
                 return None
-            return _fill([_aligned(example.get(key), key, n, missing) for example, n in zip(examples, lengths)], missing)
+            return _fill(
+                [_aligned(example.get(key), key, n, missing) for example, n in zip(examples, lengths)],
+                missing,
+            )
 
         attention, protected = per_token("attention_mask", 1), per_token("special_tokens_mask", 0)
         batch: dict[str, Any] = self._hide(
@@ -134,7 +137,7 @@ class Collator:
 
     def _hide(self, tokens: Tensor, present: Tensor, protected: Tensor, noise: Noise, **more: Tensor | None) -> dict:
         special = self.special
-        if tokens.numel() and not (0 <= int(tokens.min()) and int(tokens.max()) < special.vocab_size):
+        if tokens.numel() and not (int(tokens.min()) >= 0 and int(tokens.max()) < special.vocab_size):
             raise InputError(
                 f"token ids must lie in 0 .. {special.vocab_size - 1}, got {int(tokens.min())} .. {int(tokens.max())}: "
                 "do the texts and the special ids come from the same tokenizer?"

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .masking import BatchScheme, ExactCount, MaskScheme, RandomSpans
+from .masking import BatchScheme, ExactCount, MaskScheme, RandomSpans, scheme_name
 from .noise import Noise
 from .replacement import replace_tokens
 from .sentinels import corrupt_span_batch
@@ -64,11 +65,11 @@ def choose(scheme: MaskScheme, rows: Rows, maskable: Tensor) -> Tensor:
         here = rows.present[b]
         free = maskable[b, here]
         drawn = scheme(rows.tokens[b, here], free.clone(), generator)  # copies: ours stay as they are
-        mask[b, here] = _checked(drawn, free, getattr(scheme, "__name__", type(scheme).__name__))
+        mask[b, here] = _checked(drawn, free, scheme_name(scheme))
     return mask
 
 
-def _checked(mask: Tensor, maskable: Tensor, name: str) -> Tensor:
+def _checked(mask: Any, maskable: Tensor, name: str | None) -> Tensor:
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != maskable.shape:
         came = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
         raise InputError(

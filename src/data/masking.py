@@ -34,6 +34,13 @@ class BatchScheme(Protocol):
         ...
 
 
+def scheme_name(scheme: MaskScheme | None) -> str | None:
+    """What to call a scheme in messages and records: its settings if it is one of ours, a function's name otherwise."""
+    if scheme is None or isinstance(scheme, BatchScheme):
+        return None if scheme is None else repr(scheme)
+    return getattr(scheme, "__name__", type(scheme).__name__)
+
+
 # --------------------------------------------------------------------------- independent tokens
 
 

@@ -184,9 +184,7 @@ def split_spans(targets: Tensor | Sequence[int], sentinels: Sequence[int]) -> li
     return spans
 
 
-def restore_spans(
-    inputs: Tensor, targets: Tensor, sentinels: Sequence[int], *, eos: int | None = None
-) -> Tensor:
+def restore_spans(inputs: Tensor, targets: Tensor, sentinels: Sequence[int], *, eos: int | None = None) -> Tensor:
     """The text (T,) from its inputs (S,) and targets (L,), without padding: the inverse of `corrupt_spans`.
 
     Raises `InputError` when they do not belong together, which is how sentinels out of step are found: the

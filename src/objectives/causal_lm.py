@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ..data.hiding import IGNORED, Hide, HideNext
+from ..data.tokenizer import Tokenizer
 from ..errors import InputError
-from .objective import Objective
+from ..models import generate
+from .objective import Completion, Objective
 
 
 class CausalLM(Objective):
@@ -43,6 +46,7 @@ class CausalLM(Objective):
     predicts = "every next token"
     canonical = "GPT"
     architecture = "decoder-only"
+    is_likelihood = True
 
     @property
     def hide(self) -> Hide:
@@ -66,3 +70,24 @@ class CausalLM(Objective):
                 "these labels are the inputs shifted by one already, and CausalLM shifts them again, so the model "
                 "would learn the token after the next: give labels that equal input_ids"
             )
+
+    def complete(
+        self, model: nn.Module, tokenizer: Tokenizer, text: str, *, max_new_tokens: int = 40, **sampling: Any
+    ) -> Completion:
+        """Go on with a text; an empty one begins after an end of text, as a new document does."""
+        special = tokenizer.special
+        prompt = tokenizer.encode(text)
+        ids = generate(
+            model,
+            torch.tensor([prompt or [special.eos]]),
+            max_new_tokens=max_new_tokens,
+            eos=special.eos,
+            forbidden=[id for id in special.all if id != special.eos],
+            **sampling,
+        )[0, max(len(prompt), 1) :].tolist()
+        said = ids[: ids.index(special.eos)] if special.eos in ids else ids
+        return Completion.of(tokenizer, prompt + said, [False] * len(prompt) + [True] * len(said))
+
+    def demonstrate(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
+        """Go on with the text."""
+        return self.complete(model, tokenizer, text, max_new_tokens=24, **sampling)

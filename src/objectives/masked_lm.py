@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import repeat
+from typing import Any
+
+import torch
+from torch import nn
+
 from ..data.hiding import Hide, HideTokens
-from ..data.masking import ExactCount, MaskScheme
-from .objective import Objective
+from ..data.masking import ExactCount, MaskScheme, scheme_name
+from ..data.tokenizer import Tokenizer
+from ..errors import InputError
+from ..models import fill_masks
+from .objective import Completion, Objective, encode_blanks
 
 
 class MaskedLM(Objective):
@@ -52,7 +61,14 @@ class MaskedLM(Objective):
         label_smoothing: float = 0.0,
         z_loss: float = 0.0,
     ) -> None:
-        super().__init__(label_smoothing=label_smoothing, z_loss=z_loss)
+        super().__init__(
+            label_smoothing=label_smoothing,
+            z_loss=z_loss,
+            rate=rate,
+            mask_share=mask_share,
+            random_share=random_share,
+            scheme=scheme_name(scheme),
+        )
         self._hide = HideTokens(ExactCount(rate) if scheme is None else scheme, mask_share, random_share)
 
     @property
@@ -60,6 +76,28 @@ class MaskedLM(Objective):
         """Some tokens covered: `HideTokens`."""
         return self._hide
 
-    def extra_repr(self) -> str:
-        """The settings, for `print(objective)`."""
-        return f"{self._hide}, {super().extra_repr()}"
+    def complete(
+        self, model: nn.Module, tokenizer: Tokenizer, text: str, *, order: str = "confidence", **sampling: Any
+    ) -> Completion:
+        """Fill the blanks of a text, one token for each `___`, in the order "all", "left_to_right" or "confidence"."""
+        mask = _mask_of(tokenizer)
+        ids = encode_blanks(tokenizer, text, repeat(mask))
+        return self._fill(model, tokenizer, ids, order=order, **sampling)
+
+    def demonstrate(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
+        """Hide every fifth token and fill it again, the most certain one first."""
+        mask = _mask_of(tokenizer)
+        ids = [mask if t % 5 == 4 else id for t, id in enumerate(tokenizer.encode(text))]
+        return self._fill(model, tokenizer, ids, order="confidence", **sampling)
+
+    def _fill(self, model: nn.Module, tokenizer: Tokenizer, ids: list[int], **settings: Any) -> Completion:
+        mask = _mask_of(tokenizer)
+        filled = fill_masks(model, torch.tensor([ids]), mask, forbidden=tokenizer.special.all, **settings)[0]
+        return Completion.of(tokenizer, filled.tolist(), [id == mask for id in ids])
+
+
+def _mask_of(tokenizer: Tokenizer) -> int:
+    mask = tokenizer.special.mask
+    if mask is None:
+        raise InputError("masked LM fills mask tokens, but this tokenizer has none: load_tokenizer adds one")
+    return mask

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from ..data.collator import Collator
 from ..data.hiding import IGNORED, Hide
 from ..data.special import SpecialIds
+from ..data.tokenizer import Tokenizer
 from ..errors import InputError
 from ..models import build
 
@@ -85,8 +87,10 @@ class Objective(nn.Module):
     canonical: ClassVar[str]
     name: ClassVar[str]
     architecture: ClassVar[str]
+    is_likelihood: ClassVar[bool] = False
+    """Whether the loss is -log p(text), so that bits per byte are defined."""
 
-    def __init__(self, *, label_smoothing: float = 0.0, z_loss: float = 0.0) -> None:
+    def __init__(self, *, label_smoothing: float = 0.0, z_loss: float = 0.0, **settings: Any) -> None:
         super().__init__()
         if not 0.0 <= label_smoothing < 1.0:
             raise InputError(f"label_smoothing must lie in [0, 1), got {label_smoothing!r}")
@@ -94,6 +98,8 @@ class Objective(nn.Module):
             raise InputError(f"z_loss must not be negative, got {z_loss!r}")
         self.label_smoothing = label_smoothing
         self.z_loss = z_loss
+        self.settings = {**settings, "label_smoothing": label_smoothing, "z_loss": z_loss}
+        """What distinguishes this objective from another of its kind, as a run folder records it."""
 
     # ------------------------------------------------------------------ hide
 
@@ -161,7 +167,7 @@ class Objective(nn.Module):
         paid = labels != IGNORED
         outputs, labels = outputs[paid], labels[paid]  # (N, V) or (N, D), and (N,): only what is paid
         vocab_size = outputs.shape[-1] if unembedding is None else len(unembedding)
-        if labels.numel() and not (0 <= int(labels.min()) and int(labels.max()) < vocab_size):
+        if labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < vocab_size):
             raise InputError(
                 f"labels must lie in 0 .. {vocab_size - 1} or be {IGNORED}, got {int(labels.min())} .. "
                 f"{int(labels.max())}: was the vocabulary grown after the model was made?"
@@ -188,4 +194,68 @@ class Objective(nn.Module):
 
     def extra_repr(self) -> str:
         """The settings, for `print(objective)`."""
-        return f"label_smoothing={self.label_smoothing}, z_loss={self.z_loss}"
+        return ", ".join(f"{key}={value!r}" for key, value in self.settings.items())
+
+    # ------------------------------------------------------------------ and afterwards
+
+    def complete(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
+        """What a trained model makes of a text: goes on with it, or fills its blanks (`___`).
+
+        `sampling` goes to the functions of `clozelab.models.generation`: temperature, top_k, top_p, greedy,
+        generator, and each one's own.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must say what its models can do")
+
+    def demonstrate(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
+        """What a trained model can do with the same text as the models of other objectives, a few blanks made in it."""
+        raise NotImplementedError(f"{type(self).__name__} must say what its models can do")
+
+
+BLANK = "___"
+"""Stands for what is to be filled in a text: one token for masked LM, any number for span corruption."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A text of which a model said some parts.
+
+    >>> answer = Completion((("The cat ", False), ("sat", True), (" down.", False)))
+    >>> str(answer), answer.marked()
+    ('The cat sat down.', 'The cat [sat] down.')
+    """
+
+    parts: tuple[tuple[str, bool], ...]
+    """(text, whether the model said it)"""
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, ids: Iterable[int], said: Iterable[bool]) -> Completion:
+        """From token ids and, for each, whether the model said it. Neighbours are decoded together."""
+        runs = groupby(zip(ids, said), key=lambda pair: pair[1])
+        return cls(tuple((tokenizer.decode([id for id, _ in run]), by_model) for by_model, run in runs))
+
+    def marked(self, left: str = "[", right: str = "]") -> str:
+        """The text with brackets around what the model said."""
+        return "".join(f"{left}{text}{right}" if said else text for text, said in self.parts)
+
+    def __str__(self) -> str:
+        return "".join(text for text, _ in self.parts)
+
+
+def encode_blanks(tokenizer: Tokenizer, text: str, blanks: Iterable[int]) -> list[int]:
+    """Token ids of a text, its blanks in order replaced by the ids `blanks`.
+
+    The space before a blank is left out: in byte-level vocabularies a word brings its own, and so will the answer.
+
+    Raises `InputError` for a text without a blank, or with more of them than ids to stand there.
+    """
+    if BLANK not in text:
+        raise InputError(f"expected a text with blanks written {BLANK}, got {text!r:.80}")
+    *before, last = text.split(BLANK)
+    ids: list[int] = []
+    stand_ins = iter(blanks)
+    for piece in before:
+        blank = next(stand_ins, None)
+        if blank is None:
+            raise InputError(f"the text has {len(before)} blanks, more than there are ids to stand in their place")
+        ids += [*tokenizer.encode(piece.removesuffix(" ")), blank]
+    return [*ids, *tokenizer.encode(last)]

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
 from ..data.hiding import Hide, HideSpans
-from ..data.masking import MaskScheme, RandomSpans
-from ..data.sentinels import solve_span_lengths
+from ..data.masking import MaskScheme, RandomSpans, scheme_name
+from ..data.sentinels import solve_span_lengths, split_spans
+from ..data.tokenizer import Tokenizer
 from ..errors import InputError
-from .objective import Objective
+from ..models import fill_spans
+from .objective import Completion, Objective, encode_blanks
 
 
 class SpanCorruption(Objective):
@@ -58,7 +66,14 @@ class SpanCorruption(Objective):
         label_smoothing: float = 0.0,
         z_loss: float = 0.0,
     ) -> None:
-        super().__init__(label_smoothing=label_smoothing, z_loss=z_loss)
+        super().__init__(
+            label_smoothing=label_smoothing,
+            z_loss=z_loss,
+            noise_density=noise_density,
+            mean_span=mean_span,
+            scheme=scheme_name(scheme),
+            final_sentinel=final_sentinel,
+        )
         self._hide = HideSpans(RandomSpans(noise_density, mean_span) if scheme is None else scheme, final_sentinel)
 
     @property
@@ -71,13 +86,57 @@ class SpanCorruption(Objective):
         scheme = self._hide.scheme
         if not isinstance(scheme, RandomSpans):
             raise InputError(
-                "the length of inputs is only known for RandomSpans; with a scheme of your own choose the length of the "
-                "raw text yourself"
+                "the length of the inputs is only known for RandomSpans; with a scheme of your own choose the length "
+                "of the raw text yourself"
             )
         return solve_span_lengths(
-            length, density=scheme.density, mean_span=scheme.mean_span, final_sentinel=self._hide.final_sentinel
+            length,
+            density=scheme.density,
+            mean_span=scheme.mean_span,
+            final_sentinel=self._hide.final_sentinel,
         ).raw
 
-    def extra_repr(self) -> str:
-        """The settings, for `print(objective)`."""
-        return f"{self._hide}, {super().extra_repr()}"
+    def complete(
+        self, model: nn.Module, tokenizer: Tokenizer, text: str, *, max_new_tokens: int = 40, **sampling: Any
+    ) -> Completion:
+        """Fill the blanks of a text, each `___` with as many tokens as the model thinks were there."""
+        return self._fill(
+            model,
+            tokenizer,
+            encode_blanks(tokenizer, text, tokenizer.special.sentinels),
+            max_new_tokens=max_new_tokens,
+            **sampling,
+        )
+
+    def demonstrate(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
+        """Hide three tokens of every ten behind a sentinel and say what stood there."""
+        ids: list[int] = []
+        tokens, stand_ins = tokenizer.encode(text), iter(tokenizer.special.sentinels)
+        for start in range(0, len(tokens), 10):
+            ids += [*tokens[start : start + 4], *([next(stand_ins)] if len(tokens) > start + 4 else [])]
+            ids += tokens[start + 7 : start + 10]
+        return self._fill(model, tokenizer, ids, max_new_tokens=2 * len(tokens) + 8, **sampling)
+
+    def _fill(self, model: nn.Module, tokenizer: Tokenizer, ids: list[int], **settings: Any) -> Completion:
+        special = tokenizer.special
+        unsaid = [id for id in special.all if id != special.eos and id not in special.sentinels]
+        said = fill_spans(
+            model,
+            torch.tensor([[*ids, special.eos]]),
+            start_id=special.pad,
+            eos=special.eos,
+            sentinels=special.sentinels,
+            forbidden=unsaid,
+            **settings,
+        )[0].tolist()
+        said = said[: said.index(special.eos)] if special.eos in said else said
+        answers: dict[int, list[int]] = {}
+        for k, span in split_spans(said, special.sentinels):
+            answers.setdefault(special.sentinels[k], span)  # the first answer counts
+        text = [(token, by_model) for id in ids for token, by_model in _spell(id, answers, special.sentinels)]
+        return Completion.of(tokenizer, [token for token, _ in text], [by_model for _, by_model in text])
+
+
+def _spell(id: int, answers: dict[int, list[int]], sentinels: Sequence[int]) -> list[tuple[int, bool]]:
+    """A token as itself, a sentinel as what the model said for it (nothing, where it said nothing)."""
+    return [(token, True) for token in answers.get(id, [])] if id in sentinels else [(id, False)]

@@ -88,7 +88,12 @@ def test_the_global_random_state_is_neither_read_nor_changed(special, hide):
 
 def epoch_of_batches(collate, workers, persistent=False, epochs=1, **settings):
     loader = DataLoader(
-        rows(), batch_size=5, collate_fn=collate, num_workers=workers, persistent_workers=persistent, **settings
+        rows(),
+        batch_size=5,
+        collate_fn=collate,
+        num_workers=workers,
+        persistent_workers=persistent,
+        **settings,
     )
     passes = []
     for epoch in range(epochs):

@@ -21,7 +21,7 @@ from clozelab.errors import InputError
 
 S = tuple(range(999, 899, -1))
 X, Y, Z = S[:3]
-PAPER = "Thank you for inviting me to your party last week .".split()
+PAPER = ["Thank", "you", "for", "inviting", "me", "to", "your", "party", "last", "week", "."]
 
 
 def test_the_papers_sentence_gives_the_papers_inputs_and_targets():
@@ -39,8 +39,16 @@ def test_the_papers_sentence_gives_the_papers_inputs_and_targets():
     ("mask", "inputs", "targets"),
     [
         ("001101", [10, 11, X, 14, Y], [X, 12, 13, Y, 15]),
-        ("110010", [X, 12, 13, Y, 15], [X, 10, 11, Y, 14]),  # begins with noise: T5's own code is off by one here
-        ("100001", [X, 11, 12, 13, 14, Y], [X, 10, Y, 15]),  # begins and ends with noise: fairseq loses a span
+        (
+            "110010",
+            [X, 12, 13, Y, 15],
+            [X, 10, 11, Y, 14],
+        ),  # begins with noise: T5's own code is off by one here
+        (
+            "100001",
+            [X, 11, 12, 13, 14, Y],
+            [X, 10, Y, 15],
+        ),  # begins and ends with noise: fairseq loses a span
         ("111111", [X], [X, 10, 11, 12, 13, 14, 15]),
         ("000000", [10, 11, 12, 13, 14, 15], []),
         ("101010", [X, 11, Y, 13, Z, 15], [X, 10, Y, 12, Z, 14]),
@@ -121,7 +129,9 @@ def test_a_published_recipe_runs_out_of_a_hundred():
     """Mean span 3 at density 0.5 hides 128 spans behind 512 inputs: UL2's X-denoiser."""
     raw = solve_span_lengths(512, density=0.5)
     assert raw.spans == 128
-    mask = RandomSpans(0.5, 3.0).batch(torch.ones(1, raw.raw, dtype=torch.bool), Noise.of(0, 0, [0]).uniform(0, raw.raw))
+    mask = RandomSpans(0.5, 3.0).batch(
+        torch.ones(1, raw.raw, dtype=torch.bool), Noise.of(0, 0, [0]).uniform(0, raw.raw)
+    )
     with pytest.raises(InputError, match="128 sentinels are needed, but there are 100"):
         corrupt_span_batch(torch.full((1, raw.raw), 10), mask, S)
 
@@ -194,9 +204,7 @@ def test_plan_and_result_agree_at_every_setting(density, mean_span, final_sentin
             continue
         noise = Noise.of(0, 0, [0, 1]).uniform(0, plan.raw)
         mask = RandomSpans(density, mean_span).batch(torch.ones(2, plan.raw, dtype=torch.bool), noise)
-        batch = corrupt_span_batch(
-            torch.full((2, plan.raw), 10), mask, sentinels, eos=1, final_sentinel=final_sentinel
-        )
+        batch = corrupt_span_batch(torch.full((2, plan.raw), 10), mask, sentinels, eos=1, final_sentinel=final_sentinel)
         assert batch.inputs.shape == (2, plan.inputs)
         assert batch.targets.shape == (2, plan.targets)
         assert (batch.input_lengths == plan.inputs).all()

@@ -1,0 +1,330 @@
+"""The command line: `clozelab train | compare | show | generate | fill`. It parses and prints; the work is elsewhere.
+
+Bad input is one line on standard error and exit code 2. Heavy imports wait until a command runs, so that `--help`
+does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .errors import InputError
+
+NAMES = ("causal", "masked", "span")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands and flags."""
+    parser = argparse.ArgumentParser(
+        prog="clozelab",
+        description="Pretraining objectives: causal LM, masked LM and span corruption, to see, to train and to compare.",
+    )
+    parser.add_argument("--version", action="version", version=f"clozelab {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, summary: str, example: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=f"example: {example}",
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+
+    train = command(
+        "train",
+        "train one objective on a corpus",
+        "clozelab train --objective span --corpus book.txt --steps 2000 --run runs/book",
+    )
+    train.add_argument("--objective", choices=NAMES, default="causal", help="what to pretrain on")
+    _add_corpus(train)
+    _add_model(train)
+    train.add_argument("--steps", type=int, default=1000, help="optimiser steps")
+    train.add_argument("--minutes", type=float, help="stop after this time instead of after --steps")
+    train.add_argument("--sample-every", type=int, default=200, help="steps between samples, 0 for none")
+    train.add_argument("--checkpoint-every", type=int, default=500, help="steps between checkpoints")
+    train.add_argument("--eval-every", type=int, default=200, help="steps between evaluations")
+    train.add_argument("--micro-batch", type=int, help="examples of one forward pass; less memory, same gradients")
+    train.add_argument("--within-documents", action="store_true", help="attention stays within documents")
+    train.add_argument("--noise-density", type=float, default=0.15, help="share of tokens hidden (masked and span)")
+    train.add_argument("--mean-span", type=float, default=3.0, help="mean tokens of a hidden span (span)")
+    train.add_argument("--run", type=Path, help="run folder  (default: runs/OBJECTIVE)")
+    train.add_argument("--resume", action="store_true", help="go on with the run in --run, as it was described then")
+
+    compare = command(
+        "compare",
+        "train all three objectives on one corpus and one token budget, and compare",
+        "clozelab compare --corpus news.csv --column 2",
+    )
+    _add_corpus(compare)
+    _add_model(compare)
+    compare.add_argument("--tokens", type=float, default=1.6e6, help="tokens of text that each objective sees")
+    compare.add_argument("--prompt", help="text for the samples  (default: the beginning of a held-out document)")
+    compare.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder for table, picture and runs")
+
+    show = command(
+        "show",
+        "show what each objective hides, reads and must say, from the real batch",
+        'clozelab show "Thank you for inviting me to your party last week ."',
+    )
+    show.add_argument("text", help="the text")
+    show.add_argument("--objective", choices=NAMES, help="only this one  (default: all three)")
+    show.add_argument("--tokenizer", help="path of a tokenizer.json  (default: the words of the text)")
+    show.add_argument("--noise-density", type=float, default=0.15, help="share of tokens hidden (masked and span)")
+    show.add_argument("--mean-span", type=float, default=3.0, help="mean tokens of a hidden span (span)")
+    show.add_argument("--seed", type=int, default=0, help="another seed hides other tokens")
+
+    generate = command(
+        "generate", "go on with a text, from a causal checkpoint", 'clozelab generate runs/causal "The cat"'
+    )
+    generate.add_argument("run", type=Path, help="run folder")
+    generate.add_argument("prompt", nargs="?", default="", help="text to go on with; empty: a new document")
+    generate.add_argument("--tokens", type=int, default=100, help="most new tokens")
+    _add_sampling(generate)
+
+    fill = command(
+        "fill",
+        "fill the blanks (___) of a text, from a masked or span checkpoint",
+        'clozelab fill runs/span "The ___ sat on the ___."',
+    )
+    fill.add_argument("run", type=Path, help="run folder")
+    fill.add_argument("text", help="text with blanks, ___: one token each (masked), any number (span)")
+    fill.add_argument("--order", choices=("all", "left_to_right", "confidence"), help="of filling (masked)")
+    _add_sampling(fill)
+    return parser
+
+
+def _add_corpus(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("corpus")
+    group.add_argument("--corpus", default="builtin", help='"builtin", a file or folder, or a hub name')
+    group.add_argument("--column", default="text", help="text column of a table, by name or number")
+    group.add_argument("--split", choices=("auto", "hash", "position"), default="auto", help="how text is held out")
+    group.add_argument("--tokenizer", default="bpe", help='"bpe", "characters", or the path of a tokenizer.json')
+    group.add_argument("--vocab-size", type=int, default=4096, help="of a trained BPE")
+    group.add_argument("--sentinels", type=int, default=100, help="reserved for hidden spans")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model and training")
+    group.add_argument("--size", choices=("tiny", "small", "base"), default="tiny", help="of the model")
+    group.add_argument("--length", type=int, default=128, help="input tokens of an example")
+    group.add_argument("--batch-size", type=int, default=16, help="examples of a step")
+    group.add_argument("--learning-rate", type=float, default=3e-3, help="the highest one")
+    group.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of the products")
+    group.add_argument("--seed", type=int, default=0, help="of weights, order and noise")
+
+
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--temperature", type=float, default=0.8, help="below 1: safer, above: wilder")
+    parser.add_argument("--top-k", type=int, help="only from the k likeliest")
+    parser.add_argument("--top-p", type=float, help="only from the likeliest that make up this probability")
+    parser.add_argument("--greedy", action="store_true", help="always the likeliest")
+    parser.add_argument("--seed", type=int, default=0, help="another seed says something else")
+
+
+# --------------------------------------------------------------------------- commands
+
+
+def _train(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
+    from .training import TrainConfig, prepare, read_run, train
+    from .training.run import seeded_model
+
+    run = args.run or Path("runs") / args.objective
+    if args.resume:
+        described = read_run(run).get("description", {}).get("command")
+        if described is None:
+            raise InputError(f"{run} was not begun by `clozelab train`: resume it from your code")
+        args = argparse.Namespace(**{**vars(args), **described, **explicit})
+    elif (run / "run.json").exists():
+        raise InputError(f"{run} already holds a run: go on with it by --resume, or choose another folder by --run")
+    objective = _objective(args.objective, args)
+    config = TrainConfig(
+        steps=args.steps,
+        minutes=args.minutes,
+        length=args.length,
+        batch_size=args.batch_size,
+        micro_batch=args.micro_batch,
+        learning_rate=args.learning_rate,
+        precision=args.precision,
+        seed=args.seed,
+        within_documents=args.within_documents,
+        eval_every=args.eval_every,
+        checkpoint_every=args.checkpoint_every,
+        sample_every=args.sample_every,
+    )
+    tokenizer = str(run / "tokenizer.json") if args.resume else args.tokenizer
+    prepared = prepare(**{**_corpus(args), "tokenizer": tokenizer}, progress=sys.stderr.isatty())
+    model = seeded_model(objective, prepared.tokenizer.vocab_size, args.size, args.seed)
+    told = {key: value for key, value in vars(args).items() if key not in ("command", "run", "resume")}
+    result = train(
+        objective,
+        model,
+        prepared.tokenizer,
+        prepared.text,
+        prepared.heldout,
+        config,
+        run=run,
+        resume=args.resume,
+        progress=True,
+        description={"command": told},
+    )
+    if not result.finished:
+        print(f"stopped after step {result.step}, all saved in {run}; go on with: clozelab train --run {run} --resume")
+        return 130
+    assert result.heldout is not None
+    per_byte = "" if result.heldout.bits_per_byte is None else f", {result.heldout.bits_per_byte:.3f} bits per byte"
+    print(f"{args.objective}: held-out loss {result.heldout.nats:.4f} nats per paid position{per_byte}, in {run}")
+    return 0
+
+
+def _compare(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
+    from .display import print_comparison, save_comparison
+    from .training import TrainConfig, compare, prepare
+
+    if args.tokens < 1:
+        raise InputError(f"--tokens must be at least 1, got {args.tokens:g}")
+    if args.out.exists() and any(args.out.glob("*/run.json")):
+        raise InputError(f"{args.out} already holds a comparison: choose another folder by --out")
+    config = TrainConfig(
+        length=args.length,
+        batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        precision=args.precision,
+        seed=args.seed,
+    )
+    prepared = prepare(**_corpus(args), progress=sys.stderr.isatty())
+    rows = compare(
+        [_objective(name, args) for name in NAMES],
+        prepared,
+        tokens=int(args.tokens),
+        size=args.size,
+        config=config,
+        prompt=args.prompt,
+        run=args.out,
+        progress=True,
+    )
+    print_comparison(rows, prepared.corpus.name)
+    save_comparison(rows, args.out)
+    print(f"table and loss curves: {args.out}/comparison.json, {args.out}/comparison.png")
+    return 0
+
+
+def _show(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
+    from rich.console import Console
+
+    from .data import load_tokenizer, train_bpe
+    from .display import show_objective
+
+    if not args.text.strip():
+        raise InputError("the text is empty: nothing can be hidden in it")
+    # With enough merges every word of a text of its own becomes one token.
+    tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else train_bpe([args.text] * 2, vocab_size=30_000)
+    console = Console()
+    for name in NAMES if args.objective is None else (args.objective,):
+        console.print(show_objective(_objective(name, args), tokenizer, args.text, seed=args.seed))
+    return 0
+
+
+def _generate(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
+    from .training import load_run
+
+    trained = load_run(args.run, expected=("causal",))
+    answer = trained.objective.complete(
+        trained.model, trained.tokenizer, args.prompt, max_new_tokens=args.tokens, **_sampling(args)
+    )
+    print(answer)
+    return 0
+
+
+def _fill(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
+    from .training import load_run
+
+    trained = load_run(args.run, expected=("masked", "span"))
+    more = {} if args.order is None else {"order": args.order}
+    if more and trained.objective.name != "masked":
+        raise InputError(f"--order is for masked models; {args.run} holds a {trained.objective.name} objective")
+    print(trained.objective.complete(trained.model, trained.tokenizer, args.text, **more, **_sampling(args)))
+    return 0
+
+
+def _objective(name: str, args: argparse.Namespace) -> Any:
+    from .objectives import CausalLM, MaskedLM, SpanCorruption
+
+    density, mean_span = getattr(args, "noise_density", 0.15), getattr(args, "mean_span", 3.0)
+    if name == "masked":
+        return MaskedLM(rate=density)
+    return SpanCorruption(noise_density=density, mean_span=mean_span) if name == "span" else CausalLM()
+
+
+def _corpus(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "source": args.corpus,
+        "text_column": args.column,
+        "split": args.split,
+        "tokenizer": args.tokenizer,
+        "vocab_size": args.vocab_size,
+        "sentinels": args.sentinels,
+    }
+
+
+def _sampling(args: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    return {
+        "temperature": args.temperature,
+        "top_k": args.top_k,
+        "top_p": args.top_p,
+        "greedy": args.greedy,
+        "generator": torch.Generator().manual_seed(args.seed),
+    }
+
+
+COMMANDS = {"train": _train, "compare": _compare, "show": _show, "generate": _generate, "fill": _fill}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0, 2 for bad input, 1 for a loss that is no number, 130 if stopped."""
+    parser = build_parser()
+    args = parser.parse_args(arguments)
+    explicit = _explicit(parser, arguments)
+    try:
+        return COMMANDS[args.command](args, explicit)
+    except (InputError, OSError) as error:
+        return _refuse(error)
+    except ArithmeticError as error:
+        print(f"clozelab: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("clozelab: stopped; what was saved before is kept", file=sys.stderr)
+        return 130
+
+
+def _explicit(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> dict[str, Any]:
+    """The flags that were given, without defaults: a resumed run takes the rest from its description."""
+    bare = build_parser()
+    for action in bare._subparsers._group_actions[0].choices.values():  # type: ignore[union-attr]
+        for option in action._actions:
+            option.default = argparse.SUPPRESS
+    given = vars(bare.parse_args(arguments))
+    return {key: value for key, value in given.items() if key not in ("command", "run", "resume")}
+
+
+def _refuse(error: Exception) -> int:
+    """One line, exit code 2."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        where = f" ({error.filename})" if error.filename else ""
+        text = f"{error.strerror}{where}"
+        if error.errno == 28:
+            text = f"no space left on the disk{where}: free some; what was complete before is kept"
+    print(f"clozelab: {text}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""Where derived files are kept, and how they come to be whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+def cache_folder() -> Path:
+    """The environment's CLOZELAB_CACHE, or ~/.cache/clozelab."""
+    return Path(os.environ.get("CLOZELAB_CACHE") or Path.home() / ".cache" / "clozelab")
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that appears at `path` when all of it is on the disk, and never in part.
+
+    It is written beside its place and renamed into it, so that whoever reads finds the old file or the new one. What a
+    killed process left beside it is cleared away; what a living one is writing is left alone.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for abandoned in path.parent.glob(f".{path.name}.*"):
+        if not _alive(abandoned.name.rsplit(".", 1)[-1]):
+            abandoned.unlink(missing_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(beside, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _alive(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,196 @@
+"""Documents to one stream of token ids on the disk; blocks of any length are views of it.
+
+    documents   "the cat sat"      "on the mat"
+    stream      the cat sat </s>   on the mat </s>
+    blocks(3)   [the cat sat] [</s> on the] | remainder: mat </s>
+
+Nothing is padded, and what does not fill a block is reported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .cache import cache_folder, written_whole
+from .tokenizer import Tokenizer
+
+FORMAT = 1
+BATCH = 1024
+"""Documents that are tokenised at a time, in parallel."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One stream of token ids, memory-mapped."""
+
+    tokens: np.ndarray
+    """(N,) uint16 or uint32: each document with an end of text behind it."""
+    documents: int
+    bytes: int
+    """Of the text, in UTF-8."""
+    fingerprint: str
+    """Of the text and the tokenizer."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def blocks(self, length: int) -> Blocks:
+        """The stream in blocks of `length`; raises `InputError` where it does not fill one."""
+        return Blocks(self, length)
+
+
+class Blocks(torch.utils.data.Dataset):
+    """The whole blocks of a packed text: `blocks.take(ids)` gives (B, length), `blocks[i]` one example.
+
+    As a dataset each example carries its `identity`, which the collator seeds its noise by, and the `epoch` last
+    given to `set_epoch` (which `accelerate` and so the Hugging Face Trainer call).
+
+    >>> tokenizer = train_bpe(["abc"], vocab_size=400)
+    >>> blocks = pack(["abc", "abcabc"], tokenizer).blocks(2)
+    >>> len(blocks), blocks.remainder
+    (2, 1)
+    """
+
+    def __init__(self, packed: Packed, length: int) -> None:
+        if length < 1:
+            raise InputError(f"a block needs at least 1 token, got {length}")
+        if len(packed) < length:
+            raise InputError(
+                f"the corpus of {packed.documents} documents has {len(packed)} tokens, which does not fill one block of "
+                f"{length}: use more text or shorter blocks"
+            )
+        self.packed = packed
+        self.length = length
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.packed) // self.length
+
+    @property
+    def remainder(self) -> int:
+        """Tokens at the end that fill no block, and are in none."""
+        return len(self.packed) % self.length
+
+    def take(self, ids: Sequence[int] | Tensor) -> Tensor:
+        """Blocks by their numbers: (B, length) int64, a copy."""
+        whole = self.packed.tokens[: len(self) * self.length].reshape(len(self), self.length)
+        return torch.from_numpy(whole[np.asarray(ids, dtype=np.int64)].astype(np.int64))
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch that the next examples belong to."""
+        self.epoch = epoch
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"block {i} of {len(self)}")
+        i %= len(self)
+        return {"input_ids": self.take([i])[0], "identity": i, "epoch": self.epoch}
+
+
+def document_ids(tokens: Tensor, eos: int) -> Tensor:
+    """Which document of its row each token belongs to, (B, T): 0, 1, 2, ...; an end of text ends its own.
+
+    >>> document_ids(torch.tensor([[5, 6, 1, 7, 1, 8]]), eos=1)
+    tensor([[0, 0, 0, 1, 1, 2]])
+    """
+    ended = (tokens == eos).long().cumsum(1)
+    return torch.cat([torch.zeros_like(ended[:, :1]), ended[:, :-1]], 1)
+
+
+def pack(
+    documents: Iterable[str],
+    tokenizer: Tokenizer,
+    *,
+    cache_dir: str | Path | None = None,
+    progress: bool = False,
+) -> Packed:
+    """Tokenise documents into one stream, or find the one that was made of them before.
+
+    The stream lies in the cache folder under a key of (content, tokenizer, format) and is written beside its place,
+    then renamed into it: a run that is killed half way leaves no half stream, and two at once do each other no harm.
+
+    Raises `InputError` for documents that are no strings and where there are none, `OSError` for a full disk.
+    """
+    folder = Path(cache_dir) if cache_dir is not None else cache_folder()
+    if iter(documents) is documents:  # can be read once only
+        documents = list(documents)
+    key = _fingerprint(documents, tokenizer)
+    found = _read(folder, key)
+    if found is not None:
+        return found
+    dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
+    counts = {"documents": 0, "bytes": 0, "tokens": 0}
+    with written_whole(folder / f"{key}.bin") as file:
+        for batch in _batches(_shown(documents, progress)):
+            ids = tokenizer.encode_batch(batch)
+            stream = [token for document in ids for token in (*document, tokenizer.special.eos)]
+            file.write(np.array(stream, dtype=dtype).tobytes())
+            counts["documents"] += len(batch)
+            counts["bytes"] += sum(len(document.encode()) for document in batch)
+            counts["tokens"] += len(stream)
+    with written_whole(folder / f"{key}.json") as file:
+        file.write(json.dumps({"format": FORMAT, "dtype": dtype.name, **counts}).encode())
+    packed = _read(folder, key)
+    assert packed is not None
+    return packed
+
+
+def _fingerprint(documents: Iterable[str], tokenizer: Tokenizer) -> str:
+    content = hashlib.blake2b(digest_size=16)
+    count = 0
+    for document in documents:
+        if not isinstance(document, str):
+            raise InputError(f"expected documents that are strings, got {type(document).__name__} in place {count}")
+        try:
+            encoded = document.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"document {count} is not Unicode text: {error}; was it decoded with errors kept?"
+            ) from error
+        content.update(len(encoded).to_bytes(8, "little"))
+        content.update(encoded)
+        count += 1
+    if count == 0:
+        raise InputError("expected at least one document, got none")
+    content.update(f"{tokenizer.fingerprint} {FORMAT}".encode())
+    return content.hexdigest()
+
+
+def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
+    iterator = iter(documents)
+    while batch := list(islice(iterator, BATCH)):
+        yield batch
+
+
+def _shown(documents: Iterable[str], progress: bool) -> Iterable[str]:
+    if not progress:
+        return documents
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(documents, description="tokenising", console=Console(stderr=True), transient=True)
+
+
+def _read(folder: Path, key: str) -> Packed | None:
+    """The packed text of a key, or None where it is missing or damaged (it is then made again)."""
+    try:
+        described = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
+        dtype = np.dtype(described["dtype"])
+        path, tokens = folder / f"{key}.bin", int(described["tokens"])
+        if described["format"] != FORMAT or path.stat().st_size != tokens * dtype.itemsize:
+            return None
+        stream = np.memmap(path, dtype=dtype, mode="r", shape=(tokens,))
+        return Packed(stream, int(described["documents"]), int(described["bytes"]), key)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,236 @@
+"""Text to ids and back. The work is done by `tokenizers`; what is added is the special ids, as plain integers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import torch
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+
+from ..errors import InputError
+from .special import SpecialIds
+
+PAD, EOS, UNKNOWN, MASK = "<pad>", "</s>", "<unk>", "<mask>"
+
+KNOWN_NAMES = {
+    "pad": (PAD, "[PAD]", "<|pad|>", "<|padding|>"),
+    "eos": (EOS, "<|endoftext|>", "<eos>", "<|end_of_text|>", "[SEP]"),
+    "mask": (MASK, "[MASK]", "<|mask|>"),
+}
+"""What others call them, most usual first."""
+
+
+def sentinel_name(k: int) -> str:
+    """T5's name of the k-th sentinel."""
+    return f"<extra_id_{k}>"
+
+
+class Tokenizer:
+    """A `tokenizers.Tokenizer` with its special ids.
+
+    Text never becomes a special id, whatever it says: a corpus that holds the characters `<pad>` gets ordinary tokens
+    for them. With byte-level BPE any Unicode text comes back exactly.
+
+    >>> tokenizer = train_bpe(["the cat sat on the mat"] * 3, vocab_size=400, sentinels=4)
+    >>> tokenizer.decode(tokenizer.encode("the <mask> \\N{CAT FACE}"))
+    'the <mask> 🐱'
+    >>> tokenizer.pieces(tokenizer.encode("the cat sat"))
+    ['the', ' cat', ' sat']
+    >>> tokenizer.special.pad, tokenizer.special.eos, tokenizer.special.mask, len(tokenizer.special.sentinels)
+    (0, 1, 2, 4)
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, special: SpecialIds) -> None:
+        backend.encode_special_tokens = True  # special tokens in a text are text
+        backend.no_padding()
+        backend.no_truncation()
+        self.backend = backend
+        self.special = special
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids are 0 .. vocab_size - 1."""
+        return self.special.vocab_size
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids, nothing added at either end."""
+        return self.backend.encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of many texts, in parallel."""
+        return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
+        """Text of ids; special ids by their names, or left out."""
+        return self.backend.decode(list(ids), skip_special_tokens=skip_special)
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Readable text of each token by itself; part of a character shows as U+FFFD."""
+        return [self.decode([id]) for id in ids]
+
+    def word_ids(self, text: str) -> list[int]:
+        """Which word each token of `encode(text)` belongs to, as the tokenizer itself cut the text; -1 for none."""
+        words = self.backend.encode(text, add_special_tokens=False).word_ids
+        return [-1 if word is None else word for word in words]
+
+    @cached_property
+    def byte_lengths(self) -> Tensor:
+        """(V,) int64: the UTF-8 bytes that each id stands for, 0 for special ids.
+
+        Raises `InputError` for a tokenizer whose tokens do not spell the text (a normaliser that changes it).
+        """
+        lengths = torch.zeros(self.vocab_size, dtype=torch.int64)
+        byte_level = isinstance(self.backend.decoder, decoders.ByteLevel)
+        special = set(self.special.all)
+        for token, id in self.backend.get_vocab(with_added_tokens=True).items():
+            if id not in special:
+                # A byte-level vocabulary writes each byte as one character of its own alphabet.
+                lengths[id] = len(token) if byte_level else len(self.decode([id]).encode())
+        return lengths
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of all that decides what a text becomes."""
+        content = self.backend.to_str(pretty=False) + repr(self.special)
+        return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Write a tokenizer.json that `load_tokenizer` and Hugging Face's libraries read."""
+        Path(path).write_text(self.backend.to_str(pretty=False), encoding="utf-8")
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int = 4096, sentinels: int = 100) -> Tokenizer:
+    """Byte-level BPE: every text is spelled, without an unknown token, and comes back exactly.
+
+    The ids begin with pad 0, end of text 1 and mask 2; the sentinels are the last ids, `<extra_id_0>` the highest, as
+    in T5. `vocab_size` counts them all; a small corpus may give fewer.
+
+    Raises `InputError` when there is no room for the 256 bytes and the special ids. Source: Radford et al. 2019
+    (GPT-2), section 2.2.
+    """
+    least = 256 + 3 + sentinels
+    if vocab_size < least:
+        raise InputError(
+            f"vocab_size {vocab_size} is too small: 256 bytes, 3 special ids and {sentinels} sentinels need {least}"
+        )
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - sentinels,
+        special_tokens=[PAD, EOS, MASK],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(_texts(texts), trainer)
+    return _with_sentinels(backend, sentinels, unknown=())
+
+
+def train_characters(texts: Iterable[str], sentinels: int = 100) -> Tokenizer:
+    """One token for each character that the texts hold; any other becomes `<unk>`.
+
+    Raises `InputError` where there is no text at all.
+    """
+    characters = sorted(set().union(*(set(text) for text in _texts(texts))))
+    if not characters:
+        raise InputError("expected text to take the characters from, got none")
+    names = [PAD, EOS, MASK, UNKNOWN]
+    backend = tokenizers.Tokenizer(
+        models.WordLevel({token: id for id, token in enumerate([*names, *characters])}, unk_token=UNKNOWN)
+    )
+    backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
+    backend.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex("(?s)."), "isolated")
+    backend.decoder = decoders.Fuse()
+    return _with_sentinels(backend, sentinels, unknown=(names.index(UNKNOWN),))
+
+
+def _texts(texts: Iterable[str]) -> Iterable[str]:
+    if isinstance(texts, str):
+        raise InputError("expected several texts, got one string: put it in a list")
+    return texts
+
+
+def _with_sentinels(backend: tokenizers.Tokenizer, sentinels: int, unknown: Sequence[int]) -> Tokenizer:
+    _add(backend, [sentinel_name(k) for k in reversed(range(sentinels))])
+    ids = [_id(backend, sentinel_name(k)) for k in range(sentinels)]
+    special = SpecialIds(
+        backend.get_vocab_size(), _id(backend, PAD), _id(backend, EOS), _id(backend, MASK), ids, unknown
+    )
+    return Tokenizer(backend, special)
+
+
+def _add(backend: tokenizers.Tokenizer, names: Sequence[str]) -> None:
+    backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
+
+
+def _id(backend: tokenizers.Tokenizer, name: str) -> int:
+    id = backend.token_to_id(name)
+    assert id is not None, name
+    return id
+
+
+def load_tokenizer(source: str | Path | Any, sentinels: int = 100) -> Tokenizer:
+    """A tokenizer from a tokenizer.json, its folder, a `tokenizers.Tokenizer` or a Hugging Face fast tokenizer.
+
+    What is missing of pad, end of text, mask and sentinels is added behind the ids that exist, which keep their
+    meaning; a model trained with the tokenizer as it was must grow its embedding to `vocab_size`. The source itself
+    is not changed. Sentinels that exist keep their number; fewer than `sentinels` are added to.
+
+    Raises `FileNotFoundError` for a path that does not exist and `InputError` for a file that is no tokenizer.
+    """
+    chosen: dict[str, int | None] = {}
+    if isinstance(source, (str, Path)):
+        path = Path(source)
+        path = path / "tokenizer.json" if path.is_dir() else path
+        if not path.is_file():
+            raise FileNotFoundError(2, "no tokenizer file", str(path))
+        try:
+            content = path.read_text(encoding="utf-8")
+            json.loads(content)
+            backend = tokenizers.Tokenizer.from_str(content)
+        except Exception as error:  # the library raises bare Exception
+            raise InputError(f"{path} is not a tokenizer.json: {str(error).strip():.200}") from error
+    elif isinstance(source, tokenizers.Tokenizer):
+        backend = tokenizers.Tokenizer.from_str(source.to_str())
+    elif isinstance(getattr(source, "backend_tokenizer", None), tokenizers.Tokenizer):
+        backend = tokenizers.Tokenizer.from_str(source.backend_tokenizer.to_str())
+        chosen = {name: getattr(source, f"{name}_token_id", None) for name in KNOWN_NAMES}
+    else:
+        raise InputError(
+            "expected the path of a tokenizer.json, a tokenizers.Tokenizer or a Hugging Face fast tokenizer, got "
+            f"{type(source).__name__}: slow tokenizers have no backend to use"
+        )
+    ids = {name: _find_or_add(backend, name, chosen.get(name)) for name in KNOWN_NAMES}
+    existing = 0
+    while backend.token_to_id(sentinel_name(existing)) is not None:
+        existing += 1
+    _add(backend, [sentinel_name(k) for k in reversed(range(existing, sentinels))])
+    ordered = [_id(backend, sentinel_name(k)) for k in range(max(existing, sentinels))]
+    added = backend.get_added_tokens_decoder()
+    meant = {*ids.values(), *ordered}
+    unknown = getattr(backend.model, "unk_token", None)
+    others = {id for id, token in added.items() if token.special} | (
+        {_id(backend, unknown)} if unknown and backend.token_to_id(unknown) is not None else set()
+    )
+    vocab_size = max(backend.get_vocab(with_added_tokens=True).values()) + 1
+    return Tokenizer(
+        backend, SpecialIds(vocab_size, ids["pad"], ids["eos"], ids["mask"], ordered, sorted(others - meant))
+    )
+
+
+def _find_or_add(backend: tokenizers.Tokenizer, name: str, chosen: int | None) -> int:
+    if chosen is not None:
+        return chosen
+    for candidate in KNOWN_NAMES[name]:
+        id = backend.token_to_id(candidate)
+        if id is not None:
+            return id
+    _add(backend, [KNOWN_NAMES[name][0]])
+    return _id(backend, KNOWN_NAMES[name][0])

@@ -1,0 +1,106 @@
+"""The loss on held-out text, with masks that never change, and what it must beat."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..data import IGNORED, Blocks, Collator
+from ..objectives import Loss, Objective
+
+EVALUATION_EPOCH = -1
+"""The epoch of the noise of held-out examples: one that training never reaches."""
+
+
+def fixed_batches(
+    blocks: Blocks, collator: Collator, *, rows: int = 256, batch_size: int = 32
+) -> list[dict[str, Tensor]]:
+    """The first `rows` blocks, corrupted once and for all: the same masks at every evaluation of every run."""
+    n = min(rows, len(blocks))
+    return [
+        collator.block(blocks.take(ids), ids, epoch=EVALUATION_EPOCH)
+        for ids in (list(range(start, min(start + batch_size, n))) for start in range(0, n, batch_size))
+    ]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A held-out loss: cross-entropy alone, whatever else the training loss adds."""
+
+    nats: float
+    """Per paid position."""
+    count: int
+    """Paid positions."""
+    positions: int
+    """Positions that the model reads, without padding: encoder and decoder together."""
+    bits_per_byte: float | None = None
+    """Where the loss is the likelihood of the text (causal LM), so that tokenizers can be compared."""
+
+    @property
+    def share_paid(self) -> float:
+        """Paid positions among those read."""
+        return self.count / max(self.positions, 1)
+
+
+@torch.no_grad()
+def evaluate(
+    objective: Objective,
+    model: nn.Module,
+    batches: Iterable[Mapping[str, Tensor]],
+    *,
+    byte_lengths: Tensor | None = None,
+) -> HeldOut:
+    """The loss of a model over batches: one sum, one count, one division.
+
+    `byte_lengths` (V,), the UTF-8 bytes of each token, adds bits per byte where the objective's loss is the
+    likelihood of the text. The model is left in the mode it was in.
+    """
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    total = Loss(torch.zeros(()), torch.tensor(0))
+    positions, bytes_paid = 0, 0
+    for batch in batches:
+        loss = objective(model, {key: value.to(device) for key, value in batch.items()})
+        total = total + Loss(loss.terms["cross_entropy"].cpu(), loss.count.cpu())
+        positions += positions_read(batch)
+        if byte_lengths is not None:
+            _, labels = objective.align(batch["labels"], batch["labels"])
+            bytes_paid += int(byte_lengths[labels[labels != IGNORED]].sum())
+    model.train(was_training)
+    bits = float(total.sum) / math.log(2) / bytes_paid if objective.is_likelihood and bytes_paid else None
+    return HeldOut(float(total.mean), int(total.count), positions, bits)
+
+
+def positions_read(batch: Mapping[str, Tensor]) -> int:
+    """The positions of a batch that a model computes on: encoder and decoder together, without padding."""
+    read = int(batch["attention_mask"].sum())
+    return read + (int((batch["labels"] != IGNORED).sum()) if "decoder_input_ids" in batch else 0)
+
+
+def label_counts(objective: Objective, batches: Iterable[Mapping[str, Tensor]], vocab_size: int) -> Tensor:
+    """How often each id is what a paid position must say: (V,) int64."""
+    counts = torch.zeros(vocab_size, dtype=torch.int64)
+    for batch in batches:
+        _, labels = objective.align(batch["labels"], batch["labels"])
+        counts += torch.bincount(labels[labels != IGNORED], minlength=vocab_size)
+    return counts
+
+
+def unigram_loss(seen: Tensor, heldout: Tensor) -> float:
+    """Nats per paid position of a guess by frequency alone, which reads nothing.
+
+    `seen` (V,) counts labels in training text, `heldout` (V,) in held-out text. Each id is taken to have been seen
+    once more than it was (Laplace), so that the loss is finite. A model that does not beat this has learned nothing
+    from what it reads.
+
+    >>> unigram_loss(torch.tensor([0, 0]), torch.tensor([5, 5]))  # nothing seen: ln 2
+    0.6931471805599453
+    """
+    smoothed = seen.double() + 1
+    log_probabilities = (smoothed / smoothed.sum()).log()
+    return float(-(heldout * log_probabilities).sum() / heldout.sum().clamp(min=1))

@@ -1,0 +1,49 @@
+"""Batch n as a pure function of (corpus, tokenizer, objective, seed, n)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ..data import Blocks, Collator, Noise
+
+
+class Batches:
+    """The batches of a run, any of them at any time: law 1 of the house.
+
+    The blocks of the corpus are seen once in each epoch, in an order drawn for that epoch; the noise of a block is
+    drawn for (seed, epoch, block). So batch n is the same on a resumed run, on another number of processes, or asked
+    for out of turn. A batch may span two epochs; nothing is dropped and nothing padded.
+    """
+
+    def __init__(self, blocks: Blocks, collator: Collator, batch_size: int) -> None:
+        self.blocks = blocks
+        self.collator = collator
+        self.batch_size = batch_size
+        self._order = lru_cache(maxsize=2)(self._shuffled)
+
+    def _shuffled(self, epoch: int) -> Tensor:
+        [generator] = Noise.of(self.collator.seed, epoch, ["the order of the blocks"]).generators(0)
+        return torch.randperm(len(self.blocks), generator=generator)
+
+    def examples(self, n: int) -> tuple[list[int], list[int]]:
+        """(identities, epochs) of the examples of batch n."""
+        places = range(n * self.batch_size, (n + 1) * self.batch_size)
+        epochs = [place // len(self.blocks) for place in places]
+        return [int(self._order(epoch)[place % len(self.blocks)]) for place, epoch in zip(places, epochs)], epochs
+
+    def micro_batches(self, n: int, parts: int = 1) -> Iterator[dict[str, Tensor]]:
+        """Batch n in equal parts. How it is cut changes nothing in what the examples are."""
+        identities, epochs = self.examples(n)
+        size = len(identities) // parts
+        for start in range(0, len(identities), size):
+            here = slice(start, start + size)
+            tokens = self.blocks.take(identities[here])
+            yield self.collator.block(tokens, identities[here], epoch=epochs[here])
+
+    def __getitem__(self, n: int) -> dict[str, Tensor]:
+        """Batch n, whole."""
+        return next(self.micro_batches(n))

@@ -1,0 +1,93 @@
+"""The settings of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import InputError
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long, how large, how fast. Frozen, checked, and saved as JSON beside the weights.
+
+    >>> TrainConfig(steps=100, batch_size=8, micro_batch=2).micro_batches
+    4
+
+    Raises `InputError` for numbers that make no sense.
+    """
+
+    steps: int = 1000
+    """Optimiser steps."""
+    minutes: float | None = None
+    """Stop after this much training time instead, the schedule following the clock. Such a run depends on the speed
+    of the machine, so it cannot be repeated bit for bit."""
+    length: int = 128
+    """Input tokens of an example; for span corruption the raw text is longer (568 for 512)."""
+    batch_size: int = 16
+    """Examples of a step, over all micro-batches."""
+    micro_batch: int | None = None
+    """Examples of one forward pass; all of `batch_size` where None. Gradients do not depend on it but for rounding."""
+    learning_rate: float = 3e-3
+    """The highest one, after the warm-up."""
+    warmup: float = 0.05
+    """Share of the run in which the learning rate climbs from zero,"""
+    decay: float = 0.4
+    """share of the run, at its end, in which it falls to zero, both on a straight line."""
+    weight_decay: float = 0.1
+    """Of matrices; vectors (norms) have none."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Of AdamW."""
+    clip: float = 1.0
+    """The largest norm of a step's gradient."""
+    precision: str = "auto"
+    """"float32", "bfloat16" (autocast), or "auto": bfloat16 on a GPU that has it and on a CPU with AMX."""
+    seed: int = 0
+    """Of the weights, the order of the examples, and their noise."""
+    within_documents: bool = False
+    """Whether attention stays within documents."""
+    eval_every: int = 200
+    """Steps between evaluations on held-out text; one is always made at the end. 0: only then."""
+    eval_rows: int = 256
+    """Held-out examples of an evaluation: the first ones, with masks that never change."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints; one is always written at the end. 0: only then."""
+    sample_every: int = 0
+    """Steps between samples of what the model can do. 0: none."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "betas", tuple(self.betas))
+        at_least_one = ("steps", "length", "batch_size", "eval_rows")
+        for name in at_least_one:
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+        for name in ("eval_every", "checkpoint_every", "sample_every", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must not be negative, got {getattr(self, name)!r}")
+        for name in ("learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} must be positive, got {getattr(self, name)!r}")
+        if self.minutes is not None and not self.minutes > 0:
+            raise InputError(f"minutes must be positive, got {self.minutes!r}")
+        if self.micro_batch is not None and (self.micro_batch < 1 or self.batch_size % self.micro_batch):
+            raise InputError(f"micro_batch {self.micro_batch} must divide batch_size {self.batch_size}")
+        if not (0 <= self.warmup <= 1 and 0 <= self.decay <= 1):
+            raise InputError(f"warmup {self.warmup} and decay {self.decay} are shares of the run, in [0, 1]")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise InputError(f"precision must be auto, float32 or bfloat16, got {self.precision!r}")
+
+    @property
+    def micro_batches(self) -> int:
+        """Forward passes of a step."""
+        return self.batch_size // (self.micro_batch or self.batch_size)
+
+    def learning_rate_at(self, progress: float) -> float:
+        """The learning rate when `progress` (0 to 1) of the run is done: up, level, down to zero.
+
+        >>> config = TrainConfig(learning_rate=1.0, warmup=0.1, decay=0.5)
+        >>> [round(config.learning_rate_at(p), 2) for p in (0.05, 0.1, 0.5, 0.75, 1.0)]
+        [0.5, 1.0, 1.0, 0.5, 0.0]
+        """
+        up = progress / self.warmup if self.warmup else 1.0
+        down = (1.0 - progress) / self.decay if self.decay else 1.0
+        return self.learning_rate * max(0.0, min(1.0, up, down))

@@ -1,0 +1,332 @@
+"""The one loop: any objective, any model that fits it, any packed text."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..data import Packed, Tokenizer
+from ..errors import InputError
+from ..evaluation import HeldOut, evaluate, fixed_batches
+from ..objectives import Loss, Objective
+from .batches import Batches
+from .checkpoint import latest_checkpoint, save_checkpoint, write_json
+from .config import TrainConfig
+from .report import Metrics, progress_bar
+
+
+class NotFinite(ArithmeticError):
+    """The loss or the gradient became infinite or NaN: the message names the step and the examples."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run came to."""
+
+    step: int
+    """Optimiser steps done."""
+    finished: bool
+    """False where it was interrupted; the run folder then holds all that is needed to go on."""
+    heldout: HeldOut | None
+    """At the end; of a run that was interrupted the last one made, if any."""
+    curve: list[tuple[int, float]] = field(default_factory=list)
+    """(step, held-out nats) of each evaluation, in this process."""
+    seconds: float = 0.0
+    """Time of the steps, evaluations not counted."""
+    tokens: int = 0
+    """Tokens of raw text that the steps saw."""
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens of raw text, in steps alone."""
+        return self.tokens / max(self.seconds, 1e-9)
+
+
+def train(
+    objective: Objective,
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    text: Packed,
+    heldout: Packed,
+    config: TrainConfig | None = None,
+    *,
+    run: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    description: Mapping[str, Any] | None = None,
+) -> TrainResult:
+    """Train `model` on `text` by `objective`, evaluating on `heldout`.
+
+    With a `run` folder, metrics, samples and checkpoints are written there, and `resume=True` goes on from its
+    last checkpoint, bit for bit on the CPU as if it had never stopped: weights and optimiser are restored, and
+    batch n is a function of (text, seed, n). Ctrl-C and SIGTERM finish the step, save, and return.
+
+    Each step is one mean over everything that it saw: the losses of its micro-batches are summed, their counts
+    are summed, and the gradient is divided once.
+
+    `description` is kept in `run.json`. Raises `InputError` for a run folder that already holds a run, for a resumed
+    run that is not this one, and for text shorter than one example; `NotFinite` when the loss is no number any
+    more, the last good checkpoint untouched; `OSError` when the disk is full.
+
+    >>> from clozelab.data import load_corpus, pack, train_bpe
+    >>> from clozelab.objectives import MaskedLM
+    >>> corpus = load_corpus([f"The number {n} comes before {n + 1}." for n in range(400)])
+    >>> tokenizer = train_bpe(corpus.train, vocab_size=400)
+    >>> text, heldout = pack(corpus.train, tokenizer), pack(corpus.heldout, tokenizer)
+    >>> objective = MaskedLM()
+    >>> model = objective.build_model(tokenizer.vocab_size, "tiny", width=32, layers=1, heads=1)
+    >>> result = train(objective, model, tokenizer, text, heldout, TrainConfig(steps=5, length=32))
+    >>> result.finished, result.step
+    (True, 5)
+    """
+    config = config or TrainConfig()
+    device = next(model.parameters()).device
+    special = tokenizer.special
+    collator = objective.collator(special, seed=config.seed, within_documents=config.within_documents)
+    length = objective.raw_length(config.length)
+    batches = Batches(text.blocks(length), collator, config.batch_size)
+    fixed = fixed_batches(heldout.blocks(length), collator, rows=config.eval_rows, batch_size=config.batch_size)
+    optimizer = adamw(model, config)
+    store = _Store(Path(run) if run is not None else None, _identity(objective, model, text, config), description)
+    step, seconds = store.open(tokenizer, model, optimizer) if resume else store.create(tokenizer)
+    metrics = Metrics(store.run, resume_at=step)
+    bfloat16 = uses_bfloat16(config.precision, device)
+    bytes_per_token = text.bytes / max(len(text.tokens), 1) if objective.is_likelihood else None
+    first, started_with = step, seconds
+    curve: list[tuple[int, float]] = []
+    last_eval: tuple[int, HeldOut] | None = None
+
+    def progress_of(done: int, spent: float) -> float:
+        return done / config.steps if config.minutes is None else spent / (60 * config.minutes)
+
+    def evaluate_at(step: int) -> HeldOut:
+        nonlocal last_eval
+        if last_eval is None or last_eval[0] != step:
+            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                result = evaluate(objective, model, fixed, byte_lengths=tokenizer.byte_lengths)
+            last_eval = step, result
+            curve.append((step, result.nats))
+            metrics.write(step, heldout=result.nats, bits_per_byte=result.bits_per_byte, paid=result.count)
+            per_byte = "" if result.bits_per_byte is None else f", {result.bits_per_byte:.3f} bits per byte"
+            bar.say(f"step {step}: held-out loss {result.nats:.4f} nats{per_byte}")
+        return last_eval[1]
+
+    with (
+        progress_bar(objective.name, config.steps, step, progress, bytes_per_token) as bar,
+        _interruptions() as interrupted,
+        _flushed_denormals(),
+    ):
+        model.train()
+        if step == 0:
+            evaluate_at(0)
+        while progress_of(step, seconds) < 1 and not interrupted:
+            begun = time.perf_counter()
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate_at(progress_of(step + 0.5, seconds))
+            total = Loss(torch.zeros((), device=device), torch.tensor(0, device=device))
+            for batch in batches.micro_batches(step, config.micro_batches):
+                batch = {key: value.to(device) for key, value in batch.items()}
+                with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                    loss = objective(model, batch)
+                loss.sum.backward()
+                total = total + Loss(loss.sum.detach(), loss.count, loss.terms)
+            norm = step_with_mean(model, optimizer, total, config.clip)
+            nats = float(total.mean)
+            if not (math.isfinite(nats) and math.isfinite(norm)):
+                raise NotFinite(_not_finite(step, nats, norm, batches, store))
+            step += 1
+            seconds += time.perf_counter() - begun
+            speed = (step - first) * config.batch_size * length / max(seconds - started_with, 1e-9)
+            lr = optimizer.param_groups[0]["lr"]
+            metrics.write(step, loss=nats, paid=int(total.count), lr=lr, grad_norm=norm, seconds=round(seconds, 3))
+            bar.show(step, nats, speed)
+            if config.eval_every and step % config.eval_every == 0:
+                evaluate_at(step)
+            if config.sample_every and step % config.sample_every == 0:
+                sample = _sample(objective, model, tokenizer, heldout, config.seed + step)
+                metrics.write(step, sample=sample)
+                bar.say(f"step {step}: {sample}")
+            if config.checkpoint_every and step % config.checkpoint_every == 0:
+                store.save(step, model, optimizer, seconds)
+        finished = progress_of(step, seconds) >= 1
+        store.save(step, model, optimizer, seconds)
+        if finished:
+            evaluate_at(step)
+    tokens = (step - first) * config.batch_size * length
+    return TrainResult(step, finished, last_eval and last_eval[1], curve, seconds - started_with, tokens)
+
+
+def adamw(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW with weight decay on matrices only."""
+    matrices = [p for p in model.parameters() if p.requires_grad and p.dim() >= 2]
+    vectors = [p for p in model.parameters() if p.requires_grad and p.dim() < 2]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+
+
+def step_with_mean(model: nn.Module, optimizer: torch.optim.Optimizer, total: Loss, clip: float) -> float:
+    """Divide the summed gradients by the step's count, clip, step, clear; returns the norm before clipping.
+
+    This one division is what makes 8 rows at once and 8 times one row the same step. Where loss or norm is not
+    finite no weight is changed.
+    """
+    parameters = [p for p in model.parameters() if p.grad is not None]
+    torch._foreach_div_([p.grad for p in parameters], float(total.count.clamp(min=1)))
+    norm = float(nn.utils.clip_grad_norm_(parameters, clip))
+    if math.isfinite(norm) and bool(total.sum.isfinite()):
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm
+
+
+def uses_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether "auto" means bfloat16 here: on a GPU that has it and on a CPU with AMX."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+
+
+def _sample(objective: Objective, model: nn.Module, tokenizer: Tokenizer, heldout: Packed, seed: int) -> str:
+    beginning = tokenizer.decode(torch.from_numpy(heldout.tokens[:24].astype("int64")).tolist())
+    generator = torch.Generator().manual_seed(seed)
+    return objective.demonstrate(model, tokenizer, beginning, generator=generator).marked()
+
+
+def _identity(objective: Objective, model: nn.Module, text: Packed, config: TrainConfig) -> dict[str, Any]:
+    """What must be the same for a run to be the same run."""
+    shape = {name: list(parameter.shape) for name, parameter in model.named_parameters()}
+    model_config = getattr(model, "config", None)
+    return {
+        "objective": objective.name,
+        "objective_settings": objective.settings,
+        "model": asdict(model_config) if model_config is not None and hasattr(model_config, "layers") else shape,
+        "corpus": {"fingerprint": text.fingerprint, "tokens": len(text.tokens)},
+        "train": json.loads(json.dumps(asdict(config))),
+    }
+
+
+@dataclass
+class _Store:
+    """The run folder, or nothing at all where `run` is None."""
+
+    run: Path | None
+    identity: dict[str, Any]
+    description: Mapping[str, Any] | None
+    saved: int = -1
+
+    def create(self, tokenizer: Tokenizer) -> tuple[int, float]:
+        if self.run is None:
+            return 0, 0.0
+        if (self.run / "run.json").exists() or (self.run / "checkpoints").exists():
+            raise InputError(
+                f"{self.run} already holds a run: resume it, or choose another folder; nothing there was changed"
+            )
+        self.run.mkdir(parents=True, exist_ok=True)
+        tokenizer.save(self.run / "tokenizer.json")
+        versions = {"torch": torch.__version__}
+        write_json(
+            self.run / "run.json",
+            {"format": 1, **self.identity, "versions": versions, "description": dict(self.description or {})},
+        )
+        return 0, 0.0
+
+    def open(self, tokenizer: Tokenizer, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+        if self.run is None:
+            raise InputError("resume=True needs the run folder to resume from")
+        described = read_run(self.run)
+        for key, mine in self.identity.items():
+            theirs = described.get(key)
+            if theirs != mine:
+                raise InputError(f"{self.run} is another run: its {key} is {_difference(theirs, mine)}")
+        if not any((self.run / "checkpoints").glob("step-*")):
+            return 0, 0.0  # stopped before its first checkpoint: begin again
+        checkpoint = latest_checkpoint(self.run)
+        checkpoint.load_model(model)
+        checkpoint.load_optimizer(optimizer)
+        self.saved = checkpoint.step
+        return checkpoint.step, float(checkpoint.state["seconds"])
+
+    def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, seconds: float) -> None:
+        if self.run is not None and self.saved != step:
+            save_checkpoint(self.run, step, model, optimizer, objective=self.identity["objective"], seconds=seconds)
+            self.saved = step
+
+
+def read_run(run: str | Path) -> dict[str, Any]:
+    """`run.json`, or an `InputError` that says what is missing."""
+    path = Path(run) / "run.json"
+    if not path.is_file():
+        raise InputError(f"{run} holds no run: {path} is missing; is the path right?")
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    if not isinstance(described, dict) or described.get("format") != 1:
+        raise InputError(f"{path} is of a format that this version does not read (it reads format 1)")
+    return described
+
+
+def _difference(theirs: Any, mine: Any) -> str:
+    if isinstance(theirs, dict) and isinstance(mine, dict):
+        keys = [key for key in {**theirs, **mine} if theirs.get(key) != mine.get(key)]
+        return "; ".join(f"{key} = {theirs.get(key)!r} there, {mine.get(key)!r} here" for key in keys[:3])
+    return f"{theirs!r} there, {mine!r} here"
+
+
+def _not_finite(step: int, nats: float, norm: float, batches: Batches, store: _Store) -> str:
+    identities, _ = batches.examples(step)
+    kept = f"; the checkpoint of step {store.saved} is kept" if store.saved >= 0 else ""
+    return (
+        f"step {step + 1}: the loss is {nats} and the gradient's norm {norm}, on the examples {identities[:8]}"
+        f"{', ...' if len(identities) > 8 else ''}; no weight was changed{kept}; "
+        "a lower learning rate is the usual cure"
+    )
+
+
+@contextmanager
+def _interruptions() -> Iterator[list[str]]:
+    """Collects SIGINT and SIGTERM, so that a step ends before the run does; a second one stops at once."""
+    caught: list[str] = []
+    before: dict[int, Any] = {}
+
+    def catch(number: int, frame: Any) -> None:
+        caught.append(signal.Signals(number).name)
+        for other, handler in before.items():
+            signal.signal(other, handler)
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, catch)
+    except ValueError:  # not in the main thread: leave the signals to whoever is
+        before.clear()
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _flushed_denormals() -> Iterator[None]:
+    """Numbers too small for a float's full precision become zero: AdamW is many times slower on them."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)

@@ -1,0 +1,110 @@
+"""What lies around the loop: from the name of a corpus to packed text, from a run folder to a trained model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..data import (
+    Corpus,
+    Packed,
+    Tokenizer,
+    load_corpus,
+    load_tokenizer,
+    pack,
+    train_bpe,
+    train_characters,
+)
+from ..errors import InputError
+from ..models import MODELS, ModelConfig
+from ..objectives import OBJECTIVES, Objective
+from .checkpoint import latest_checkpoint
+from .loop import read_run
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A corpus, ready to be trained on."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    text: Packed
+    heldout: Packed
+
+
+def prepare(
+    source: Any,
+    *,
+    tokenizer: str | Tokenizer = "bpe",
+    vocab_size: int = 4096,
+    sentinels: int = 100,
+    text_column: str = "text",
+    split: str = "auto",
+    heldout: float = 0.1,
+    progress: bool = False,
+) -> Prepared:
+    """Corpus, tokenizer and packed text from the name of a corpus: see `load_corpus`, `train_bpe` and `pack`.
+
+    `tokenizer` is "bpe" (trained on the training part), "characters", the path of a tokenizer.json, or a
+    `Tokenizer`. Raises what those raise.
+    """
+    corpus = load_corpus(source, text_column=text_column, split=split, heldout=heldout)
+    if isinstance(tokenizer, Tokenizer):
+        chosen = tokenizer
+    elif tokenizer == "bpe":
+        chosen = train_bpe(corpus.train, vocab_size=vocab_size, sentinels=sentinels)
+    elif tokenizer == "characters":
+        chosen = train_characters(corpus.train, sentinels=sentinels)
+    else:
+        chosen = load_tokenizer(tokenizer, sentinels=sentinels)
+    return Prepared(
+        corpus,
+        chosen,
+        pack(corpus.train, chosen, progress=progress),
+        pack(corpus.heldout, chosen, progress=progress),
+    )
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a run folder holds, ready to be used."""
+
+    objective: Objective
+    model: nn.Module
+    tokenizer: Tokenizer
+    step: int
+
+
+def load_run(run: str | Path, *, expected: tuple[str, ...] = ()) -> TrainedRun:
+    """The model of a run folder's last checkpoint, with its objective and tokenizer, in evaluation mode.
+
+    `expected` names the objectives that will do. Raises `InputError` for a folder without a run, a run of another
+    objective, and a damaged checkpoint.
+    """
+    run = Path(run)
+    described = read_run(run)
+    name = described.get("objective")
+    if expected and name not in expected:
+        raise InputError(
+            f"{run} holds a {name} objective, but this needs {' or '.join(expected)}: "
+            "causal models go on with a text (clozelab generate), masked and span models fill blanks (clozelab fill)"
+        )
+    if name not in OBJECTIVES or "width" not in described.get("model", {}):
+        raise InputError(f"{run} was trained with an objective or a model of your own ({name}): load it in your code")
+    objective = OBJECTIVES[name]()
+    model = MODELS[objective.architecture](ModelConfig(**described["model"]))
+    checkpoint = latest_checkpoint(run)
+    checkpoint.load_model(model)
+    model.eval()
+    return TrainedRun(objective, model, load_tokenizer(run / "tokenizer.json"), checkpoint.step)
+
+
+def seeded_model(objective: Objective, vocab_size: int, size: str, seed: int, **overrides: Any) -> nn.Module:
+    """The objective's paired model with weights drawn from `seed`; the global random state stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return objective.build_model(vocab_size, size, **overrides)
