@@ -22,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     """All commands and flags."""
     parser = argparse.ArgumentParser(
         prog="clozelab",
-        description="Pretraining objectives: causal LM, masked LM and span corruption, to see, to train and to compare.",
+        description="Pretraining objectives, to see, to train and to compare: causal LM, masked LM, span corruption.",
     )
     parser.add_argument("--version", action="version", version=f"clozelab {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

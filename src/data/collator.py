@@ -42,11 +42,11 @@ class Collator:
     >>> collate = Collator(HideTokens(), special, seed=0)
     >>> batch = collate([{"input_ids": [5, 6, 7, 8, 9, 10, 11, 1], "identity": 41}, {"input_ids": [5, 6]}])
     >>> batch["input_ids"]
-    tensor([[ 5,  6,  7,  8,  9,  2, 11,  1],
-            [ 5,  2,  0,  0,  0,  0,  0,  0]])
+    tensor([[ 5,  6,  7,  8,  2, 10, 11,  1],
+            [ 2,  6,  0,  0,  0,  0,  0,  0]])
     >>> batch["labels"]
-    tensor([[-100, -100, -100, -100, -100,   10, -100, -100],
-            [-100,    6, -100, -100, -100, -100, -100, -100]])
+    tensor([[-100, -100, -100, -100,    9, -100, -100, -100],
+            [   5, -100, -100, -100, -100, -100, -100, -100]])
 
     Raises `InputError` for rows without `input_ids`, ids outside the vocabulary, per-token values of another
     length than the tokens, and what the way of hiding cannot do.

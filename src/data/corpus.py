@@ -155,7 +155,8 @@ def _is_path(source: str) -> bool:
 def _strings(source: Any) -> list[str]:
     if not isinstance(source, Iterable) or isinstance(source, bytes):
         raise InputError(
-            f'expected "builtin", a path, a hub name or an iterable of strings as the corpus, got {type(source).__name__}'
+            'expected "builtin", a path, a hub name or an iterable of strings as the corpus, got '
+            f"{type(source).__name__}"
         )
     documents = list(source)
     for place, document in enumerate(documents):
@@ -273,7 +274,7 @@ SHORTEST = 80
 
 
 def builtin_documents() -> list[str]:
-    """Python's language reference (a document a topic) and the docstrings of its standard library (a document a module).
+    """Python's language reference, a document a topic, and its library's docstrings, a document a module.
 
     The sources are parsed, not run, which takes some seconds, so the result is kept in the cache folder. The order is
     that of the names, and each document stands there once.

@@ -56,7 +56,8 @@ class Blocks(torch.utils.data.Dataset):
     As a dataset each example carries its `identity`, which the collator seeds its noise by, and the `epoch` last
     given to `set_epoch` (which `accelerate` and so the Hugging Face Trainer call).
 
-    >>> tokenizer = train_bpe(["abc"], vocab_size=400)
+    >>> from clozelab.data import train_bpe
+    >>> tokenizer = train_bpe(["abc"] * 2, vocab_size=400)
     >>> blocks = pack(["abc", "abcabc"], tokenizer).blocks(2)
     >>> len(blocks), blocks.remainder
     (2, 1)
@@ -67,8 +68,8 @@ class Blocks(torch.utils.data.Dataset):
             raise InputError(f"a block needs at least 1 token, got {length}")
         if len(packed) < length:
             raise InputError(
-                f"the corpus of {packed.documents} documents has {len(packed)} tokens, which does not fill one block of "
-                f"{length}: use more text or shorter blocks"
+                f"the corpus of {packed.documents} documents has {len(packed)} tokens, which does not fill one block "
+                f"of {length}: use more text or shorter blocks"
             )
         self.packed = packed
         self.length = length

@@ -146,7 +146,7 @@ def train_characters(texts: Iterable[str], sentinels: int = 100) -> Tokenizer:
         models.WordLevel({token: id for id, token in enumerate([*names, *characters])}, unk_token=UNKNOWN)
     )
     backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
-    backend.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex("(?s)."), "isolated")
+    backend.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(r"[\s\S]"), "isolated")
     backend.decoder = decoders.Fuse()
     return _with_sentinels(backend, sentinels, unknown=(names.index(UNKNOWN),))
 

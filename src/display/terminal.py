@@ -47,15 +47,12 @@ def show_objective(objective: Objective, tokenizer: Tokenizer, text: str, *, see
             for id in ids
         ]
 
-    must_say = Line(
-        "must say", [(piece(answers[t]), PAID) if t in answers else ("·", UNPAID) for t in range(len(reader))]
-    )
+    said_or_dot = [(piece(answers[t]), PAID) if t in answers else ("·", UNPAID) for t in range(len(reader))]
+    must_say = Line("must say", said_or_dot)
     groups = [[Line("text", [(piece(id), UNPAID) for id in text_ids])]]
     if "decoder_input_ids" in batch:
-        groups += [
-            [Line("encoder reads", read(inputs, text_ids))],
-            [Line("decoder reads", read(reader, [*text_ids, special.pad])), must_say],
-        ]
+        groups += [[Line("encoder reads", read(inputs, text_ids))]]
+        groups += [[Line("decoder reads", read(reader, [*text_ids, special.pad])), must_say]]
     else:
         groups += [[Line("reads", read(inputs, text_ids)), must_say]]
     title = Text.assemble(

@@ -106,7 +106,7 @@ class Visibility:
 
     Most batches need no mask at all: `causal` or full says everything, and the fastest kernels take no other.
 
-    >>> Visibility.of(3, 3, causal=True, attention_mask=torch.ones(1, 3)).hidden is None
+    >>> Visibility.of(3, 3, causal=True, attention_mask=torch.ones(1, 3)).by_rule
     True
     >>> Visibility.of(3, 3, causal=True, attention_mask=torch.tensor([[1, 1, 0]])).matrix[0, 0].int()
     tensor([[1, 0, 0],
@@ -159,3 +159,27 @@ class Visibility:
             causal(self.queries, self.keys, self.device) if self.causal else full(self.queries, self.keys, self.device)
         )
         return rule if self.readable is None else rule & self.readable
+
+    def matrix_of(self, batch: int) -> Tensor:
+        """(B, T, S): the matrix of each row of a batch."""
+        return self.matrix.expand(batch, 1, self.queries, self.keys)[:, 0]
+
+
+def among(
+    tokens: Tensor,
+    *,
+    causal: bool,
+    attention_mask: Tensor | None = None,
+    document_ids: Tensor | None = None,
+    past: int = 0,
+) -> Visibility:
+    """The visibility of self-attention among tokens (B, T, ...), after `past` more that a cache remembers."""
+    return Visibility.of(
+        tokens.shape[1],
+        past + tokens.shape[1],
+        causal=causal,
+        device=tokens.device,
+        attention_mask=attention_mask,
+        query_documents=document_ids,
+        key_documents=document_ids,
+    )

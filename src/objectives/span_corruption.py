@@ -37,9 +37,9 @@ class SpanCorruption(Objective):
     >>> batch = objective.collator(special).block(torch.arange(5, 13)[None], identities=[0])
     >>> for key in ("input_ids", "decoder_input_ids", "labels"):
     ...     print(f"{key:18}", *batch[key][0].tolist())
-    input_ids          5 6 19 10 11 18 1
-    decoder_input_ids  0 19 7 8 9 18 12
-    labels             19 7 8 9 18 12 1
+    input_ids          5 6 7 19 11 18 1
+    decoder_input_ids  0 19 8 9 10 18 12
+    labels             19 8 9 10 18 12 1
     >>> loss = objective(torch.zeros(1, 7, 20), batch["labels"])  # a uniform guess among 20
     >>> int(loss.count), round(float(loss.mean), 4)  # 7 pay, each ln 20
     (7, 2.9957)

@@ -41,7 +41,7 @@ class TrainConfig:
     clip: float = 1.0
     """The largest norm of a step's gradient."""
     precision: str = "auto"
-    """"float32", "bfloat16" (autocast), or "auto": bfloat16 on a GPU that has it and on a CPU with AMX."""
+    """float32, bfloat16 (autocast), or auto: bfloat16 where the processor multiplies in it."""
     seed: int = 0
     """Of the weights, the order of the examples, and their noise."""
     within_documents: bool = False

@@ -194,12 +194,13 @@ def step_with_mean(model: nn.Module, optimizer: torch.optim.Optimizer, total: Lo
 
 
 def uses_bfloat16(precision: str, device: torch.device) -> bool:
-    """Whether "auto" means bfloat16 here: on a GPU that has it and on a CPU with AMX."""
+    """Whether "auto" means bfloat16 here: where the processor multiplies in it (elsewhere it is many times slower)."""
     if precision != "auto":
         return precision == "bfloat16"
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+    ways = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, way, bool)() for way in ways)
 
 
 def _sample(objective: Objective, model: nn.Module, tokenizer: Tokenizer, heldout: Packed, seed: int) -> str:

@@ -20,7 +20,7 @@ from ..data import (
     train_characters,
 )
 from ..errors import InputError
-from ..models import MODELS, ModelConfig
+from ..models import ARCHITECTURES, ModelConfig
 from ..objectives import OBJECTIVES, Objective
 from .checkpoint import latest_checkpoint
 from .loop import read_run
@@ -96,7 +96,7 @@ def load_run(run: str | Path, *, expected: tuple[str, ...] = ()) -> TrainedRun:
     if name not in OBJECTIVES or "width" not in described.get("model", {}):
         raise InputError(f"{run} was trained with an objective or a model of your own ({name}): load it in your code")
     objective = OBJECTIVES[name]()
-    model = MODELS[objective.architecture](ModelConfig(**described["model"]))
+    model = ARCHITECTURES[objective.architecture](ModelConfig(**described["model"]))
     checkpoint = latest_checkpoint(run)
     checkpoint.load_model(model)
     model.eval()

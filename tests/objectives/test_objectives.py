@@ -30,6 +30,15 @@ def paired(objective, seed=0, **overrides):
     return objective.build_model(V, "tiny", width=32, layers=2, heads=2, **overrides)
 
 
+def stirred(model):
+    """Random weights everywhere: untrained blocks start as the identity, and nobody reads anybody yet."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator) * 0.3)
+    return model.eval()
+
+
 class Other(nn.Module):
     """Somebody else's model: bare logits, or an object that has `.logits`, by the batch's keys."""
 
@@ -139,7 +148,7 @@ def test_nothing_to_predict_costs_nothing_and_still_back_propagates(objective, s
 def test_eight_rows_at_once_equal_eight_times_one_row(objective, special):
     """Catalogue of mistakes, row 12, with ragged counts: gradients agree to 1e-6 of the largest."""
     examples = batch_of(objective, special, ragged=True)
-    model = paired(objective).double()
+    model = stirred(paired(objective)).double()
     whole = objective(model, examples)
     whole.mean.backward()
     expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
@@ -204,7 +213,7 @@ def test_z_loss_is_the_square_of_log_z():
 
 def test_a_later_token_never_changes_an_earlier_causal_logit(special):
     """Catalogue of mistakes, row 19: "perplexity 2.9"."""
-    model = paired(CausalLM()).eval()
+    model = stirred(paired(CausalLM()))
     ids = torch.randint(3, 80, (1, 20))
     other = ids.clone()
     other[0, 12:] = (other[0, 12:] + 1) % 80 + 3
@@ -215,7 +224,7 @@ def test_a_later_token_never_changes_an_earlier_causal_logit(special):
 
 def test_a_later_token_does_change_the_encoder(special):
     """Catalogue of mistakes, row 20, the other way round."""
-    model = paired(MaskedLM()).eval()
+    model = stirred(paired(MaskedLM()))
     ids = torch.randint(3, 80, (1, 20))
     other = ids.clone()
     other[0, 19] = (other[0, 19] + 1) % 80 + 3
@@ -225,7 +234,7 @@ def test_a_later_token_does_change_the_encoder(special):
 
 def test_the_gradient_of_an_early_loss_reaches_no_later_decoder_input(special):
     objective = SpanCorruption()
-    model = paired(objective).eval()
+    model = stirred(paired(objective))
     batch = batch_of(objective, special, rows=1)
     a = model(**{k: v for k, v in batch.items() if k != "labels"})
     later = {**batch, "decoder_input_ids": batch["decoder_input_ids"].clone()}

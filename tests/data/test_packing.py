@@ -1,0 +1,191 @@
+"""Documents to one stream: nothing padded, nothing lost silently, nothing half written."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from clozelab.data import document_ids, pack, train_bpe, train_characters
+from clozelab.data.cache import written_whole
+from clozelab.errors import InputError
+
+DOCUMENTS = [f"Document {n} is about {n * n}." for n in range(300)]
+
+
+def test_the_stream_is_every_document_with_an_end_of_text_behind_it(tokenizer, tmp_path):
+    packed = pack(DOCUMENTS, tokenizer, cache_dir=tmp_path)
+    expected = [id for document in DOCUMENTS for id in (*tokenizer.encode(document), tokenizer.special.eos)]
+    assert packed.tokens.tolist() == expected
+    assert packed.documents == 300
+    assert packed.bytes == sum(len(document.encode()) for document in DOCUMENTS)
+    assert packed.tokens.dtype == np.uint16
+    assert isinstance(packed.tokens, np.memmap)
+
+
+def test_blocks_are_views_and_the_remainder_is_reported(tokenizer, tmp_path):
+    packed = pack(DOCUMENTS, tokenizer, cache_dir=tmp_path)
+    for length in (1, 7, 64, len(packed)):
+        blocks = packed.blocks(length)
+        assert len(blocks) * length + blocks.remainder == len(packed)
+        assert blocks.remainder < length
+        rows = blocks.take(range(len(blocks)))
+        assert rows.dtype == torch.int64
+        assert rows.flatten().tolist() == packed.tokens[: len(blocks) * length].tolist()
+    assert torch.equal(packed.blocks(7).take([5, 2]), packed.blocks(7).take(torch.tensor([5, 2])))
+
+
+def test_blocks_are_a_dataset_whose_examples_know_who_they_are(tokenizer, tmp_path):
+    blocks = pack(DOCUMENTS, tokenizer, cache_dir=tmp_path).blocks(20)
+    blocks.set_epoch(3)
+    example = blocks[4]
+    assert (example["identity"], example["epoch"]) == (4, 3)
+    assert torch.equal(example["input_ids"], blocks.take([4])[0])
+    assert torch.equal(blocks[-1]["input_ids"], blocks.take([len(blocks) - 1])[0])
+    loaded = [e["identity"] for batch in DataLoader(blocks, 4, collate_fn=list, num_workers=2) for e in batch]
+    assert loaded == list(range(len(blocks)))
+    with pytest.raises(IndexError):
+        blocks[len(blocks)]
+
+
+def test_a_taken_block_is_a_copy(tokenizer, tmp_path):
+    blocks = pack(DOCUMENTS, tokenizer, cache_dir=tmp_path).blocks(20)
+    before = blocks.take([0]).clone()
+    blocks.take([0]).fill_(0)
+    assert torch.equal(blocks.take([0]), before)
+
+
+def test_documents_within_a_block_are_told_apart():
+    tokens = torch.tensor([[5, 1, 6, 7, 1, 1, 8], [1, 5, 5, 5, 5, 5, 1]])
+    assert document_ids(tokens, eos=1).tolist() == [[0, 0, 1, 1, 1, 2, 3], [0, 1, 1, 1, 1, 1, 1]]
+
+
+# ------------------------------------------------------------------ the cache
+
+
+def test_the_same_text_and_tokenizer_are_found_again(tokenizer, tmp_path):
+    first = pack(DOCUMENTS, tokenizer, cache_dir=tmp_path)
+    written = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    again = pack(iter(DOCUMENTS), tokenizer, cache_dir=tmp_path)
+    assert again.fingerprint == first.fingerprint
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
+
+
+def test_other_text_or_another_tokenizer_is_another_stream(tokenizer, tmp_path):
+    first = pack(DOCUMENTS, tokenizer, cache_dir=tmp_path)
+    others = [
+        pack(DOCUMENTS[:-1], tokenizer, cache_dir=tmp_path),
+        pack(["".join(DOCUMENTS)], tokenizer, cache_dir=tmp_path),
+        pack(DOCUMENTS, train_bpe(DOCUMENTS, 380), cache_dir=tmp_path),
+        pack(DOCUMENTS, train_characters(DOCUMENTS), cache_dir=tmp_path),
+    ]
+    assert len({packed.fingerprint for packed in [first, *others]}) == 5
+
+
+@pytest.mark.parametrize("damage", ["cut", "json", "missing"])
+def test_a_damaged_cache_is_made_again(damage, tokenizer, tmp_path):
+    first = pack(DOCUMENTS, tokenizer, cache_dir=tmp_path)
+    expected = first.tokens.tolist()
+    [stream], [described] = tmp_path.glob("*.bin"), tmp_path.glob("*.json")
+    if damage == "cut":
+        content = stream.read_bytes()
+        stream.unlink()  # a mapped file is replaced, not shortened under its reader
+        stream.write_bytes(content[:-3])
+    elif damage == "json":
+        described.write_text('{"format"')
+    else:
+        stream.unlink()
+    assert pack(DOCUMENTS, tokenizer, cache_dir=tmp_path).tokens.tolist() == expected
+
+
+SLOW = """
+import sys, time
+from clozelab.data import pack, train_bpe
+documents = [f"Document {n} is about {n * n}." for n in range(300)]
+tokenizer = train_bpe(documents, 400)
+class Slow(list):
+    passes = 0
+    def __iter__(self):
+        Slow.passes += 1
+        for n, document in enumerate(super().__iter__()):
+            if Slow.passes == 2 and n == 150:
+                print("half way", flush=True)
+                time.sleep(60)
+            yield document
+import clozelab.data.packing as packing
+packing.BATCH = 10
+pack(Slow(documents), tokenizer, cache_dir=sys.argv[1])
+"""
+
+
+def test_a_run_killed_half_way_leaves_no_half_cache(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", SLOW, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "half way"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    left = list(tmp_path.iterdir())
+    assert len(left) == 1  # only what was being written, beside its place
+    assert left[0].name.startswith(".")
+    tokenizer = train_bpe(DOCUMENTS, 400)
+    packed = pack(DOCUMENTS, tokenizer, cache_dir=tmp_path)
+    assert packed.documents == 300
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]  # cleared away
+
+
+def test_two_at_once_do_each_other_no_harm(tmp_path):
+    quick = SLOW.replace("time.sleep(60)", "time.sleep(0.2)")
+    processes = [subprocess.Popen([sys.executable, "-c", quick, str(tmp_path)], stdout=subprocess.PIPE) for _ in "ab"]
+    for process in processes:
+        process.communicate()
+        assert process.returncode == 0
+    packed = pack(DOCUMENTS, train_bpe(DOCUMENTS, 400), cache_dir=tmp_path)
+    assert packed.documents == 300
+
+
+def test_a_living_writer_is_left_alone(tmp_path):
+    theirs = tmp_path / f".name.{os.getppid()}"
+    theirs.write_text("being written")
+    with written_whole(tmp_path / "name") as file:
+        file.write(b"mine")
+    assert theirs.exists()
+    assert (tmp_path / "name").read_bytes() == b"mine"
+
+
+def test_a_full_disk_leaves_nothing_half_written(tokenizer, tmp_path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+
+    def write():
+        with written_whole(tmp_path / "name") as file, open("/dev/full", "wb", buffering=0) as full:
+            file.write(b"the first half")
+            full.write(b"x")
+
+    with pytest.raises(OSError, match="No space left"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------ bad input
+
+
+def test_text_shorter_than_a_block_says_how_much_there_is(tokenizer, tmp_path):
+    packed = pack(["tiny"], tokenizer, cache_dir=tmp_path)
+    with pytest.raises(InputError, match=rf"1 documents has {len(packed)} tokens, which does not fill one block of 99"):
+        packed.blocks(99)
+    with pytest.raises(InputError, match="at least 1 token"):
+        packed.blocks(0)
+
+
+@pytest.mark.parametrize(
+    ("documents", "message"),
+    [(["a", 3], "got int in place 1"), ([], "got none"), (["a", "\ud800"], "document 1 is not Unicode text")],
+)
+def test_documents_must_be_text(documents, message, tokenizer, tmp_path):
+    with pytest.raises(InputError, match=message):
+        pack(documents, tokenizer, cache_dir=tmp_path)
