@@ -75,8 +75,8 @@ def build_parser() -> argparse.ArgumentParser:
     show.add_argument("text", help="the text")
     show.add_argument("--objective", choices=NAMES, help="only this one  (default: all three)")
     show.add_argument("--tokenizer", help="path of a tokenizer.json  (default: the words of the text)")
-    show.add_argument("--noise-density", type=float, default=0.15, help="share of tokens hidden (masked and span)")
-    show.add_argument("--mean-span", type=float, default=3.0, help="mean tokens of a hidden span (span)")
+    show.add_argument("--noise-density", type=float, default=0.3, help="share of tokens hidden (masked and span)")
+    show.add_argument("--mean-span", type=float, default=2.0, help="mean tokens of a hidden span (span)")
     show.add_argument("--seed", type=int, default=0, help="another seed hides other tokens")
 
     generate = command(
@@ -217,13 +217,10 @@ def _compare(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
 def _show(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     from rich.console import Console
 
-    from .data import load_tokenizer, train_bpe
-    from .display import show_objective
+    from .data import load_tokenizer
+    from .display import show_objective, word_tokenizer
 
-    if not args.text.strip():
-        raise InputError("the text is empty: nothing can be hidden in it")
-    # With enough merges every word of a text of its own becomes one token.
-    tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else train_bpe([args.text] * 2, vocab_size=30_000)
+    tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else word_tokenizer(args.text)
     console = Console()
     for name in NAMES if args.objective is None else (args.objective,):
         console.print(show_objective(_objective(name, args), tokenizer, args.text, seed=args.seed))

@@ -70,7 +70,7 @@ def test_compare_ends_in_a_table_a_file_and_a_picture(capsys):
 def test_show_says_what_pays(capsys):
     assert main(["show", "Thank you for inviting me to your party last week ."]) == 0
     printed = capsys.readouterr().out
-    assert "paid: 11 of 12" in printed  # causal: every token but the first, and the end of text
+    assert "paid: 10 of 11" in printed  # causal: every token but the first
     assert "<mask>" in printed or "masked" in printed
     assert "<extra_id_0>" in printed
     assert printed.count("must say") == 3

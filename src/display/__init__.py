@@ -2,6 +2,6 @@
 
 from .comparison import draw_comparison, print_comparison, save_comparison
 from .curves import draw_loss
-from .terminal import show_objective
+from .terminal import show_objective, word_tokenizer
 
-__all__ = ["draw_comparison", "draw_loss", "print_comparison", "save_comparison", "show_objective"]
+__all__ = ["draw_comparison", "draw_loss", "print_comparison", "save_comparison", "show_objective", "word_tokenizer"]

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ..data import IGNORED, Tokenizer
+from ..data import IGNORED, Tokenizer, train_bpe
+from ..errors import InputError
 from ..objectives import Objective
 
 READ, HIDDEN, PAID, UNPAID = "default", "bold yellow", "bold green", "dim"
 """Told apart by sign as well as by colour: what is not paid is a dot."""
+
+
+def word_tokenizer(text: str) -> Tokenizer:
+    """A tokenizer whose tokens are the words of one text: with enough merges, byte-level BPE comes to that.
+
+    Its single bytes are declared to be no text, so that a random replacement is another word of the text.
+    """
+    tokenizer = train_bpe([text] * 2, vocab_size=30_000)
+    special = tokenizer.special
+    words = {*tokenizer.encode(text), *special.all}
+    others = [id for id in range(tokenizer.vocab_size) if id not in words]
+    return Tokenizer(tokenizer.backend, replace(special, others=others))
 
 
 @dataclass(frozen=True)
@@ -29,8 +42,10 @@ def show_objective(objective: Objective, tokenizer: Tokenizer, text: str, *, see
 
     Raises `InputError` for an empty text (nothing could be hidden in it).
     """
+    tokens = torch.tensor([tokenizer.encode(text)])
+    if tokens.numel() == 0:
+        raise InputError("the text is empty: nothing can be hidden in it")
     special = tokenizer.special
-    tokens = torch.tensor([[*tokenizer.encode(text), special.eos]])
     batch = objective.collator(special, seed=seed).block(tokens, [0])
     inputs = batch["input_ids"][0].tolist()
     said, labels = objective.align(torch.arange(batch["labels"].shape[1])[None], batch["labels"])

@@ -2,14 +2,15 @@
 
 Each function takes the very texts and batches that a model is measured on and returns what the best possible model
 pays on them, in nats: one that knows the language and the rule of hiding, and reads just what the objective lets it
-read. A model's loss on the same batch may come near this from above; below it only by luck, whose size is known. A model
-that is further below has read what it should not.
+read. A model's loss on the same batch may come near this from above; below it only by luck, whose size is known. A
+model that is further below has read what it should not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -46,8 +47,8 @@ def floor(objective: Objective, source: MarkovSource, special: SpecialIds, batch
         hide = objective.hide
         if not isinstance(hide.scheme, Bernoulli):
             raise InputError(
-                "the exact floor of masked LM needs tokens that are hidden independently: MaskedLM(scheme=Bernoulli(0.15)); "
-                "an exact count tells a little about each token by all the others"
+                "the exact floor of masked LM needs tokens that are hidden independently, MaskedLM(scheme=Bernoulli()): "
+                "an exact count tells a little about each token by all others"
             )
         return masked_floor(
             source,
@@ -161,7 +162,7 @@ def span_floor(source: MarkovSource, inputs: Tensor, labels: Tensor, special: Sp
         whole = source.log_prob(torch.tensor(text))
         inside = sum(source.log_prob(torch.tensor(part)) - source.stationary[part[0]].log() for part in visible)
         begin = source.stationary[visible[0][0]].log()
-        ways = _ways(source, [(a[-1], b[0]) for a, b in zip(visible, visible[1:])], total)
+        ways = _ways(source, [(a[-1], b[0]) for a, b in pairwise(visible)], total)
         nats.append(-whole + begin + inside + ways.log())
         counts.append(len(said))
     return Floor(torch.stack(nats), torch.tensor(counts))
@@ -173,7 +174,7 @@ def _segments(inputs: list[int], special: SpecialIds) -> list[list[int]]:
     for token in inputs:
         if token in special.sentinels:
             segments.append([])
-        elif not token == special.eos and not token == special.pad:
+        elif token not in (special.eos, special.pad):
             segments[-1].append(token)
     *before, behind = segments
     if behind or not all(before):
