@@ -59,12 +59,16 @@ class MarkovSource:
                 f"the entropy of {symbols} symbols lies between 0 and ln {symbols} = {most:.4f}, got {entropy}"
             )
         numbers = torch.randn(symbols, symbols, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        low, high = 0.0, 200.0  # how sharp: 0 is uniform
-        for _ in range(100):
+
+        def chain(sharpness: float) -> MarkovSource:
+            """From uniform (0) to one successor each; a millionth is kept of uniform, so that nothing falls apart."""
+            return cls((numbers * sharpness).softmax(1) * (1 - 1e-6) + 1e-6 / symbols)
+
+        low, high = 0.0, 200.0
+        for _ in range(60):
             middle = (low + high) / 2
-            chain = cls((numbers * middle).softmax(1).clamp(min=1e-12))
-            low, high = (middle, high) if chain.entropy_rate > entropy else (low, middle)
-        return cls((numbers * low).softmax(1).clamp(min=1e-12))
+            low, high = (middle, high) if chain(middle).entropy_rate > entropy else (low, middle)
+        return chain(low)
 
     @property
     def symbols(self) -> int:
@@ -94,7 +98,7 @@ class MarkovSource:
         generator = torch.Generator().manual_seed(seed)
         draws = torch.rand(texts, length, generator=generator, dtype=torch.float64)
         following = self.transition.cumsum(1)
-        symbol = torch.searchsorted(self.stationary.cumsum(0), draws[:, 0]).clamp(max=self.symbols - 1)
+        symbol = (draws[:, :1] > self.stationary.cumsum(0)).sum(1).clamp(max=self.symbols - 1)
         text = [symbol]
         for t in range(1, length):
             symbol = (draws[:, t, None] > following[symbol]).sum(1).clamp(max=self.symbols - 1)

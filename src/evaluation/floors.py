@@ -47,7 +47,7 @@ def floor(objective: Objective, source: MarkovSource, special: SpecialIds, batch
         hide = objective.hide
         if not isinstance(hide.scheme, Bernoulli):
             raise InputError(
-                "the exact floor of masked LM needs tokens that are hidden independently, MaskedLM(scheme=Bernoulli()): "
+                "the exact floor of masked LM needs tokens hidden independently, MaskedLM(scheme=Bernoulli()): "
                 "an exact count tells a little about each token by all others"
             )
         return masked_floor(

@@ -67,7 +67,7 @@ def compare(
     for objective in objectives:
         length = objective.raw_length(config.length)
         steps = max(1, round(tokens / (config.batch_size * length)))
-        mine = replace(config, steps=steps, eval_every=max(1, steps // 10), checkpoint_every=0)
+        mine = replace(config, steps=steps, eval_every=-(-steps // 10), checkpoint_every=0)
         model = seeded_model(objective, tokenizer.vocab_size, size, config.seed)
         result = train(
             objective,
