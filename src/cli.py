@@ -1,7 +1,7 @@
-"""The command line: `clozelab train | compare | show | generate | fill`. It parses and prints; the work is elsewhere.
+"""The command line: `clozelab train | compare | floors | show | generate | fill`.
 
-Bad input is one line on standard error and exit code 2. Heavy imports wait until a command runs, so that `--help`
-does not.
+It parses and prints; the work is elsewhere. Bad input is one line on standard error and exit code 2. Heavy imports wait
+until a command runs, so that `--help` does not.
 """
 
 from __future__ import annotations
@@ -66,6 +66,16 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument("--tokens", type=float, default=1.6e6, help="tokens of text that each objective sees")
     compare.add_argument("--prompt", help="text for the samples  (default: the beginning of a held-out document)")
     compare.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder for table, picture and runs")
+
+    floors = command(
+        "floors",
+        "train each objective on a language of known entropy, down to the least loss that is possible",
+        "clozelab floors --seeds 3",
+    )
+    floors.add_argument("--objective", choices=NAMES, help="only this one  (default: all three)")
+    floors.add_argument("--seeds", type=int, default=1, help="runs of each objective, on different languages")
+    floors.add_argument("--steps", type=int, help="optimiser steps  (default: as each objective needs)")
+    floors.add_argument("--out", type=Path, default=Path("runs/floors"), help="folder for figures and picture")
 
     show = command(
         "show",
@@ -214,6 +224,25 @@ def _compare(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     return 0
 
 
+def _floors(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
+    from .display import print_floors, save_floors
+    from .training.reach import EXERCISES, reach_floor
+
+    for name in ("seeds", "steps"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name} must be at least 1, got {value}")
+    results = []
+    for name in NAMES if args.objective is None else (args.objective,):
+        for seed in range(args.seeds):
+            print(f"training {name}, seed {seed} ...", file=sys.stderr)
+            results.append(reach_floor(EXERCISES[name], seed=seed, steps=args.steps))
+    print_floors(results)
+    save_floors(results, args.out)
+    print(f"figures and curves: {args.out}/floors.json, {args.out}/floors.png")
+    return 1 if any(result.verdict.startswith("LEAK") for result in results) else 0
+
+
 def _show(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     from rich.console import Console
 
@@ -281,7 +310,14 @@ def _sampling(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-COMMANDS = {"train": _train, "compare": _compare, "show": _show, "generate": _generate, "fill": _fill}
+COMMANDS = {
+    "train": _train,
+    "compare": _compare,
+    "floors": _floors,
+    "show": _show,
+    "generate": _generate,
+    "fill": _fill,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

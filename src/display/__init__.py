@@ -2,6 +2,17 @@
 
 from .comparison import draw_comparison, print_comparison, save_comparison
 from .curves import draw_loss
+from .floors import draw_floors, print_floors, save_floors
 from .terminal import show_objective, word_tokenizer
 
-__all__ = ["draw_comparison", "draw_loss", "print_comparison", "save_comparison", "show_objective", "word_tokenizer"]
+__all__ = [
+    "draw_comparison",
+    "draw_floors",
+    "draw_loss",
+    "print_comparison",
+    "print_floors",
+    "save_comparison",
+    "save_floors",
+    "show_objective",
+    "word_tokenizer",
+]

@@ -124,7 +124,7 @@ def train(
     with (
         progress_bar(objective.name, config.steps, step, progress, bytes_per_token) as bar,
         _interruptions() as interrupted,
-        _flushed_denormals(),
+        flushed_denormals(),
     ):
         model.train()
         if step == 0:
@@ -324,7 +324,7 @@ def _interruptions() -> Iterator[list[str]]:
 
 
 @contextmanager
-def _flushed_denormals() -> Iterator[None]:
+def flushed_denormals() -> Iterator[None]:
     """Numbers too small for a float's full precision become zero: AdamW is many times slower on them."""
     torch.set_flush_denormal(True)
     try:

@@ -235,6 +235,23 @@ def test_samples_along_the_way_do_not_change_the_run(objective, tokenizer, packe
     assert sum("sample" in line for line in read_metrics(tmp_path / "run" / "metrics.jsonl")) == 4
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
+def test_attention_may_stay_within_documents(objective, tokenizer, packed):
+    within = TrainConfig(**{**CONFIG.__dict__, "within_documents": True})
+    a, result = run_it(objective, tokenizer, packed, within)
+    b, _ = run_it(objective, tokenizer, packed)
+    assert result.finished
+    assert not same_weights(a, b)
+
+
+def test_a_run_by_the_clock_ends_when_its_time_is_over(tokenizer, packed):
+    config = TrainConfig(minutes=0.02, length=24, batch_size=8, eval_every=0, eval_rows=8)
+    _, result = run_it(MaskedLM(), tokenizer, packed, config)
+    assert result.finished
+    assert 1.2 <= result.seconds < 5
+    assert result.step > 1
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
