@@ -209,10 +209,10 @@ def restore_spans(inputs: Tensor, targets: Tensor, sentinels: Sequence[int], *, 
             + (", with tokens before the first sentinel" if astray else "")
             + "; both must count up from 0, as sentinels numbered by the hidden runs do"
         )
-    text: list[int] = []
+    restored: list[int] = []
     for token in inputs.tolist():
-        text += spans[number[token]][1] if token in number else [token]
-    return torch.tensor(text, dtype=inputs.dtype, device=inputs.device)
+        restored += spans[number[token]][1] if token in number else [token]
+    return torch.tensor(restored, dtype=inputs.dtype, device=inputs.device)
 
 
 # --------------------------------------------------------------------------- lengths

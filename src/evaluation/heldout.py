@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import IGNORED, Blocks, Collator
+from ..models import measuring
 from ..objectives import Loss, Objective
 
 EVALUATION_EPOCH = -1
@@ -46,7 +47,6 @@ class HeldOut:
         return self.count / max(self.positions, 1)
 
 
-@torch.no_grad()
 def evaluate(
     objective: Objective,
     model: nn.Module,
@@ -59,19 +59,17 @@ def evaluate(
     `byte_lengths` (V,), the UTF-8 bytes of each token, adds bits per byte where the objective's loss is the
     likelihood of the text. The model is left in the mode it was in.
     """
-    was_training = model.training
-    model.eval()
     device = next(model.parameters()).device
     total = Loss(torch.zeros(()), torch.tensor(0))
     positions, bytes_paid = 0, 0
     for batch in batches:
-        loss = objective(model, {key: value.to(device) for key, value in batch.items()})
+        with measuring(model):
+            loss = objective(model, {key: value.to(device) for key, value in batch.items()})
         total = total + Loss(loss.terms["cross_entropy"].cpu(), loss.count.cpu())
         positions += positions_read(batch)
         if byte_lengths is not None:
             _, labels = objective.align(batch["labels"], batch["labels"])
             bytes_paid += int(byte_lengths[labels[labels != IGNORED]].sum())
-    model.train(was_training)
     bits = float(total.sum) / math.log(2) / bytes_paid if objective.is_likelihood and bytes_paid else None
     return HeldOut(float(total.mean), int(total.count), positions, bits)
 

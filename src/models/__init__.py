@@ -13,7 +13,7 @@ from .decoder_only import DecoderOnly
 from .encoder_decoder import EncoderDecoder
 from .encoder_only import EncoderOnly
 from .generation import ORDERS, Sampling, fill_masks, fill_spans, generate, sample_token
-from .language_model import LanguageModel
+from .language_model import LanguageModel, measuring
 from .layers import Cache, ModelConfig, attention_reference
 from .presets import ARCHITECTURES, PRESETS, build, model_config
 from .visibility import Visibility, causal, full, prefix, real, within_documents
@@ -37,6 +37,7 @@ __all__ = [
     "fill_spans",
     "full",
     "generate",
+    "measuring",
     "model_config",
     "prefix",
     "real",

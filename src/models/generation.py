@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TypedDict, Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import InputError
 from .decoder_only import DecoderOnly
 from .encoder_decoder import EncoderDecoder
 from .encoder_only import EncoderOnly
+from .language_model import measuring
 from .layers import Cache
 
 ORDERS = ("all", "left_to_right", "confidence")
@@ -101,7 +101,7 @@ def generate(
     def read(ids: Tensor) -> Tensor:
         return model.unembed(model(ids, cache=cache)[:, -1]).masked_fill(never, -torch.inf)
 
-    with _evaluation(model):
+    with measuring(model):
         return torch.cat((prompt_ids, _say(read, prompt_ids, max_new_tokens, eos, sampling)), 1)
 
 
@@ -148,7 +148,7 @@ def fill_spans(
         hidden = model.decode(ids, memory, attention_mask=attention_mask, cache=cache)
         return model.unembed(hidden[:, -1]).masked_fill(never, -torch.inf)
 
-    with _evaluation(model):
+    with measuring(model):
         memory = model.encode(input_ids, attention_mask)
         return _say(read, start, max_new_tokens, eos, sampling)
 
@@ -189,7 +189,7 @@ def fill_masks(
     filled = input_ids.clone()
     most = int((filled == mask_id).sum(1).max()) if filled.numel() else 0
     rounds = min(most, 1 if order == "all" else most if rounds is None else rounds)
-    with _evaluation(model):
+    with measuring(model):
         for left in range(rounds, 0, -1):
             blank = filled == mask_id  # (B, T)
             logits = model.unembed(model(filled, attention_mask)[blank]).masked_fill(never, -torch.inf)  # (N, V)
@@ -220,19 +220,6 @@ def _say(read: Callable[[Tensor], Tensor], ids: Tensor, count: int, eos: int | N
             break
         ids = token[:, None]
     return said
-
-
-@contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
-    """No gradients and eval mode inside; afterwards every part is in the mode that it was in."""
-    modes = [(part, part.training) for part in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for part, training in modes:
-            part.training = training
 
 
 def _forbidden(model: DecoderOnly | EncoderOnly | EncoderDecoder, ids: Sequence[int], device: torch.device) -> Tensor:

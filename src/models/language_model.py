@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
@@ -69,6 +71,27 @@ class LanguageModel(nn.Module):
         """Rotary turns (T, K/2) of the positions start .. start + length - 1."""
         positions = torch.arange(start, start + length, device=device)
         return rotary(positions, self.config.head_size, self.config.rotary_base)
+
+
+@contextmanager
+def measuring(model: nn.Module) -> Iterator[None]:
+    """No dropout and no gradients inside; afterwards every part of the model is in the mode it was in.
+
+    >>> model = nn.Sequential(nn.Dropout())
+    >>> with measuring(model):
+    ...     model.training, torch.is_grad_enabled()
+    (False, False)
+    >>> model.training
+    True
+    """
+    modes = {part: part.training for part in model.modules()}  # a part may be frozen while the whole is not
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 def check_flags(ids: Tensor, **flags: Tensor | None) -> None:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from ..data.hiding import IGNORED, Hide, HideNext
 from ..data.tokenizer import Tokenizer
 from ..errors import InputError
-from ..models import generate
-from .objective import Completion, Objective
+from ..models import DecoderOnly, generate
+from .objective import Completion, Objective, paired
 
 
 class CausalLM(Objective):
@@ -78,7 +78,7 @@ class CausalLM(Objective):
         special = tokenizer.special
         prompt = tokenizer.encode(text)
         ids = generate(
-            model,
+            paired(model, DecoderOnly),
             torch.tensor([prompt or [special.eos]]),
             max_new_tokens=max_new_tokens,
             eos=special.eos,

@@ -12,8 +12,8 @@ from ..data.hiding import Hide, HideTokens
 from ..data.masking import ExactCount, MaskScheme, scheme_name
 from ..data.tokenizer import Tokenizer
 from ..errors import InputError
-from ..models import fill_masks
-from .objective import Completion, Objective, encode_blanks
+from ..models import EncoderOnly, fill_masks
+from .objective import Completion, Objective, encode_blanks, paired
 
 
 class MaskedLM(Objective):
@@ -92,7 +92,8 @@ class MaskedLM(Objective):
 
     def _fill(self, model: nn.Module, tokenizer: Tokenizer, ids: list[int], **settings: Any) -> Completion:
         mask = _mask_of(tokenizer)
-        filled = fill_masks(model, torch.tensor([ids]), mask, forbidden=tokenizer.special.all, **settings)[0]
+        encoder, never = paired(model, EncoderOnly), tokenizer.special.all
+        filled = fill_masks(encoder, torch.tensor([ids]), mask, forbidden=never, **settings)[0]
         return Completion.of(tokenizer, filled.tolist(), [id == mask for id in ids])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +60,9 @@ class Loss:
         return self.sum / self.count.clamp(min=1)
 
     def __add__(self, other: Loss) -> Loss:
-        terms = {key: self.terms.get(key, 0) + other.terms.get(key, 0) for key in {**self.terms, **other.terms}}
+        terms = dict(self.terms)
+        for name, term in other.terms.items():
+            terms[name] = terms[name] + term if name in terms else term
         return Loss(self.sum + other.sum, self.count + other.count, terms)
 
 
@@ -239,6 +241,19 @@ class Completion:
 
     def __str__(self) -> str:
         return "".join(text for text, _ in self.parts)
+
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def paired(model: nn.Module, kind: type[Model]) -> Model:
+    """The model, once it is known to be of the kind that the objective speaks through.
+
+    Raises `InputError` for another: a causal model cannot fill, an encoder cannot go on.
+    """
+    if not isinstance(getattr(model, "_orig_mod", model), kind):  # torch.compile puts a wrapper around
+        raise InputError(f"expected a {kind.__name__}, got {type(model).__name__}: was it trained by this objective?")
+    return model  # pyright: ignore[reportReturnType]
 
 
 def encode_blanks(tokenizer: Tokenizer, text: str, blanks: Iterable[int]) -> list[int]:

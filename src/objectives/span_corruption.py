@@ -13,8 +13,8 @@ from ..data.masking import MaskScheme, RandomSpans, scheme_name
 from ..data.sentinels import solve_span_lengths, split_spans
 from ..data.tokenizer import Tokenizer
 from ..errors import InputError
-from ..models import fill_spans
-from .objective import Completion, Objective, encode_blanks
+from ..models import EncoderDecoder, fill_spans
+from .objective import Completion, Objective, encode_blanks, paired
 
 
 class SpanCorruption(Objective):
@@ -121,7 +121,7 @@ class SpanCorruption(Objective):
         special = tokenizer.special
         unsaid = [id for id in special.all if id != special.eos and id not in special.sentinels]
         said = fill_spans(
-            model,
+            paired(model, EncoderDecoder),
             torch.tensor([[*ids, special.eos]]),
             start_id=special.pad,
             eos=special.eos,

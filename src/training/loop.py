@@ -106,7 +106,7 @@ def train(
     curve: list[tuple[int, float]] = []
     last_eval: tuple[int, HeldOut] | None = None
 
-    def progress_of(done: int, spent: float) -> float:
+    def progress_of(done: float, spent: float) -> float:
         return done / config.steps if config.minutes is None else spent / (60 * config.minutes)
 
     def evaluate_at(step: int) -> HeldOut:
@@ -185,7 +185,9 @@ def step_with_mean(model: nn.Module, optimizer: torch.optim.Optimizer, total: Lo
     finite no weight is changed.
     """
     parameters = [p for p in model.parameters() if p.grad is not None]
-    torch._foreach_div_([p.grad for p in parameters], float(total.count.clamp(min=1)))
+    count = float(total.count.clamp(min=1))
+    for parameter in parameters:
+        parameter.grad.div_(count)  # pyright: ignore[reportOptionalMemberAccess]
     norm = float(nn.utils.clip_grad_norm_(parameters, clip))
     if math.isfinite(norm) and bool(total.sum.isfinite()):
         optimizer.step()
