@@ -3,11 +3,13 @@
 from .comparison import draw_comparison, print_comparison, save_comparison
 from .curves import draw_loss
 from .floors import draw_floors, print_floors, save_floors
+from .leaks import draw_leaks
 from .terminal import show_objective, word_tokenizer
 
 __all__ = [
     "draw_comparison",
     "draw_floors",
+    "draw_leaks",
     "draw_loss",
     "print_comparison",
     "print_floors",

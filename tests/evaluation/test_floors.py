@@ -9,7 +9,7 @@ import torch
 from clozelab.data import Bernoulli, RandomSpans, corrupt_spans, span_counts
 from clozelab.data.sources import MarkovSource
 from clozelab.errors import InputError
-from clozelab.evaluation.floors import floor, masked_floor
+from clozelab.evaluation import floor, masked_floor
 from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption
 
 
