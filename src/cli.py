@@ -1,4 +1,4 @@
-"""The command line: `clozelab train | compare | floors | show | generate | fill`.
+"""The command line: `clozelab train | compare | floors | show | check | generate | fill`.
 
 It parses and prints; the work is elsewhere. Bad input is one line on standard error and exit code 2. Heavy imports wait
 until a command runs, so that `--help` does not.
@@ -88,6 +88,18 @@ def build_parser() -> argparse.ArgumentParser:
     show.add_argument("--noise-density", type=float, default=0.3, help="share of tokens hidden (masked and span)")
     show.add_argument("--mean-span", type=float, default=2.0, help="mean tokens of a hidden span (span)")
     show.add_argument("--seed", type=int, default=0, help="another seed hides other tokens")
+
+    check = command(
+        "check",
+        "check a masking scheme, a collator or an objective of your own",
+        "clozelab check my_module:my_scheme --rate 0.15",
+    )
+    check.add_argument("target", help="module:name or file.py:name, which is imported; a scheme takes three arguments")
+    check.add_argument("--rate", type=float, help="share of tokens that the scheme means to hide  (default: any)")
+    check.add_argument(
+        "--tokenizer", help="path of a tokenizer.json, for a collator that does not tell its special ids"
+    )
+    check.add_argument("--skip", nargs="+", default=(), metavar="CHECK", help="names of checks that are not wanted")
 
     generate = command(
         "generate", "go on with a text, from a causal checkpoint", 'clozelab generate runs/causal "The cat"'
@@ -256,6 +268,19 @@ def _show(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     return 0
 
 
+def _check(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
+    from .data import load_tokenizer
+    from .testing import CheckFailed, target
+
+    special = load_tokenizer(args.tokenizer).special if args.tokenizer else None
+    try:
+        print(target.check(target.load(args.target), rate=args.rate, special=special, skip=args.skip))
+    except CheckFailed as failed:
+        print(failed.report)
+        return 1
+    return 0
+
+
 def _generate(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     from .training import load_run
 
@@ -315,6 +340,7 @@ COMMANDS = {
     "compare": _compare,
     "floors": _floors,
     "show": _show,
+    "check": _check,
     "generate": _generate,
     "fill": _fill,
 }

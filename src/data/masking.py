@@ -175,7 +175,8 @@ def whole_word_mask(maskable: Tensor, noise: Tensor, rate: float, word_ids: Tens
     `word_ids` (..., T) says which word each token belongs to, as the tokenizer that split the text says it
     (`Tokenizer.word_ids`, or `word_ids()` of a Hugging Face encoding); -1 where a token belongs to none, and
     such a token is never hidden. A word that would overshoot the budget is passed over, as in BERT; if every
-    word would, the first one drawn is hidden. A word of which any part is protected is left alone.
+    word would, the first one drawn is hidden. A word of which any part is protected is left alone; a row that
+    has no other words hides one token.
 
     Shapes: maskable, noise, word_ids (B, T) or (T,) to a mask of that shape.
 
@@ -202,7 +203,8 @@ def whole_word_mask(maskable: Tensor, noise: Tensor, rate: float, word_ids: Tens
         for places in whole:
             if len(taken) + len(places) <= budget:
                 taken += places
-        mask[b, taken or (whole[0] if whole else [])] = True
+        alone = sorted((t for places in words.values() for t in places if free[t]), key=draws.__getitem__)[:1]
+        mask[b, taken or (whole[0] if whole else alone)] = True
     return mask
 
 

@@ -1,0 +1,85 @@
+"""From `module:name` to the check that fits, for `clozelab check`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from ..data.masking import BatchScheme
+from ..errors import InputError
+from ..objectives import Objective
+from .collator import check_collator
+from .mask_scheme import check_mask_scheme
+from .objective import check_objective
+from .report import Report
+
+
+def load(target: str) -> Any:
+    """The object behind "package.module:name" or "path/to/file.py:name". Its module is executed, as an import does.
+
+    Raises `InputError` for what is not of that form, or not there, or raises while it is imported.
+    """
+    module_name, colon, name = target.rpartition(":")
+    if not colon or not module_name or not name:
+        raise InputError(f"expected module:name or file.py:name, got {target!r}")
+    try:
+        if module_name.endswith(".py"):
+            path = Path(module_name)
+            if not path.is_file():
+                raise InputError(f"there is no file {module_name}")
+            spec = importlib.util.spec_from_file_location(path.stem, path)
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[path.stem] = module
+            spec.loader.exec_module(module)
+        else:
+            sys.path.insert(0, "")  # where the command runs, as `python -m` does
+            module = importlib.import_module(module_name)
+    except InputError:
+        raise
+    except ModuleNotFoundError as error:
+        raise InputError(f"{module_name} cannot be imported: {error}; is the command run in its folder?") from error
+    except Exception as error:
+        raise InputError(f"{module_name} raises {type(error).__name__} while it is imported: {error}") from error
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            known = ", ".join(known for known in vars(found) if not known.startswith("_"))
+            raise InputError(f"{module_name} has no {name}; it has {known[:200]}")
+        found = getattr(found, part)
+    return found
+
+
+def check(thing: Any, *, rate: float | None = None, special: Any = None, skip: Collection[str] = ()) -> Report:
+    """Run the check that fits: an objective's, a masking scheme's (three parameters), or a collator's (one).
+
+    A tuple (objective, model, batch) is what `check_objective` takes; an `Objective` alone is tried on its own tiny
+    model; a class is called without arguments first.
+
+    Raises `CheckFailed` for a fault, `InputError` for what is none of these.
+    """
+    thing = thing() if inspect.isclass(thing) else thing
+    if isinstance(thing, tuple):
+        return check_objective(*thing, skip=skip)
+    if isinstance(thing, Objective):
+        return check_objective(thing, thing.build_model(200, "tiny", width=32, layers=2), skip=skip)
+    if isinstance(thing, BatchScheme):
+        return check_mask_scheme(thing, rate=rate, skip=skip)  # type: ignore[arg-type]
+    if not callable(thing):
+        raise InputError(f"expected a masking scheme, a collator or an objective, got {type(thing).__name__}")
+    parameters = inspect.signature(thing).parameters.values()
+    needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if len(needed) == 3:
+        return check_mask_scheme(thing, rate=rate, skip=skip)
+    if len(needed) == 1:
+        return check_collator(thing, special, skip=skip)
+    raise InputError(
+        f"a masking scheme takes (tokens, maskable, generator) and a collator takes (examples); this takes "
+        f"({', '.join(p.name for p in needed)})"
+    )

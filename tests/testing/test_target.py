@@ -1,0 +1,72 @@
+"""`clozelab check module:name` finds the thing and the check that fits it."""
+
+import pytest
+
+from clozelab.cli import main
+from clozelab.errors import InputError
+from clozelab.testing import target
+
+SOURCE = """
+import torch
+from clozelab.data import SpecialIds
+from clozelab.data.masking import Bernoulli
+from clozelab.objectives import MaskedLM
+
+def scheme(tokens, maskable, generator):
+    return maskable & (torch.rand(len(tokens), generator=generator) < 0.5)
+
+bernoulli = Bernoulli(0.3)
+collator = MaskedLM().collator(SpecialIds(vocab_size=100, pad=0, eos=1, mask=2))
+both = lambda one, two: None
+number = 3
+"""
+
+
+@pytest.fixture
+def module(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(SOURCE)
+    return path
+
+
+def test_a_scheme_with_a_fault_ends_in_code_1_and_says_which(module, capsys):
+    assert main(["check", f"{module}:scheme"]) == 1
+    assert "FAULT targets: rows with something to hide are left without a target" in capsys.readouterr().out
+    assert main(["check", f"{module}:scheme", "--skip", "targets"]) == 0
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "collator", "MaskedLM"])
+def test_what_is_right_ends_in_code_0(module, name, capsys):
+    assert main(["check", f"{module}:{name}"]) == 0
+    assert "passed" in capsys.readouterr().out
+
+
+def test_a_rate_is_held_against_it(module, capsys):
+    assert main(["check", f"{module}:bernoulli", "--rate", "0.15"]) == 1
+    assert "15% were asked for" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mine", "expected module:name"),
+        ("nowhere.py:scheme", "there is no file"),
+        ("no.such.module:scheme", "cannot be imported"),
+        ("{module}:missing", "has no missing; it has torch"),
+        ("{module}:number", "got int"),
+        ("{module}:both", "this takes \\(one, two\\)"),
+    ],
+)
+def test_what_cannot_be_checked_is_one_line_and_code_2(module, name, message, capsys):
+    name = name.format(module=module)
+    with pytest.raises(InputError, match=message):
+        target.check(target.load(name))
+    assert main(["check", name]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_module_that_dies_is_named(tmp_path):
+    path = tmp_path / "dies.py"
+    path.write_text("1 / 0")
+    with pytest.raises(InputError, match="raises ZeroDivisionError while it is imported"):
+        target.load(f"{path}:x")
