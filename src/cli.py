@@ -7,25 +7,69 @@ until a command runs, so that `--help` does not.
 from __future__ import annotations
 
 import argparse
+import math
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from . import __version__
-from .errors import InputError
+from .errors import InputError, NotFinite
 
 NAMES = ("causal", "masked", "span")
 
 
+class _Parser(argparse.ArgumentParser):
+    """One line for what cannot be parsed, and no abbreviations that another flag would break one day."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def _number(kind: type, low: float, high: float, what: str) -> Callable[[str], Any]:
+    """A type for argparse: a number from low to high, or an error that says `what` was expected."""
+
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"expected {what}, got {text!r:.40}")
+        return value
+
+    return parse
+
+
+TINY, HUGE = sys.float_info.min, sys.float_info.max
+COUNT = _number(int, 1, 10**12, "a whole number of at least 1")
+COUNT_OR_NONE = _number(int, 0, 10**12, "a whole number of at least 0")
+SIZE = _number(int, 1, 2**20, "a whole number from 1 to 2^20")
+SEED = _number(int, 0, 2**63 - 1, "a whole number from 0 to 2^63 - 1")
+POSITIVE = _number(float, TINY, HUGE, "a number above 0")
+SHARE = _number(float, TINY, math.nextafter(1, 0), "a share between 0 and 1, 0.15 for 15 percent")
+PROBABILITY = _number(float, TINY, 1, "a probability above 0, up to 1")
+SPAN = _number(float, 1, HUGE, "a number of tokens of at least 1")
+
+
+def _path(text: str) -> Path:
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"expected a path, got {text!r}")
+    return Path(text)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """All commands and flags."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="clozelab",
         description="Pretraining objectives, to see, to train and to compare: causal LM, masked LM, span corruption.",
     )
     parser.add_argument("--version", action="version", version=f"clozelab {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
     def command(name: str, summary: str, example: str) -> argparse.ArgumentParser:
         return commands.add_parser(
@@ -44,16 +88,16 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--objective", choices=NAMES, default="causal", help="what to pretrain on")
     _add_corpus(train)
     _add_model(train)
-    train.add_argument("--steps", type=int, default=1000, help="optimiser steps")
-    train.add_argument("--minutes", type=float, help="stop after this time instead of after --steps")
-    train.add_argument("--sample-every", type=int, default=200, help="steps between samples, 0 for none")
-    train.add_argument("--checkpoint-every", type=int, default=500, help="steps between checkpoints")
-    train.add_argument("--eval-every", type=int, default=200, help="steps between evaluations")
-    train.add_argument("--micro-batch", type=int, help="examples of one forward pass; less memory, same gradients")
+    train.add_argument("--steps", type=COUNT, default=1000, help="optimiser steps")
+    train.add_argument("--minutes", type=POSITIVE, help="stop after this time instead of after --steps")
+    train.add_argument("--sample-every", type=COUNT_OR_NONE, default=200, help="steps between samples, 0 for none")
+    train.add_argument("--checkpoint-every", type=COUNT_OR_NONE, default=500, help="steps between checkpoints")
+    train.add_argument("--eval-every", type=COUNT_OR_NONE, default=200, help="steps between evaluations")
+    train.add_argument("--micro-batch", type=SIZE, help="examples of one forward pass; less memory, same gradients")
     train.add_argument("--within-documents", action="store_true", help="attention stays within documents")
-    train.add_argument("--noise-density", type=float, default=0.15, help="share of tokens hidden (masked and span)")
-    train.add_argument("--mean-span", type=float, default=3.0, help="mean tokens of a hidden span (span)")
-    train.add_argument("--run", type=Path, help="run folder  (default: runs/OBJECTIVE)")
+    train.add_argument("--noise-density", type=SHARE, default=0.15, help="share of tokens hidden (masked and span)")
+    train.add_argument("--mean-span", type=SPAN, default=3.0, help="mean tokens of a hidden span (span)")
+    train.add_argument("--run", type=_path, help="run folder  (default: runs/OBJECTIVE)")
     train.add_argument("--resume", action="store_true", help="go on with the run in --run, as it was described then")
 
     compare = command(
@@ -63,9 +107,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_corpus(compare)
     _add_model(compare)
-    compare.add_argument("--tokens", type=float, default=1.6e6, help="tokens of text that each objective sees")
+    compare.add_argument(
+        "--tokens",
+        type=_number(float, 1, 1e15, "a number of tokens of at least 1"),
+        default=1.6e6,
+        help="tokens of text that each objective sees",
+    )
     compare.add_argument("--prompt", help="text for the samples  (default: the beginning of a held-out document)")
-    compare.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder for table, picture and runs")
+    compare.add_argument("--out", type=_path, default=Path("runs/compare"), help="folder for table, picture and runs")
 
     floors = command(
         "floors",
@@ -73,9 +122,9 @@ def build_parser() -> argparse.ArgumentParser:
         "clozelab floors --seeds 3",
     )
     floors.add_argument("--objective", choices=NAMES, help="only this one  (default: all three)")
-    floors.add_argument("--seeds", type=int, default=1, help="runs of each objective, on different languages")
-    floors.add_argument("--steps", type=int, help="optimiser steps  (default: as each objective needs)")
-    floors.add_argument("--out", type=Path, default=Path("runs/floors"), help="folder for figures and picture")
+    floors.add_argument("--seeds", type=COUNT, default=1, help="runs of each objective, on different languages")
+    floors.add_argument("--steps", type=COUNT, help="optimiser steps  (default: as each objective needs)")
+    floors.add_argument("--out", type=_path, default=Path("runs/floors"), help="folder for figures and picture")
 
     show = command(
         "show",
@@ -85,9 +134,9 @@ def build_parser() -> argparse.ArgumentParser:
     show.add_argument("text", help="the text")
     show.add_argument("--objective", choices=NAMES, help="only this one  (default: all three)")
     show.add_argument("--tokenizer", help="path of a tokenizer.json  (default: the words of the text)")
-    show.add_argument("--noise-density", type=float, default=0.3, help="share of tokens hidden (masked and span)")
-    show.add_argument("--mean-span", type=float, default=2.0, help="mean tokens of a hidden span (span)")
-    show.add_argument("--seed", type=int, default=0, help="another seed hides other tokens")
+    show.add_argument("--noise-density", type=SHARE, default=0.3, help="share of tokens hidden (masked and span)")
+    show.add_argument("--mean-span", type=SPAN, default=2.0, help="mean tokens of a hidden span (span)")
+    show.add_argument("--seed", type=SEED, default=0, help="another seed hides other tokens")
 
     check = command(
         "check",
@@ -95,7 +144,7 @@ def build_parser() -> argparse.ArgumentParser:
         "clozelab check my_module:my_scheme --rate 0.15",
     )
     check.add_argument("target", help="module:name or file.py:name, which is imported; a scheme takes three arguments")
-    check.add_argument("--rate", type=float, help="share of tokens that the scheme means to hide  (default: any)")
+    check.add_argument("--rate", type=SHARE, help="share of tokens that the scheme means to hide  (default: any)")
     check.add_argument(
         "--tokenizer", help="path of a tokenizer.json, for a collator that does not tell its special ids"
     )
@@ -104,9 +153,14 @@ def build_parser() -> argparse.ArgumentParser:
     generate = command(
         "generate", "go on with a text, from a causal checkpoint", 'clozelab generate runs/causal "The cat"'
     )
-    generate.add_argument("run", type=Path, help="run folder")
+    generate.add_argument("run", type=_path, help="run folder")
     generate.add_argument("prompt", nargs="?", default="", help="text to go on with; empty: a new document")
-    generate.add_argument("--tokens", type=int, default=100, help="most new tokens")
+    generate.add_argument(
+        "--tokens",
+        type=_number(int, 1, 100_000, "a whole number from 1 to 100000"),
+        default=100,
+        help="most new tokens",
+    )
     _add_sampling(generate)
 
     fill = command(
@@ -114,7 +168,7 @@ def build_parser() -> argparse.ArgumentParser:
         "fill the blanks (___) of a text, from a masked or span checkpoint",
         'clozelab fill runs/span "The ___ sat on the ___."',
     )
-    fill.add_argument("run", type=Path, help="run folder")
+    fill.add_argument("run", type=_path, help="run folder")
     fill.add_argument("text", help="text with blanks, ___: one token each (masked), any number (span)")
     fill.add_argument("--order", choices=("all", "left_to_right", "confidence"), help="of filling (masked)")
     _add_sampling(fill)
@@ -127,26 +181,26 @@ def _add_corpus(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--column", default="text", help="text column of a table, by name or number")
     group.add_argument("--split", choices=("auto", "hash", "position"), default="auto", help="how text is held out")
     group.add_argument("--tokenizer", default="bpe", help='"bpe", "characters", or the path of a tokenizer.json')
-    group.add_argument("--vocab-size", type=int, default=4096, help="of a trained BPE")
-    group.add_argument("--sentinels", type=int, default=100, help="reserved for hidden spans")
+    group.add_argument("--vocab-size", type=COUNT, default=4096, help="of a trained BPE")
+    group.add_argument("--sentinels", type=COUNT_OR_NONE, default=100, help="reserved for hidden spans")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model and training")
     group.add_argument("--size", choices=("tiny", "small", "base"), default="tiny", help="of the model")
-    group.add_argument("--length", type=int, default=128, help="input tokens of an example")
-    group.add_argument("--batch-size", type=int, default=16, help="examples of a step")
-    group.add_argument("--learning-rate", type=float, default=3e-3, help="the highest one")
+    group.add_argument("--length", type=SIZE, default=128, help="input tokens of an example")
+    group.add_argument("--batch-size", type=SIZE, default=16, help="examples of a step")
+    group.add_argument("--learning-rate", type=POSITIVE, default=3e-3, help="the highest one")
     group.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of the products")
-    group.add_argument("--seed", type=int, default=0, help="of weights, order and noise")
+    group.add_argument("--seed", type=SEED, default=0, help="of weights, order and noise")
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--temperature", type=float, default=0.8, help="below 1: safer, above: wilder")
-    parser.add_argument("--top-k", type=int, help="only from the k likeliest")
-    parser.add_argument("--top-p", type=float, help="only from the likeliest that make up this probability")
+    parser.add_argument("--temperature", type=POSITIVE, default=0.8, help="below 1: safer, above: wilder")
+    parser.add_argument("--top-k", type=COUNT, help="only from the k likeliest")
+    parser.add_argument("--top-p", type=PROBABILITY, help="only from the likeliest that make up this probability")
     parser.add_argument("--greedy", action="store_true", help="always the likeliest")
-    parser.add_argument("--seed", type=int, default=0, help="another seed says something else")
+    parser.add_argument("--seed", type=SEED, default=0, help="another seed says something else")
 
 
 # --------------------------------------------------------------------------- commands
@@ -158,10 +212,7 @@ def _train(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
 
     run = args.run or Path("runs") / args.objective
     if args.resume:
-        described = read_run(run).get("description", {}).get("command")
-        if described is None:
-            raise InputError(f"{run} was not begun by `clozelab train`: resume it from your code")
-        args = argparse.Namespace(**{**vars(args), **described, **explicit})
+        args = _resumed(run, read_run(run).get("description"), explicit)
     elif (run / "run.json").exists():
         raise InputError(f"{run} already holds a run: go on with it by --resume, or choose another folder by --run")
     objective = _objective(args.objective, args)
@@ -179,8 +230,10 @@ def _train(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
         checkpoint_every=args.checkpoint_every,
         sample_every=args.sample_every,
     )
-    tokenizer = str(run / "tokenizer.json") if args.resume else args.tokenizer
-    prepared = prepare(**{**_corpus(args), "tokenizer": tokenizer}, progress=sys.stderr.isatty())
+    corpus = _corpus(args)
+    if args.resume:
+        corpus |= {"tokenizer": str(run / "tokenizer.json"), "sentinels": 0}  # as it is
+    prepared = prepare(**corpus, progress=sys.stderr.isatty())
     model = seeded_model(objective, prepared.tokenizer.vocab_size, args.size, args.seed)
     told = {key: value for key, value in vars(args).items() if key not in ("command", "run", "resume")}
     result = train(
@@ -204,12 +257,33 @@ def _train(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     return 0
 
 
+def _resumed(run: Path, description: Any, explicit: dict[str, Any]) -> argparse.Namespace:
+    """The flags that a run was begun with, read from its description by the parser that read them then."""
+    command = description.get("command") if isinstance(description, dict) else None
+    if not isinstance(command, dict):
+        raise InputError(f"{run} was not begun by `clozelab train`: resume it from your code")
+    words = ["train", "--resume"]
+    for name, value in command.items():
+        if value is not None and value is not False:
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    try:
+        args = build_parser().parse_args(words)
+    except InputError as error:
+        raise InputError(f"the command in {run / 'run.json'} is damaged: {error}") from error
+    for name, value in explicit.items():
+        if getattr(args, name) != value:
+            flag = f"--{name.replace('_', '-')}"
+            raise InputError(
+                f"{run} was begun with {flag} {getattr(args, name)}, not {value}: a resumed run goes on as it began "
+                f"(its learning rate follows its length); leave {flag} out, or begin another run"
+            )
+    return args
+
+
 def _compare(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     from .display import print_comparison, save_comparison
     from .training import TrainConfig, compare, prepare
 
-    if args.tokens < 1:
-        raise InputError(f"--tokens must be at least 1, got {args.tokens:g}")
     if args.out.exists() and any(args.out.glob("*/run.json")):
         raise InputError(f"{args.out} already holds a comparison: choose another folder by --out")
     config = TrainConfig(
@@ -240,17 +314,14 @@ def _floors(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     from .display import print_floors, save_floors
     from .training.reach import EXERCISES, reach_floor
 
-    for name in ("seeds", "steps"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name} must be at least 1, got {value}")
+    args.out.mkdir(parents=True, exist_ok=True)
     results = []
     for name in NAMES if args.objective is None else (args.objective,):
         for seed in range(args.seeds):
             print(f"training {name}, seed {seed} ...", file=sys.stderr)
             results.append(reach_floor(EXERCISES[name], seed=seed, steps=args.steps))
+            save_floors(results, args.out)  # after each, so that an interruption costs one
     print_floors(results)
-    save_floors(results, args.out)
     print(f"figures and curves: {args.out}/floors.json, {args.out}/floors.png")
     return 1 if any(result.verdict.startswith("LEAK") for result in results) else 0
 
@@ -261,7 +332,7 @@ def _show(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     from .data import load_tokenizer
     from .display import show_objective, word_tokenizer
 
-    tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else word_tokenizer(args.text)
+    tokenizer = word_tokenizer(args.text) if args.tokenizer is None else load_tokenizer(args.tokenizer)
     console = Console()
     for name in NAMES if args.objective is None else (args.objective,):
         console.print(show_objective(_objective(name, args), tokenizer, args.text, seed=args.seed))
@@ -348,14 +419,19 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0, 2 for bad input, 1 for a loss that is no number, 130 if stopped."""
-    parser = build_parser()
-    args = parser.parse_args(arguments)
-    explicit = _explicit(parser, arguments)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that knows only ASCII
     try:
-        return COMMANDS[args.command](args, explicit)
+        args = build_parser().parse_args(arguments)
+        code = COMMANDS[args.command](args, _explicit(arguments))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read our output has left, which is their right
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (InputError, OSError) as error:
         return _refuse(error)
-    except ArithmeticError as error:
+    except NotFinite as error:
         print(f"clozelab: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -363,7 +439,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _explicit(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> dict[str, Any]:
+def _explicit(arguments: Sequence[str] | None) -> dict[str, Any]:
     """The flags that were given, without defaults: a resumed run takes the rest from its description."""
     bare = build_parser()
     for action in bare._subparsers._group_actions[0].choices.values():  # type: ignore[union-attr]
@@ -375,13 +451,13 @@ def _explicit(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) 
 
 def _refuse(error: Exception) -> int:
     """One line, exit code 2."""
-    text = " ".join(str(error).split())
+    text = "".join(sign if sign.isprintable() else "\ufffd" for sign in " ".join(str(error).split()))
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
         text = f"{error.strerror}{where}"
         if error.errno == 28:
             text = f"no space left on the disk{where}: free some; what was complete before is kept"
-    print(f"clozelab: {text}", file=sys.stderr)
+    print(f"clozelab: {text if len(text) < 1000 else text[:1000] + '...'}", file=sys.stderr)
     return 2
 
 

@@ -1,4 +1,4 @@
-"""What clozelab says when its input is wrong."""
+"""What can go wrong, by name."""
 
 
 class InputError(ValueError):
@@ -6,4 +6,11 @@ class InputError(ValueError):
 
     The command line prints the message as one line and exits with code 2; in Python it is a
     `ValueError` like any other.
+    """
+
+
+class NotFinite(ArithmeticError):
+    """A loss, a gradient or a weight became infinite or NaN: the message names the step and the examples.
+
+    The command line prints the message as one line and exits with code 1.
     """

@@ -50,7 +50,7 @@ def test_a_run_goes_on_as_it_was_described(capsys):
     assert main(["train", "--run", "run", "--resume"]) == 0
     assert train("span", "--noise-density", "0.3", "--resume") == 0
     assert train("span", "--noise-density", "0.2", "--resume") == 2
-    assert "noise_density = 0.3 there, 0.2 here" in capsys.readouterr().err
+    assert "was begun with --noise-density 0.3, not 0.2" in capsys.readouterr().err
     assert [line["step"] for line in read_metrics("run/metrics.jsonl") if "loss" in line] == list(range(1, 7))
 
 
@@ -110,13 +110,43 @@ def write(name, content):
         (lambda: ["--corpus", write("latin.txt", b"caf\xe9 " * 50)], "not UTF-8 text: byte 3"),
         (lambda: ["--corpus", write("short.txt", b"too short")], "does not fill one block of 128"),
         (lambda: ["--corpus", "corpus.jsonl", "--column", "body"], r"no column 'body': it has 'text'"),
-        (lambda: ["--corpus", "corpus.jsonl", "--objective", "span", "--noise-density", "1.0"], "strictly between 0"),
-        (lambda: ["--corpus", "corpus.jsonl", "--objective", "masked", "--noise-density", "-1"], "strictly between 0"),
+        (
+            lambda: ["--corpus", "corpus.jsonl", "--objective", "span", "--noise-density", "1.0"],
+            "a share between 0 and 1",
+        ),
+        (
+            lambda: ["--corpus", "corpus.jsonl", "--objective", "masked", "--noise-density", "-1"],
+            "a share between 0 and 1",
+        ),
         (lambda: ["--corpus", "corpus.jsonl", "--objective", "span", "--sentinels", "2"], "sentinels are needed"),
         (lambda: ["--corpus", "corpus.jsonl", "--vocab-size", "100"], "vocab_size 100 is too small"),
         (lambda: ["--corpus", "corpus.jsonl", "--tokenizer", "nowhere.json"], "no tokenizer file"),
-        (lambda: ["--corpus", "corpus.jsonl", "--steps", "0"], "steps must be at least 1"),
-        (lambda: ["--corpus", "corpus.jsonl", "--learning-rate", "0"], "learning_rate must be positive"),
+        (
+            lambda: ["--corpus", "corpus.jsonl", "--steps", "0"],
+            "--steps: expected a whole number of at least 1, got '0'",
+        ),
+        (
+            lambda: ["--corpus", "corpus.jsonl", "--learning-rate", "inf"],
+            "--learning-rate: expected a number above 0, got 'inf'",
+        ),
+        (lambda: ["--corpus", "corpus.jsonl", "--minutes", "nan"], "--minutes: expected a number above 0"),
+        (lambda: ["--corpus", "corpus.jsonl", "--seed", "1" + "0" * 30], "--seed: expected a whole number from 0"),
+        (lambda: ["--corpus", "corpus.jsonl", "--batch-size", "100000000"], "--batch-size: expected"),
+        (lambda: ["--corpus", "corpus.jsonl", "--vocab-size", "1000000000"], "vocab_size must be at most"),
+        (lambda: ["--corpus", "corpus.jsonl", "--mean-span", "inf"], "--mean-span: expected"),
+        (lambda: ["--corpus", "corpus.jsonl", "--objective", "span", "--length", "1000000"], "does not fill one block"),
+        (lambda: ["--corpus", "corpus.jsonl", "--objective", "causal", "--length", "1"], "nothing to predict"),
+        (lambda: ["--corpus", "corpus.jsonl", "--ste", "3"], "unrecognized arguments: --ste 3"),
+        (lambda: ["--corpus", "corpus.jsonl", "--run", ""], "--run: expected a path"),
+        (lambda: ["--corpus", "corpus.jsonl", "--run", "corpus.jsonl"], "expected a folder for the run"),
+        (lambda: ["--corpus", ""], "is it a variable that was never set"),
+        (lambda: ["--corpus", "/dev/zero"], "neither a file nor a folder"),
+        (lambda: ["--corpus", "~nobody-here/x"], "no such corpus file"),
+        (lambda: ["--corpus", write("header.csv", b"text\n")], "header.csv holds no rows"),
+        (lambda: ["--corpus", write("broken.jsonl", b'{"text": "a"}\n{"text": "b"\n')], "JSON parse error.* row 1"),
+        (lambda: ["--corpus", write("latin.csv", b"text\ncaf\xe9\n")], "can't decode byte 0xe9"),
+        (lambda: ["--corpus", write("ragged.csv", b"text\na\nb,c,d\n")], "Expected 1 fields in line 3, saw 3"),
+        (lambda: ["--corpus", write("half.jsonl", b'{"text": "a \\ud800 b"}\n' * 9)], "half"),
         (lambda: ["--corpus", "corpus.jsonl", "--micro-batch", "3"], "must divide"),
     ],
 )
@@ -178,8 +208,152 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(capsys, monkeypat
     monkeypatch.undo()
 
 
-def test_wrong_usage_is_argparses_own_exit_code_2():
-    done = subprocess.run([sys.executable, "-m", "clozelab.cli", "tarin"], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "invalid choice" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_wrong_usage_is_one_line_too(capsys):
+    refused(capsys, [], "COMMAND")
+    refused(capsys, ["tarin"], "invalid choice: 'tarin'")
+    refused(capsys, ["compare", "--tokens", "nan"], "--tokens: expected")
+    refused(capsys, ["generate", "run", "--tokens", "100000000000"], "--tokens: expected")
+
+
+# ------------------------------------------------------------------ nothing is lost
+
+
+def test_files_that_are_of_no_run_are_left_alone(capsys):
+    Path("mine").mkdir()
+    for name in ("tokenizer.json", "metrics.jsonl"):
+        write(f"mine/{name}", b"precious")
+        refused(capsys, ["train", "--corpus", "corpus.jsonl", "--run", "mine", *FAST], f"holds a {name} that is of no")
+        assert Path(f"mine/{name}").read_bytes() == b"precious"
+        Path(f"mine/{name}").unlink()
+
+
+def test_weights_that_are_no_numbers_are_never_saved(capsys):
+    assert train("causal", "--learning-rate", "1e38", "--checkpoint-every", "1", steps="3") == 1
+    error = capsys.readouterr().err
+    assert "some weights are infinite or NaN, so they were not saved" in error or "the loss is nan" in error
+    assert "Traceback" not in error
+    assert not list(Path("run/checkpoints").glob("step-*")) if Path("run/checkpoints").exists() else True
+
+
+def test_a_comparison_refuses_before_it_trains(capsys):
+    refused(capsys, ["compare", "--corpus", "corpus.jsonl", "--sentinels", "0", "--out", "out", *FAST], "sentinels")
+    assert not Path("out").exists()
+    refused(capsys, ["compare", "--corpus", "corpus.jsonl", "--prompt", "\udcff", "--out", "out", *FAST], "character")
+    assert not Path("out").exists()
+
+
+def test_floors_refuses_before_it_trains(capsys):
+    refused(capsys, ["floors", "--out", write("taken", b"")], "exists")
+
+
+def test_a_reader_who_leaves_does_not_end_the_training():
+    """`2>&1 | head -1`: the progress bar has nobody left to show itself to."""
+    command = [
+        sys.executable,
+        "-m",
+        "clozelab.cli",
+        "train",
+        "--corpus",
+        "corpus.jsonl",
+        "--steps",
+        "4",
+        "--run",
+        "run",
+    ]
+    read, write_end = os.pipe()
+    os.close(read)
+    done = subprocess.run([*command, *FAST], stdout=subprocess.PIPE, stderr=write_end)
+    os.close(write_end)
+    assert done.returncode == 0
+    assert [path.name for path in Path("run/checkpoints").iterdir()] == ["step-00000004"]
+
+
+def test_output_for_a_terminal_that_knows_only_ascii():
+    command = [sys.executable, "-m", "clozelab.cli", "show", "caf\u00e9 \u4e16", "--objective", "causal"]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0, done.stderr
+    assert b"caf?" in done.stdout
+
+
+# ------------------------------------------------------------------ a run that was tampered with
+
+
+def test_a_run_with_few_sentinels_is_used(capsys):
+    """Loading its tokenizer once added the usual hundred, which the model did not know."""
+    assert train("span", "--sentinels", "10") == 0
+    assert main(["fill", "run", "Document ___ says"]) == 0
+
+
+def test_another_tokenizer_in_the_run_folder_is_found(capsys):
+    assert train("causal") == 0
+    content = Path("run/tokenizer.json").read_text()
+    Path("run/tokenizer.json").write_text(content.replace('"id":3', '"id": 3'))
+    refused(capsys, ["generate", "run", "Document"], "is not the one that this model was trained with")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--steps", "7"], "--steps 6, not 7"),
+        (["--sentinels", "3"], "--sentinels 100, not 3"),
+        (["--tokenizer", "other.json"], "--tokenizer bpe, not other.json"),
+        (["--objective", "masked"], "--objective causal, not masked"),
+    ],
+)
+def test_a_resumed_run_goes_on_as_it_began(flags, message, capsys):
+    assert train("causal") == 0
+    refused(capsys, ["train", "--run", "run", "--resume", *flags], message)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda run: {**run, "description": None},
+        lambda run: {**run, "description": {"command": "x"}},
+        lambda run: {**run, "description": {"command": {**run["description"]["command"], "steps": "abc"}}},
+        lambda run: {**run, "description": {"command": {**run["description"]["command"], "objective": "zzz"}}},
+        lambda run: {**run, "description": {"command": {**run["description"]["command"], "unheard_of": 1}}},
+        lambda run: {**run, "format": 99},
+        lambda run: [run],
+    ],
+)
+def test_a_damaged_description_is_one_line(change, capsys):
+    assert train("causal") == 0
+    described = json.loads(Path("run/run.json").read_text())
+    Path("run/run.json").write_text(json.dumps(change(described)))
+    refused(capsys, ["train", "--run", "run", "--resume"], "run")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: {key: value for key, value in state.items() if key != "seconds"},
+        lambda state: {**state, "param_groups": []},
+        lambda state: {**state, "param_groups": None},
+        lambda state: {**state, "step": 10**9},
+        lambda state: {**state, "step": -5},
+    ],
+)
+def test_a_damaged_state_is_one_line(change, capsys):
+    assert train("causal") == 0
+    path = Path("run/checkpoints/step-00000006/state.json")
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    refused(capsys, ["train", "--run", "run", "--resume"], "damaged")
+
+
+def test_metrics_keep_what_they_cannot_read_and_nothing_stands_there_twice(capsys):
+    assert train("causal") == 0
+    with open("run/metrics.jsonl", "ab") as file:
+        file.write(b"\xff a note of the user's\n" + b'{"step": 9, "lo')
+    for _ in range(3):
+        assert main(["train", "--run", "run", "--resume"]) == 0
+    lines = Path("run/metrics.jsonl").read_bytes().splitlines()
+    assert b"\xff a note of the user's" in lines
+    heldout = [line["step"] for line in read_metrics("run/metrics.jsonl") if "heldout" in line]
+    assert heldout == [0, 6]
+
+
+def test_a_stranger_among_the_checkpoints_is_passed_over():
+    assert train("causal") == 0
+    Path("run/checkpoints/step-junk").mkdir()
+    assert main(["generate", "run", "Document"]) == 0

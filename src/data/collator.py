@@ -13,7 +13,7 @@ from ..errors import InputError
 from .hiding import IGNORED, Hide, Rows
 from .noise import Noise, identity_of
 from .packing import document_ids
-from .special import SpecialIds
+from .special import SpecialIds, whole_number
 
 _OWN_KEYS = ("input_ids", "attention_mask", "labels", "word_ids", "special_tokens_mask", "identity", "epoch")
 
@@ -63,10 +63,11 @@ class Collator:
     ) -> None:
         self.hide = hide
         self.special = special
-        self.seed = seed
+        self.seed = whole_number(seed, "seed")
         self.within_documents = within_documents
         # In shared memory, so that workers that outlive an epoch (persistent_workers) see it change.
-        self._epoch = torch.tensor(epoch, dtype=torch.int64).share_memory_()
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self.set_epoch(epoch)
 
     @property
     def epoch(self) -> int:
@@ -75,7 +76,7 @@ class Collator:
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next batches: fresh noise for every example. Call it before each pass."""
-        self._epoch.fill_(epoch)
+        self._epoch.fill_(whole_number(epoch, "epoch"))
 
     def block(
         self,
@@ -89,15 +90,23 @@ class Collator:
 
         `epoch` is one number or one for each row; the collator's own where it is None.
         """
-        if tokens.dim() != 2 or len(tokens) != len(identities):
+        tokens = torch.as_tensor(tokens)
+        if tokens.dim() != 2 or len(tokens) != len(identities) or not is_whole(tokens):
             raise InputError(
-                f"expected token ids (B, T) and B identities, got shape {tuple(tokens.shape)} and {len(identities)}"
+                f"expected token ids (B, T) of whole numbers and B identities, got {tokens.dtype} of shape "
+                f"{tuple(tokens.shape)} and {len(identities)}"
+            )
+        if word_ids is not None and word_ids.shape != tokens.shape:
+            raise InputError(
+                f"expected word_ids {tuple(tokens.shape)}, one for each token, got {tuple(word_ids.shape)}"
             )
         everywhere = torch.ones_like(tokens, dtype=torch.bool)
         noise = Noise.of(self.seed, self.epoch if epoch is None else epoch, identities)
         return self._hide(tokens.long(), everywhere, ~everywhere, noise, word_ids=word_ids)
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        if not isinstance(examples, (list, tuple)):
+            raise InputError(f"expected a list of dicts that hold 'input_ids', got {type(examples).__name__}")
         if not examples or not all(isinstance(example, Mapping) and "input_ids" in example for example in examples):
             came = "none" if not examples else _describe(examples)
             raise InputError(f"expected a list of dicts that hold 'input_ids', got {came}")
@@ -107,7 +116,7 @@ class Collator:
         present = torch.arange(tokens.shape[1]) < torch.tensor(lengths)[:, None]
         noise = Noise.of(
             self.seed,
-            [int(example.get("epoch", self.epoch)) for example in examples],
+            [example.get("epoch", self.epoch) for example in examples],
             [_identity(example, text) for example, text in zip(examples, texts)],
         )
 
@@ -129,7 +138,7 @@ class Collator:
             labels=per_token("labels", IGNORED),
             word_ids=per_token("word_ids", -1),
         )
-        same_text = batch["input_ids"].shape == tokens.shape
+        same_text = batch["labels"].shape == tokens.shape and "decoder_input_ids" not in batch
         for key in dict.fromkeys(key for example in examples for key in example):
             if key not in _OWN_KEYS and key not in batch:
                 batch[key] = _together([example.get(key) for example in examples], key, lengths, same_text)
@@ -163,11 +172,16 @@ def _one_dimensional(values: Any, key: str) -> Tensor:
         tensor = torch.as_tensor(np.asarray(values) if not isinstance(values, Tensor) else values)
     except (TypeError, ValueError) as error:
         raise InputError(f"'{key}' must be a list of integers or a 1-D tensor, got {values!r:.80}") from error
-    if tensor.dim() != 1 or (tensor.is_floating_point() and tensor.numel()):
+    if tensor.dim() != 1 or not (is_whole(tensor) or tensor.numel() == 0 or key.endswith("mask")):
         raise InputError(
             f"'{key}' must be a list of integers or a 1-D tensor, got {tensor.dtype} of shape {tuple(tensor.shape)}"
         )
     return tensor.long().cpu()
+
+
+def is_whole(tensor: Tensor) -> bool:
+    """Whether its numbers are whole: ids, and not shares or flags."""
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
 
 
 def _aligned(values: Any, key: str, length: int, missing: int) -> Tensor:
@@ -186,9 +200,7 @@ def _fill(rows: Sequence[Tensor], value: int) -> Tensor:
 
 def _identity(example: Mapping[str, Any], tokens: Tensor) -> int | str:
     identity = example.get("identity")
-    if identity is None:
-        return identity_of(tokens)
-    return identity if isinstance(identity, str) else int(identity)
+    return identity_of(tokens) if identity is None else identity
 
 
 def _together(values: list[Any], key: str, lengths: list[int], same_text: bool) -> Any:

@@ -11,7 +11,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def load_corpus(
       standard library, read without running any of it;
     - a text file (one document) or a folder of them (one document each, in the order of their names);
     - JSON lines, CSV, Parquet or Arrow, each row's `text_column` a document. A CSV file without a header has its
-      columns numbered from 0: `text_column="2"` is the third;
+      columns numbered from 0: `text_column="2"` is the third, and the first row is a document like the others;
     - a hub name such as `"roneneldan/TinyStories"`, its "train" split, with `streaming=True` without downloading it;
     - any iterable of strings.
 
@@ -73,10 +73,11 @@ def load_corpus(
         raise InputError(f'split must be "auto", "hash" or "position", got {split!r}')
     if not 0.0 < heldout < 1.0:
         raise InputError(f"heldout must lie strictly between 0 and 1, got {heldout!r}: it is a share, 0.1 for a tenth")
+    text_column = str(text_column)
     if streaming:
         return _stream(source, text_column, split, heldout)
     name, documents = _read(source, text_column)
-    documents = [document for document in documents if document.strip()]
+    documents = [checked_text(document, name) for document in documents if document.strip()]
     if not documents:
         raise InputError(f"the corpus {name} holds no text")
     if split == "auto":
@@ -89,6 +90,20 @@ def load_corpus(
             f"held out; use more text, or another share than {heldout} ({cure})"
         )
     return Corpus(name, train, held)
+
+
+def checked_text(text: str, name: str = "the text") -> str:
+    """The text itself; raises `InputError` where it is no string, or one that cannot be written as UTF-8."""
+    if not isinstance(text, str):
+        raise InputError(f"expected {name} as a string, got {type(text).__name__}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{name} holds half a character ({text[error.start]!r} at {error.start}), which is no Unicode text: were "
+            "its bytes in another encoding than UTF-8?"
+        ) from error
+    return text
 
 
 # --------------------------------------------------------------------------- the split
@@ -127,7 +142,9 @@ def _by_position(documents: list[str], share: float) -> tuple[list[str], list[st
 def _read(source: Any, text_column: str) -> tuple[str, Iterable[str]]:
     """(name, documents) of any source."""
     if isinstance(source, Path) or (isinstance(source, str) and source != "builtin" and _is_path(source)):
-        path = Path(source).expanduser()
+        path = Path(source)
+        with suppress(RuntimeError):
+            path = path.expanduser()
         if path.is_dir():
             files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in TEXT_FILES)
             if not files:
@@ -135,6 +152,8 @@ def _read(source: Any, text_column: str) -> tuple[str, Iterable[str]]:
             return path.name, [_text_of(file) for file in files]
         if not path.exists():
             raise FileNotFoundError(2, "no such corpus file or folder", str(path))
+        if not path.is_file():
+            raise InputError(f"{path} is neither a file nor a folder, so it has no end that could be read to")
         if path.suffix.lower() in TABLES:
             return path.name, _column_of(_table(path, text_column), text_column, path.name)
         return path.name, [_text_of(path)]
@@ -147,7 +166,11 @@ def _read(source: Any, text_column: str) -> tuple[str, Iterable[str]]:
 
 def _is_path(source: str) -> bool:
     """A string is a path where something lies there, or where it could be nothing else."""
-    path = Path(source).expanduser()
+    if not source:
+        raise InputError("the name of the corpus is empty: is it a variable that was never set?")
+    path = Path(source)
+    with suppress(RuntimeError):  # ~somebody who has no home
+        path = path.expanduser()
     looks = source.startswith((".", "/", "~")) or path.suffix.lower() in (*TEXT_FILES, *TABLES) or source.count("/") > 1
     return looks or path.exists()
 
@@ -187,19 +210,32 @@ def _table(path: Path, text_column: str) -> Any:
         more["encoding"] = "utf-8"
     if kind == "csv" and text_column.isdecimal() and text_column not in _header(path):
         more["header"] = None
-    progress = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
     try:
-        with tempfile.TemporaryDirectory() as cache:
+        with _silent(datasets), tempfile.TemporaryDirectory() as cache:
             return datasets.load_dataset(
                 kind, data_files=str(path), split="train", cache_dir=cache, keep_in_memory=True, **more
             )
     except Exception as error:
-        causes = [str(e).strip() for e in (error, error.__cause__, error.__context__) if e and str(e).strip()]
-        reason = " ".join(causes[-1].split())
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = " ".join(str(cause).split())
+        if "corresponds to no data" in reason or "BatchSize must be greater" in reason:  # their ways of saying so
+            raise InputError(f"{path} holds no rows") from error
         raise InputError(f"{path} cannot be read as {kind}: {reason:.300}") from error
+
+
+@contextmanager
+def _silent(datasets: Any) -> Iterator[None]:
+    """`datasets` without its bars and warnings; what goes wrong it raises as well."""
+    bars, level = datasets.is_progress_bar_enabled(), datasets.logging.get_verbosity()
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(50)  # nothing but CRITICAL
+    try:
+        yield
     finally:
-        if progress:
+        datasets.logging.set_verbosity(level)
+        if bars:
             datasets.enable_progress_bars()
 
 
@@ -227,13 +263,40 @@ def _hub(name: str, streaming: bool) -> Any:
     import datasets
 
     try:
-        return datasets.load_dataset(name, split="train", streaming=streaming)
+        with _silent(datasets), _offline_where_it_is(datasets):
+            return datasets.load_dataset(name, split="train", streaming=streaming)
     except Exception as error:
         reason = " ".join(str(error).split())
+        name = name if len(name) <= 80 else f"{name[:80]}..."
         raise InputError(
             f"{name!r} is no file here and could not be had from the hub ({type(error).__name__}: {reason:.200}); "
             'without a network use "builtin" or a file of your own'
         ) from error
+
+
+@contextmanager
+def _offline_where_it_is(datasets: Any) -> Iterator[None]:
+    """Ask the hub only where it answers: its library retries for half a minute where it does not.
+
+    What it once downloaded is found without it, and behind a proxy nobody can know.
+    """
+    import socket
+    import urllib.parse
+    import urllib.request
+
+    from huggingface_hub import constants
+
+    was = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    endpoint = urllib.parse.urlsplit(constants.ENDPOINT)
+    if not urllib.request.getproxies():
+        try:
+            socket.create_connection((endpoint.hostname or "", endpoint.port or 443), timeout=5).close()
+        except OSError:
+            constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = was
 
 
 class _Streamed:
@@ -243,8 +306,18 @@ class _Streamed:
         self.rows, self.column, self.name, self.share, self.heldout = rows, column, name, share, heldout
 
     def __iter__(self) -> Iterator[str]:
-        for document in _column_of(self.rows, self.column, self.name):
-            if document.strip() and is_heldout(document, self.share) == self.heldout:
+        documents = _column_of(self.rows, self.column, self.name)
+        while True:
+            try:
+                document = next(documents)
+            except StopIteration:
+                return
+            except InputError:
+                raise
+            except Exception as error:  # of many kinds, by the format of the file
+                reason = " ".join(str(error).split())
+                raise InputError(f"{self.name} cannot be read any further: {reason:.300}") from error
+            if document.strip() and is_heldout(checked_text(document, self.name), self.share) == self.heldout:
                 yield document
 
 

@@ -55,18 +55,29 @@ Hide = Callable[[Rows], dict[str, Tensor]]
 def choose(scheme: MaskScheme, rows: Rows, maskable: Tensor) -> Tensor:
     """The mask (B, T) of a scheme, ours all at once or a user's row by row, checked.
 
-    A user's scheme sees one example without its padding: (tokens (n,), maskable (n,), generator).
+    A user's scheme sees one example without its padding: (tokens (n,), maskable (n,), generator). It is not asked for
+    an example in which nothing is maskable.
     """
     if isinstance(scheme, BatchScheme):
         noise = rows.noise.uniform(WHICH, maskable.shape[1])
-        return scheme.batch(maskable, noise, rows.word_ids)
+        return _checked(scheme.batch(maskable.clone(), noise, rows.word_ids), maskable, scheme_name(scheme))
     mask = torch.zeros_like(maskable)
     for b, generator in enumerate(rows.noise.generators(WHICH)):
         here = rows.present[b]
         free = maskable[b, here]
+        if not bool(free.any()):
+            continue  # nothing to choose from
         drawn = scheme(rows.tokens[b, here], free.clone(), generator)  # copies: ours stay as they are
         mask[b, here] = _checked(drawn, free, scheme_name(scheme))
     return mask
+
+
+def _check_scheme(scheme: Any) -> None:
+    if not callable(scheme) or isinstance(scheme, type):
+        came = (
+            f"the class {scheme.__name__}: make one, {scheme.__name__}()" if isinstance(scheme, type) else repr(scheme)
+        )
+        raise InputError(f"expected a masking scheme, a function (tokens, maskable, generator) -> bool[T], got {came}")
 
 
 def _checked(mask: Any, maskable: Tensor, name: str | None) -> Tensor:
@@ -77,7 +88,7 @@ def _checked(mask: Any, maskable: Tensor, name: str | None) -> Tensor:
             f"is hidden, but returned {came}"
         )
     if (mask & ~maskable).any():
-        at = (mask & ~maskable).nonzero().flatten().tolist()
+        at = (mask & ~maskable).nonzero()[:, -1].tolist()
         raise InputError(
             f"the scheme {name} hides the protected positions {at[:5]}: special tokens and padding are not "
             "maskable; return mask & maskable"
@@ -125,8 +136,9 @@ class HideTokens:
     """share that become a random token; the rest stay as they are."""
 
     def __post_init__(self) -> None:
+        _check_scheme(self.scheme)
         shares = (self.mask_share, self.random_share)
-        if min(shares) < 0 or sum(shares) > 1 + 1e-9:
+        if not (min(shares) >= 0 and max(shares) >= 0 and sum(shares) <= 1 + 1e-9):  # a NaN is none of these
             raise InputError(
                 f"mask_share {self.mask_share} and random_share {self.random_share} must not be negative and sum to "
                 "at most 1: the rest is the share that stays unchanged"
@@ -178,6 +190,9 @@ class HideSpans:
     """Which tokens: one of ours or any function (tokens, maskable, generator) -> bool[T]; runs become spans."""
     final_sentinel: bool = False
     """Close the targets with one more sentinel, as the paper's figure 2 does and T5's code does not."""
+
+    def __post_init__(self) -> None:
+        _check_scheme(self.scheme)
 
     def __call__(self, rows: Rows) -> dict[str, Tensor]:
         special = rows.special

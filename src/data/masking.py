@@ -34,7 +34,7 @@ class BatchScheme(Protocol):
         ...
 
 
-def scheme_name(scheme: MaskScheme | None) -> str | None:
+def scheme_name(scheme: MaskScheme | BatchScheme | None) -> str | None:
     """What to call a scheme in messages and records: its settings if it is one of ours, a function's name otherwise."""
     if scheme is None or isinstance(scheme, BatchScheme):
         return None if scheme is None else repr(scheme)
@@ -62,6 +62,7 @@ def bernoulli_mask(maskable: Tensor, noise: Tensor, rate: float) -> Tensor:
 
     Source: Devlin et al. 2018 (BERT), section 3.1, in the form that Hugging Face uses, plus the minimum.
     """
+    _check_share("rate", rate)
     if maskable.shape[-1] == 0:
         return torch.zeros_like(maskable)
     smallest = noise.masked_fill(~maskable, 2.0).amin(-1, keepdim=True)
@@ -82,6 +83,7 @@ def exact_count_mask(maskable: Tensor, noise: Tensor, rate: float) -> Tensor:
 
     Source: `create_masked_lm_predictions` of Google's BERT.
     """
+    _check_share("rate", rate)
     counts = hidden_count(maskable.sum(-1), rate)  # (...)
     most = int(counts.max()) if counts.numel() else 0
     smallest = noise.masked_fill(~maskable, 2.0).topk(most, largest=False).indices  # (..., most)
@@ -109,6 +111,8 @@ def span_counts(n: int, density: float, mean_span: float) -> tuple[int, int]:
     Source: `random_spans_noise_mask` of Raffel et al. 2020 (T5), which raises at densities above about 0.6
     where the spans outnumber what can stand between them; the last bound is ours.
     """
+    _check_share("noise density", density)
+    _check_mean_span(mean_span)
     if n <= 1:
         return n, n
     hidden = min(max(round(n * density), 1), n - 1)
@@ -189,6 +193,7 @@ def whole_word_mask(maskable: Tensor, noise: Tensor, rate: float, word_ids: Tens
     """
     if maskable.dim() == 1:
         return whole_word_mask(maskable[None], noise[None], rate, word_ids[None])[0]
+    _check_share("rate", rate)
     mask = torch.zeros_like(maskable)
     budgets = hidden_count(maskable.sum(1), rate).tolist()
     for b, budget in enumerate(budgets):
@@ -212,11 +217,16 @@ def whole_word_mask(maskable: Tensor, noise: Tensor, rate: float, word_ids: Tens
 
 
 def _check_share(name: str, value: float) -> None:
-    if not 0.0 < value < 1.0:
+    if not isinstance(value, (int, float)) or not 0.0 < value < 1.0:
         raise InputError(
             f"{name} must lie strictly between 0 and 1, got {value!r}: it is a share of the tokens, "
             "0.15 where one means 15 percent"
         )
+
+
+def _check_mean_span(value: float) -> None:
+    if not isinstance(value, (int, float)) or not 1.0 <= value < float("inf"):
+        raise InputError(f"mean_span must be at least 1 token, and finite, got {value!r}")
 
 
 def _draw(maskable: Tensor, generator: torch.Generator) -> Tensor:
@@ -270,8 +280,7 @@ class RandomSpans:
 
     def __post_init__(self) -> None:
         _check_share("noise density", self.density)
-        if not self.mean_span >= 1.0:
-            raise InputError(f"mean_span must be at least 1 token, got {self.mean_span!r}")
+        _check_mean_span(self.mean_span)
 
     def batch(self, maskable: Tensor, noise: Tensor, word_ids: Tensor | None = None) -> Tensor:
         """See `random_spans_mask`."""
@@ -299,3 +308,7 @@ class WholeWords:
                 "Tokenizer.word_ids(text), or word_ids() of a Hugging Face encoding, -1 for special tokens"
             )
         return whole_word_mask(maskable, noise, self.rate, word_ids)
+
+    def __call__(self, tokens: Tensor, maskable: Tensor, generator: torch.Generator) -> Tensor:
+        """Raises `InputError`: tokens alone do not tell their words; in the collator they do."""
+        return self.batch(maskable, _draw(maskable, generator))

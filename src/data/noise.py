@@ -12,12 +12,15 @@ generators", OOPSLA 2014, figure 17), a counter in, 64 well-mixed bits out.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from ..errors import InputError
+from .special import whole_number
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -32,8 +35,8 @@ def _mix(z: np.ndarray) -> np.ndarray:
     return z
 
 
-def _as_uint64(values: Sequence[int] | np.ndarray) -> np.ndarray:
-    return np.array([int(value) & 0xFFFFFFFFFFFFFFFF for value in values], dtype=np.uint64)
+def _as_uint64(values: Iterable[int]) -> np.ndarray:
+    return np.array([value & 0xFFFFFFFFFFFFFFFF for value in values], dtype=np.uint64)
 
 
 def identity_of(tokens: Sequence[int] | Tensor) -> int:
@@ -60,14 +63,21 @@ class Noise:
 
     @classmethod
     def of(cls, seed: int, epoch: int | Sequence[int], identities: Sequence[int | str] | Tensor) -> Noise:
-        """Keys for examples by (seed, epoch, identity); an identity is an integer or a string."""
-        if isinstance(identities, Tensor):
-            ids = identities.cpu().numpy().astype(np.uint64)
-        else:
-            ids = _as_uint64([_integer(identity) for identity in identities])
-        epochs = _as_uint64([epoch] if isinstance(epoch, int) else epoch)
+        """Keys for examples by (seed, epoch, identity); an identity is an integer or a string.
+
+        `epoch` is one for all or one for each. Raises `InputError` for anything else: 1.5 would be 1 unseen.
+        """
+        if isinstance(identities, str) or not isinstance(identities, Iterable):
+            raise InputError(f"expected an identity for each row, got {type(identities).__name__}")
+        named = identities.tolist() if isinstance(identities, Tensor) else identities
+        ids = _as_uint64(_integer(identity) for identity in named)
+        each = epoch.tolist() if isinstance(epoch, Tensor) else epoch
+        each = each if isinstance(each, Iterable) and not isinstance(each, str) else [each]
+        epochs = _as_uint64(whole_number(one, "an epoch") for one in each)
+        if len(epochs) not in (1, len(ids)):
+            raise InputError(f"expected one epoch, or one for each of {len(ids)} rows, got {len(epochs)}")
         with np.errstate(over="ignore"):
-            keys = _mix(_as_uint64([seed]) + _GOLDEN)
+            keys = _mix(_as_uint64([whole_number(seed, "the seed")]) + _GOLDEN)
             keys = _mix(keys + epochs * _GOLDEN + _GOLDEN)
             keys = _mix(keys + ids * _GOLDEN + _GOLDEN)
         return cls(keys)
@@ -98,6 +108,9 @@ class Noise:
 
 
 def _integer(identity: int | str) -> int:
-    if isinstance(identity, str):
-        return int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=8).digest(), "little")
-    return int(identity)
+    """A string, or a number of more than 64 bits, by its hash."""
+    number = None if isinstance(identity, str) else whole_number(identity, "an identity")
+    if number is not None and -(2**63) <= number < 2**64:
+        return number
+    name = str(identity).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")

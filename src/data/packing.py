@@ -25,7 +25,7 @@ from ..errors import InputError
 from .cache import cache_folder, written_whole
 from .tokenizer import Tokenizer
 
-FORMAT = 1
+FORMAT = 2
 BATCH = 1024
 """Documents that are tokenised at a time, in parallel."""
 
@@ -41,6 +41,8 @@ class Packed:
     """Of the text, in UTF-8."""
     fingerprint: str
     """Of the text and the tokenizer."""
+    tokenizer: str
+    """The tokenizer's own fingerprint."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -85,8 +87,11 @@ class Blocks(torch.utils.data.Dataset):
 
     def take(self, ids: Sequence[int] | Tensor) -> Tensor:
         """Blocks by their numbers: (B, length) int64, a copy."""
+        numbers = np.asarray(ids)
+        if numbers.ndim != 1 or (numbers.size and (numbers.dtype.kind not in "iu" or numbers.min() < 0)):
+            raise InputError(f"expected the numbers (B,) of blocks, from 0, got {ids!r:.80}")
         whole = self.packed.tokens[: len(self) * self.length].reshape(len(self), self.length)
-        return torch.from_numpy(whole[np.asarray(ids, dtype=np.int64)].astype(np.int64))
+        return torch.from_numpy(whole[numbers.astype(np.int64)].astype(np.int64))
 
     def set_epoch(self, epoch: int) -> None:
         """The epoch that the next examples belong to."""
@@ -123,6 +128,8 @@ def pack(
 
     Raises `InputError` for documents that are no strings and where there are none, `OSError` for a full disk.
     """
+    if isinstance(documents, str) or not isinstance(documents, Iterable):
+        raise InputError(f"expected several documents, got one {type(documents).__name__}: put it in a list")
     folder = Path(cache_dir) if cache_dir is not None else cache_folder()
     if iter(documents) is documents:  # can be read once only
         documents = list(documents)
@@ -141,7 +148,9 @@ def pack(
             counts["bytes"] += sum(len(document.encode()) for document in batch)
             counts["tokens"] += len(stream)
     with written_whole(folder / f"{key}.json") as file:
-        file.write(json.dumps({"format": FORMAT, "dtype": dtype.name, **counts}).encode())
+        file.write(
+            json.dumps({"format": FORMAT, "dtype": dtype.name, "tokenizer": tokenizer.fingerprint, **counts}).encode()
+        )
     packed = _read(folder, key)
     assert packed is not None
     return packed
@@ -192,6 +201,6 @@ def _read(folder: Path, key: str) -> Packed | None:
         if described["format"] != FORMAT or path.stat().st_size != tokens * dtype.itemsize:
             return None
         stream = np.memmap(path, dtype=dtype, mode="r", shape=(tokens,))
-        return Packed(stream, int(described["documents"]), int(described["bytes"]), key)
+        return Packed(stream, int(described["documents"]), int(described["bytes"]), key, described["tokenizer"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

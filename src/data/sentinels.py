@@ -27,7 +27,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .masking import _check_share, span_counts
+from .masking import span_counts
+from .special import whole_number
 
 
 def corrupt_spans(
@@ -151,6 +152,9 @@ def _sentinel_ids(sentinels: Sequence[int], runs: Tensor, final_sentinel: bool, 
             + f", so {needed} sentinels are needed, but there are {len(sentinels)}: reserve more of them in the "
             "tokenizer (sentinels=...), use shorter texts, a lower noise density or a longer mean span"
         )
+    sentinels = [whole_number(id, "each sentinel") for id in sentinels]
+    if len(set(sentinels)) < len(sentinels) or min(sentinels, default=0) < 0:
+        raise InputError(f"sentinels must be ids, no two alike, got {sentinels[:8]}")
     ids = torch.tensor([*sentinels, 0], dtype=tokens.dtype, device=tokens.device)
     low, high = (min(sentinels), max(sentinels)) if sentinels else (0, -1)
     if ((tokens >= low) & (tokens <= high)).any():  # cheap; only then look closer
@@ -256,9 +260,7 @@ def solve_span_lengths(
     Raises `InputError` for a length too small to hold one hidden and one visible token, and for shares that
     are none. Source: `random_spans_helper` of T5's code.
     """
-    _check_share("noise density", density)
-    if not mean_span >= 1.0:
-        raise InputError(f"mean_span must be at least 1 token, got {mean_span!r}")
+    inputs = whole_number(inputs, "the length of the inputs")
 
     def lengths(raw: int) -> SpanLengths:
         return span_lengths(raw, density=density, mean_span=mean_span, eos=eos, final_sentinel=final_sentinel)
@@ -268,9 +270,13 @@ def solve_span_lengths(
             f"inputs of {inputs} tokens cannot hold a visible token, a sentinel"
             f"{' and an end of text' if eos else ''}: {lengths(2).inputs} is the least"
         )
-    raw = 2
-    while lengths(raw + 1).inputs <= inputs:
-        raw += 1
+    # The inputs never shrink as the text grows: double until it is too long, then halve the doubt.
+    raw, too_long = 2, 3
+    while lengths(too_long).inputs <= inputs:
+        raw, too_long = too_long, 2 * too_long
+    while too_long - raw > 1:
+        middle = (raw + too_long) // 2
+        raw, too_long = (middle, too_long) if lengths(middle).inputs <= inputs else (raw, middle)
     if density == 0.5 and lengths(raw).targets > inputs and raw > 2:
         raw -= 1
     return lengths(raw)

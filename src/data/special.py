@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
+
+
+def whole_number(value: Any, name: str) -> int:
+    """The value as an int; raises `InputError` for what is none, 1.5 and 1.0 and True among it.
+
+    >>> whole_number(torch.tensor(3), "seed")
+    3
+    """
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise InputError(f"{name} must be a whole number, got {value!r:.80} ({type(value).__name__})")
 
 
 @dataclass(frozen=True)
@@ -42,8 +58,16 @@ class SpecialIds:
     """Further ids that are never text (unknown, beginning of text, ...)."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sentinels", tuple(self.sentinels))
-        object.__setattr__(self, "others", tuple(self.others))
+        for name in ("vocab_size", "pad", "eos", "mask"):
+            if not (name == "mask" and self.mask is None):
+                object.__setattr__(self, name, whole_number(getattr(self, name), name))
+        for name in ("sentinels", "others"):
+            ids = getattr(self, name)
+            if isinstance(ids, str) or not isinstance(ids, Iterable):
+                raise InputError(f"{name} must be a list of ids, got {type(ids).__name__}")
+            object.__setattr__(self, name, tuple(whole_number(id, f"each of {name}") for id in ids))
+        if not 1 <= self.vocab_size <= 2**31:
+            raise InputError(f"vocab_size must lie in 1 .. 2^31, got {self.vocab_size}")
         for id in self.all:
             if not 0 <= id < self.vocab_size:
                 raise InputError(
@@ -51,11 +75,11 @@ class SpecialIds:
                     f"(0 to {self.vocab_size - 1}): was the vocabulary grown after vocab_size was read?"
                 )
         # pad = eos is common in the wild; it is allowed, because padding here is known by position, never by id.
-        meanings = [self.eos, *([] if self.mask is None else [self.mask]), *self.sentinels]
+        meanings = [*{self.pad, self.eos}, *([] if self.mask is None else [self.mask]), *self.sentinels]
         if len(set(meanings)) < len(meanings):
             raise InputError(
-                f"eos {self.eos}, mask {self.mask} and the {len(self.sentinels)} sentinels must all be different "
-                f"ids, but {sorted({i for i in meanings if meanings.count(i) > 1})} have two meanings"
+                f"pad {self.pad} or eos {self.eos}, mask {self.mask} and the {len(self.sentinels)} sentinels must all "
+                f"be different ids, but {sorted({i for i in meanings if meanings.count(i) > 1})} have two meanings"
             )
 
     @cached_property

@@ -15,6 +15,8 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
 from ..errors import InputError
+from .cache import written_whole
+from .corpus import checked_text
 from .special import SpecialIds
 
 PAD, EOS, UNKNOWN, MASK = "<pad>", "</s>", "<unk>", "<mask>"
@@ -25,6 +27,10 @@ KNOWN_NAMES = {
     "mask": (MASK, "[MASK]", "<|mask|>"),
 }
 """What others call them, most usual first."""
+
+
+LARGEST = 2_000_000
+"""Ids that a vocabulary may have: eight times the largest in use."""
 
 
 def sentinel_name(k: int) -> str:
@@ -61,7 +67,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids, nothing added at either end."""
-        return self.backend.encode(text, add_special_tokens=False).ids
+        return self.backend.encode(checked_text(text), add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of many texts, in parallel."""
@@ -77,7 +83,7 @@ class Tokenizer:
 
     def word_ids(self, text: str) -> list[int]:
         """Which word each token of `encode(text)` belongs to, as the tokenizer itself cut the text; -1 for none."""
-        words = self.backend.encode(text, add_special_tokens=False).word_ids
+        words = self.backend.encode(checked_text(text), add_special_tokens=False).word_ids
         return [-1 if word is None else word for word in words]
 
     @cached_property
@@ -103,7 +109,8 @@ class Tokenizer:
 
     def save(self, path: str | Path) -> None:
         """Write a tokenizer.json that `load_tokenizer` and Hugging Face's libraries read."""
-        Path(path).write_text(self.backend.to_str(pretty=False), encoding="utf-8")
+        with written_whole(Path(path)) as file:
+            file.write(self.backend.to_str(pretty=False).encode())
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int = 4096, sentinels: int = 100) -> Tokenizer:
@@ -112,10 +119,12 @@ def train_bpe(texts: Iterable[str], vocab_size: int = 4096, sentinels: int = 100
     The ids begin with pad 0, end of text 1 and mask 2; the sentinels are the last ids, `<extra_id_0>` the highest, as
     in T5. `vocab_size` counts them all; a small corpus may give fewer.
 
-    Raises `InputError` when there is no room for the 256 bytes and the special ids. Source: Radford et al. 2019
-    (GPT-2), section 2.2.
+    Raises `InputError` when there is no room for the 256 bytes and the special ids, and for a size beyond any use.
+    Source: Radford et al. 2019 (GPT-2), section 2.2.
     """
-    least = 256 + 3 + sentinels
+    least = 256 + 3 + _checked_sentinels(sentinels)
+    if vocab_size > LARGEST:
+        raise InputError(f"vocab_size must be at most {LARGEST}, got {vocab_size}")
     if vocab_size < least:
         raise InputError(
             f"vocab_size {vocab_size} is too small: 256 bytes, 3 special ids and {sentinels} sentinels need {least}"
@@ -138,6 +147,7 @@ def train_characters(texts: Iterable[str], sentinels: int = 100) -> Tokenizer:
 
     Raises `InputError` where there is no text at all.
     """
+    _checked_sentinels(sentinels)
     characters = sorted(set().union(*(set(text) for text in _texts(texts))))
     if not characters:
         raise InputError("expected text to take the characters from, got none")
@@ -151,10 +161,16 @@ def train_characters(texts: Iterable[str], sentinels: int = 100) -> Tokenizer:
     return _with_sentinels(backend, sentinels, unknown=(names.index(UNKNOWN),))
 
 
+def _checked_sentinels(sentinels: int) -> int:
+    if not 0 <= sentinels <= LARGEST:
+        raise InputError(f"sentinels must lie in 0 .. {LARGEST}, got {sentinels}")
+    return sentinels
+
+
 def _texts(texts: Iterable[str]) -> Iterable[str]:
-    if isinstance(texts, str):
-        raise InputError("expected several texts, got one string: put it in a list")
-    return texts
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        raise InputError(f"expected several texts, got one {type(texts).__name__}: put it in a list")
+    return (checked_text(text) for text in texts)
 
 
 def _with_sentinels(backend: tokenizers.Tokenizer, sentinels: int, unknown: Sequence[int]) -> Tokenizer:
@@ -185,6 +201,7 @@ def load_tokenizer(source: str | Path | Any, sentinels: int = 100) -> Tokenizer:
 
     Raises `FileNotFoundError` for a path that does not exist and `InputError` for a file that is no tokenizer.
     """
+    _checked_sentinels(sentinels)
     chosen: dict[str, int | None] = {}
     if isinstance(source, (str, Path)):
         path = Path(source)

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ..data import IGNORED, Tokenizer, train_bpe
+from ..data.corpus import checked_text
 from ..errors import InputError
 from ..objectives import Objective
 
@@ -22,7 +23,7 @@ def word_tokenizer(text: str) -> Tokenizer:
 
     Its single bytes are declared to be no text, so that a random replacement is another word of the text.
     """
-    tokenizer = train_bpe([text] * 2, vocab_size=30_000)
+    tokenizer = train_bpe([checked_text(text)] * 2, vocab_size=30_000)
     special = tokenizer.special
     words = {*tokenizer.encode(text), *special.all}
     others = [id for id in range(tokenizer.vocab_size) if id not in words]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import IGNORED, Blocks, Collator
+from ..errors import InputError
 from ..models import measuring
 from ..objectives import Loss, Objective
 
@@ -21,6 +22,8 @@ def fixed_batches(
     blocks: Blocks, collator: Collator, *, rows: int = 256, batch_size: int = 32
 ) -> list[dict[str, Tensor]]:
     """The first `rows` blocks, corrupted once and for all: the same masks at every evaluation of every run."""
+    if rows < 1 or batch_size < 1:
+        raise InputError(f"expected rows and batch_size of at least 1, got {rows} and {batch_size}")
     n = min(rows, len(blocks))
     return [
         collator.block(blocks.take(ids), ids, epoch=EVALUATION_EPOCH)
@@ -70,6 +73,8 @@ def evaluate(
         if byte_lengths is not None:
             _, labels = objective.align(batch["labels"], batch["labels"])
             bytes_paid += int(byte_lengths[labels[labels != IGNORED]].sum())
+    if positions == 0:
+        raise InputError("expected at least one batch to evaluate on, got none")
     bits = float(total.sum) / math.log(2) / bytes_paid if objective.is_likelihood and bytes_paid else None
     return HeldOut(float(total.mean), int(total.count), positions, bits)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, NotFinite
 from .decoder_only import DecoderOnly
 from .encoder_decoder import EncoderDecoder
 from .encoder_only import EncoderOnly
@@ -50,17 +51,23 @@ def sample_token(
     >>> sample_token(torch.tensor([[0.1, 3.0, 0.2]]), greedy=True)
     tensor([1])
 
-    Raises `InputError` for a temperature that is not above 0, top_k below 1 and top_p outside (0, 1].
+    Raises `InputError` for a temperature that is not above 0, top_k below 1 and top_p outside (0, 1]; `NotFinite` for
+    logits that are not numbers.
     """
-    if not temperature > 0:
-        raise InputError(f"temperature must be above 0, got {temperature!r}: for the likeliest token say greedy=True")
+    if not 0 < temperature < math.inf:
+        raise InputError(
+            f"temperature must be above 0 and finite, got {temperature!r}: for the likeliest token say greedy=True"
+        )
     if top_k is not None and top_k < 1:
         raise InputError(f"top_k must be at least 1, got {top_k!r}: None keeps all")
     if top_p is not None and not 0 < top_p <= 1:
         raise InputError(f"top_p must lie in (0, 1], got {top_p!r}: None or 1.0 keeps all")
+    if bool(logits.isnan().any()):
+        raise NotFinite("some logits are NaN, so there is no likeliest token: are the model's weights finite?")
     if greedy:
         return logits.argmax(-1)
-    logits = logits.float() / temperature
+    logits = logits.double()
+    logits = (logits - logits.amax(-1, keepdim=True)) / temperature  # the likeliest stays 0, however cold it is
     if top_k is not None and top_k < logits.shape[-1]:
         likeliest = logits.topk(top_k).indices  # ties are broken, so k are kept and no more
         logits = torch.full_like(logits, -torch.inf).scatter(-1, likeliest, logits.gather(-1, likeliest))
@@ -96,6 +103,7 @@ def generate(
     """
     _check_prompt(prompt_ids, "prompt_ids", max_new_tokens)
     never = _forbidden(model, forbidden, prompt_ids.device)
+    _forbidden(model, () if eos is None else (eos,), prompt_ids.device)  # is it an id at all?
     cache = Cache()
 
     def read(ids: Tensor) -> Tensor:
@@ -134,8 +142,8 @@ def fill_spans(
     _check_prompt(input_ids, "input_ids", max_new_tokens)
     device = input_ids.device
     never = _forbidden(model, forbidden, device).repeat(len(input_ids), 1)  # (B, V)
-    if sentinels:
-        _forbidden(model, sentinels, device)
+    _forbidden(model, (start_id, eos, *sentinels), device)  # are they ids at all?
+    if len(sentinels):
         order = torch.tensor(list(sentinels), device=device)  # (N,)
         stands = (input_ids[:, :, None] == order).any(1)  # (B, N)
         places = torch.arange(len(order), device=device)
@@ -184,6 +192,8 @@ def fill_masks(
         raise InputError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
     if rounds is not None and (rounds < 1 or order == "all"):
         raise InputError(f"rounds must be at least 1, and order 'all' has one; got {rounds!r} with order {order!r}")
+    if not isinstance(input_ids, Tensor) or input_ids.dim() != 2:
+        raise InputError(f"expected input_ids as a tensor (B, T), got {type(input_ids).__name__}")
     never = _forbidden(model, (mask_id, *forbidden), input_ids.device)
     sampling["generator"] = sampling.get("generator") or torch.Generator().manual_seed(0)
     filled = input_ids.clone()
@@ -225,16 +235,19 @@ def _say(read: Callable[[Tensor], Tensor], ids: Tensor, count: int, eos: int | N
 def _forbidden(model: DecoderOnly | EncoderOnly | EncoderDecoder, ids: Sequence[int], device: torch.device) -> Tensor:
     """bool (V,): True for what must not be said."""
     vocab_size = model.config.vocab_size
+    ids = [int(id) for id in ids]
     if not all(0 <= id < vocab_size for id in ids):
-        raise InputError(f"ids to forbid must lie in 0 .. {vocab_size - 1}, got {min(ids)} .. {max(ids)}")
+        raise InputError(f"special ids must lie in 0 .. {vocab_size - 1}, got {min(ids)} .. {max(ids)}")
     never = torch.zeros(vocab_size, dtype=torch.bool, device=device)
-    never[list(ids)] = True
+    never[ids] = True
     if never.all():
         raise InputError(f"all {vocab_size} ids are forbidden, so there is nothing to say")
     return never
 
 
 def _check_prompt(ids: Tensor, name: str, max_new_tokens: int) -> None:
+    if not isinstance(ids, Tensor):
+        raise InputError(f"expected {name} as a tensor (B, T), got {type(ids).__name__}")
     if ids.dim() != 2 or ids.numel() == 0:
         raise InputError(
             f"expected {name} (B, T) with at least one token, got shape {tuple(ids.shape)}: to begin from nothing, "

@@ -34,8 +34,8 @@ class CausalLM(Objective):
     >>> int(loss.count), round(float(loss.mean), 4)  # 5 pay, each ln 10
     (5, 2.3026)
 
-    Raises `InputError` for a batch whose labels were shifted already: the model would learn the token after the
-    next one.
+    Raises `InputError` for a batch whose labels were shifted already, so that the model would learn the token after the
+    next one, and for a batch that another objective's collator made.
 
     Source: Radford et al. 2018 (GPT), section 3.1. Labels as in Hugging Face; T5 and nanoGPT shift beforehand.
     """
@@ -55,10 +55,13 @@ class CausalLM(Objective):
 
     def align(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The output at t answers the label at t + 1: (B, T-1, ...) and (B, T-1)."""
+        if labels.dim() != 2:
+            raise InputError(f"expected labels (B, T), got {tuple(labels.shape)}: the shift needs whole rows")
         return outputs[:, :-1], labels[:, 1:]
 
     def check_batch(self, batch: Mapping[str, Any]) -> None:
-        """Raises `InputError` for labels that equal the inputs one place on instead of in place."""
+        """Raises `InputError` for labels that equal the inputs one place on instead of in place, or neither."""
+        super().check_batch(batch)
         inputs, labels = batch["input_ids"], batch["labels"]
         if inputs.shape != labels.shape:
             return  # said better where the outputs are known
@@ -69,6 +72,10 @@ class CausalLM(Objective):
             raise InputError(
                 "these labels are the inputs shifted by one already, and CausalLM shifts them again, so the model "
                 "would learn the token after the next: give labels that equal input_ids"
+            )
+        if bool(((inputs != labels) & paid).sum() * 2 > paid.sum()):
+            raise InputError(
+                "most of these labels are not the inputs: was the batch made by the collator of another objective?"
             )
 
     def complete(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import repeat
 from typing import Any
 
@@ -14,6 +15,9 @@ from ..data.tokenizer import Tokenizer
 from ..errors import InputError
 from ..models import EncoderOnly, fill_masks
 from .objective import Completion, Objective, encode_blanks, paired
+
+ROUNDS = 50
+"""Most times that a text is read to fill its blanks one after the other; more blanks share a round."""
 
 
 class MaskedLM(Objective):
@@ -76,19 +80,29 @@ class MaskedLM(Objective):
         """Some tokens covered: `HideTokens`."""
         return self._hide
 
+    def check_batch(self, batch: Mapping[str, Any]) -> None:
+        """Raises `InputError` for a batch in which every token is paid and none is hidden."""
+        super().check_batch(batch)
+        inputs, labels = batch["input_ids"], batch["labels"]
+        if inputs.shape == labels.shape and inputs.numel() and bool((inputs == labels).float().mean() > 0.9):
+            raise InputError(
+                "nothing is hidden in this batch, and everything is paid: was it made by the collator of CausalLM? "
+                "An encoder would copy what it reads"
+            )
+
     def complete(
         self, model: nn.Module, tokenizer: Tokenizer, text: str, *, order: str = "confidence", **sampling: Any
     ) -> Completion:
         """Fill the blanks of a text, one token for each `___`, in the order "all", "left_to_right" or "confidence"."""
         mask = _mask_of(tokenizer)
         ids = encode_blanks(tokenizer, text, repeat(mask))
-        return self._fill(model, tokenizer, ids, order=order, **sampling)
+        return self._fill(model, tokenizer, ids, order=order, rounds=None if order == "all" else ROUNDS, **sampling)
 
     def demonstrate(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
         """Hide every fifth token and fill it again, the most certain one first."""
         mask = _mask_of(tokenizer)
         ids = [mask if t % 5 == 4 else id for t, id in enumerate(tokenizer.encode(text))]
-        return self._fill(model, tokenizer, ids, order="confidence", **sampling)
+        return self._fill(model, tokenizer, ids, order="confidence", rounds=ROUNDS, **sampling)
 
     def _fill(self, model: nn.Module, tokenizer: Tokenizer, ids: list[int], **settings: Any) -> Completion:
         mask = _mask_of(tokenizer)

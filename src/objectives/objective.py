@@ -16,7 +16,7 @@ from ..data.hiding import IGNORED, Hide
 from ..data.special import SpecialIds
 from ..data.tokenizer import Tokenizer
 from ..errors import InputError
-from ..models import build
+from ..models import LanguageModel, build
 
 MODEL_KEYS = (
     "input_ids",
@@ -29,6 +29,8 @@ MODEL_KEYS = (
     "decoder_document_ids",
 )
 """The keys of a batch that a model reads. The labels are not among them: models never see labels."""
+OTHERS_KEYS = ("token_type_ids", "position_ids")
+"""Those of them that only other people's models have a use for."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,10 @@ class Loss:
     def mean(self) -> Tensor:
         """Nats per paid position; zero, and still differentiable, where nothing is paid."""
         return self.sum / self.count.clamp(min=1)
+
+    def __radd__(self, other: int) -> Loss:
+        """So that `sum(losses)`, which begins with 0, works."""
+        return self
 
     def __add__(self, other: Loss) -> Loss:
         terms = dict(self.terms)
@@ -96,8 +102,8 @@ class Objective(nn.Module):
         super().__init__()
         if not 0.0 <= label_smoothing < 1.0:
             raise InputError(f"label_smoothing must lie in [0, 1), got {label_smoothing!r}")
-        if not z_loss >= 0.0:
-            raise InputError(f"z_loss must not be negative, got {z_loss!r}")
+        if not 0.0 <= z_loss < float("inf"):
+            raise InputError(f"z_loss must not be negative, and finite, got {z_loss!r}")
         self.label_smoothing = label_smoothing
         self.z_loss = z_loss
         self.settings = {**settings, "label_smoothing": label_smoothing, "z_loss": z_loss}
@@ -143,10 +149,14 @@ class Objective(nn.Module):
                 raise InputError(f"logits go with a tensor of labels, got {type(batch).__name__}")
             return self._pay(model, batch, None)
         if not isinstance(batch, Mapping) or "labels" not in batch:
-            came = sorted(batch) if isinstance(batch, Mapping) else type(batch).__name__
+            came = list(batch) if isinstance(batch, Mapping) else type(batch).__name__
             raise InputError(f"expected a batch with 'labels', got {came}: did it come from objective.collator(...)?")
+        for key in ("input_ids", "labels"):
+            if not isinstance(batch.get(key), Tensor) or batch[key].dim() != 2:
+                raise InputError(f"expected {key!r} (B, T) in the batch, got {type(batch.get(key)).__name__}")
         self.check_batch(batch)
-        output = model(**{key: batch[key] for key in MODEL_KEYS if key in batch})
+        theirs = OTHERS_KEYS if isinstance(model, LanguageModel) else ()
+        output = model(**{key: batch[key] for key in MODEL_KEYS if key in batch and key not in theirs})
         if isinstance(output, Tensor):
             return self._pay(output, batch["labels"], getattr(model, "unembedding", None))
         if not hasattr(output, "logits"):
@@ -156,14 +166,26 @@ class Objective(nn.Module):
             )
         return self._pay(output.logits, batch["labels"], None)
 
+    def paid(self, batch: Mapping[str, Any]) -> Tensor:
+        """Which outputs are paid for: bool, of the shape to which `align` brings the labels."""
+        _, labels = self.align(batch["labels"], batch["labels"])
+        return labels != IGNORED
+
     def check_batch(self, batch: Mapping[str, Any]) -> None:
         """Raises `InputError` where the batch cannot be meant for this objective."""
+        if "decoder_input_ids" in batch:
+            raise InputError(f"this batch has decoder_input_ids: it was made for span corruption, not for {self.name}")
 
     def _pay(self, outputs: Tensor, labels: Tensor, unembedding: Tensor | None) -> Loss:
-        if outputs.dim() < 2 or outputs.shape[:-1] != labels.shape:
+        if labels.dtype != torch.int64:
+            if labels.is_floating_point() or labels.dtype == torch.bool:
+                raise InputError(f"expected labels that are ids, or {IGNORED}, got {labels.dtype}")
+            labels = labels.long()
+        if outputs.dim() < 2 or outputs.shape[:-1] != labels.shape or not outputs.is_floating_point():
             raise InputError(
                 f"expected outputs {('(B, T, V)', '(B, T, D)')[unembedding is not None]} and labels (B, T), got "
-                f"{tuple(outputs.shape)} and {tuple(labels.shape)}: do labels and inputs come from the same batch?"
+                f"{tuple(outputs.shape)} {outputs.dtype} and {tuple(labels.shape)}: do labels and inputs come from the "
+                "same batch?"
             )
         outputs, labels = self.align(outputs, labels)
         paid = labels != IGNORED
@@ -268,9 +290,12 @@ def encode_blanks(tokenizer: Tokenizer, text: str, blanks: Iterable[int]) -> lis
     *before, last = text.split(BLANK)
     ids: list[int] = []
     stand_ins = iter(blanks)
-    for piece in before:
+    for done, piece in enumerate(before):
         blank = next(stand_ins, None)
         if blank is None:
-            raise InputError(f"the text has {len(before)} blanks, more than there are ids to stand in their place")
+            raise InputError(
+                f"the text has {len(before)} blanks, but only {done} ids can stand in their place: give it in parts, "
+                "or train with more sentinels"
+            )
         ids += [*tokenizer.encode(piece.removesuffix(" ")), blank]
     return [*ids, *tokenizer.encode(last)]

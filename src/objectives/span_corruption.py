@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -81,6 +81,14 @@ class SpanCorruption(Objective):
         """Runs of tokens behind sentinels: `HideSpans`."""
         return self._hide
 
+    def check_batch(self, batch: Mapping[str, Any]) -> None:
+        """Raises `InputError` for a batch without decoder inputs."""
+        if "decoder_input_ids" not in batch:
+            raise InputError(
+                "expected decoder_input_ids in the batch, the labels one place later: was it made by the collator of "
+                "another objective?"
+            )
+
     def raw_length(self, length: int) -> int:
         """How many tokens of text become `length` input tokens: 568 for 512. A scheme of your own must do its sums."""
         scheme = self._hide.scheme
@@ -113,8 +121,13 @@ class SpanCorruption(Objective):
         ids: list[int] = []
         tokens, stand_ins = tokenizer.encode(text), iter(tokenizer.special.sentinels)
         for start in range(0, len(tokens), 10):
-            ids += [*tokens[start : start + 4], *([next(stand_ins)] if len(tokens) > start + 4 else [])]
-            ids += tokens[start + 7 : start + 10]
+            before, hidden, after = (
+                tokens[start : start + 4],
+                tokens[start + 4 : start + 7],
+                tokens[start + 7 : start + 10],
+            )
+            sentinel = next(stand_ins, None) if hidden else None
+            ids += [*before, *(hidden if sentinel is None else [sentinel]), *after]  # no sentinel left: nothing hidden
         return self._fill(model, tokenizer, ids, max_new_tokens=2 * len(tokens) + 8, **sampling)
 
     def _fill(self, model: nn.Module, tokenizer: Tokenizer, ids: list[int], **settings: Any) -> Completion:

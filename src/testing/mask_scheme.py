@@ -37,6 +37,7 @@ def check_mask_scheme(
     A position that is hidden more often than others is noted and is no fault: T5's own scheme never hides the first
     token and always hides the last.
 
+    >>> from clozelab.testing import CheckFailed
     >>> def every_other(tokens, maskable, generator):
     ...     return torch.arange(len(tokens)) % 2 == 0
     >>> try:
@@ -138,21 +139,23 @@ def _protected(trial: _Trial) -> Finding:
 
 
 def _targets(trial: _Trial) -> Finding:
-    smallest, without, asked = "", Counter[int](), 0
+    asked, without, smallest = Counter[int](), Counter[int](), ""
     for tokens, maskable, seed in trial.short_rows():
-        if maskable.any() and not trial.ask(tokens, maskable, seed).any():
+        if not maskable.any():
+            continue
+        asked[len(tokens)] += 1
+        if not trial.ask(tokens, maskable, seed).any():
             without[len(tokens)] += 1
             smallest = smallest or table(tokens=tokens, maskable=maskable, hidden=torch.zeros_like(maskable))
-        asked += 1
     if smallest:
-        shares = ", ".join(f"{n / 40:.0%} at {length}" for length, n in without.items())
+        shares = ", ".join(f"{n / asked[length]:.0%} at {length}" for length, n in without.items())
         return Finding(
             FAULT,
             f"rows with something to hide are left without a target ({shares} tokens)",
             smallest,
             "such a row costs a forward pass and teaches nothing, and a batch of them has the mean 0 / 0 = NaN",
         )
-    return Finding(OK, f"every one of {asked} short rows has a target")
+    return Finding(OK, f"every one of {asked.total()} short rows has a target")
 
 
 def _nothing(trial: _Trial) -> Finding:

@@ -8,9 +8,9 @@ import inspect
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from ..data.masking import BatchScheme
+from ..data.masking import BatchScheme, MaskScheme
 from ..errors import InputError
 from ..objectives import Objective
 from .collator import check_collator
@@ -70,13 +70,13 @@ def check(thing: Any, *, rate: float | None = None, special: Any = None, skip: C
     if isinstance(thing, Objective):
         return check_objective(thing, thing.build_model(200, "tiny", width=32, layers=2), skip=skip)
     if isinstance(thing, BatchScheme):
-        return check_mask_scheme(thing, rate=rate, skip=skip)  # type: ignore[arg-type]
+        return check_mask_scheme(cast(MaskScheme, thing), rate=rate, skip=skip)
     if not callable(thing):
         raise InputError(f"expected a masking scheme, a collator or an objective, got {type(thing).__name__}")
     parameters = inspect.signature(thing).parameters.values()
     needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if len(needed) == 3:
-        return check_mask_scheme(thing, rate=rate, skip=skip)
+        return check_mask_scheme(cast(MaskScheme, thing), rate=rate, skip=skip)
     if len(needed) == 1:
         return check_collator(thing, special, skip=skip)
     raise InputError(

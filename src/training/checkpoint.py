@@ -45,22 +45,31 @@ class Checkpoint:
         """Optimiser steps done."""
         return int(self.state["step"])
 
+    @property
+    def seconds(self) -> float:
+        """Time that the steps took."""
+        return float(self.state["seconds"])
+
     def load_model(self, model: nn.Module) -> None:
         """Read the weights into a model of the same shape; raises `InputError` if it has another."""
         try:
             load_model(model, str(self.path / "model.safetensors"))
-        except (RuntimeError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[-1].strip()
-            raise InputError(f"{self.path} holds the weights of a model of another shape: {reason}") from error
+        except SafetensorError as error:
+            raise _damaged(self.path, f"model.safetensors cannot be read ({error})") from error
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{self.path} holds the weights of a model of another shape: {reason:.300}") from error
 
     def load_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Read the optimiser's state, exactly as it was."""
-        tensors = load_file(str(self.path / "optimizer.safetensors"))
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for key, tensor in tensors.items():
-            parameter, name = key.split(".", 1)
-            state.setdefault(int(parameter), {})[name] = tensor
-        optimizer.load_state_dict({"state": state, "param_groups": self.state["param_groups"]})
+        try:
+            state: dict[int, dict[str, torch.Tensor]] = {}
+            for key, tensor in load_file(str(self.path / "optimizer.safetensors")).items():
+                parameter, name = key.split(".", 1)
+                state.setdefault(int(parameter), {})[name] = tensor
+            optimizer.load_state_dict({"state": state, "param_groups": self.state["param_groups"]})
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise _damaged(self.path, f"the optimiser's state cannot be read ({error})") from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -75,8 +84,8 @@ def save_checkpoint(run: Path, step: int, model: nn.Module, optimizer: torch.opt
     Raises `OSError` when the disk is full; what was complete before stays as it was.
     """
     folder = run / "checkpoints"
-    path = folder / f"step-{step:08d}"
-    beside = folder / f".step-{step:08d}.tmp"
+    path = folder / _name(step)
+    beside = folder / f".{_name(step)}.tmp"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     try:
@@ -88,7 +97,7 @@ def save_checkpoint(run: Path, step: int, model: nn.Module, optimizer: torch.opt
             for name, value in values.items()
         }
         save_file(tensors, str(beside / "optimizer.safetensors"))
-        sums = {name: _sha256(beside / name) for name in ("model.safetensors", "optimizer.safetensors")}
+        sums = {name: sha256_of(beside / name) for name in ("model.safetensors", "optimizer.safetensors")}
         write_json(
             beside / "state.json",
             {"format": FORMAT, "step": step, "sha256": sums, "param_groups": saved["param_groups"], **state},
@@ -126,15 +135,17 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
         sums = dict(state["sha256"])
         version = state["format"]
-        int(state["step"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        float(state["seconds"])
+        if path.name != _name(int(state["step"])):
+            raise ValueError(f"it is of step {state['step']}")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path, f"state.json cannot be read ({error})") from error
     if version != FORMAT:
         raise InputError(f"{path} was written in format {version}, this version reads format {FORMAT}")
     for name in ("model.safetensors", "optimizer.safetensors"):
         if not (path / name).is_file():
             raise _damaged(path, f"{name} is missing")
-        if _sha256(path / name) != sums.get(name):
+        if sha256_of(path / name) != sums.get(name):
             raise _damaged(path, f"{name} is not what was written")
     return Checkpoint(path, state)
 
@@ -145,11 +156,17 @@ def _damaged(path: Path, what: str) -> InputError:
     return InputError(f"the checkpoint {path} is damaged: {what}; {cure}")
 
 
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
 def _complete(run: Path) -> list[Path]:
-    return sorted(path for path in (run / "checkpoints").glob("step-*") if path.is_dir())
+    found = [path for path in (run / "checkpoints").glob("step-*") if path.is_dir() and path.name[5:].isdecimal()]
+    return sorted(found, key=lambda path: int(path.name[5:]))
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The checksum of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

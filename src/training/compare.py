@@ -57,12 +57,19 @@ def compare(
 ) -> list[Compared]:
     """Train each objective's paired model on the same number of tokens of text, and say what came of it.
 
-    `config.steps` is set for each from the budget `tokens`. The losses of different objectives answer different
-    questions and are not to be compared with one another, each only with its own baselines.
+    `config.steps` is set for each from the budget `tokens`; `prompt` is cut off after a hundred words. The losses of
+    different objectives answer different questions and are not to be compared with one another, each only with its own
+    baselines.
     """
     config = config or TrainConfig()
     tokenizer, special = prepared.tokenizer, prepared.tokenizer.special
-    prompt = prompt or _prompt(prepared)
+    prompt = " ".join((prompt or _prompt(prepared)).split()[:100])
+    for objective in objectives:  # whatever one of them refuses is said before any of them is trained
+        length = objective.raw_length(config.length)
+        prepared.text.blocks(length)
+        collator = objective.collator(special, seed=config.seed)
+        fixed_batches(prepared.heldout.blocks(length), collator, rows=1)
+        tokenizer.encode(prompt)
     rows = []
     for objective in objectives:
         length = objective.raw_length(config.length)

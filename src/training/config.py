@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from ..data.special import whole_number
 from ..errors import InputError
+
+WHOLE = ("steps", "length", "batch_size", "eval_rows", "eval_every", "checkpoint_every", "sample_every", "seed")
 
 
 @dataclass(frozen=True)
@@ -57,18 +61,25 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
-        at_least_one = ("steps", "length", "batch_size", "eval_rows")
-        for name in at_least_one:
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+        if len(self.betas) != 2:
+            raise InputError(f"betas must be two, got {self.betas!r}")
+        for name in WHOLE if self.micro_batch is None else (*WHOLE, "micro_batch"):
+            object.__setattr__(self, name, whole_number(getattr(self, name), name))
+        for name, most in (("steps", 10**12), ("length", 2**20), ("batch_size", 2**20), ("eval_rows", 2**20)):
+            if not 1 <= getattr(self, name) <= most:
+                raise InputError(f"{name} must be a whole number from 1 to {most}, got {getattr(self, name)!r}")
         for name in ("eval_every", "checkpoint_every", "sample_every", "weight_decay"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} must not be negative, got {getattr(self, name)!r}")
         for name in ("learning_rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} must be positive, got {getattr(self, name)!r}")
-        if self.minutes is not None and not self.minutes > 0:
-            raise InputError(f"minutes must be positive, got {self.minutes!r}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be positive and finite, got {getattr(self, name)!r}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"betas must lie in [0, 1), got {self.betas!r}")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed must be a whole number from 0 to 2^63 - 1, got {self.seed!r}")
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise InputError(f"minutes must be positive and finite, got {self.minutes!r}")
         if self.micro_batch is not None and (self.micro_batch < 1 or self.batch_size % self.micro_batch):
             raise InputError(f"micro_batch {self.micro_batch} must divide batch_size {self.batch_size}")
         if not (0 <= self.warmup <= 1 and 0 <= self.decay <= 1):

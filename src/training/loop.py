@@ -6,7 +6,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,17 +16,14 @@ import torch
 from torch import nn
 
 from ..data import Packed, Tokenizer
-from ..errors import InputError
+from ..errors import InputError, NotFinite
 from ..evaluation import HeldOut, evaluate, fixed_batches
+from ..models import LanguageModel
 from ..objectives import Loss, Objective
 from .batches import Batches
-from .checkpoint import latest_checkpoint, save_checkpoint, write_json
+from .checkpoint import latest_checkpoint, save_checkpoint, sha256_of, write_json
 from .config import TrainConfig
 from .report import Metrics, progress_bar
-
-
-class NotFinite(ArithmeticError):
-    """The loss or the gradient became infinite or NaN: the message names the step and the examples."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +72,9 @@ def train(
     are summed, and the gradient is divided once.
 
     `description` is kept in `run.json`. Raises `InputError` for a run folder that already holds a run, for a resumed
-    run that is not this one, and for text shorter than one example; `NotFinite` when the loss is no number any
-    more, the last good checkpoint untouched; `OSError` when the disk is full.
+    run that is not this one, for text shorter than one example, and for examples in which nothing is to be said;
+    `NotFinite` when the loss or a weight is no number any more, the last good checkpoint untouched; `OSError` when the
+    disk is full.
 
     >>> from clozelab.data import load_corpus, pack, train_bpe
     >>> from clozelab.objectives import MaskedLM
@@ -90,12 +88,17 @@ def train(
     (True, 5)
     """
     config = config or TrainConfig()
-    device = next(model.parameters()).device
+    device = _fit_together(objective, model, tokenizer, text, heldout)
     special = tokenizer.special
     collator = objective.collator(special, seed=config.seed, within_documents=config.within_documents)
     length = objective.raw_length(config.length)
     batches = Batches(text.blocks(length), collator, config.batch_size)
     fixed = fixed_batches(heldout.blocks(length), collator, rows=config.eval_rows, batch_size=config.batch_size)
+    if not any(bool(objective.paid(batch).any()) for batch in fixed):
+        raise InputError(
+            f"examples of {config.length} input tokens leave the {objective.name} objective nothing to predict: "
+            "choose a greater length"
+        )
     optimizer = adamw(model, config)
     store = _Store(Path(run) if run is not None else None, _identity(objective, model, text, config), description)
     step, seconds = store.open(tokenizer, model, optimizer) if resume else store.create(tokenizer)
@@ -115,8 +118,10 @@ def train(
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                 result = evaluate(objective, model, fixed, byte_lengths=tokenizer.byte_lengths)
             last_eval = step, result
+            if not math.isfinite(result.nats):
+                raise NotFinite(f"{objective.name}, step {step}: the held-out loss is {result.nats}{store.kept}")
             curve.append((step, result.nats))
-            metrics.write(step, heldout=result.nats, bits_per_byte=result.bits_per_byte, paid=result.count)
+            metrics.write_heldout(step, result)
             per_byte = "" if result.bits_per_byte is None else f", {result.bits_per_byte:.3f} bits per byte"
             bar.say(f"step {step}: held-out loss {result.nats:.4f} nats{per_byte}")
         return last_eval[1]
@@ -131,23 +136,17 @@ def train(
             evaluate_at(0)
         while progress_of(step, seconds) < 1 and not interrupted:
             begun = time.perf_counter()
+            lr = config.learning_rate_at(progress_of(step + 0.5, seconds))
             for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate_at(progress_of(step + 0.5, seconds))
-            total = Loss(torch.zeros((), device=device), torch.tensor(0, device=device))
-            for batch in batches.micro_batches(step, config.micro_batches):
-                batch = {key: value.to(device) for key, value in batch.items()}
-                with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                    loss = objective(model, batch)
-                loss.sum.backward()
-                total = total + Loss(loss.sum.detach(), loss.count, loss.terms)
+                group["lr"] = lr
+            total = accumulate(objective, model, batches.micro_batches(step, config.micro_batches), device, bfloat16)
             norm = step_with_mean(model, optimizer, total, config.clip)
             nats = float(total.mean)
             if not (math.isfinite(nats) and math.isfinite(norm)):
-                raise NotFinite(_not_finite(step, nats, norm, batches, store))
+                raise NotFinite(_not_finite(objective, step, nats, norm, batches, store))
             step += 1
             seconds += time.perf_counter() - begun
             speed = (step - first) * config.batch_size * length / max(seconds - started_with, 1e-9)
-            lr = optimizer.param_groups[0]["lr"]
             metrics.write(step, loss=nats, paid=int(total.count), lr=lr, grad_norm=norm, seconds=round(seconds, 3))
             bar.show(step, nats, speed)
             if config.eval_every and step % config.eval_every == 0:
@@ -164,6 +163,50 @@ def train(
             evaluate_at(step)
     tokens = (step - first) * config.batch_size * length
     return TrainResult(step, finished, last_eval and last_eval[1], curve, seconds - started_with, tokens)
+
+
+def _fit_together(
+    objective: Objective, model: nn.Module, tokenizer: Tokenizer, text: Packed, heldout: Packed
+) -> torch.device:
+    """The device of the model, once what is to be trained together is known to belong together."""
+    for name, packed in (("text", text), ("held-out text", heldout)):
+        if packed.tokenizer != tokenizer.fingerprint:
+            raise InputError(f"the {name} was packed with another tokenizer than the one that is given: pack it again")
+    if isinstance(model, LanguageModel):
+        if model.config.vocab_size < tokenizer.vocab_size:
+            raise InputError(
+                f"the model has {model.config.vocab_size} ids, the tokenizer {tokenizer.vocab_size}: build it larger"
+            )
+        # A decoder can be given masked tokens, though it sees only one side; nothing else makes sense.
+        if model.architecture not in (objective.architecture, *_ALSO.get(objective.architecture, ())):
+            raise InputError(
+                f"{objective.name} needs a {objective.architecture} model, got a {model.architecture} one: it would "
+                "read what it must not, or cannot read what it must"
+            )
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
+        raise InputError(f"this {type(model).__name__} has no parameter that could be trained")
+    return trained[0].device
+
+
+_ALSO = {"encoder-only": ("decoder-only",)}
+
+
+def accumulate(
+    objective: Objective,
+    model: nn.Module,
+    micro_batches: Iterable[Mapping[str, torch.Tensor]],
+    device: torch.device,
+    bfloat16: bool = False,
+) -> Loss:
+    """Back-propagate the *sum* of each micro-batch; returns what all of them came to: one sum, one count."""
+    total = Loss(torch.zeros((), device=device), torch.tensor(0, device=device))
+    for batch in micro_batches:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            loss = objective(model, {key: value.to(device) for key, value in batch.items()})
+        loss.sum.backward()
+        total = total + Loss(loss.sum.detach(), loss.count, loss.terms)
+    return total
 
 
 def adamw(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
@@ -233,20 +276,35 @@ class _Store:
     description: Mapping[str, Any] | None
     saved: int = -1
 
+    @property
+    def kept(self) -> str:
+        """What a message can say of the last checkpoint."""
+        return f"; the checkpoint of step {self.saved} is kept" if self.saved >= 0 else ""
+
     def create(self, tokenizer: Tokenizer) -> tuple[int, float]:
         if self.run is None:
             return 0, 0.0
+        if self.run.exists() and not self.run.is_dir():
+            raise InputError(f"expected a folder for the run, but {self.run} is a file")
         if (self.run / "run.json").exists() or (self.run / "checkpoints").exists():
             raise InputError(
                 f"{self.run} already holds a run: resume it, or choose another folder; nothing there was changed"
             )
+        for name in ("tokenizer.json", "metrics.jsonl"):
+            if (self.run / name).exists():
+                raise InputError(
+                    f"{self.run} holds a {name} that is of no run: choose another folder; nothing there was changed"
+                )
         self.run.mkdir(parents=True, exist_ok=True)
         tokenizer.save(self.run / "tokenizer.json")
-        versions = {"torch": torch.__version__}
-        write_json(
-            self.run / "run.json",
-            {"format": 1, **self.identity, "versions": versions, "description": dict(self.description or {})},
-        )
+        told = {
+            "format": 1,
+            **self.identity,
+            "tokenizer_sha256": sha256_of(self.run / "tokenizer.json"),
+            "versions": {"torch": torch.__version__},
+            "description": dict(self.description or {}),
+        }
+        write_json(self.run / "run.json", told)
         return 0, 0.0
 
     def open(self, tokenizer: Tokenizer, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
@@ -255,6 +313,8 @@ class _Store:
         described = read_run(self.run)
         for key, mine in self.identity.items():
             theirs = described.get(key)
+            if theirs != mine and key == "corpus":
+                raise InputError(f"{self.run} was begun on another text, or with another tokenizer: bring those back")
             if theirs != mine:
                 raise InputError(f"{self.run} is another run: its {key} is {_difference(theirs, mine)}")
         if not any((self.run / "checkpoints").glob("step-*")):
@@ -263,10 +323,15 @@ class _Store:
         checkpoint.load_model(model)
         checkpoint.load_optimizer(optimizer)
         self.saved = checkpoint.step
-        return checkpoint.step, float(checkpoint.state["seconds"])
+        return checkpoint.step, checkpoint.seconds
 
     def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, seconds: float) -> None:
         if self.run is not None and self.saved != step:
+            if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+                raise NotFinite(
+                    f"{self.identity['objective']}, step {step}: some weights are infinite or NaN, so they were not "
+                    f"saved{self.kept}; a lower learning rate is the usual cure"
+                )
             save_checkpoint(self.run, step, model, optimizer, objective=self.identity["objective"], seconds=seconds)
             self.saved = step
 
@@ -278,7 +343,7 @@ def read_run(run: str | Path) -> dict[str, Any]:
         raise InputError(f"{run} holds no run: {path} is missing; is the path right?")
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}") from error
     if not isinstance(described, dict) or described.get("format") != 1:
         raise InputError(f"{path} is of a format that this version does not read (it reads format 1)")
@@ -292,19 +357,18 @@ def _difference(theirs: Any, mine: Any) -> str:
     return f"{theirs!r} there, {mine!r} here"
 
 
-def _not_finite(step: int, nats: float, norm: float, batches: Batches, store: _Store) -> str:
+def _not_finite(objective: Objective, step: int, nats: float, norm: float, batches: Batches, store: _Store) -> str:
     identities, _ = batches.examples(step)
-    kept = f"; the checkpoint of step {store.saved} is kept" if store.saved >= 0 else ""
     return (
-        f"step {step + 1}: the loss is {nats} and the gradient's norm {norm}, on the examples {identities[:8]}"
-        f"{', ...' if len(identities) > 8 else ''}; no weight was changed{kept}; "
+        f"{objective.name}, step {step + 1}: the loss is {nats} and the gradient's norm {norm}, on the examples "
+        f"{identities[:8]}{', ...' if len(identities) > 8 else ''}; this step changed no weight{store.kept}; "
         "a lower learning rate is the usual cure"
     )
 
 
 @contextmanager
 def _interruptions() -> Iterator[list[str]]:
-    """Collects SIGINT and SIGTERM, so that a step ends before the run does; a second one stops at once."""
+    """Collects the signals that ask to stop, so that a step ends before the run does; a second one stops at once."""
     caught: list[str] = []
     before: dict[int, Any] = {}
 
@@ -314,7 +378,11 @@ def _interruptions() -> Iterator[list[str]]:
             signal.signal(other, handler)
 
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in {
+            signal.SIGINT,
+            signal.SIGTERM,
+            getattr(signal, "SIGHUP", signal.SIGTERM),
+        }:  # no SIGHUP on Windows
             before[number] = signal.signal(number, catch)
     except ValueError:  # not in the main thread: leave the signals to whoever is
         before.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ..data.cache import written_whole
+from ..evaluation import HeldOut
 
 
 class Metrics:
@@ -23,10 +24,24 @@ class Metrics:
 
     def __init__(self, run: Path | None, resume_at: int = 0) -> None:
         self.path = None if run is None else run / "metrics.jsonl"
+        self.evaluated: set[int] = set()
         if self.path is not None and self.path.exists():
-            kept = [line for line in read_metrics(self.path) if line["step"] <= resume_at]
+            kept = []
+            for line in self.path.read_bytes().splitlines(keepends=True):
+                metrics = _metrics(line)
+                if metrics is None and line.endswith(b"\n"):
+                    kept.append(line)  # not ours to throw away
+                elif metrics is not None and metrics["step"] <= resume_at:
+                    kept.append(line.rstrip(b"\n") + b"\n")
+                    self.evaluated |= {metrics["step"]} if "heldout" in metrics else set()
             with written_whole(self.path) as file:
-                file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
+                file.writelines(kept)
+
+    def write_heldout(self, step: int, result: HeldOut) -> None:
+        """Add the line of an evaluation, once."""
+        if step not in self.evaluated:
+            self.write(step, heldout=result.nats, bits_per_byte=result.bits_per_byte, paid=result.count)
+            self.evaluated.add(step)
 
     def write(self, step: int, **values: Any) -> None:
         """Add one line, at once on the disk as far as the system goes."""
@@ -36,18 +51,31 @@ class Metrics:
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`; a last line that was cut off in the middle is left out."""
-    lines = []
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            continue
-    return [line for line in lines if isinstance(line, dict) and "step" in line]
+    """The lines of a `metrics.jsonl`; what is no such line, as a last one that was cut off, is left out."""
+    lines = (_metrics(line) for line in Path(path).read_bytes().splitlines())
+    return [line for line in lines if line is not None]
+
+
+def _metrics(line: bytes) -> dict[str, Any] | None:
+    try:
+        metrics = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return metrics if isinstance(metrics, dict) and isinstance(metrics.get("step"), int) else None
+
+
+class _Console(Console):
+    """One that falls silent where rich's own ends the program."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
 
 
 class Bar:
-    """The progress bar's handle: `Bar.show` after each step, `Bar.say` for a line above the bar."""
+    """The progress bar's handle: `Bar.show` after each step, `Bar.say` for a line above the bar.
+
+    Where nobody listens any more (a closed terminal, a pipe whose reader left) it falls silent: no run dies of that.
+    """
 
     def __init__(self, progress: Progress | None, task: TaskID | None, bytes_per_token: float | None) -> None:
         self.progress, self.task, self.bytes_per_token = progress, task, bytes_per_token
@@ -59,12 +87,14 @@ class Bar:
         loss = f"loss {nats:.3f} nats"
         if self.bytes_per_token:
             loss += f", {nats / math.log(2) / self.bytes_per_token:.3f} bits per byte"
-        self.progress.update(self.task, completed=step, loss=loss, speed=f"{tokens_per_second:,.0f} tokens/s")
+        with suppress(OSError):
+            self.progress.update(self.task, completed=step, loss=loss, speed=f"{tokens_per_second:,.0f} tokens/s")
 
     def say(self, text: str) -> None:
         """A line that stays."""
         if self.progress is not None:
-            self.progress.console.print(text, highlight=False, markup=False)
+            with suppress(OSError):
+                self.progress.console.print(text, highlight=False, markup=False)
 
 
 @contextmanager
@@ -81,6 +111,11 @@ def progress_bar(name: str, steps: int, done: int, visible: bool, bytes_per_toke
         TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as progress:
-        task = progress.add_task(name, total=steps, completed=done, loss="", speed="")
-        yield Bar(progress, task, bytes_per_token)
+    progress = Progress(*columns, console=_Console(stderr=True), refresh_per_second=4)
+    with suppress(OSError):
+        progress.start()
+    try:
+        yield Bar(progress, progress.add_task(name, total=steps, completed=done, loss="", speed=""), bytes_per_token)
+    finally:
+        with suppress(OSError):
+            progress.stop()

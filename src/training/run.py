@@ -22,7 +22,7 @@ from ..data import (
 from ..errors import InputError
 from ..models import ARCHITECTURES, ModelConfig
 from ..objectives import OBJECTIVES, Objective
-from .checkpoint import latest_checkpoint
+from .checkpoint import latest_checkpoint, sha256_of
 from .loop import read_run
 
 
@@ -79,12 +79,13 @@ class TrainedRun:
     step: int
 
 
-def load_run(run: str | Path, *, expected: tuple[str, ...] = ()) -> TrainedRun:
+def load_run(run: str | Path, *, expected: str | tuple[str, ...] = ()) -> TrainedRun:
     """The model of a run folder's last checkpoint, with its objective and tokenizer, in evaluation mode.
 
     `expected` names the objectives that will do. Raises `InputError` for a folder without a run, a run of another
     objective, and a damaged checkpoint.
     """
+    expected = (expected,) if isinstance(expected, str) else expected
     run = Path(run)
     described = read_run(run)
     name = described.get("objective")
@@ -93,14 +94,21 @@ def load_run(run: str | Path, *, expected: tuple[str, ...] = ()) -> TrainedRun:
             f"{run} holds a {name} objective, but this needs {' or '.join(expected)}: "
             "causal models go on with a text (clozelab generate), masked and span models fill blanks (clozelab fill)"
         )
-    if name not in OBJECTIVES or "width" not in described.get("model", {}):
+    shape = described.get("model")
+    if name not in OBJECTIVES or not isinstance(shape, dict) or "width" not in shape:
         raise InputError(f"{run} was trained with an objective or a model of your own ({name}): load it in your code")
     objective = OBJECTIVES[name]()
-    model = ARCHITECTURES[objective.architecture](ModelConfig(**described["model"]))
     checkpoint = latest_checkpoint(run)
+    try:
+        model = ARCHITECTURES[objective.architecture](ModelConfig(**shape))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{run / 'run.json'} is damaged: it describes no model ({error!s:.200})") from error
     checkpoint.load_model(model)
     model.eval()
-    return TrainedRun(objective, model, load_tokenizer(run / "tokenizer.json"), checkpoint.step)
+    tokenizer = load_tokenizer(run / "tokenizer.json", sentinels=0)  # as it is: the model has no ids for more
+    if described.get("tokenizer_sha256", written := sha256_of(run / "tokenizer.json")) != written:
+        raise InputError(f"{run / 'tokenizer.json'} is not the one that this model was trained with")
+    return TrainedRun(objective, model, tokenizer, checkpoint.step)
 
 
 def seeded_model(objective: Objective, vocab_size: int, size: str, seed: int, **overrides: Any) -> nn.Module:

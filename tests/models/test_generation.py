@@ -288,7 +288,7 @@ def test_what_cannot_be_said_is_refused_with_the_reason(decoder, encoder, both):
         fill_spans(both, torch.zeros(1, 0).long(), start_id=0, eos=1, max_new_tokens=1)
     with pytest.raises(InputError, match="max_new_tokens must be at least 1"):
         generate(decoder, PROMPTS, max_new_tokens=0)
-    with pytest.raises(InputError, match=r"ids to forbid must lie in 0 .. 39"):
+    with pytest.raises(InputError, match=r"special ids must lie in 0 .. 39"):
         generate(decoder, PROMPTS, max_new_tokens=1, forbidden=(40,))
     with pytest.raises(InputError, match="all 40 ids are forbidden"):
         generate(decoder, PROMPTS, max_new_tokens=1, forbidden=range(40))

@@ -290,7 +290,7 @@ def test_a_model_without_a_head_is_named():
             return SimpleNamespace(last_hidden_state=0)
 
     with pytest.raises(InputError, match="without a language-modelling head"):
-        MaskedLM()(Headless(), {"input_ids": torch.zeros(1, 2), "labels": torch.zeros(1, 2)})
+        MaskedLM()(Headless(), {"input_ids": torch.ones(1, 2), "labels": torch.zeros(1, 2)})
 
 
 def test_training_reduces_each_loss_of_one_batch(special: SpecialIds):

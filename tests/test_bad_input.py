@@ -1,0 +1,179 @@
+"""What is wrong is refused at the door, by name: no silent cut, no bare TypeError, no figure that means nothing."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from clozelab.data import Noise, SpecialIds, corrupt_spans, load_corpus, pack, train_bpe
+from clozelab.data.masking import Bernoulli, ExactCount, RandomSpans, WholeWords, bernoulli_mask, exact_count_mask
+from clozelab.data.sentinels import solve_span_lengths
+from clozelab.errors import InputError, NotFinite
+from clozelab.evaluation import evaluate
+from clozelab.models import build, fill_masks, generate, sample_token
+from clozelab.objectives import CausalLM, Loss, MaskedLM, SpanCorruption
+from clozelab.training import TrainConfig, train
+
+SPECIAL = SpecialIds(vocab_size=40, pad=0, eos=1, mask=2, sentinels=range(39, 29, -1))
+ROW = {"input_ids": [5, 6, 7, 8, 9, 10, 11, 12]}
+FREE = torch.ones(8, dtype=torch.bool)
+TEXTS = [f"The number {n} comes before {n + 1}." for n in range(300)]
+
+
+def collate(objective=None, **more):
+    return (objective or MaskedLM()).collator(SPECIAL, **more)
+
+
+def block(**more):
+    return collate().block(torch.arange(5, 13)[None], [0], **more)
+
+
+class Hiding:
+    """A batch scheme that pays no heed to what may be hidden."""
+
+    def __call__(self, tokens, maskable, generator):
+        raise NotImplementedError
+
+    def batch(self, maskable, noise, word_ids=None):
+        return torch.ones_like(maskable)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: SpecialIds(vocab_size=40, pad=1.5, eos=1), "pad must be a whole number, got 1.5"),
+        (lambda: SpecialIds(vocab_size="40", pad=0, eos=1), "vocab_size must be a whole number"),
+        (lambda: SpecialIds(vocab_size=40, pad=True, eos=1), "pad must be a whole number"),
+        (lambda: SpecialIds(vocab_size=40, pad=0, eos=1, sentinels=5), "sentinels must be a list of ids"),
+        (lambda: SpecialIds(vocab_size=40, pad=0, eos=1, sentinels=(0,)), "have two meanings"),
+        (lambda: SpecialIds(vocab_size=40, pad=2, eos=1, mask=2), "have two meanings"),
+        (lambda: SpecialIds(vocab_size=2**40, pad=0, eos=1), "vocab_size must lie in"),
+        (lambda: Noise.of(0, 0, [1.7]), "an identity must be a whole number, got 1.7"),
+        (lambda: Noise.of(0, 0, torch.tensor([1.9])), "an identity must be a whole number"),
+        (lambda: Noise.of(1.5, 0, [1]), "the seed must be a whole number"),
+        (lambda: Noise.of(0, [1, 2, 3], [1, 2]), "one for each of 2 rows, got 3"),
+        (lambda: Noise.of(0, 0, "abc"), "an identity for each row"),
+        (lambda: collate()([{**ROW, "identity": 1.7}]), "an identity must be a whole number"),
+        (lambda: collate()([{**ROW, "epoch": "one"}]), "an epoch must be a whole number"),
+        (lambda: collate(seed=1.5), "seed must be a whole number"),
+        (lambda: collate(epoch=None), "epoch must be a whole number"),
+        (lambda: collate()(torch.ones(2, 3)), "expected a list of dicts that hold 'input_ids', got Tensor"),
+        (lambda: collate()(row for row in [ROW]), "got generator"),
+        (lambda: collate()([{"input_ids": [True, False]}]), "a list of integers"),
+        (lambda: collate().block(torch.ones(1, 3), [0]), "of whole numbers"),
+        (lambda: block(epoch=[1, 2]), "expected one epoch"),
+        (lambda: block(word_ids=torch.zeros(1, 3)), "expected word_ids"),
+        (
+            lambda: collate(SpanCorruption())([{"input_ids": list(range(5, 15)), "k": list(range(10))}]),
+            "span corruption changes the number of tokens",
+        ),
+        (lambda: MaskedLM(mask_share=math.nan), "must not be negative"),
+        (lambda: MaskedLM(random_share=math.nan), "must not be negative"),
+        (lambda: MaskedLM(scheme=ExactCount), r"the class ExactCount: make one, ExactCount\(\)"),
+        (lambda: SpanCorruption(scheme="exact"), "expected a masking scheme"),
+        (lambda: collate(MaskedLM(scheme=Hiding()))([{"input_ids": [5, 6, 1]}]), "hides the protected positions"),
+        (lambda: bernoulli_mask(FREE, torch.rand(8), 2.0), "rate must lie strictly between 0 and 1"),
+        (lambda: exact_count_mask(FREE, torch.rand(8), math.nan), "rate must lie strictly between 0 and 1"),
+        (lambda: Bernoulli("x"), "rate must lie"),
+        (lambda: RandomSpans(0.15, math.inf), "mean_span must be at least 1"),
+        (lambda: WholeWords()(torch.arange(8), FREE, torch.Generator()), "the rows have no 'word_ids'"),
+        (lambda: corrupt_spans(torch.arange(5, 13), ~FREE, [39, 39]), "no two alike"),
+        (lambda: solve_span_lengths(math.inf), "must be a whole number"),
+        (lambda: load_corpus(TEXTS, heldout=math.nan), "heldout must lie"),
+        (lambda: load_corpus([*TEXTS, "half \ud800"]), "half a character"),
+        (lambda: train_bpe("one text"), "put it in a list"),
+        (lambda: train_bpe([None]), "as a string, got NoneType"),
+        (lambda: train_bpe(TEXTS, vocab_size=400, sentinels=-5), "sentinels must lie in"),
+        (lambda: TrainConfig(steps=1.5), "steps must be a whole number"),
+        (lambda: TrainConfig(betas=(0.9,)), "betas must be two"),
+        (lambda: TrainConfig(learning_rate=math.inf), "learning_rate must be positive and finite"),
+        (lambda: sample_token(torch.zeros(1, 4), temperature=math.inf), "temperature must be above 0 and finite"),
+        (lambda: generate(decoder(), [[5, 6]], max_new_tokens=2), "as a tensor"),
+        (lambda: generate(decoder(), torch.tensor([[5]]), max_new_tokens=2, eos=99), "special ids must lie in 0 .. 39"),
+        (lambda: fill_masks(encoder(), torch.tensor([5, 2]), 2), r"a tensor \(B, T\)"),
+        (lambda: evaluate(MaskedLM(), encoder(), []), "at least one batch"),
+    ],
+)
+def test_it_is_refused_with_the_reason(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def decoder():
+    return build("decoder-only", "tiny", 40, width=16, layers=1, heads=2)
+
+
+def encoder():
+    return build("encoder-only", "tiny", 40, width=16, layers=1, heads=2)
+
+
+@pytest.mark.parametrize("mine", [CausalLM(), MaskedLM(), SpanCorruption()], ids=lambda o: o.name)
+@pytest.mark.parametrize("other", [CausalLM(), MaskedLM(), SpanCorruption()], ids=lambda o: o.name)
+def test_the_batch_of_another_objective_is_refused(mine, other):
+    model = mine.build_model(40, "tiny", width=16, layers=1, heads=2)
+    batch = collate(other).block(torch.arange(5, 29)[None], [0])
+    if mine.name == other.name:
+        assert mine(model, batch).mean > 0
+    else:
+        with pytest.raises(InputError, match=r"another objective|made for span corruption|collator of CausalLM"):
+            mine(model, batch)
+
+
+@pytest.mark.parametrize("epoch", [3, np.int64(3), torch.tensor(3), [3], torch.tensor([3])])
+def test_a_whole_number_is_one_whatever_made_it(epoch):
+    assert torch.equal(Noise.of(0, epoch, [7]).uniform(0, 4), Noise.of(0, 3, torch.tensor([7])).uniform(0, 4))
+
+
+def test_identities_beyond_64_bits_stay_apart():
+    keys = Noise.of(0, 0, [0, 2**64, 2**70, -(2**70), 2**70 + 1]).keys
+    assert len(set(keys.tolist())) == 5
+
+
+def test_special_ids_take_what_lists_of_ids_come_as():
+    for ids in (torch.tensor([39, 38]), np.array([39, 38]), [39, 38]):
+        assert SpecialIds(vocab_size=40, pad=0, eos=1, sentinels=ids).sentinels == (39, 38)
+
+
+def test_labels_from_numpy_are_ids_too():
+    logits, labels = torch.zeros(1, 4, 10), torch.tensor([[1, 2, -100, 3]], dtype=torch.int32)
+    assert int(MaskedLM()(logits, labels).count) == 3
+    with pytest.raises(InputError, match="labels that are ids"):
+        MaskedLM()(logits, labels.float())
+
+
+def test_losses_can_be_summed_as_numbers_are():
+    losses = [Loss(torch.tensor(4.0), torch.tensor(1)), Loss(torch.tensor(3.0), torch.tensor(3))]
+    assert float(sum(losses).mean) == 1.75
+
+
+def test_a_model_that_says_no_numbers_is_refused():
+    with pytest.raises(NotFinite, match="logits are NaN"):
+        sample_token(torch.tensor([[1.0, math.nan]]))
+
+
+@pytest.mark.parametrize("sampling", [{"temperature": 1e-320}, {"temperature": 1e40}, {"top_p": 1e-320}])
+def test_extremes_are_sampled_from(sampling):
+    assert int(sample_token(torch.tensor([[0.1, 3.0, -math.inf]]), **sampling)) in (0, 1)
+
+
+def test_what_does_not_belong_together_is_not_trained(tmp_path):
+    tokenizer, other = train_bpe(TEXTS, vocab_size=400), train_bpe(TEXTS, vocab_size=380)
+    text = pack(TEXTS, tokenizer, cache_dir=tmp_path)
+    config = TrainConfig(steps=1, length=16)
+
+    def attempt(objective, model, tokenizer=tokenizer):
+        train(objective, model, tokenizer, text, text, config)
+
+    shape = {"vocab_size": 400, "width": 16, "layers": 1, "heads": 2}
+    with pytest.raises(InputError, match="packed with another tokenizer"):
+        attempt(CausalLM(), build("decoder-only", **shape), other)
+    with pytest.raises(InputError, match="needs a decoder-only model, got a encoder-only one"):
+        attempt(CausalLM(), build("encoder-only", **shape))
+    with pytest.raises(InputError, match="build it larger"):
+        attempt(CausalLM(), build("decoder-only", **{**shape, "vocab_size": 300}))
+    with pytest.raises(InputError, match="no parameter that could be trained"):
+        attempt(CausalLM(), nn.Identity())
+    with pytest.raises(InputError, match="leave the causal objective nothing to predict"):
+        train(CausalLM(), build("decoder-only", **shape), tokenizer, text, text, TrainConfig(steps=1, length=1))
