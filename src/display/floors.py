@@ -50,12 +50,13 @@ def draw_floor(axes: Axes, results: Sequence[Reached]) -> Axes:
     """The runs of one objective: how far above its floor each is, in percent, as it learns."""
     colour = COLOURS.get(results[0].objective, "#000000")
     for result, style in zip(results, ("-", "--", "-.", ":") * len(results)):
-        steps, nats = zip(*result.curve)
-        above = [100 * (value / result.floor - 1) for value in nats]
-        axes.plot(steps, above, style, color=colour, label=f"seed {result.seed}: ends {above[-1]:+.1f}%")
+        steps, ratios = zip(*result.curve)
+        above = [100 * (ratio - 1) for ratio in ratios]
+        axes.plot(steps, above, style, color=colour, label=f"seed {result.seed}: ends {above[-1]:+.2f}%")
     axes.axhline(0, color="#000000", linewidth=1)
-    axes.annotate("floor: nobody can be lower", (0.02, 0.02), xycoords="axes fraction", fontsize=8)
+    axes.annotate("floor: nobody can be lower", (0.02, 0.03), xycoords="axes fraction", fontsize=8)
     axes.axhline(2, color="#555555", linewidth=1, linestyle=":")
+    axes.annotate("2%", (0.95, 2.1), xycoords=("axes fraction", "data"), fontsize=8)
     axes.set_title(results[0].objective)
     axes.set_xlabel("step")
     axes.set_yscale("symlog", linthresh=2)

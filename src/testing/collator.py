@@ -264,7 +264,7 @@ def _epochs(trial: _Trial) -> Finding | None:
             return Finding(
                 FAULT,
                 f"with {workers} workers the second epoch has the masks of the first",
-                table(read_in_both=list(first[0][0]), paid_in_both=list(first[0][1])),
+                table(read_in_both=list(first[0][0][:16]), paid_in_both=list(first[0][1][:16])),
                 "each text has one mask for ever, so the model can learn the answers by heart: its training loss "
                 "falls, its held-out loss rises",
             )
@@ -571,7 +571,10 @@ CHECKS: dict[str, Check[_Trial]] = {
 
 
 def _differ(first: Sequence[Row], second: Sequence[Row]) -> str:
-    """The shortest text of which two batches say different things."""
-    pairs = [(a, b) for a, b in zip(first, second) if a != b]
-    (read, _), (again, _) = min(pairs, key=lambda pair: len(pair[0][0]))
-    return "\n".join((table(once=list(read)), table(then=list(again))))
+    """The place where two batches first say different things of a text, and some tokens around it."""
+    (read, paid), (again, paid_again) = next((a, b) for a, b in zip(first, second) if a != b)
+    if read == again:
+        read, again = paid, paid_again
+    at = next((t for t, (a, b) in enumerate(zip(read, again)) if a != b), min(len(read), len(again)))
+    here = slice(max(0, at - 3), at + 9)
+    return table(once=list(read[here]), then=list(again[here]))

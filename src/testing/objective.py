@@ -147,7 +147,8 @@ def _uniform(trial: _Trial) -> Finding:
         return Finding(
             FAULT,
             f"a model that knows nothing pays {mean:.4f} nats a position, not ln {vocab_size} = {expected:.4f}",
-            why="the cross-entropy of a uniform guess is ln V, whatever the labels: a term, weight or sign is wrong",
+            why="the cross-entropy of a uniform guess is ln V, whatever the labels: a term, a weight or the sign is "
+            "wrong, or a mean is taken for a sum",
         )
     return Finding(OK, f"a model that knows nothing pays {mean:.4f} nats a position, ln {vocab_size}")
 

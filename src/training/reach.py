@@ -40,7 +40,7 @@ class Reached:
     error: float
     """Standard error of the difference between the two, over the groups of texts."""
     curve: list[tuple[int, float]]
-    """(step, nats on the fresh texts) along the way."""
+    """(step, loss over floor, both on the same 500 of the fresh texts) along the way."""
 
     @property
     def ratio(self) -> float:
@@ -94,6 +94,7 @@ def reach_floor(
         for group in range(rows // GROUP)
     ]
     floors = [floor(objective, source, special, batch) for batch in fresh]
+    few = 500 // GROUP
     curve: list[tuple[int, float]] = []
     with flushed_denormals():
         for step in range(steps):
@@ -105,7 +106,7 @@ def reach_floor(
             loss.sum.backward()
             step_with_mean(model, optimizer, loss, config.clip)
             if (step + 1) % max(1, steps // 20) == 0:
-                curve.append((step + 1, _total(_losses(objective, model, fresh[:10]))))
+                curve.append((step + 1, _total(_losses(objective, model, fresh[:few])) / _total_floor(floors[:few])))
     losses = _losses(objective, model, fresh)
     return Reached(objective.name, seed, _total_floor(floors), _total(losses), _error(losses, floors), curve)
 

@@ -1,0 +1,71 @@
+"""Other people's collators and losses under clozelab's checks.
+
+    clozelab check examples/faults_elsewhere.py:mlm             rows without a target, special ids as replacements
+    clozelab check examples/faults_elsewhere.py:mlm_seeded      frozen masks: the second epoch repeats the first
+    clozelab check examples/faults_elsewhere.py:clm             pad = end of text, so the end is never paid for
+    clozelab check examples/faults_elsewhere.py:bert_loss       a mean of means in its Trainer, NaN for empty batches
+    clozelab check examples/faults_elsewhere.py:t5_loss         the same
+    clozelab check examples/faults_elsewhere.py:gpt2_loss       none: this one is right
+
+Each takes 5 to 10 seconds, most of it for importing `transformers` (tested with 5.23.0: `pip install transformers`).
+Nothing is downloaded: the tokenizer is trained here, the models are tiny and fresh. The causes and the issues in which
+they were reported are in the README, section "Found in other people's code".
+"""
+
+import torch
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    DataCollatorForLanguageModeling,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from clozelab.data import SpecialIds, train_bpe
+from clozelab.objectives import CausalLM, Loss, MaskedLM, Objective, SpanCorruption
+
+# ------------------------------------------------------------------ collators
+
+trained = train_bpe(["the cat sat on the mat", "a cloze is a text with blanks"], vocab_size=300, sentinels=20)
+names = {"pad_token": "<pad>", "eos_token": "</s>", "mask_token": "<mask>"}
+extra = [f"<extra_id_{k}>" for k in range(20)]
+tokenizer = PreTrainedTokenizerFast(tokenizer_object=trained.backend, **names, extra_special_tokens=extra)
+pad_is_end = PreTrainedTokenizerFast(tokenizer_object=trained.backend, pad_token="</s>", eos_token="</s>")
+
+mlm = DataCollatorForLanguageModeling(tokenizer)
+mlm_seeded = DataCollatorForLanguageModeling(tokenizer, seed=42)
+clm = DataCollatorForLanguageModeling(pad_is_end, mlm=False)
+
+# ------------------------------------------------------------------ losses
+
+V = 120
+special = SpecialIds(vocab_size=V, pad=0, eos=1, mask=2, sentinels=range(V - 1, V - 31, -1))
+
+
+def in_trainer(objective: Objective, model):
+    """(loss, model, batch) for `check_objective`, the loss as their Trainer asks for it under accumulation.
+
+    The Trainer tells the model how many positions the whole step pays for (`num_items_in_batch`) and expects the sum of
+    the losses, divided by that number. Told 1, a model must return the sum.
+    """
+
+    def trainer_loss(model, batch) -> Loss:
+        return Loss(model(**batch, num_items_in_batch=torch.tensor(1)).loss, objective.paid(batch).sum())
+
+    texts = [torch.randint(3, 80, (n,), generator=torch.Generator().manual_seed(n)) for n in (12, 96, 30, 60)]
+    return trainer_loss, model, objective.collator(special)([{"input_ids": text} for text in texts])
+
+
+torch.manual_seed(0)
+ids = {"vocab_size": V, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}
+gpt2 = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=2, **ids))
+gpt2.loss_type = "ForCausalLM"  # what it falls back to, with a warning
+bert = BertForMaskedLM(BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, **ids))
+t5 = T5ForConditionalGeneration(T5Config(d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2, **ids))
+
+gpt2_loss = in_trainer(CausalLM(), gpt2)
+bert_loss = in_trainer(MaskedLM(), bert)
+t5_loss = in_trainer(SpanCorruption(), t5)
