@@ -1,12 +1,4 @@
-"""Our collator and our objective in the Trainer of Hugging Face, with GPT-2, BERT and T5.
-
-What it takes, beside `data_collator=objective.collator(special)`:
-
-- fresh masks in each epoch: the Trainer takes from the examples every key that the model's `forward` does not name,
-  and so `identity` and `epoch`, before a collator sees them. A callback of three lines tells the collator the epoch
-  instead (`Epochs` below). It serves any dataset, any number of processes, and workers that stay.
-- the right mean under accumulation: `compute_loss_func` (`paid_by` below).
-"""
+"""Our collator and our objective in the Trainer of Hugging Face, with GPT-2, BERT and T5."""
 
 import os
 
@@ -19,35 +11,16 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from accelerate.data_loader import prepare_data_loader  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
-from transformers import Trainer, TrainerCallback, TrainingArguments  # noqa: E402
+from transformers import Trainer, TrainingArguments  # noqa: E402
 
 from clozelab.data import load_tokenizer, pack, train_bpe  # noqa: E402
 from clozelab.data.noise import identity_of  # noqa: E402
 from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption  # noqa: E402
+from clozelab.training.huggingface import EpochCallback, trainer_loss  # noqa: E402
 
 LENGTH = 32
 OBJECTIVES = {"causal": CausalLM(), "masked": MaskedLM(), "span": SpanCorruption()}
 WORDS = ["the cat", "a dog", "my friend", "sat on", "ran to", "looked at", "the mat", "the tree", "a house"]
-
-
-class Epochs(TrainerCallback):
-    """Tells the collator which epoch begins."""
-
-    def __init__(self, collate):
-        self.collate = collate
-
-    def on_epoch_begin(self, args, state, control, **_):
-        self.collate.set_epoch(int(state.epoch))
-
-
-def paid_by(objective):
-    """Our loss for `Trainer(compute_loss_func=...)`: one sum, divided once by all that the step pays for."""
-
-    def loss(outputs, labels, num_items_in_batch=None):
-        paid = objective(outputs.logits, labels)
-        return paid.mean if num_items_in_batch is None else paid.sum / num_items_in_batch
-
-    return loss
 
 
 def make(name, vocab_size):
@@ -121,8 +94,8 @@ def trained(name, special, dataset, folder, recipe=True, collate=None, loss=Fals
         args=arguments(folder, **settings),
         train_dataset=dataset,
         data_collator=collate,
-        callbacks=[Epochs(collate)] if recipe else [],
-        compute_loss_func=paid_by(objective) if loss else None,
+        callbacks=[EpochCallback(collate)] if recipe else [],
+        compute_loss_func=trainer_loss(objective) if loss else None,
     )
     trainer.train()
     steps = [entry for entry in trainer.state.log_history if "grad_norm" in entry]
