@@ -8,7 +8,6 @@ from itertools import groupby
 from typing import Any, ClassVar, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.collator import Collator
@@ -17,6 +16,7 @@ from ..data.special import SpecialIds
 from ..data.tokenizer import Tokenizer
 from ..errors import InputError
 from ..models import LanguageModel, build
+from .cross_entropy import Terms, loss_terms, unembedded_terms
 
 MODEL_KEYS = (
     "input_ids",
@@ -199,22 +199,16 @@ class Objective(nn.Module):
         return self._loss(outputs, labels, unembedding)
 
     def _loss(self, outputs: Tensor, labels: Tensor, unembedding: Tensor | None) -> Loss:
+        def terms_of(logits: Tensor, labels: Tensor) -> Terms:
+            return loss_terms(logits, labels, self.label_smoothing, self.z_loss)
+
+        if unembedding is None:
+            terms = terms_of(outputs, labels)
+            total = torch.stack(tuple(terms.values())).sum()
+        else:
+            total, terms = unembedded_terms(outputs, unembedding, labels, terms_of)
         count = torch.tensor(len(labels), device=labels.device)
-        if unembedding is not None:
-            outputs = F.linear(outputs, unembedding)  # (N, V)
-        logits = outputs.float()
-        total = F.cross_entropy(logits, labels, reduction="sum")
-        terms = {"cross_entropy": total.detach()}
-        if self.label_smoothing > 0:
-            uniform = -F.log_softmax(logits, -1).mean(-1).sum()  # cross-entropy with the uniform distribution
-            smoothing = self.label_smoothing * (uniform - total)
-            total = total + smoothing
-            terms["label_smoothing"] = smoothing.detach()
-        if self.z_loss > 0:
-            z_loss = self.z_loss * logits.logsumexp(-1).square().sum()
-            total = total + z_loss
-            terms["z_loss"] = z_loss.detach()
-        return Loss(total, count, terms)
+        return Loss(total, count, {name: term.detach() for name, term in terms.items()})
 
     def extra_repr(self) -> str:
         """The settings, for `print(objective)`."""
