@@ -31,6 +31,7 @@ def check_collator(
     spans: tuple[float, float] | None = None,
     example: Callable[[list[int]], Any] | None = None,
     workers: int = 2,
+    rows: int = 64,
     skip: Collection[str] = (),
 ) -> Report:
     """Check a collator on random texts: what it hides, what it pays, and what its noise depends on.
@@ -42,6 +43,8 @@ def check_collator(
     - `spans`: (noise density, mean span) that a span corruption means to have, which fixes its lengths; None: any;
     - `example`: from token ids to what the collator takes; None: `{"input_ids": ids}`;
     - `workers`: of the `DataLoader` that is compared with one without;
+    - `rows`: the statistics of a masked LM are those of so many texts of 512 tokens. 64 find shares that are off by 3
+      in 100, such as 80/2/18; 81/9/10 instead of 80/10/10 takes 1000;
     - `skip`: names of checks that are not wanted.
 
     The collator is copied for each trial, as a worker or another process copies it, and never itself called. Where it
@@ -55,6 +58,8 @@ def check_collator(
 
     Returns the `Report`. Raises `CheckFailed` for a fault, `InputError` for settings that make no sense.
     """
+    if rows < 64:
+        raise InputError(f"expected rows >= 64, got {rows}: less says nothing about a random thing")
     if kind is not None and kind not in KINDS:
         raise InputError(f"kind must be one of {', '.join(KINDS)}, or None to find out, got {kind!r}")
     special = getattr(collator, "special", getattr(collator, "tokenizer", None)) if special is None else special
@@ -65,7 +70,7 @@ def check_collator(
         )
     if not isinstance(special, SpecialIds):
         special = getattr(special, "special", None) or load_tokenizer(special, sentinels=0).special
-    trial = _Trial(collator, special, kind, shares, spans, example or (lambda ids: {"input_ids": ids}), workers)
+    trial = _Trial(collator, special, kind, shares, spans, example or (lambda ids: {"input_ids": ids}), workers, rows)
     name = getattr(collator, "__name__", type(collator).__name__)
     return run_checks(name, CHECKS, trial, skip)
 
@@ -83,6 +88,7 @@ class _Trial:
     spans: tuple[float, float] | None
     example: Callable[[Any], Any]
     workers: int
+    rows_of_sample: int
 
     def fresh(self) -> Callable[[list[Any]], Any]:
         """The collator as it was given, before it was ever called."""
@@ -138,8 +144,8 @@ class _Trial:
 
     @cached_property
     def sample(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Of a masked LM: texts, inputs and labels (64, 512), enough for statistics."""
-        texts = self.texts(*[512] * 64, seed=1)
+        """Of a masked LM: texts, inputs and labels (N, 512), enough for statistics."""
+        texts = self.texts(*[512] * self.rows_of_sample, seed=1)
         batch = self.batch(texts)
         return torch.tensor(texts), batch["input_ids"], batch["labels"]
 

@@ -75,6 +75,17 @@ class IndependentDraws(Wrong):
         return {**batch, "input_ids": torch.where(hidden & (again < 0.8), 2, read)}
 
 
+class DrawnOneOverTheOther(Wrong):
+    """81/9/10: first 10% become random, then 10% stay, whichever they were; the mask token gets the rest."""
+
+    def breaks(self, batch, text, examples):
+        hidden, chance = batch["labels"] != IGNORED, draw(text)
+        again = (chance * 1000) % 1  # independent of the first, or nearly so
+        read = torch.where(hidden, 2, text)
+        read = torch.where(hidden & (chance < 0.1), 3 + (again * 90).long(), read)
+        return {**batch, "input_ids": torch.where(hidden & (again < 0.1), text, read)}
+
+
 class SpecialsAsReplacements(Wrong):
     def breaks(self, batch, text, examples):
         replaced = (batch["labels"] != IGNORED) & (batch["input_ids"] != 2) & (batch["input_ids"] != text)
@@ -171,6 +182,12 @@ def test_each_mistake_is_found_by_its_name(collator, expected):
     assert report.findings[expected].why or expected in str(report)
 
 
+def test_shares_that_are_off_by_one_percent_take_more_rows_to_find():
+    assert check_collator(DrawnOneOverTheOther(), workers=0).passed
+    assert faults(DrawnOneOverTheOther(), workers=0, rows=1000).faults == ["partition"]
+    assert check_collator(MaskedLM().collator(SPECIAL), workers=0, rows=1000).passed
+
+
 def test_a_right_one_of_that_form_passes():
     """Or the test above would prove nothing."""
     assert check_collator(Wrong()).passed
@@ -220,3 +237,5 @@ def test_what_cannot_be_checked_says_why():
         check_collator(pad_is_end)
     with pytest.raises(InputError, match="kind must be one of"):
         check_collator(pad_is_end, SPECIAL, kind="mlm")
+    with pytest.raises(InputError, match="rows >= 64"):
+        check_collator(pad_is_end, SPECIAL, rows=10)

@@ -1,0 +1,60 @@
+"""Each mistake of the museum is found by its check, and the same check passes on the right counterpart."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+EXPECTED = {
+    "labels shifted twice": "InputError: these labels are the inputs shifted by one already",
+    "no causal mask": "FAULT leaks",
+    "mean of means": "FAULT accumulation",
+    "80/10/10 by independent draws": "FAULT partition",
+    "random tokens anywhere": "FAULT unselected",
+    "frozen masks": "FAULT epochs",
+    "pad = end of text": "FAULT end of text",
+    "sentinels out of step": "FAULT round trip",
+}
+
+
+@pytest.fixture(scope="module")
+def museum(tmp_path_factory):
+    """(results, folder) of a short visit."""
+    path = Path(__file__).parents[2] / "examples" / "museum_of_mistakes.py"
+    spec = importlib.util.spec_from_file_location("museum_of_mistakes", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    folder = tmp_path_factory.mktemp("museum")
+    return module.main(steps=40, seeds=1, out=folder / "museum.png"), folder
+
+
+def test_all_exhibits_are_there(museum):
+    assert list(museum[0]) == list(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_check_is_red_for_the_mistake_alone(museum, name):
+    exhibit = museum[0][name]
+    assert exhibit["check"].startswith(EXPECTED[name])
+    assert exhibit["check"].count("FAULT") <= 1
+    assert exhibit["check_on_honest"] == "passed"
+
+
+def test_picture_and_numbers_are_written(museum):
+    results, folder = museum
+    assert (folder / "museum.png").stat().st_size > 10_000
+    assert set(json.loads((folder / "museum.json").read_text())["exhibits"]) == set(results)
+
+
+def test_what_costs_most_shows_even_after_40_steps(museum):
+    results, _ = museum
+
+    def cost(name, what):
+        ((right, wrong),) = results[name]["costs"][what]
+        return wrong - right
+
+    assert cost("labels shifted twice", "nats per held-out token") > 0.5
+    assert cost("no causal mask", "nats per token it writes") > 0.1
+    assert cost("pad = end of text", "% of texts it ends within 48 tokens") < -50
+    assert cost("sentinels out of step", "nats per target") > 0.5
