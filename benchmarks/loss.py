@@ -1,0 +1,106 @@
+"""The memory of the loss: 4096 positions, a vocabulary of 32k, forward and backward."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from measure import Processes, Spread, Times, alternate, ratio
+from results import Result
+
+from clozelab.objectives.cross_entropy import unembedded_terms
+
+SIDES = ("ours", "theirs", "linear_cross_entropy")
+
+
+def sides(positions: int, vocabulary: int, width: int, dtype: str) -> dict[str, Callable[[], float]]:
+    """Value and gradients by each: ours in chunks, `cross_entropy` on full logits, PyTorch's own chunks."""
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(positions, width, generator=generator).requires_grad_()
+    table = (torch.randn(vocabulary, width, generator=generator) / 8).requires_grad_()
+    labels = torch.randint(vocabulary, (positions,), generator=generator)
+
+    def chunked() -> torch.Tensor:
+        return unembedded_terms(hidden, table, labels)[0] / positions
+
+    def full() -> torch.Tensor:
+        return F.cross_entropy(F.linear(hidden, table).float(), labels)
+
+    def of_pytorch() -> torch.Tensor:
+        options = torch.nn.LinearCrossEntropyOptions()
+        low = torch.bfloat16 if dtype == "bfloat16" else torch.float32  # autocast does not reach inside it
+        return F.linear_cross_entropy(hidden.to(low), table.to(low), labels, options=options)
+
+    def work(loss_of: Callable[[], torch.Tensor]) -> Callable[[], float]:
+        def both_ways() -> float:
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                loss = loss_of()
+            loss.backward()
+            hidden.grad = table.grad = None
+            return loss.item()
+
+        return both_ways
+
+    return {"ours": work(chunked), "theirs": work(full), "linear_cross_entropy": work(of_pytorch)}
+
+
+def one_side(side: str, **shape: Any) -> Callable[[], float]:
+    """The work of one of them, for its memory."""
+    return sides(**shape)[side]
+
+
+def times(rounds: int, **shape: Any) -> dict[str, Any]:
+    """All three in turns, and the values they come to."""
+    works = sides(**shape)
+    values = {name: work() for name, work in works.items()}
+    return {"values": values, "times": {name: vars(t) for name, t in alternate(works, rounds).items()}}
+
+
+def memory(processes: Processes, tokenizer: str) -> list[Result]:
+    """How much less memory, and how much more time, in both dtypes."""
+    results = []
+    for dtype in ("float32", "bfloat16"):
+        shape = {"positions": 4096, "vocabulary": 32768, "width": 256, "dtype": dtype}
+        if processes.quick:
+            shape |= {"positions": 64, "vocabulary": 512, "width": 16}
+        told = processes.call("loss:times", rounds=2 if processes.quick else 7, **shape)
+        spent = {side: Times(**t) for side, t in told["times"].items()}
+        peaks = {side: processes.peak("loss:one_side", side=side, **shape) for side in SIDES}
+        values = ", ".join(f"{side} {value:.4f}" for side, value in told["values"].items())
+        other = spent["linear_cross_entropy"]
+        name = f"loss of {shape['positions']} positions, vocabulary {shape['vocabulary']}, {dtype}"
+        results += [
+            Result(
+                "loss memory",
+                f"{name}: peak memory",
+                "`cross_entropy` on full logits",
+                Spread.of([peaks["theirs"] / max(peaks["ours"], 1)]),
+                "x",
+                8.0,
+                ours=f"{peaks['ours'] / 1e6:.0f} MB",
+                theirs=f"{peaks['theirs'] / 1e6:.0f} MB",
+                memory=(peaks["ours"], peaks["theirs"]),
+                detail=f"`F.linear_cross_entropy` with its options takes {peaks[SIDES[2]] / 1e6:.0f} MB and "
+                f"{ratio(other.cpu, spent['theirs'].cpu).median:.2f} times the time of full logits; nats: {values}",
+            ),
+            Result(
+                "loss time",
+                f"{name}: time",
+                "the same",
+                ratio(spent["ours"].cpu, spent["theirs"].cpu),
+                "times theirs",
+                1.2,
+                least=False,
+                ours=_milliseconds(spent["ours"]),
+                theirs=_milliseconds(spent["theirs"]),
+            ),
+        ]
+    return results
+
+
+def _milliseconds(times: Times) -> str:
+    return f"{1e3 * Spread.of(times.cpu).median:.3g} ms"

@@ -1,0 +1,97 @@
+"""The table as one picture: ratios as bars beside their goals, shares and times as bars, growth as lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from results import Result, shown
+
+from clozelab.display.curves import COLOURS
+
+MET, MISSED, UNTOLD = "#0072B2", "#D55E00", "#777777"  # of Okabe and Ito's palette
+MARKERS = {"causal": "o", "masked": "s", "span": "^"}
+
+
+def draw(results: list[Result], path: Path) -> None:
+    """Left all ratios; right what has another unit, above the panels of growth."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    ratios = [result for result in results if result.unit == "x"]
+    others = [result for result in results if result.unit != "x" and result.curves is None]
+    grown = [result for result in results if result.curves is not None]
+    figure = Figure(figsize=(17, 11), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.05))
+    upper, lower = right.subfigures(2, 1, height_ratios=(1, 1.2))
+    if ratios:
+        axes = left.subplots()
+        _bars(axes, [(r, r.figure.low, r.figure.median, r.figure.high, r.goal) for r in ratios])
+        axes.set_title("How many times as good as the peer; the black mark is the goal", fontsize=11)
+    if others:
+        axes = upper.subplots()
+        _bars(axes, [(r, *sorted(_of_goal(r, v) for v in vars(r.figure).values()), None) for r in others])
+        axes.set_title("How many times as good as the goal", fontsize=11)
+    if grown:
+        panels = lower.subplots(2, max(1, (len(grown) + 1) // 2), squeeze=False)
+        for place, result in enumerate(grown):
+            _growth(panels[place % 2][place // 2], result)
+        lower.suptitle("One training step as T, V or B grows; grey: linear", fontsize=11)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(str(path), dpi=110)
+
+
+def _of_goal(result: Result, value: float) -> float:
+    """Above 1 where the goal is met, whichever way it points."""
+    goal = result.goal or value
+    return value / goal if result.least else goal / max(value, 1e-9)
+
+
+def _bars(axes: Any, bars: list[tuple[Result, float, float, float, float | None]]) -> None:
+    """A bar from 1 for each (result, low, middle, high, goal): quartiles as a thin line, the goal as a mark."""
+    for place, (result, low, middle, high, goal) in enumerate(bars):
+        colour = {True: MET, False: MISSED, None: UNTOLD}[result.met]
+        axes.barh(place, middle - 1, left=1, color=colour, height=0.7)
+        axes.plot([low, high], [place, place], color="#000000", linewidth=1.5)
+        if goal is not None:
+            axes.plot([goal] * 2, [place - 0.45, place + 0.45], color="#000000", linewidth=2.5)
+        sign = "\u2265" if result.least else "\u2264"
+        told = "" if result.goal is None else f"   goal {sign} {shown(result.goal, result.unit)}"
+        axes.annotate(
+            shown(result.figure.median, result.unit) + told + ("   missed" if result.met is False else ""),
+            (max(middle, high, goal or 1, 1), place),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high * (high / low) ** 0.45)  # room for what stands behind the bars
+    axes.axvline(1, color="#000000", linewidth=1)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}x")
+    axes.set_yticks(range(len(bars)), [result.name.replace("`", "") for result, *_ in bars], fontsize=8)
+    axes.set_ylim(len(bars) - 0.4, -0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _growth(axes: Any, result: Result) -> None:
+    """One line for each objective, its slope at the end in the legend, and a grey one that is linear."""
+    assert result.curves is not None
+    what, unit, scale = ("time", "ms", 1e3) if " time " in result.name else ("memory", "MB", 1e-6)
+    labels = result.ours.split(", ")
+    lowest = min(values[0] for _, values in result.curves.values())
+    sizes: list[int] = []
+    for label, (name, (at, values)) in zip(labels, result.curves.items()):
+        scaled = [value * scale for value in values]
+        axes.loglog(at, scaled, marker=MARKERS[name], markersize=4, color=COLOURS[name], label=f"{label}")
+        sizes = at
+    axes.loglog(sizes, [lowest * scale * n / sizes[0] for n in sizes], color="#bbbbbb", linewidth=1, zorder=0)
+    axes.set_title(f"{what} ({unit}) with {result.name.split(' with ')[1]}", fontsize=8)
+    axes.set_xticks(sizes, [str(n) for n in sizes], fontsize=7)
+    axes.xaxis.minorticks_off()
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+    axes.tick_params(axis="y", which="both", labelsize=7)
+    axes.legend(fontsize=6.5, title="slope at the end", title_fontsize=6.5)

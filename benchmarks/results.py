@@ -1,0 +1,99 @@
+"""What a measurement came to, and how it is written down."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from measure import Spread
+
+
+@dataclass(frozen=True)
+class Result:
+    """One figure, beside its goal."""
+
+    row: str
+    """Which row of the table it belongs to: a key of `rows.ROWS`."""
+    name: str
+    """What was done."""
+    against: str
+    """Whom it was held against."""
+    figure: Spread
+    """Over the rounds: what the goal is about."""
+    unit: str
+    """Of the figure: "x" for a ratio in our favour."""
+    goal: float | None
+    """None where the figure is only told."""
+    least: bool = True
+    """Whether the goal is the least that will do, or else the most."""
+    ours: str = ""
+    theirs: str = ""
+    """What each side did, with its unit."""
+    memory: tuple[int, int] | None = None
+    """Bytes that a fresh process of ours and of theirs grew by at most."""
+    wall: float | None = None
+    """The same ratio of wall times."""
+    detail: str = ""
+    """What else was seen."""
+    curves: dict[str, Any] | None = None
+    """{objective: [sizes, values]}, where a picture is drawn of them."""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is met by the median; None where there is none."""
+        if self.goal is None:
+            return None
+        return self.figure.median >= self.goal if self.least else self.figure.median <= self.goal
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it."""
+        return {**asdict(self), "met": self.met}
+
+
+def shown(value: float, unit: str) -> str:
+    """A figure as one reads it: 12.3x, 1.4 s, 63%.
+
+    >>> shown(12.34, "x"), shown(0.634, "%"), shown(1.4, "s")
+    ('12.3x', '63%', '1.4 s')
+    """
+    if unit == "%":
+        return f"{100 * value:.1f}%" if value < 0.1 else f"{100 * value:.0f}%"
+    number = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{number}{'' if unit == 'x' else ' '}{unit}".rstrip()
+
+
+def speed(tokens: float, seconds: list[float]) -> str:
+    """Tokens a second, by the median time."""
+    rate = tokens / Spread.of(seconds).median
+    return f"{rate / 1e6:.3g} M tokens/s" if rate >= 1e6 else f"{rate / 1e3:.3g} k tokens/s"
+
+
+def table(results: list[Result]) -> str:
+    """Markdown: a line for each figure."""
+    lines = [
+        "| what | against | ours | theirs | goal | figure (quartiles) | wall | peak memory | met |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        figure = result.figure
+        goal = "" if result.goal is None else ("≥ " if result.least else "≤ ") + shown(result.goal, result.unit)
+        spread = f"**{shown(figure.median, result.unit)}**"
+        if figure.low != figure.high:
+            unit = "%" if result.unit == "%" else ""
+            spread += f" ({shown(figure.low, unit)} to {shown(figure.high, unit)})"
+        wall = "" if result.wall is None else shown(result.wall, "x")
+        memory = "" if result.memory is None else " / ".join(f"{size / 1e6:.0f}" for size in result.memory) + " MB"
+        met = {None: "", True: "yes", False: "**no**"}[result.met]
+        cells = [result.name, result.against, result.ours, result.theirs, goal, spread, wall, memory, met]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def notes(results: list[Result], explanations: dict[str, str]) -> str:
+    """What else was seen, and for each row that missed a goal, why."""
+    lines = [f"- {result.name}: {result.detail}" for result in results if result.detail]
+    missed = list(dict.fromkeys(result.row for result in results if result.met is False))
+    if missed:
+        lines += ["", "### Goals that were missed", ""]
+        lines += [f"- **{row}**: {explanations.get(row, 'not yet explained.')}" for row in missed]
+    return "\n".join(lines)

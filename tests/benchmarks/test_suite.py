@@ -1,0 +1,72 @@
+"""The benchmarks run, and write what they should. No time is looked at: that is for a quiet machine."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("transformers")
+SUITE = Path(__file__).parents[2] / "benchmarks" / "suite.py"
+
+FIGURES = {
+    "batches": 3,
+    "training step": 3,
+    "training step, larger": 6,
+    "loss memory": 2,
+    "loss time": 2,
+    "loop": 3,
+    "utilisation": 6,
+    "start-up": 2,
+    "tokenising": 1,
+    "growth": 6,
+}
+"""How many figures each row of the table has."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What a quick run of all rows wrote."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    command = [sys.executable, str(SUITE), "--quick", "--out", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def record(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_every_row_is_there(record):
+    rows = [result["row"] for result in record["results"]]
+    assert {row: rows.count(row) for row in rows} == FIGURES
+
+
+def test_every_figure_has_a_goal_and_a_spread(record):
+    for result in record["results"]:
+        assert result["goal"] > 0, result["name"]
+        figure = result["figure"]
+        assert figure["low"] <= figure["median"] <= figure["high"], result["name"]
+
+
+def test_the_peak_of_the_machine_is_measured(record):
+    assert set(record["peak"]) == {"float32", "bfloat16"}
+    assert all(speed > 0 for speed in record["peak"].values())
+
+
+def test_table_and_picture_are_written(folder, record):
+    page = (folder / "README.md").read_text()
+    assert all(f"| {result['name']} |" in page for result in record["results"])
+    assert "a quick one" in page
+    assert (folder / "benchmarks.png").stat().st_size > 50_000
+
+
+def test_an_unknown_row_is_refused():
+    command = [sys.executable, str(SUITE), "--only", "nothing"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "choose from batches" in done.stderr
