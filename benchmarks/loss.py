@@ -13,6 +13,7 @@ from results import Result
 
 from clozelab.objectives.cross_entropy import unembedded_terms
 
+SMALL = {"positions": 64, "vocabulary": 512}
 SIDES = ("ours", "theirs", "linear_cross_entropy")
 
 
@@ -57,7 +58,7 @@ def times(rounds: int, **shape: Any) -> dict[str, Any]:
     """All three in turns, and the values they come to."""
     works = sides(**shape)
     values = {name: work() for name, work in works.items()}
-    return {"values": values, "times": {name: vars(t) for name, t in alternate(works, rounds).items()}}
+    return {"values": values, "times": {name: vars(t) for name, t in alternate(works, rounds, warm=False).items()}}
 
 
 def memory(processes: Processes, tokenizer: str) -> list[Result]:
@@ -67,9 +68,9 @@ def memory(processes: Processes, tokenizer: str) -> list[Result]:
         shape = {"positions": 4096, "vocabulary": 32768, "width": 256, "dtype": dtype}
         if processes.quick:
             shape |= {"positions": 64, "vocabulary": 512, "width": 16}
-        told = processes.call("loss:times", rounds=2 if processes.quick else 7, **shape)
+        told = processes.call("loss:times", rounds=1 if processes.quick else 4, **shape)
         spent = {side: Times(**t) for side, t in told["times"].items()}
-        peaks = {side: processes.peak("loss:one_side", side=side, **shape) for side in SIDES}
+        peaks = {side: processes.peak("loss:one_side", SMALL, side=side, **shape) for side in SIDES}
         values = ", ".join(f"{side} {value:.4f}" for side, value in told["values"].items())
         other = spent["linear_cross_entropy"]
         name = f"loss of {shape['positions']} positions, vocabulary {shape['vocabulary']}, {dtype}"

@@ -57,22 +57,31 @@ def tokenizer(ours: Tokenizer):
 
 
 class SpanCollator:
-    """T5's span corruption as it is usually written: each example's mask by itself, the rest for rows of one length.
+    """T5's span corruption as it is usually written, each example by itself.
 
     From the algorithm (Raffel et al. 2020, section 3.1.4): as many spans as the density and their mean length ask for,
     hidden and visible tokens each cut into that many parts by a random segmentation, the parts in turns, a visible one
     first; each hidden part becomes a sentinel, and the targets are the same with the roles exchanged.
+
+    `together`: only the masks are drawn one by one and the rest is done for all rows at once, which works where all
+    have one length.
     """
 
-    def __init__(self, sentinels: Sequence[int], eos: int, start: int, density: float = 0.15, mean_span: float = 3.0):
-        self.sentinels, self.eos, self.start = np.array(sentinels), eos, start
-        self.density, self.mean_span = density, mean_span
+    def __init__(self, sentinels: Sequence[int], eos: int, start: int, *, together: bool = False):
+        self.sentinels, self.eos, self.start, self.together = np.array(sentinels), eos, start, together
+        self.density, self.mean_span = 0.15, 3.0
         self.random = np.random.default_rng(0)
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        tokens = np.stack([np.asarray(example["input_ids"]) for example in examples])  # (B, T)
-        hidden = np.stack([self.mask(len(row)) for row in tokens])
-        inputs, targets = self.corrupt(tokens, hidden), self.corrupt(tokens, ~hidden)
+        rows = [np.asarray(example["input_ids"]) for example in examples]
+        if self.together:
+            tokens = np.stack(rows)  # (B, T)
+            hidden = np.stack([self.mask(len(row)) for row in rows])
+            inputs, targets = self.corrupt(tokens, hidden), self.corrupt(tokens, ~hidden)
+        else:
+            pairs = [(row[None], self.mask(len(row))[None]) for row in rows]
+            inputs = np.concatenate([self.corrupt(row, hidden) for row, hidden in pairs])
+            targets = np.concatenate([self.corrupt(row, ~hidden) for row, hidden in pairs])
         decoder_inputs = np.roll(targets, 1, axis=1)
         decoder_inputs[:, 0] = self.start
         return {

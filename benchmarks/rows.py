@@ -25,14 +25,16 @@ ROWS: dict[str, Callable[[Processes, str], list[Result]]] = {
 """What `--only` chooses from: each takes the processes to measure in and the path of a tokenizer."""
 
 NOTES: dict[str, str] = {
-    "batches": "a batch costs us a few operations on the whole of it, of which drawing the noise and finding the "
-    "hidden places are the most. Our noise belongs to the example (seed, epoch, identity), which no peer offers and "
-    "which is paid for by a hash of each token's place; a list of dicts has to be looked through example by example.",
+    "batches": "a batch costs us a few operations on the whole of it. In a masked batch two fifths of the time go to "
+    "finding the smallest numbers of each row (`topk`), in a span batch most of it to moving tokens to their places "
+    "(`nonzero`, indexing). The goals were set for the peer as it is usually called; its fastest setting, and our list "
+    "of dicts, are shown all the same.",
     "training step": "both sides multiply the same matrices, so the ratio is bounded by the share of time that is not "
     "spent in products: see the utilisation rows.",
     "training step, larger": "the goal is the ratio at the base shape. At a longer text attention takes a greater part "
     "of both sides, in the same kernel.",
-    "loss memory": "what remains is the table's gradient and a second one that each chunk adds to it.",
+    "loss memory": "what remains is mostly the gradient of the table and a second one that each chunk makes and adds "
+    "to it; they do not shrink with the chunks.",
     "loss time": "each chunk computes the gradient of the whole table and adds it, which full logits do once.",
     "loop": "clipping the gradients counts as outside here. Dividing them by the number of paid positions, making the "
     "batch and writing the metrics are the rest; at this size a step takes tens of milliseconds.",
@@ -41,6 +43,6 @@ NOTES: dict[str, str] = {
     "the share of all else.",
     "start-up": "importing PyTorch is more than a second of it, and the tokenizer is trained anew by each command.",
     "tokenising": "both sides call the same `tokenizers` for most of the time; only what is around it can differ.",
-    "growth": "the goals are slopes at the end of the range, where work that fits the caches has begun not to fit them.",
+    "growth": "the goals are slopes at the end of the range, where what fitted the caches no longer does.",
 }
 """By `Result.row`: why a goal may be missed. Shown only where it is."""

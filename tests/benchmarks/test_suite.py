@@ -12,7 +12,7 @@ pytest.importorskip("transformers")
 SUITE = Path(__file__).parents[2] / "benchmarks" / "suite.py"
 
 FIGURES = {
-    "batches": 3,
+    "batches": 6,
     "training step": 3,
     "training step, larger": 6,
     "loss memory": 2,
