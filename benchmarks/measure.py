@@ -27,6 +27,9 @@ HERE = Path(__file__).parent
 TUNED = {"THP_MEM_ALLOC_ENABLE": "1", "MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 """Environment in which large tensors are given back to the system late and live in large pages: fewer page faults."""
 
+GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
+"""Environment in which every tensor of a megabyte is given back to the system as soon as it is free: no holes."""
+
 
 @dataclass(frozen=True)
 class Times:
@@ -130,12 +133,19 @@ class Processes:
             raise RuntimeError(f"{function} failed in its process:\n{done.stderr[-3000:]}")
         return json.loads(done.stdout.splitlines()[-1])
 
-    def peak(self, function: str, small: Mapping[str, Any], /, **arguments: Any) -> int:
+    def peak(
+        self,
+        function: str,
+        small: Mapping[str, Any],
+        /,
+        environment: Mapping[str, str] | None = None,
+        **arguments: Any,
+    ) -> int:
         """`resident_peak` in a fresh process of the work that `module:function` returns.
 
         The same work with the `small` arguments is done before, which loads what libraries load once.
         """
-        return self.call("measure:peak_of", None, function=function, small=dict(small), arguments=arguments)
+        return self.call("measure:peak_of", environment, function=function, small=dict(small), arguments=arguments)
 
     @property
     def whole_environment(self) -> dict[str, str]:

@@ -29,12 +29,14 @@ NOTES: dict[str, str] = {
     "finding the smallest numbers of each row (`topk`), in a span batch most of it to moving tokens to their places "
     "(`nonzero`, indexing). The goals were set for the peer as it is usually called; its fastest setting, and our list "
     "of dicts, are shown all the same.",
-    "training step": "both sides multiply the same matrices, so the ratio is bounded by the share of time that is not "
-    "spent in products: see the utilisation rows.",
+    "training step": "both sides multiply the same matrices, and where those take most of the time there is little to "
+    "win: a peer that already reaches two thirds of the machine's best product can be beaten by 1.5x at most. The "
+    "goals suit processors whose bfloat16 products are many times faster than float32, so that all else is the cost.",
     "training step, larger": "the goal is the ratio at the base shape. At a longer text attention takes a greater part "
     "of both sides, in the same kernel.",
-    "loss memory": "what remains is mostly the gradient of the table and a second one that each chunk makes and adds "
-    "to it; they do not shrink with the chunks.",
+    "loss memory": "the C library keeps the memory of chunks that are done, in holes that the next ones do not always "
+    "fit; with an allocator that gives them back at once, ours is the gradient of the table, a second one that each "
+    "chunk makes and adds to it, and one chunk of logits.",
     "loss time": "each chunk computes the gradient of the whole table and adds it, which full logits do once.",
     "loop": "clipping the gradients counts as outside here. Dividing them by the number of paid positions, making the "
     "batch and writing the metrics are the rest; at this size a step takes tens of milliseconds.",

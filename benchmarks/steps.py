@@ -104,7 +104,17 @@ def times(objective: str, vocabulary: int, rows: int, length: int, shape: dict, 
         chosen[dtype] = min(trial, key=lambda name: min(trial[name].cpu))
         sides[f"theirs {dtype}"] = candidates[chosen[dtype]]
     spent = {name: vars(t) for name, t in alternate(sides, rounds).items()}
-    return {"times": spent, "attention": chosen, "parameters": sizes, "tokens": tokens}
+    operations = floating_point_operations(_bound(our_step, "float32"))
+    best = {dtype: _best_product(dtype, rows) for dtype in DTYPES}
+    limits = {dtype: operations / best[dtype] for dtype in DTYPES}
+    return {"times": spent, "attention": chosen, "parameters": sizes, "tokens": tokens, "limits": limits}
+
+
+def _best_product(dtype: str, rows: int) -> float:
+    """Operations a second, of a quick look."""
+    work, operations = product(dtype, 1024 if rows > 2 else 64)
+    [spent] = alternate({"": work}, rounds=5).values()
+    return operations / min(spent.cpu)
 
 
 def _bound(step: Callable[[str], None], dtype: str) -> Callable[[], None]:
@@ -143,7 +153,9 @@ def _compared(processes: Processes, name: str, arguments: dict[str, Any], rounds
     best, peer = spent[f"ours {mine}"], spent[f"theirs {other}"]
     alike = {d: ratio(spent[f"theirs {d}"].cpu, spent[f"ours {d}"].cpu).median for d in DTYPES}
     sizes = told["parameters"]
+    most = Spread.of(peer.cpu).median / min(told["limits"].values())
     detail = (
+        f"with nothing but its products, at the machine's peak, our step would be {most:.2f}x; "
         f"float32 {alike['float32']:.2f}x, bfloat16 {alike['bfloat16']:.2f}x; parameters {sizes['ours'] / 1e6:.2f} M "
         f"and {sizes['theirs'] / 1e6:.2f} M; their attention {told['attention'][other]}"
     )

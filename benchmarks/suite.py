@@ -1,7 +1,7 @@
 """All measurements in one command, side by side with what people use today.
 
-    python benchmarks/suite.py --out runs/benchmarks          15 minutes on one core of a quiet machine
-    python benchmarks/suite.py --quick --out /tmp/benchmarks  half a minute: only that everything runs; no figure counts
+    python benchmarks/suite.py --out runs/benchmarks          about 15 minutes on one core of a quiet machine
+    python benchmarks/suite.py --quick --out /tmp/benchmarks  half a minute, only that everything runs; no figure counts
     python benchmarks/suite.py --only steps loss              some of the rows
 
 Writes `results.json`, `README.md` and `benchmarks.png` into the folder. With `--publish` the table and the picture of a
