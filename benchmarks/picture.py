@@ -71,9 +71,15 @@ def _bars(axes: Any, bars: list[tuple[Result, float, float, float, float | None]
     axes.set_xlim(low, high * (high / low) ** 0.45)  # room for what stands behind the bars
     axes.axvline(1, color="#000000", linewidth=1)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}x")
-    axes.set_yticks(range(len(bars)), [result.name.replace("`", "") for result, *_ in bars], fontsize=8)
+    axes.set_yticks(range(len(bars)), [_label(result) for result, *_ in bars], fontsize=8)
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _label(result: Result) -> str:
+    """The name, and which setting of the peer it was held against where there are two."""
+    _, _, setting = result.against.partition(", its ")
+    return result.name.replace("`", "") + (f" (peer: {setting})" if setting else "")
 
 
 def _growth(axes: Any, result: Result) -> None:
