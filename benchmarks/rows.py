@@ -27,8 +27,7 @@ ROWS: dict[str, Callable[[Processes, str], list[Result]]] = {
 NOTES: dict[str, str] = {
     "batches": "a batch costs us a few operations on the whole of it. In a masked batch two fifths of the time go to "
     "finding the smallest numbers of each row (`topk`), in a span batch most of it to moving tokens to their places "
-    "(`nonzero`, indexing). The goals were set for the peer as it is usually called; its fastest setting, and our list "
-    "of dicts, are shown all the same.",
+    "(`nonzero`, indexing). Each goal is held against the peer as it is usually called and at its fastest.",
     "training step": "both sides multiply the same matrices, and where those take most of the time there is little to "
     "win: a peer that already reaches two thirds of the machine's best product can be beaten by 1.5x at most. The "
     "goals suit processors whose bfloat16 products are many times faster than float32, so that all else is the cost.",
@@ -44,7 +43,8 @@ NOTES: dict[str, str] = {
     "softmax, the optimiser) moves memory without multiplying. The lower the precision of the products, the greater "
     "the share of all else.",
     "start-up": "importing PyTorch is more than a second of it, and the tokenizer is trained anew by each command.",
-    "tokenising": "both sides call the same `tokenizers` for most of the time; only what is around it can differ.",
+    "tokenising": "both sides spend nearly all of the time inside `tokenizers`, on the same text, so that the rest "
+    "can hardly be seen.",
     "growth": "the goals are slopes at the end of the range, where what fitted the caches no longer does.",
 }
 """By `Result.row`: why a goal may be missed. Shown only where it is."""
