@@ -44,7 +44,7 @@ from clozelab.evaluation import evaluate
 from clozelab.models import fill_spans, generate, measuring, sample_token
 from clozelab.objectives import CausalLM, Loss, MaskedLM, Objective, SpanCorruption
 from clozelab.testing import CheckFailed, check_collator, check_objective
-from clozelab.training import TrainConfig, adamw, step_with_mean
+from clozelab.training import TrainConfig, optimizer_of, step_with_mean
 
 STEPS, SEEDS = 400, 3  # a test sets these lower
 BATCH, LENGTH = 32, 24
@@ -82,10 +82,9 @@ def learn(seed: int, steps: int, objective: Objective, batches: Callable, pay: C
     shape = {"width": 32, "layers": 2, "heads": 2, **({"decoder_layers": 1} if objective is SPAN else {})}
     model, curve = objective.build_model(SPECIAL.vocab_size, "tiny", **shape), []
     config = TrainConfig(steps=steps, learning_rate=1e-2, weight_decay=0.0, decay=0.6)
-    optimizer = adamw(model, config)
+    optimizer = optimizer_of(model, config)
     for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate_at((step + 0.5) / steps)
+        optimizer.set_share(config.schedule((step + 0.5) / steps))
         loss = (pay or objective)(model, batches(step))
         loss.sum.backward()
         step_with_mean(model, optimizer, loss, config.clip)

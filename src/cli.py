@@ -190,7 +190,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--size", choices=("tiny", "small", "base"), default="tiny", help="of the model")
     group.add_argument("--length", type=SIZE, default=128, help="input tokens of an example")
     group.add_argument("--batch-size", type=SIZE, default=16, help="examples of a step")
-    group.add_argument("--learning-rate", type=POSITIVE, default=3e-3, help="the highest one")
+    group.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw", help="of the matrices in the blocks")
+    group.add_argument("--learning-rate", type=POSITIVE, default=3e-3, help="the highest one of AdamW")
     group.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of the products")
     group.add_argument("--seed", type=SEED, default=0, help="of weights, order and noise")
 
@@ -222,6 +223,7 @@ def _train(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
         length=args.length,
         batch_size=args.batch_size,
         micro_batch=args.micro_batch,
+        optimizer=args.optimizer,
         learning_rate=args.learning_rate,
         precision=args.precision,
         seed=args.seed,
@@ -289,6 +291,7 @@ def _compare(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     config = TrainConfig(
         length=args.length,
         batch_size=args.batch_size,
+        optimizer=args.optimizer,
         learning_rate=args.learning_rate,
         precision=args.precision,
         seed=args.seed,

@@ -191,6 +191,7 @@ class ClozelabEncoderConfig(PreTrainedConfig):
         heads: int = 4,
         feed_forward: int | None = None,
         decoder_layers: int | None = None,
+        dropout: float = 0.0,
         tied: bool = True,
         rotary_base: float = 10_000.0,
         norm_eps: float = 1e-6,
@@ -198,7 +199,7 @@ class ClozelabEncoderConfig(PreTrainedConfig):
     ) -> None:
         self.vocab_size, self.width, self.layers, self.heads = vocab_size, width, layers, heads
         self.feed_forward, self.decoder_layers, self.tied = feed_forward, decoder_layers, tied
-        self.rotary_base, self.norm_eps = rotary_base, norm_eps
+        self.dropout, self.rotary_base, self.norm_eps = dropout, rotary_base, norm_eps
         # Our tied models have one table, so there are no two for `transformers` to tie.
         kwargs["tie_word_embeddings"] = False
         super().__init__(**kwargs)

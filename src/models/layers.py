@@ -39,6 +39,8 @@ class ModelConfig:
     """Inner width of the feed-forward; None: 8/3 x width, which with its gate costs what 4 x width costs without."""
     decoder_layers: int | None = None
     """Blocks of the decoder of an encoder-decoder; None: as many as the encoder. Must be None elsewhere."""
+    dropout: float = 0.0
+    """Share of what a block adds to the residual stream that is left out in training, for a small corpus seen often."""
     tied: bool = True
     """One table for reading and predicting tokens, instead of two."""
     rotary_base: float = 10_000.0
@@ -56,6 +58,8 @@ class ModelConfig:
                 f"width {self.width} must be an even multiple of heads {self.heads}: each head gets width / heads "
                 "numbers, and rotary positions turn them in pairs"
             )
+        if not 0.0 <= self.dropout < 1.0:
+            raise InputError(f"dropout is a share, in [0, 1), got {self.dropout!r}")
         for name in ("rotary_base", "norm_eps"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be positive, got {getattr(self, name)!r}")
@@ -216,6 +220,7 @@ class Block(nn.Module):
         self.attention = Attention(config)
         self.cross_attention = Attention(config) if reads_memory else None
         self.feed_forward = FeedForward(config)
+        self.dropout = nn.Dropout(config.dropout)
 
     def forward(
         self,
@@ -226,8 +231,9 @@ class Block(nn.Module):
         memory_visible: Visibility | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
-        x = x + self.attention(rms_norm(x, self.eps), visible, turns, cache=cache)
+        x = x + self.dropout(self.attention(rms_norm(x, self.eps), visible, turns, cache=cache))
         if self.cross_attention is not None:
             assert memory_visible is not None
-            x = x + self.cross_attention(rms_norm(x, self.eps), memory_visible, memory=memory, cache=cache)
-        return x + self.feed_forward(rms_norm(x, self.eps))
+            said = self.cross_attention(rms_norm(x, self.eps), memory_visible, memory=memory, cache=cache)
+            x = x + self.dropout(said)
+        return x + self.dropout(self.feed_forward(rms_norm(x, self.eps)))

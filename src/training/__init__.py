@@ -4,7 +4,8 @@ from .batches import Batches
 from .checkpoint import Checkpoint, latest_checkpoint, read_checkpoint, save_checkpoint
 from .compare import Compared, compare
 from .config import TrainConfig
-from .loop import NotFinite, TrainResult, adamw, read_run, step_with_mean, train
+from .loop import NotFinite, TrainResult, read_run, train
+from .optimizers import Optimizers, optimizer_of, step_with_mean
 from .report import read_metrics
 from .run import Prepared, TrainedRun, load_run, prepare
 
@@ -13,14 +14,15 @@ __all__ = [
     "Checkpoint",
     "Compared",
     "NotFinite",
+    "Optimizers",
     "Prepared",
     "TrainConfig",
     "TrainResult",
     "TrainedRun",
-    "adamw",
     "compare",
     "latest_checkpoint",
     "load_run",
+    "optimizer_of",
     "prepare",
     "read_checkpoint",
     "read_metrics",

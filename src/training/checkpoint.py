@@ -27,6 +27,7 @@ from torch import nn
 
 from ..data.cache import written_whole
 from ..errors import InputError
+from .optimizers import Optimizers
 
 FORMAT = 1
 KEPT = 2
@@ -60,7 +61,7 @@ class Checkpoint:
             reason = " ".join(str(error).split())
             raise InputError(f"{self.path} holds the weights of a model of another shape: {reason:.300}") from error
 
-    def load_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+    def load_optimizer(self, optimizer: Optimizers) -> None:
         """Read the optimiser's state, exactly as it was."""
         try:
             state: dict[int, dict[str, torch.Tensor]] = {}
@@ -78,7 +79,7 @@ def write_json(path: Path, value: Any) -> None:
         file.write(json.dumps(value, indent=1).encode())
 
 
-def save_checkpoint(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, **state: Any) -> Path:
+def save_checkpoint(run: Path, step: int, model: nn.Module, optimizer: Optimizers, **state: Any) -> Path:
     """Write `run/checkpoints/step-...`, whole or not at all, and delete all but the last two.
 
     Raises `OSError` when the disk is full; what was complete before stays as it was.

@@ -32,8 +32,12 @@ class TrainConfig:
     """Examples of a step, over all micro-batches."""
     micro_batch: int | None = None
     """Examples of one forward pass; all of `batch_size` where None. Gradients do not depend on it but for rounding."""
+    optimizer: str = "adamw"
+    """adamw, or muon: Muon for the matrices inside the blocks, AdamW for all else."""
     learning_rate: float = 3e-3
-    """The highest one, after the warm-up."""
+    """The highest one of AdamW, after the warm-up."""
+    matrix_learning_rate: float = 0.02
+    """The highest one of Muon, whose steps have a length of their own."""
     warmup: float = 0.05
     """Share of the run in which the learning rate climbs from zero,"""
     decay: float = 0.4
@@ -41,7 +45,7 @@ class TrainConfig:
     weight_decay: float = 0.1
     """Of matrices; vectors (norms) have none."""
     betas: tuple[float, float] = (0.9, 0.95)
-    """Of AdamW."""
+    """Of AdamW's two moving averages."""
     clip: float = 1.0
     """The largest norm of a step's gradient."""
     precision: str = "auto"
@@ -71,7 +75,9 @@ class TrainConfig:
         for name in ("eval_every", "checkpoint_every", "sample_every", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} must not be negative, got {getattr(self, name)!r}")
-        for name in ("learning_rate", "clip"):
+        if self.optimizer not in ("adamw", "muon"):
+            raise InputError(f"optimizer must be adamw or muon, got {self.optimizer!r}")
+        for name in ("learning_rate", "matrix_learning_rate", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be positive and finite, got {getattr(self, name)!r}")
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -92,13 +98,13 @@ class TrainConfig:
         """Forward passes of a step."""
         return self.batch_size // (self.micro_batch or self.batch_size)
 
-    def learning_rate_at(self, progress: float) -> float:
-        """The learning rate when `progress` (0 to 1) of the run is done: up, level, down to zero.
+    def schedule(self, progress: float) -> float:
+        """The share of the highest learning rate when `progress` (0 to 1) of the run is done: up, level, down to zero.
 
-        >>> config = TrainConfig(learning_rate=1.0, warmup=0.1, decay=0.5)
-        >>> [round(config.learning_rate_at(p), 2) for p in (0.05, 0.1, 0.5, 0.75, 1.0)]
+        >>> config = TrainConfig(warmup=0.1, decay=0.5)
+        >>> [round(config.schedule(p), 2) for p in (0.05, 0.1, 0.5, 0.75, 1.0)]
         [0.5, 1.0, 1.0, 0.5, 0.0]
         """
         up = progress / self.warmup if self.warmup else 1.0
         down = (1.0 - progress) / self.decay if self.decay else 1.0
-        return self.learning_rate * max(0.0, min(1.0, up, down))
+        return max(0.0, min(1.0, up, down))

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..data import Packed, Tokenizer
+from ..data import Noise, Packed, Tokenizer
 from ..errors import InputError, NotFinite
 from ..evaluation import HeldOut, evaluate, fixed_batches
 from ..models import LanguageModel
@@ -23,6 +23,7 @@ from ..objectives import Loss, Objective
 from .batches import Batches
 from .checkpoint import latest_checkpoint, save_checkpoint, sha256_of, write_json
 from .config import TrainConfig
+from .optimizers import Optimizers, optimizer_of, step_with_mean
 from .report import Metrics, progress_bar
 
 
@@ -99,7 +100,7 @@ def train(
             f"examples of {config.length} input tokens leave the {objective.name} objective nothing to predict: "
             "choose a greater length"
         )
-    optimizer = adamw(model, config)
+    optimizer = optimizer_of(model, config)
     store = _Store(Path(run) if run is not None else None, _identity(objective, model, text, config), description)
     step, seconds = store.open(tokenizer, model, optimizer) if resume else store.create(tokenizer)
     metrics = Metrics(store.run, resume_at=step)
@@ -136,10 +137,11 @@ def train(
             evaluate_at(0)
         while progress_of(step, seconds) < 1 and not interrupted:
             begun = time.perf_counter()
-            lr = config.learning_rate_at(progress_of(step + 0.5, seconds))
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            total = accumulate(objective, model, batches.micro_batches(step, config.micro_batches), device, bfloat16)
+            share = config.schedule(progress_of(step + 0.5, seconds))
+            optimizer.set_share(share)
+            with drawn_for(config.seed, step, device):
+                parts = batches.micro_batches(step, config.micro_batches)
+                total = accumulate(objective, model, parts, device, bfloat16)
             norm = step_with_mean(model, optimizer, total, config.clip)
             nats = float(total.mean)
             if not (math.isfinite(nats) and math.isfinite(norm)):
@@ -147,7 +149,14 @@ def train(
             step += 1
             seconds += time.perf_counter() - begun
             speed = (step - first) * config.batch_size * length / max(seconds - started_with, 1e-9)
-            metrics.write(step, loss=nats, paid=int(total.count), lr=lr, grad_norm=norm, seconds=round(seconds, 3))
+            metrics.write(
+                step,
+                loss=nats,
+                paid=int(total.count),
+                lr=config.learning_rate * share,
+                grad_norm=norm,
+                seconds=round(seconds, 3),
+            )
             bar.show(step, nats, speed)
             if config.eval_every and step % config.eval_every == 0:
                 evaluate_at(step)
@@ -209,33 +218,13 @@ def accumulate(
     return total
 
 
-def adamw(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices only."""
-    matrices = [p for p in model.parameters() if p.requires_grad and p.dim() >= 2]
-    vectors = [p for p in model.parameters() if p.requires_grad and p.dim() < 2]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
-
-
-def step_with_mean(model: nn.Module, optimizer: torch.optim.Optimizer, total: Loss, clip: float) -> float:
-    """Divide the summed gradients by the step's count, clip, step, clear; returns the norm before clipping.
-
-    This one division is what makes 8 rows at once and 8 times one row the same step. Where loss or norm is not
-    finite no weight is changed.
-    """
-    parameters = [p for p in model.parameters() if p.grad is not None]
-    count = float(total.count.clamp(min=1))
-    for parameter in parameters:
-        parameter.grad.div_(count)  # pyright: ignore[reportOptionalMemberAccess]
-    norm = float(nn.utils.clip_grad_norm_(parameters, clip))
-    if math.isfinite(norm) and bool(total.sum.isfinite()):
-        optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return norm
+@contextmanager
+def drawn_for(seed: int, step: int, device: torch.device) -> Iterator[None]:
+    """What a model draws inside, as for its dropout, is a function of (seed, step); the random state outside stays."""
+    [generator] = Noise.of(seed, step, ["what the model draws"]).generators(0)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(generator.initial_seed())
+        yield
 
 
 def uses_bfloat16(precision: str, device: torch.device) -> bool:
@@ -307,7 +296,7 @@ class _Store:
         write_json(self.run / "run.json", told)
         return 0, 0.0
 
-    def open(self, tokenizer: Tokenizer, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+    def open(self, tokenizer: Tokenizer, model: nn.Module, optimizer: Optimizers) -> tuple[int, float]:
         if self.run is None:
             raise InputError("resume=True needs the run folder to resume from")
         described = read_run(self.run)
@@ -325,7 +314,7 @@ class _Store:
         self.saved = checkpoint.step
         return checkpoint.step, checkpoint.seconds
 
-    def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, seconds: float) -> None:
+    def save(self, step: int, model: nn.Module, optimizer: Optimizers, seconds: float) -> None:
         if self.run is not None and self.saved != step:
             if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
                 raise NotFinite(

@@ -15,7 +15,8 @@ from ..data.sources import MarkovSource
 from ..evaluation.floors import Floor, floor
 from ..objectives import CausalLM, Loss, MaskedLM, Objective, SpanCorruption
 from .config import TrainConfig
-from .loop import adamw, flushed_denormals, step_with_mean
+from .loop import flushed_denormals
+from .optimizers import optimizer_of, step_with_mean
 from .run import seeded_model
 
 ROWS = 4000
@@ -88,7 +89,7 @@ def reach_floor(
     if model is None:
         model = seeded_model(objective, special.vocab_size, "tiny", seed, **exercise.model)
     config = TrainConfig(steps=steps, learning_rate=exercise.learning_rate, weight_decay=0.0, decay=0.6)
-    optimizer = adamw(model, config)
+    optimizer = optimizer_of(model, config)
     fresh = [
         collate.block(source.sample(GROUP, length, seed=-1 - group), range(-GROUP * (group + 1), -GROUP * group))
         for group in range(rows // GROUP)
@@ -98,8 +99,7 @@ def reach_floor(
     curve: list[tuple[int, float]] = []
     with flushed_denormals():
         for step in range(steps):
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate_at((step + 0.5) / steps)
+            optimizer.set_share(config.schedule((step + 0.5) / steps))
             text = source.sample(exercise.batch_size, length, seed=seed * 10**6 + step)
             first = step * exercise.batch_size
             loss = objective(model, collate.block(text, range(first, first + exercise.batch_size)))

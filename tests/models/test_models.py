@@ -272,8 +272,8 @@ def test_what_does_not_fit_is_refused_with_the_reason():
         build("gpt", "tiny", V)
     with pytest.raises(InputError, match="size must be one of tiny, small, base"):
         build("decoder-only", "huge", V)
-    with pytest.raises(InputError, match="a model has no dropout; what can be set is vocab_size"):
-        build("decoder-only", "tiny", V, dropout=0.1)
+    with pytest.raises(InputError, match="a model has no momentum; what can be set is vocab_size"):
+        build("decoder-only", "tiny", V, momentum=0.1)
 
 
 def test_models_never_see_labels(architecture):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -31,8 +32,8 @@ def packed(tokenizer, tmp_path_factory):
     return pack(documents[:60], tokenizer, cache_dir=cache), pack(documents[60:], tokenizer, cache_dir=cache)
 
 
-def run_it(objective, tokenizer, packed, config=CONFIG, **settings):
-    model = seeded_model(objective, tokenizer.vocab_size, "tiny", config.seed, **SMALL)
+def run_it(objective, tokenizer, packed, config=CONFIG, dropout=0.0, **settings):
+    model = seeded_model(objective, tokenizer.vocab_size, "tiny", config.seed, **SMALL, dropout=dropout)
     return model, train(objective, model, tokenizer, *packed, config, **settings)
 
 
@@ -64,14 +65,16 @@ def test_micro_batches_make_the_same_step(objective, tokenizer, packed):
         assert (p - q).abs().max() < 1e-6, name
 
 
+@pytest.mark.parametrize("more", [{}, {"dropout": 0.3, "config": replace(CONFIG, optimizer="muon")}], ids=["", "muon"])
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
-def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(objective, tokenizer, packed, tmp_path):
-    whole, _ = run_it(objective, tokenizer, packed, run=tmp_path / "whole")
-    run_it(objective, tokenizer, packed, run=tmp_path / "cut")
+def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(objective, more, tokenizer, packed, tmp_path):
+    whole, _ = run_it(objective, tokenizer, packed, run=tmp_path / "whole", **more)
+    run_it(objective, tokenizer, packed, run=tmp_path / "cut", **more)
     for later in sorted((tmp_path / "cut" / "checkpoints").iterdir())[1:]:
         shutil.rmtree(later)  # as if it had been killed after the checkpoint of step 8
     assert latest_checkpoint(tmp_path / "cut").step == 8
-    resumed, result = run_it(objective, tokenizer, packed, run=tmp_path / "cut", resume=True)
+    torch.manual_seed(7)  # which has no say
+    resumed, result = run_it(objective, tokenizer, packed, run=tmp_path / "cut", resume=True, **more)
     assert result.step == 12
     assert same_weights(whole, resumed)
     a, b = (
@@ -260,6 +263,7 @@ def test_a_run_by_the_clock_ends_when_its_time_is_over(tokenizer, packed):
         ({"learning_rate": 0}, "learning_rate must be positive"),
         ({"warmup": 2}, "shares of the run"),
         ({"precision": "float16"}, "precision must be"),
+        ({"optimizer": "sgd"}, "optimizer must be adamw or muon"),
         ({"minutes": -1}, "minutes must be positive"),
     ],
 )

@@ -1,0 +1,339 @@
+"""From a well-known recipe to ours, one change a rung: how long until the same held-out loss?
+
+    python benchmarks/ladder.py shakespeare --corpus tinyshakespeare.txt
+    python benchmarks/ladder.py masked --corpus ag_news.csv --column 2
+    python benchmarks/ladder.py span --corpus ag_news.csv --column 2
+
+Each on one thread; `benchmarks/README.md` has the times and what came out. The first rung is the recipe that people
+would use, on the model of `transformers`; its held-out loss at the end of its budget, mean over the seeds, is the goal
+of all rungs. A rung keeps what the rungs before it changed. It has its own number of steps, the least of a few that
+were tried on another seed: a schedule that ends sooner learns sooner, up to a point.
+
+Seconds are processor seconds of the training steps alone, on one thread. All rungs see the same text, cut into the same
+examples in the same order; an evaluation reads all held-out text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean, stdev
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from clozelab.evaluation import evaluate, fixed_batches
+from clozelab.objectives import CausalLM, Loss, MaskedLM, Objective, SpanCorruption
+from clozelab.training import Batches, Prepared, TrainConfig, optimizer_of, prepare, step_with_mean
+from clozelab.training.loop import flushed_denormals, uses_bfloat16
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A recipe: whose model, how it is paid, and the settings of the run."""
+
+    name: str
+    config: TrainConfig
+    theirs: bool = False
+    """The model of `transformers` with its own loss, instead of ours."""
+    cosine: bool = False
+    """Down by a cosine to a tenth of the learning rate, as nanoGPT has it, instead of on a straight line to zero."""
+    all_logits: bool = False
+    """Our model made to project every position onto the vocabulary, as theirs do."""
+
+    def but(
+        self, name: str, *, theirs: bool = False, cosine: bool = False, all_logits: bool = False, **changes
+    ) -> Rung:
+        """The next rung: this one, but for what is changed."""
+        return Rung(name, replace(self.config, **changes), theirs, cosine, all_logits)
+
+    def share(self, progress: float) -> float:
+        """Of the highest learning rate, when `progress` of the run is done."""
+        if not self.cosine:
+            return self.config.schedule(progress)
+        after = max(0.0, progress - self.config.warmup) / (1 - self.config.warmup)
+        return min(progress / self.config.warmup, 0.1 + 0.45 * (1 + math.cos(math.pi * after)))
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """An objective, the model that people would use for it, and the rungs."""
+
+    objective: Objective
+    peer: Callable[[int, int], nn.Module]
+    """From (vocabulary, length) to a model of `transformers` of the shape of our "tiny"."""
+    rungs: list[Rung]
+    prepare: dict[str, object]
+    """How the text is cut into tokens."""
+    model: dict[str, object]
+    """Fields of our `ModelConfig` other than those of "tiny"."""
+
+
+class AllLogits(nn.Module):
+    """Our model, projecting every position whether paid or not."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, **batch: Tensor) -> Tensor:
+        """Logits (B, T, V)."""
+        return self.model.unembed(self.model(**batch))
+
+
+@dataclass(frozen=True)
+class Climb:
+    """One rung, one seed."""
+
+    rung: str
+    seed: int
+    steps: int
+    seconds: float
+    """Of the whole run."""
+    curve: list[tuple[int, float, float]]
+    """(step, seconds, held-out nats) along the second half of the run."""
+
+    def seconds_to(self, goal: float) -> float:
+        """Until the first evaluation at or below the goal; infinite where it was not reached."""
+        return next((seconds for _, seconds, nats in self.curve if nats <= goal), math.inf)
+
+
+def climb(ladder: Ladder, rung: Rung, seed: int, prepared: Prepared) -> Climb:
+    """Train by one recipe, looking at the held-out loss ten times in the second half."""
+    objective, config = ladder.objective, replace(rung.config, seed=seed)
+    torch.manual_seed(seed)
+    vocab_size, length = prepared.tokenizer.vocab_size, objective.raw_length(config.length)
+    if rung.theirs:
+        model = ladder.peer(vocab_size, config.length)
+    else:
+        model = objective.build_model(vocab_size, "tiny", **ladder.model)
+        model = AllLogits(model) if rung.all_logits else model
+    special = prepared.tokenizer.special
+    batches = Batches(prepared.text.blocks(length), objective.collator(special, seed=seed), config.batch_size)
+    blocks = prepared.heldout.blocks(length)
+    fixed = fixed_batches(blocks, objective.collator(special), rows=len(blocks), batch_size=64)
+    optimizer = optimizer_of(model, config)
+    bfloat16 = uses_bfloat16(config.precision, torch.device("cpu"))
+    seconds, curve = 0.0, []
+    for step in range(config.steps):
+        begun = time.process_time()
+        batch = batches[step]
+        optimizer.set_share(rung.share((step + 0.5) / config.steps))
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            loss = objective(model, batch) if not rung.theirs else own_loss(objective, model, batch)
+        loss.sum.backward()
+        step_with_mean(model, optimizer, loss, config.clip)
+        seconds += time.process_time() - begun
+        left = config.steps - 1 - step
+        if left <= config.steps // 2 and left % -(-config.steps // 20) == 0:
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                curve.append((step + 1, seconds, evaluate(objective, model, fixed).nats))
+    return Climb(rung.name, seed, config.steps, seconds, curve)
+
+
+def own_loss(objective: Objective, model: nn.Module, batch: dict[str, Tensor]) -> Loss:
+    """The loss that a model of `transformers` computes itself: a mean over what is paid, and so its sum."""
+    count = objective.paid(batch).sum()
+    return Loss(model(**batch).loss * count, count)
+
+
+# ------------------------------------------------------------------ the recipes
+
+IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}
+
+
+def gpt2(vocab_size: int, length: int) -> nn.Module:
+    """nanoGPT's recipe for a CPU has no dropout."""
+    shape = {"n_embd": 128, "n_layer": 4, "n_head": 4, "n_positions": length}
+    none = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    return GPT2LMHeadModel(GPT2Config(vocab_size=vocab_size, loss_type="ForCausalLM", **shape, **none, **IDS))
+
+
+def bert(vocab_size: int, length: int) -> nn.Module:
+    """Without dropout, which only costs in runs as short as these."""
+    shape = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 512}
+    none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    return BertForMaskedLM(BertConfig(vocab_size=vocab_size, max_position_embeddings=length, **shape, **none, **IDS))
+
+
+def t5(vocab_size: int, length: int) -> nn.Module:
+    """T5 1.0's shape, and without dropout."""
+    shape = {"d_model": 128, "d_kv": 32, "d_ff": 512, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4}
+    return T5ForConditionalGeneration(T5Config(vocab_size=vocab_size, dropout_rate=0.0, **shape, **IDS))
+
+
+NANOGPT = Rung(
+    "nanoGPT's recipe: GPT-2, AdamW, float32",
+    TrainConfig(
+        steps=2000, length=64, batch_size=12, learning_rate=1e-3, betas=(0.9, 0.99), warmup=0.05, precision="float32"
+    ),
+    theirs=True,
+    cosine=True,
+)
+PLAIN = TrainConfig(steps=2000, learning_rate=1e-3, betas=(0.9, 0.999), warmup=0.1, decay=0.9, weight_decay=0.01)
+BERT = Rung("a BERT-style recipe: AdamW, float32", replace(PLAIN, precision="float32"), theirs=True)
+T5 = Rung("a T5-style recipe: AdamW, float32", replace(PLAIN, precision="float32"), theirs=True)
+
+
+BFLOAT16_THEIRS = "(the recipe in bfloat16)"
+"""No rung that others stand on: it shows the peer at its best."""
+
+
+def up(first: Rung, steps: dict[str, int]) -> list[Rung]:
+    """The rungs that lead up from a recipe, each with its number of steps where it is another one."""
+    kept = {"cosine": first.cosine}
+    changes: dict[str, dict] = {
+        BFLOAT16_THEIRS: {"theirs": True, **kept, "precision": "auto"},
+        "our blocks": {"all_logits": True, **kept, "precision": "float32"},
+        "only what is paid is projected": kept,
+        "level, then straight down to zero": {"decay": 0.6},
+        "three times the learning rate": {"learning_rate": 3 * first.config.learning_rate},
+        "Muon inside the blocks": {"optimizer": "muon", "learning_rate": 6e-3},
+        "bfloat16": {"precision": "auto"},
+    }
+    rungs = [first]
+    for name, change in changes.items():
+        change["steps"] = steps.get(name, rungs[-1].config.steps)
+        rungs.append(rungs[-1].but(name, **change))
+    return rungs
+
+
+LADDERS = {
+    "shakespeare": Ladder(
+        CausalLM(),
+        gpt2,
+        up(NANOGPT, {}),
+        {"tokenizer": "characters", "sentinels": 0, "split": "position"},
+        {"tied": False},
+    ),
+    "masked": Ladder(MaskedLM(), bert, up(BERT, {}), {"vocab_size": 4096}, {}),
+    "span": Ladder(SpanCorruption(), t5, up(T5, {}), {"vocab_size": 4096}, {}),
+}
+
+
+# ------------------------------------------------------------------ what came out
+
+
+def table(climbs: list[Climb]) -> list[dict]:
+    """A row for each rung: steps, held-out loss, seconds to the goal, and how many times sooner than the recipe."""
+    names = list(dict.fromkeys(climb.rung for climb in climbs))
+    of = {name: sorted((c for c in climbs if c.rung == name), key=lambda c: c.seed) for name in names}
+    goal = fmean(c.curve[-1][2] for c in of[names[0]])
+    base = fmean(c.seconds for c in of[names[0]])
+    rows = []
+    for name, climbs in of.items():
+        nats, seconds = [c.curve[-1][2] for c in climbs], [c.seconds_to(goal) for c in climbs]
+        if climbs is of[names[0]]:
+            seconds = [c.seconds for c in climbs]  # by definition
+        rows.append(
+            {
+                "rung": name,
+                "steps": climbs[0].steps,
+                "nats": fmean(nats),
+                "nats_spread": stdev(nats) if len(nats) > 1 else None,
+                "milliseconds_per_step": 1000 * fmean(c.seconds for c in climbs) / climbs[0].steps,
+                "seconds": seconds,
+                "reached": sum(map(math.isfinite, seconds)),
+                "times_sooner": base / fmean(seconds),
+            }
+        )
+    return rows
+
+
+def markdown(rows: list[dict]) -> str:
+    """The table as it stands in `benchmarks/README.md`."""
+    lines = [
+        "| rung | steps | held-out nats | ms a step | seconds to the goal | times sooner |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        seconds = [second for second in row["seconds"] if math.isfinite(second)]
+        missed = len(row["seconds"]) - len(seconds)
+        took = f"{min(seconds):.1f} to {max(seconds):.1f}" if seconds else "-"
+        took += f" ({missed} of {len(row['seconds'])} seeds did not reach it)" if missed else ""
+        spread = "" if row["nats_spread"] is None else f" ± {row['nats_spread']:.3f}"
+        sooner = f"{row['times_sooner']:.1f}" if not missed else "-"
+        cells = [
+            row["rung"],
+            row["steps"],
+            f"{row['nats']:.3f}{spread}",
+            f"{row['milliseconds_per_step']:.0f}",
+            took,
+            sooner,
+        ]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def draw(rows: list[dict], name: str, path: Path) -> None:
+    """A bar for each rung: seconds until the recipe's own loss."""
+    figure = Figure(figsize=(8, 0.45 * len(rows) + 1), layout="constrained")
+    axes = figure.subplots()
+    for y, row in enumerate(rows):
+        reached = [second for second in row["seconds"] if math.isfinite(second)]
+        if reached:
+            colour = "#D55E00" if row["rung"] in (rows[0]["rung"], BFLOAT16_THEIRS) else "#0072B2"
+            axes.barh(y, fmean(reached), color=colour, alpha=1 if len(reached) == len(row["seconds"]) else 0.3)
+            axes.plot(reached, [y] * len(reached), "k|")
+            label = f" {fmean(reached):.0f} s"
+            label += f", {row['times_sooner']:.1f} times sooner" if math.isfinite(row["times_sooner"]) and y else ""
+            axes.text(max(reached), y, label, va="center", fontsize=8)
+        else:
+            axes.text(0, y, " not reached", va="center", fontsize=8)
+    axes.set_yticks(range(len(rows)), [f"{row['rung']} ({row['steps']} steps)" for row in rows], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"processor seconds to {rows[0]['nats']:.3f} held-out nats, one thread; marks are seeds")
+    axes.set_xlim(right=1.35 * max(s for row in rows for s in row["seconds"] if math.isfinite(s)))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    """Climb each rung from each seed, print the table, write JSON, Markdown and picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ladder", choices=LADDERS)
+    parser.add_argument("--corpus", default="builtin")
+    parser.add_argument("--column", default="text")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", help="only rungs whose name holds one of these")
+    parser.add_argument("--steps", type=int, help="instead of each rung's own")
+    parser.add_argument("--out", type=Path, default=Path("runs/ladders"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    ladder = LADDERS[args.ladder]
+    prepared = prepare(args.corpus, text_column=args.column, **ladder.prepare)
+    rungs = [rung for rung in ladder.rungs if not args.only or any(part in rung.name for part in args.only)]
+    climbs = []
+    with flushed_denormals():
+        for seed in args.seeds:  # all rungs of a seed together, so that a slow hour touches all of them
+            for rung in rungs:
+                rung = replace(rung, config=replace(rung.config, steps=args.steps or rung.config.steps))
+                climbs.append(climb(ladder, rung, seed, prepared))
+                last = climbs[-1]
+                print(f"seed {seed}  {rung.name}: {last.curve[-1][2]:.4f} nats in {last.seconds:.1f} s", flush=True)
+    rows = table(climbs)
+    print(markdown(rows))
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / f"{args.ladder}.json").write_text(json.dumps({"rows": rows, "climbs": [asdict(c) for c in climbs]}))
+    (args.out / f"{args.ladder}.md").write_text(markdown(rows) + "\n")
+    draw(rows, args.ladder, args.out / f"{args.ladder}.png")
+
+
+if __name__ == "__main__":
+    main()

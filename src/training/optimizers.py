@@ -1,0 +1,130 @@
+"""How the weights move: AdamW for all of them, or Muon for the matrices inside the blocks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..objectives import Loss
+from .config import TrainConfig
+
+
+def optimizer_of(model: nn.Module, config: TrainConfig) -> Optimizers:
+    """The optimiser that `config.optimizer` names, for the weights that are to be trained.
+
+    "adamw": Loshchilov and Hutter 2019, weight decay on matrices only.
+    "muon": the matrices inside the blocks by Muon (Jordan et al. 2024), which makes each step of a matrix orthogonal,
+    so that it moves in all its directions alike; the tables over the vocabulary and all vectors by AdamW.
+
+    >>> model = nn.Sequential(nn.Embedding(8, 4), nn.Linear(4, 4))
+    >>> [len(group["params"]) for group in optimizer_of(model, TrainConfig(optimizer="muon")).param_groups]
+    [1, 1, 1]
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    tables = _tables(model)
+    inner = [p for p in trained if config.optimizer == "muon" and p.dim() == 2 and id(p) not in tables]
+    outer = [p for p in trained if not any(p is other for other in inner)]
+    groups = [
+        {"params": [p for p in outer if p.dim() >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in outer if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    parts: list[torch.optim.Optimizer] = []
+    if any(group["params"] for group in groups):
+        filled = [group for group in groups if group["params"]]
+        parts.append(torch.optim.AdamW(filled, lr=config.learning_rate, betas=config.betas, fused=True))
+    if inner:
+        parts.append(torch.optim.Muon(inner, lr=config.matrix_learning_rate, weight_decay=config.weight_decay))
+    return Optimizers(*parts)
+
+
+def _tables(model: nn.Module) -> set[int]:
+    """The parameters that have a row for each id, as `id(parameter)`: of our models and of Hugging Face's."""
+    tables = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
+    tables.append(getattr(model, "unembedding", None))
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    tables.append(getattr(head, "weight", None))
+    return {id(table) for table in tables}
+
+
+class Optimizers:
+    """One or two optimisers that step as one, with one learning rate schedule and one state.
+
+    Each group remembers its `highest` learning rate; `set_share` sets all of them to the same share of it.
+    """
+
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+        self.parts = parts
+        for group in self.param_groups:
+            group["highest"] = group["lr"]
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of all parts, in order."""
+        return [group for part in self.parts for group in part.param_groups]
+
+    def set_share(self, share: float) -> None:
+        """Every learning rate becomes this share of its highest."""
+        for group in self.param_groups:
+            group["lr"] = group["highest"] * share
+
+    def step(self) -> None:
+        """Move the weights."""
+        for part in self.parts:
+            part.step()
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As of one optimiser: parameters are numbered on from part to part."""
+        state: dict[int, Any] = {}
+        groups: list[dict[str, Any]] = []
+        for first, part in self._numbered():
+            saved = part.state_dict()
+            state |= {first + number: values for number, values in saved["state"].items()}
+            groups += [{**group, "params": [first + n for n in group["params"]]} for group in saved["param_groups"]]
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """The inverse of `state_dict`; raises what the parts raise for a state that is not theirs."""
+        groups = list(saved["param_groups"])
+        for first, part in self._numbered():
+            last = first + sum(len(group["params"]) for group in part.param_groups)
+            mine, groups = groups[: len(part.param_groups)], groups[len(part.param_groups) :]
+            part.load_state_dict(
+                {
+                    "state": {n - first: values for n, values in saved["state"].items() if first <= n < last},
+                    "param_groups": [{**group, "params": [n - first for n in group["params"]]} for group in mine],
+                }
+            )
+        if groups:
+            raise ValueError(f"the saved state has {len(groups)} groups of parameters too many")
+
+    def _numbered(self) -> Iterable[tuple[int, torch.optim.Optimizer]]:
+        first = 0
+        for part in self.parts:
+            yield first, part
+            first += sum(len(group["params"]) for group in part.param_groups)
+
+
+def step_with_mean(model: nn.Module, optimizer: Optimizers, total: Loss, clip: float) -> float:
+    """Divide the summed gradients by the step's count, clip, step, clear; returns the norm before clipping.
+
+    This one division is what makes 8 rows at once and 8 times one row the same step. Where loss or norm is not
+    finite no weight is changed.
+    """
+    parameters = [p for p in model.parameters() if p.grad is not None]
+    count = float(total.count.clamp(min=1))
+    for parameter in parameters:
+        parameter.grad.div_(count)  # pyright: ignore[reportOptionalMemberAccess]
+    norm = float(nn.utils.clip_grad_norm_(parameters, clip))
+    if math.isfinite(norm) and bool(total.sum.isfinite()):
+        optimizer.step()
+    optimizer.zero_grad()
+    return norm
