@@ -88,7 +88,7 @@ def shares(objective: str, tokenizer: str, steps: int, repeats: int, run: bool) 
         for repeat in range(repeats):
             kind = OBJECTIVES[objective]()
             model = seeded_model(kind, ours.vocab_size, "tiny", 0)
-            config = TrainConfig(steps=steps, eval_every=0, eval_rows=1)
+            config = TrainConfig(steps=steps, eval_every=0, eval_rows=1, optimizer="adamw")
             place = Path(folder) / f"run{repeat}" if run else None
             watch = Stopwatch()
             watch.run(kind, lambda: train(kind, model, ours, text, heldout, config, run=place))  # noqa: B023

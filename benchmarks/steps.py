@@ -13,7 +13,7 @@ from results import Result, speed
 
 from clozelab.data import SpecialIds
 from clozelab.objectives import OBJECTIVES
-from clozelab.training import TrainConfig, adamw
+from clozelab.training import TrainConfig, optimizer_of
 
 PEERS = {"causal": "`GPT2LMHeadModel`", "masked": "`BertForMaskedLM`", "span": "`T5ForConditionalGeneration`"}
 GOALS = {"causal": 1.5, "masked": 2.0, "span": 2.0}
@@ -42,7 +42,7 @@ def ours(objective: str, vocabulary: int, batch: dict[str, torch.Tensor], width:
     kind = OBJECTIVES[objective]()
     more = {"decoder_layers": layers} if objective == "span" else {}
     model = kind.build_model(vocabulary, "tiny", width=width, layers=layers, heads=heads, **more)
-    optimizer = adamw(model, TrainConfig())
+    optimizer = optimizer_of(model, TrainConfig(optimizer="adamw"))
 
     def step(dtype: str) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
