@@ -146,9 +146,10 @@ class Collator:
 
     def _hide(self, tokens: Tensor, present: Tensor, protected: Tensor, noise: Noise, **more: Tensor | None) -> dict:
         special = self.special
-        if tokens.numel() and not (int(tokens.min()) >= 0 and int(tokens.max()) < special.vocab_size):
+        low, high = (int(end) for end in tokens.aminmax()) if tokens.numel() else (0, 0)
+        if low < 0 or high >= special.vocab_size:
             raise InputError(
-                f"token ids must lie in 0 .. {special.vocab_size - 1}, got {int(tokens.min())} .. {int(tokens.max())}: "
+                f"token ids must lie in 0 .. {special.vocab_size - 1}, got {low} .. {high}: "
                 "do the texts and the special ids come from the same tokenizer?"
             )
         documents = document_ids(tokens, special.eos) if self.within_documents else None

@@ -86,7 +86,8 @@ def exact_count_mask(maskable: Tensor, noise: Tensor, rate: float) -> Tensor:
     _check_share("rate", rate)
     counts = hidden_count(maskable.sum(-1), rate)  # (...)
     most = int(counts.max()) if counts.numel() else 0
-    smallest = noise.masked_fill(~maskable, 2.0).topk(most, largest=False).indices  # (..., most)
+    in_order = bool((counts != most).any())  # where all rows hide as many, which of them comes first is all one
+    smallest = noise.masked_fill(~maskable, 2.0).topk(most, largest=False, sorted=in_order).indices  # (..., most)
     chosen = torch.arange(most, device=maskable.device) < counts[..., None]
     return torch.zeros_like(maskable).scatter(-1, smallest, chosen)
 
@@ -146,7 +147,7 @@ def random_spans_mask(maskable: Tensor, noise: Tensor, density: float, mean_span
     for n in counts.unique().tolist():  # one round when nothing is protected or padded
         rows = counts == n
         drawn = _spans_of(n, noise[rows], density, mean_span)  # (rows, n)
-        mask[maskable & rows[:, None]] = drawn.flatten()
+        mask.masked_scatter_(maskable & rows[:, None], drawn)
     return mask
 
 
@@ -160,12 +161,13 @@ def _spans_of(n: int, noise: Tensor, density: float, mean_span: float) -> Tensor
     lengths = torch.stack([visible_lengths, hidden_lengths], 2).flatten(1)  # (B, 2 spans): visible first
     ends = lengths.cumsum(1)[:, :-1]
     turns = torch.zeros(len(noise), n, dtype=torch.long, device=noise.device).scatter_(1, ends, 1)
-    return turns.cumsum(1) % 2 == 1
+    return turns.cumsum(1) & 1 == 1
 
 
 def _cut(total: int, parts: int, noise: Tensor) -> Tensor:
     """(B, parts) lengths >= 1 that sum to `total`, each composition equally likely; noise (B, total - 1)."""
-    cuts = noise.topk(parts - 1, largest=False).indices.sort(1).values + 1  # (B, parts - 1), each in 1 .. total - 1
+    places = noise.topk(parts - 1, largest=False, sorted=False).indices
+    cuts = places.sort(1).values + 1  # (B, parts - 1), each in 1 .. total - 1
     ends = torch.full((len(noise), 1), total, device=noise.device)
     return torch.diff(torch.cat([torch.zeros_like(ends), cuts, ends], 1))
 

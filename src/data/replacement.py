@@ -45,5 +45,5 @@ def replace_tokens(
     if random_share > 0:
         within = (noise[random] - mask_share) / random_share  # uniform in [0, 1) again
         drawn = (within * len(replacements)).long().clamp(0, len(replacements) - 1)
-        result[random] = replacements.to(tokens)[drawn]
+        result.masked_scatter_(random, replacements.to(tokens)[drawn])
     return result

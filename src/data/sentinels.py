@@ -138,8 +138,8 @@ def _read(page: Tensor, chosen: Tensor, pad: int) -> tuple[Tensor, Tensor]:
     lengths = chosen.sum(1)  # (B,)
     longest = int(lengths.max()) if len(lengths) else 0
     text = page.new_full((len(page), longest), pad)
-    text[torch.arange(longest, device=page.device) < lengths[:, None]] = page[chosen]
-    return text, lengths
+    real = torch.arange(longest, device=page.device) < lengths[:, None]
+    return text.masked_scatter_(real, page.masked_select(chosen)), lengths
 
 
 def _sentinel_ids(sentinels: Sequence[int], runs: Tensor, final_sentinel: bool, tokens: Tensor) -> Tensor:
