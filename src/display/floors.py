@@ -60,6 +60,7 @@ def draw_floor(axes: Axes, results: Sequence[Reached]) -> Axes:
     axes.set_title(results[0].objective)
     axes.set_xlabel("step")
     axes.set_yscale("symlog", linthresh=2)
+    axes.set_yticks([0, 1, 2, 5, 10, 20], ["0", "1", "2", "5", "10", "20"])
     axes.set_ylim(bottom=-1)
     axes.legend(fontsize=8)
     return axes

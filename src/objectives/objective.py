@@ -16,7 +16,7 @@ from ..data.special import SpecialIds
 from ..data.tokenizer import Tokenizer
 from ..errors import InputError
 from ..models import LanguageModel, build
-from .cross_entropy import Terms, loss_terms, unembedded_terms
+from .cross_entropy import loss_terms, unembedded_terms
 
 MODEL_KEYS = (
     "input_ids",
@@ -199,14 +199,12 @@ class Objective(nn.Module):
         return self._loss(outputs, labels, unembedding)
 
     def _loss(self, outputs: Tensor, labels: Tensor, unembedding: Tensor | None) -> Loss:
-        def terms_of(logits: Tensor, labels: Tensor) -> Terms:
-            return loss_terms(logits, labels, self.label_smoothing, self.z_loss)
-
+        settings = self.label_smoothing, self.z_loss
         if unembedding is None:
-            terms = terms_of(outputs, labels)
+            terms = loss_terms(outputs, labels, *settings)
             total = torch.stack(tuple(terms.values())).sum()
         else:
-            total, terms = unembedded_terms(outputs, unembedding, labels, terms_of)
+            total, terms = unembedded_terms(outputs, unembedding, labels, *settings)
         count = torch.tensor(len(labels), device=labels.device)
         return Loss(total, count, {name: term.detach() for name, term in terms.items()})
 
