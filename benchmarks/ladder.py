@@ -216,7 +216,15 @@ LADDERS = {
     "shakespeare": Ladder(
         CausalLM(),
         gpt2,
-        up(NANOGPT, {}),
+        up(
+            NANOGPT,
+            {
+                "our blocks": 1500,
+                "level, then straight down to zero": 1200,
+                "three times the learning rate": 800,
+                "Muon inside the blocks": 300,
+            },
+        ),
         {"tokenizer": "characters", "sentinels": 0, "split": "position"},
         {"tied": False},
     ),
