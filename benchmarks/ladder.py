@@ -184,7 +184,7 @@ NANOGPT = Rung(
     theirs=True,
     cosine=True,
 )
-PLAIN = TrainConfig(steps=2000, learning_rate=1e-3, betas=(0.9, 0.999), warmup=0.1, decay=0.9, weight_decay=0.01)
+PLAIN = TrainConfig(steps=500, learning_rate=1e-3, betas=(0.9, 0.999), warmup=0.1, decay=0.9, weight_decay=0.01)
 BERT = Rung("a BERT-style recipe: AdamW, float32", replace(PLAIN, precision="float32"), theirs=True)
 T5 = Rung("a T5-style recipe: AdamW, float32", replace(PLAIN, precision="float32"), theirs=True)
 
@@ -212,6 +212,7 @@ def up(first: Rung, steps: dict[str, int]) -> list[Rung]:
     return rungs
 
 
+FEWER = {"three times the learning rate": 300, "Muon inside the blocks": 150}
 LADDERS = {
     "shakespeare": Ladder(
         CausalLM(),
@@ -219,17 +220,17 @@ LADDERS = {
         up(
             NANOGPT,
             {
-                "our blocks": 1500,
-                "level, then straight down to zero": 1200,
-                "three times the learning rate": 800,
-                "Muon inside the blocks": 300,
+                "our blocks": 800,
+                "level, then straight down to zero": 700,
+                "three times the learning rate": 450,
+                "Muon inside the blocks": 320,
             },
         ),
         {"tokenizer": "characters", "sentinels": 0, "split": "position"},
         {"tied": False},
     ),
-    "masked": Ladder(MaskedLM(), bert, up(BERT, {}), {"vocab_size": 4096}, {}),
-    "span": Ladder(SpanCorruption(), t5, up(T5, {}), {"vocab_size": 4096}, {}),
+    "masked": Ladder(MaskedLM(), bert, up(BERT, FEWER), {"vocab_size": 4096}, {}),
+    "span": Ladder(SpanCorruption(), t5, up(T5, FEWER), {"vocab_size": 4096}, {}),
 }
 
 

@@ -30,6 +30,14 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{message} (see {self.prog} --help)")
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells the default of what has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        told = action.default is None or "(default:" in (action.help or "")
+        return action.help if told else super()._get_help_string(action)
+
+
 def _number(kind: type, low: float, high: float, what: str) -> Callable[[str], Any]:
     """A type for argparse: a number from low to high, or an error that says `what` was expected."""
 
@@ -77,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
             help=summary,
             description=summary,
             epilog=f"example: {example}",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_Help,
         )
 
     train = command(
@@ -110,7 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--tokens",
         type=_number(float, 1, 1e15, "a number of tokens of at least 1"),
-        default=1.6e6,
+        default=1_600_000,
         help="tokens of text that each objective sees",
     )
     compare.add_argument("--prompt", help="text for the samples  (default: the beginning of a held-out document)")

@@ -24,7 +24,7 @@ def loss_terms(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, z_l
     >>> {name: round(float(term), 4) for name, term in loss_terms(torch.zeros(2, 8), torch.tensor([3, 5])).items()}
     {'cross_entropy': 4.1589}
     """
-    logits = logits.float()
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     cross_entropy = F.cross_entropy(logits, labels, reduction="sum")
     terms = {"cross_entropy": cross_entropy}
     if label_smoothing > 0:
@@ -72,13 +72,13 @@ class _Chunked(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         kind, size = hidden.device.type, len(table)
         rows = max(1, min(len(hidden), CHUNK.get(kind, CHUNK["cuda"]) // size))
-        low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+        low = F.linear(hidden[:0], table[:0]).dtype  # what autocast, if it is on, makes of a product
         h, w = hidden.to(low), table.to(low)  # (N, D) and (V, D)
         d_hidden, d_table = torch.empty_like(h), torch.zeros_like(table)
         # Two places for the logits of a chunk, as the product gives them and as they are reckoned with; often the same.
         products = h.new_empty(rows, size)
-        scores = products.float()
-        total, smoothing, z = torch.zeros(3, device=hidden.device).unbind()
+        scores = products.to(torch.promote_types(low, torch.float32))
+        total, smoothing, z = scores.new_zeros(3).unbind()
         for start in range(0, len(h), rows):
             here, y = slice(start, start + rows), labels[start : start + rows, None]  # (n, 1)
             product, s = products[: len(y)], scores[: len(y)]  # (n, V)
@@ -107,6 +107,6 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_loss: Tensor, *_: Any) -> Any:
-        d_hidden, d_table = ctx.saved_tensors
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        d_loss, (d_hidden, d_table) = grad_outputs[0], ctx.saved_tensors
         return d_loss * d_hidden, d_loss * d_table, None, None, None, None

@@ -64,7 +64,14 @@ def check(thing: Any, *, rate: float | None = None, special: Any = None, skip: C
 
     Raises `CheckFailed` for a fault, `InputError` for what is none of these.
     """
-    thing = thing() if inspect.isclass(thing) else thing
+    if inspect.isclass(thing):
+        try:
+            thing = thing()
+        except Exception as error:
+            raise InputError(
+                f"the class {thing.__name__} cannot be made without arguments ({error}): make one in your module and "
+                "name that"
+            ) from error
     if isinstance(thing, tuple):
         return check_objective(*thing, skip=skip)
     if isinstance(thing, Objective):
@@ -80,6 +87,7 @@ def check(thing: Any, *, rate: float | None = None, special: Any = None, skip: C
     if len(needed) == 1:
         return check_collator(thing, special, skip=skip)
     raise InputError(
-        f"a masking scheme takes (tokens, maskable, generator) and a collator takes (examples); this takes "
-        f"({', '.join(p.name for p in needed)})"
+        "a masking scheme takes (tokens, maskable, generator) and a collator takes (examples); this takes "
+        f"({', '.join(p.name for p in needed)}). A loss is named together with what it is tried on, as a tuple "
+        "(loss, model, batch)"
     )

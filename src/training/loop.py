@@ -127,8 +127,9 @@ def train(
             bar.say(f"step {step}: held-out loss {result.nats:.4f} nats{per_byte}")
         return last_eval[1]
 
+    total_steps = config.steps if config.minutes is None else None
     with (
-        progress_bar(objective.name, config.steps, step, progress, bytes_per_token) as bar,
+        progress_bar(objective.name, total_steps, step, progress, bytes_per_token) as bar,
         _interruptions() as interrupted,
         flushed_denormals(),
     ):

@@ -43,7 +43,7 @@ def optimizer_of(model: nn.Module, config: TrainConfig) -> Optimizers:
 
 def _tables(model: nn.Module) -> set[int]:
     """The parameters that have a row for each id, as `id(parameter)`: of our models and of Hugging Face's."""
-    tables = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
+    tables: list[Any] = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
     tables.append(getattr(model, "unembedding", None))
     head = getattr(model, "get_output_embeddings", lambda: None)()
     tables.append(getattr(head, "weight", None))

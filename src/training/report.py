@@ -98,8 +98,10 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(name: str, steps: int, done: int, visible: bool, bytes_per_token: float | None) -> Iterator[Bar]:
-    """A bar on standard error, or one that keeps silent."""
+def progress_bar(
+    name: str, steps: int | None, done: int, visible: bool, bytes_per_token: float | None
+) -> Iterator[Bar]:
+    """A bar on standard error, or one that keeps silent; `steps` None where the clock ends the run."""
     if not visible:
         yield Bar(None, None, None)
         return

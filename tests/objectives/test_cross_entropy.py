@@ -65,3 +65,14 @@ def test_gradients_of_gradients_are_refused_instead_of_being_wrong(parts):
     [grad] = torch.autograd.grad(loss.square(), hidden, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_double_precision_stays_double(parts, autocast):
+    hidden, table, labels = (part.detach().double() if part.is_floating_point() else part for part in parts)
+    expected = torch.nn.functional.cross_entropy(hidden @ table.T, labels, reduction="sum")
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        loss, _ = unembedded_terms(hidden.requires_grad_(), table, labels)
+        plain = loss_terms(hidden @ table.T, labels)["cross_entropy"]
+    torch.testing.assert_close(loss, expected, rtol=1e-13, atol=0)
+    torch.testing.assert_close(plain, expected, rtol=1e-13, atol=0)

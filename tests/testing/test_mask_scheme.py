@@ -119,6 +119,16 @@ def test_each_mistake_is_found_by_its_name(scheme, expected):
     assert finding.why or finding.example or "raises" in finding.found
 
 
+@pytest.mark.parametrize("rate", [0.05, 0.15, 0.3, 0.5])
+def test_a_scheme_that_never_looks_at_what_is_maskable_is_found_whatever_its_rate(rate):
+    """What is maskable is drawn from another seed than the scheme's: once they shared it, and this one got through."""
+
+    def blind(tokens, maskable, generator):
+        return torch.rand(len(tokens), generator=generator) < rate
+
+    assert "protected" in faults(blind).faults
+
+
 def test_a_mistake_is_shown_by_its_smallest_example():
     finding = faults(no_minimum).findings["targets"]
     assert finding.example.splitlines()[0].split()[0] == "tokens"

@@ -54,7 +54,8 @@ def test_a_rate_is_held_against_it(module, capsys):
         ("no.such.module:scheme", "cannot be imported"),
         ("{module}:missing", "has no missing; it has torch"),
         ("{module}:number", "got int"),
-        ("{module}:both", "this takes \\(one, two\\)"),
+        ("{module}:both", "this takes \\(one, two\\). A loss is named together with"),
+        ("torch.nn:Linear", "the class Linear cannot be made without arguments"),
     ],
 )
 def test_what_cannot_be_checked_is_one_line_and_code_2(module, name, message, capsys):
