@@ -5,7 +5,7 @@
 nanoGPT trains 10.6 M parameters (6 layers, width 384, context 256, dropout 0.2) on a GPU and reports a validation loss
 of 1.4697 nats on the last tenth of the text. Here a smaller model of the same depth and context goes after it, by Muon,
 the learning rate following the clock. Log, curve and weights end up in the run folder, so that Ctrl-C costs nothing.
-What came out is in `benchmarks/README.md`.
+It has not been run to its end yet: `benchmarks/README.md`.
 """
 
 import argparse

@@ -4,10 +4,10 @@
     python benchmarks/ladder.py masked --corpus ag_news.csv --column 2
     python benchmarks/ladder.py span --corpus ag_news.csv --column 2
 
-Each on one thread; `benchmarks/README.md` has the times and what came out. The first rung is the recipe that people
+Each on one thread; `benchmarks/README.md` has what came out so far. The first rung is the recipe that people
 would use, on the model of `transformers`; its held-out loss at the end of its budget, mean over the seeds, is the goal
-of all rungs. A rung keeps what the rungs before it changed. It has its own number of steps, the least of a few that
-were tried on another seed: a schedule that ends sooner learns sooner, up to a point.
+of all rungs. A rung keeps what the rungs before it changed, but for its number of steps: a schedule that ends sooner
+learns sooner, up to a point.
 
 Seconds are processor seconds of the training steps alone, on one thread. All rungs see the same text, cut into the same
 examples in the same order; an evaluation reads all held-out text.

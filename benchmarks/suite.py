@@ -1,6 +1,6 @@
 """All measurements in one command, side by side with what people use today.
 
-    python benchmarks/suite.py --out runs/benchmarks          about 15 minutes on one core of a quiet machine
+    python benchmarks/suite.py --out runs/benchmarks          half an hour on one core of a quiet machine
     python benchmarks/suite.py --quick --out /tmp/benchmarks  half a minute, only that everything runs; no figure counts
     python benchmarks/suite.py --only steps loss              some of the rows
 
