@@ -184,9 +184,17 @@ NANOGPT = Rung(
     theirs=True,
     cosine=True,
 )
-PLAIN = TrainConfig(steps=500, learning_rate=1e-3, betas=(0.9, 0.999), warmup=0.1, decay=0.9, weight_decay=0.01)
-BERT = Rung("a BERT-style recipe: AdamW, float32", replace(PLAIN, precision="float32"), theirs=True)
-T5 = Rung("a T5-style recipe: AdamW, float32", replace(PLAIN, precision="float32"), theirs=True)
+PLAIN = TrainConfig(
+    steps=500,
+    learning_rate=1e-3,
+    betas=(0.9, 0.999),
+    warmup=0.1,
+    decay=0.9,
+    weight_decay=0.01,
+    precision="float32",
+)
+BERT = Rung("a BERT-style recipe: AdamW, float32", PLAIN, theirs=True)
+T5 = Rung("a T5-style recipe: AdamW, float32", PLAIN, theirs=True)
 
 
 BFLOAT16_THEIRS = "(the recipe in bfloat16)"
