@@ -44,7 +44,7 @@ from clozelab.evaluation import evaluate
 from clozelab.models import fill_spans, generate, measuring, sample_token
 from clozelab.objectives import CausalLM, Loss, MaskedLM, Objective, SpanCorruption
 from clozelab.testing import CheckFailed, check_collator, check_objective
-from clozelab.training import TrainConfig, optimizer_of, step_with_mean
+from clozelab.training import TrainConfig, learn
 
 STEPS, SEEDS = 400, 3  # a test sets these lower
 BATCH, LENGTH = 32, 24
@@ -76,20 +76,13 @@ class Exhibit:
 # ------------------------------------------------------------------ what the exhibits share
 
 
-def learn(seed: int, steps: int, objective: Objective, batches: Callable, pay: Callable | None = None) -> Student:
+def student(seed: int, steps: int, objective: Objective, batches: Callable, pay: Callable | None = None) -> Student:
     """A small model, trained. One seed means the same first weights and the same text, right or wrong."""
     torch.manual_seed(seed)
     shape = {"width": 32, "layers": 2, "heads": 2, **({"decoder_layers": 1} if objective is SPAN else {})}
-    model, curve = objective.build_model(SPECIAL.vocab_size, "tiny", **shape), []
-    config = TrainConfig(steps=steps, learning_rate=1e-2, weight_decay=0.0, decay=0.6)
-    optimizer = optimizer_of(model, config)
-    for step in range(steps):
-        optimizer.set_share(config.schedule((step + 0.5) / steps))
-        loss = (pay or objective)(model, batches(step))
-        loss.sum.backward()
-        step_with_mean(model, optimizer, loss, config.clip)
-        curve.append(float(loss.mean.detach()))
-    return model, curve
+    model = objective.build_model(SPECIAL.vocab_size, "tiny", **shape)
+    config = TrainConfig(steps=steps, learning_rate=1e-2, weight_decay=0.0, decay=0.6, precision="float32")
+    return model, learn(pay or objective, model, batches, config)
 
 
 def fresh(seed: int, objective: Objective, hide: Hide | None = None) -> Callable[[int], dict]:
@@ -106,7 +99,7 @@ def fresh(seed: int, objective: Objective, hide: Hide | None = None) -> Callable
 @cache
 def honest(seed: int, steps: int, objective: Objective) -> Student:
     """The right way, for all exhibits that differ from it by nothing but their mistake."""
-    return learn(seed, steps, objective, fresh(seed, objective))
+    return student(seed, steps, objective, fresh(seed, objective))
 
 
 def held_out(seed: int, objective: Objective) -> Callable[[nn.Module], float]:
@@ -156,7 +149,7 @@ def shifted_twice(seed: int, steps: int) -> Exhibit:
     def pay(model: nn.Module, batch: dict) -> Loss:
         return CAUSAL(model.unembed(model(batch["input_ids"])), batch["labels"])  # a loss that never sees the inputs
 
-    wrong = learn(seed, steps, CAUSAL, fresh(seed, CAUSAL, hide), pay)
+    wrong = student(seed, steps, CAUSAL, fresh(seed, CAUSAL, hide), pay)
     two_on = SOURCE.transition @ SOURCE.transition
     entropy_of_two = float(-(SOURCE.stationary[:, None] * torch.xlogy(two_on, two_on)).sum())
     return Exhibit(
@@ -171,7 +164,7 @@ def shifted_twice(seed: int, steps: int) -> Exhibit:
 
 def no_causal_mask(seed: int, steps: int) -> Exhibit:
     """The next token is asked of a model that reads both sides: the answer stands one place to the right."""
-    wrong = learn(seed, steps, MASKED, fresh(seed, CAUSAL), pay=CAUSAL)  # right: learn(seed, steps, CAUSAL, ...)
+    wrong = student(seed, steps, MASKED, fresh(seed, CAUSAL), pay=CAUSAL)  # right: student(seed, steps, CAUSAL, ...)
     right = honest(seed, steps, CAUSAL)
     return Exhibit(
         (right, wrong),
@@ -202,7 +195,7 @@ def mean_of_means(seed: int, steps: int) -> Exhibit:
         texts = OTHER.sample(rows, 6, seed=seed * 10**6 + step), SOURCE.sample(rows, LENGTH, seed=seed * 10**6 + step)
         return [collate.block(text, range(step * rows, (step + 1) * rows)) for text in texts]
 
-    right, wrong = (learn(seed, steps, MASKED, batches, way) for way in (pay_right, pay))
+    right, wrong = (student(seed, steps, MASKED, batches, way) for way in (pay_right, pay))
     short, long = batches(-1, 1000)
     measured = {"all": [short, long], "short": [short], "long": [long]}
     ragged = collate([{"input_ids": row} for text in (OTHER.sample(4, 6), SOURCE.sample(4, LENGTH)) for row in text])
@@ -242,7 +235,7 @@ def independent_draws(seed: int, steps: int) -> Exhibit:
     )
     random = other * SOURCE.symbols / (SOURCE.symbols - 1)  # a random token is sometimes the one that stood there
     return Exhibit(
-        (honest(seed, steps, MASKED), learn(seed, steps, MASKED, fresh(seed, MASKED, hide))),
+        (honest(seed, steps, MASKED), student(seed, steps, MASKED, fresh(seed, MASKED, hide))),
         f"{masked:.3f} / {random:.3f} / {1 - masked - random:.3f} of {len(read)} hidden tokens",
         collators(MASKED, hide, rows=1000),
         {"nats per hidden token": held_out(seed, MASKED)},
@@ -264,7 +257,7 @@ def replaced_anywhere(seed: int, steps: int) -> Exhibit:
     unpaid = wrong["labels"] == IGNORED
     changed = (right["input_ids"] != wrong["input_ids"])[unpaid].float().mean()
     return Exhibit(
-        (honest(seed, steps, MASKED), learn(seed, steps, MASKED, fresh(seed, MASKED, hide))),
+        (honest(seed, steps, MASKED), student(seed, steps, MASKED, fresh(seed, MASKED, hide))),
         f"{changed:.1%} of the tokens that are not hidden were changed",
         collators(MASKED, hide),
         {"nats per hidden token": held_out(seed, MASKED)},
@@ -283,7 +276,7 @@ def frozen_masks(seed: int, steps: int) -> Exhibit:
         return collate.block(text[ids], ids, epoch=epoch)
 
     ways = (lambda step: batch(step, epoch=step // 8)), (lambda step: batch(step, epoch=0))
-    right, wrong = (learn(seed, steps, MASKED, way) for way in ways)
+    right, wrong = (student(seed, steps, MASKED, way) for way in ways)
     return Exhibit(
         (right, wrong),
         f"{len(text)} texts, read {steps // 8} times: each has 1 mask instead of {steps // 8}",
@@ -317,7 +310,7 @@ def pad_is_end(seed: int, steps: int) -> Exhibit:
     ends = {**last, "labels": last["labels"].masked_fill(last["labels"] != special.eos, IGNORED)}
     paid = [int((batch(way, 0)["labels"] == special.eos).sum()) for way in (collate, collate_wrong)]
     right, wrong = (
-        learn(seed, steps, CAUSAL, lambda step, way=way: batch(way, step)) for way in (collate, collate_wrong)
+        student(seed, steps, CAUSAL, lambda step, way=way: batch(way, step)) for way in (collate, collate_wrong)
     )
     return Exhibit(
         (right, wrong),
@@ -350,7 +343,7 @@ def out_of_step(seed: int, steps: int) -> Exhibit:
 
     asked, answered = ([k for k, _ in spans(seen[key][0])] for key in ("input_ids", "labels"))
     return Exhibit(
-        (honest(seed, steps, SPAN), learn(seed, steps, SPAN, fresh(seed, SPAN, hide))),
+        (honest(seed, steps, SPAN), student(seed, steps, SPAN, fresh(seed, SPAN, hide))),
         f"the inputs ask for spans {asked}, the targets answer {answered}",
         collators(SPAN, hide),
         {"nats per target": held_out(seed, SPAN), "% of spans filled as they were": filled},

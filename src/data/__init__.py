@@ -17,6 +17,7 @@ from .masking import (
 )
 from .noise import Noise
 from .packing import Blocks, Packed, document_ids, pack
+from .pairs import pairs_to_fill, pairs_to_go_on, pairs_to_unmask
 from .replacement import replace_tokens
 from .sentinels import (
     SpanLengths,
@@ -58,6 +59,9 @@ __all__ = [
     "load_corpus",
     "load_tokenizer",
     "pack",
+    "pairs_to_fill",
+    "pairs_to_go_on",
+    "pairs_to_unmask",
     "random_spans_mask",
     "replace_tokens",
     "restore_spans",

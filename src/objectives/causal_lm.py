@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..data.hiding import IGNORED, Hide, HideNext
+from ..data.pairs import Ids, pairs_to_go_on
+from ..data.special import SpecialIds
 from ..data.tokenizer import Tokenizer
 from ..errors import InputError
 from ..models import DecoderOnly, generate
-from .objective import Completion, Objective, paired
+from .objective import Completion, Objective, before_end, lengths_of, paired
 
 
 class CausalLM(Objective):
@@ -92,9 +94,33 @@ class CausalLM(Objective):
             forbidden=[id for id in special.all if id != special.eos],
             **sampling,
         )[0, max(len(prompt), 1) :].tolist()
-        said = ids[: ids.index(special.eos)] if special.eos in ids else ids
+        said = before_end(ids, special.eos)
         return Completion.of(tokenizer, prompt + said, [False] * len(prompt) + [True] * len(said))
 
     def demonstrate(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
         """Go on with the text."""
         return self.complete(model, tokenizer, text, max_new_tokens=24, **sampling)
+
+    def pairs(self, prompts: Ids, answers: Ids, special: SpecialIds) -> dict[str, Tensor]:
+        """Prompt, answer, end of text, the latter two paid: `pairs_to_go_on`."""
+        return pairs_to_go_on(prompts, answers, special)
+
+    def answer(
+        self, model: nn.Module, prompts: Ids, special: SpecialIds, *, tokens: int | Sequence[int], **sampling: Any
+    ) -> list[list[int]]:
+        """Go on with each prompt until the end of text; prompts of one length are read together."""
+        lengths, decoder = lengths_of(prompts, tokens), paired(model, DecoderOnly)
+        never = [id for id in special.all if id != special.eos]
+        said: dict[int, list[int]] = {}
+        for length in sorted({len(prompt) for prompt in prompts}):
+            rows = [b for b, prompt in enumerate(prompts) if len(prompt) == length]
+            ids = generate(
+                decoder,
+                torch.tensor([list(prompts[b]) for b in rows]),
+                max_new_tokens=max(lengths[b] for b in rows),
+                eos=special.eos,
+                forbidden=never,
+                **sampling,
+            )[:, length:]
+            said |= {b: before_end(row, special.eos)[: lengths[b]] for b, row in zip(rows, ids.tolist())}
+        return [said[b] for b in range(len(prompts))]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..data.hiding import Hide, HideTokens
 from ..data.masking import ExactCount, MaskScheme, scheme_name
+from ..data.pairs import Ids, pairs_to_unmask
+from ..data.special import SpecialIds
 from ..data.tokenizer import Tokenizer
 from ..errors import InputError
 from ..models import EncoderOnly, fill_masks
-from .objective import Completion, Objective, encode_blanks, paired
+from .objective import Completion, Objective, encode_blanks, lengths_of, paired
 
 ROUNDS = 50
 """Most times that a text is read to fill its blanks one after the other; more blanks share a round."""
@@ -94,25 +96,44 @@ class MaskedLM(Objective):
         self, model: nn.Module, tokenizer: Tokenizer, text: str, *, order: str = "confidence", **sampling: Any
     ) -> Completion:
         """Fill the blanks of a text, one token for each `___`, in the order "all", "left_to_right" or "confidence"."""
-        mask = _mask_of(tokenizer)
+        mask = _mask_of(tokenizer.special)
         ids = encode_blanks(tokenizer, text, repeat(mask))
         return self._fill(model, tokenizer, ids, order=order, rounds=None if order == "all" else ROUNDS, **sampling)
 
     def demonstrate(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
         """Hide every fifth token and fill it again, the most certain one first."""
-        mask = _mask_of(tokenizer)
+        mask = _mask_of(tokenizer.special)
         ids = [mask if t % 5 == 4 else id for t, id in enumerate(tokenizer.encode(text))]
         return self._fill(model, tokenizer, ids, order="confidence", rounds=ROUNDS, **sampling)
 
     def _fill(self, model: nn.Module, tokenizer: Tokenizer, ids: list[int], **settings: Any) -> Completion:
-        mask = _mask_of(tokenizer)
+        mask = _mask_of(tokenizer.special)
         encoder, never = paired(model, EncoderOnly), tokenizer.special.all
         filled = fill_masks(encoder, torch.tensor([ids]), mask, forbidden=never, **settings)[0]
         return Completion.of(tokenizer, filled.tolist(), [id == mask for id in ids])
 
+    def pairs(self, prompts: Ids, answers: Ids, special: SpecialIds) -> dict[str, Tensor]:
+        """Prompt, a mask for each token of the answer, end of text; the masks are paid: `pairs_to_unmask`."""
+        return pairs_to_unmask(prompts, answers, special)
 
-def _mask_of(tokenizer: Tokenizer) -> int:
-    mask = tokenizer.special.mask
-    if mask is None:
+    def answer(
+        self, model: nn.Module, prompts: Ids, special: SpecialIds, *, tokens: int | Sequence[int], **sampling: Any
+    ) -> list[list[int]]:
+        """Fill as many masks as `tokens` says, the most certain one first: the length of an answer is given away."""
+        lengths = lengths_of(prompts, tokens)
+        batch = pairs_to_unmask(prompts, [[special.eos] * n for n in lengths], special)  # only the places count
+        ids = batch["input_ids"]
+        encoder, settings = paired(model, EncoderOnly), {"order": "confidence", **sampling}
+        mask = _mask_of(special)
+        filled = fill_masks(
+            encoder, ids, mask, attention_mask=batch["attention_mask"], forbidden=special.all, **settings
+        )
+        return [
+            filled[b, len(prompt) : len(prompt) + n].tolist() for b, (prompt, n) in enumerate(zip(prompts, lengths))
+        ]
+
+
+def _mask_of(special: SpecialIds) -> int:
+    if special.mask is None:
         raise InputError("masked LM fills mask tokens, but this tokenizer has none: load_tokenizer adds one")
-    return mask
+    return special.mask

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, ClassVar, TypeVar
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..data.collator import Collator
 from ..data.hiding import IGNORED, Hide
+from ..data.pairs import Ids
 from ..data.special import SpecialIds
 from ..data.tokenizer import Tokenizer
 from ..errors import InputError
@@ -214,6 +215,23 @@ class Objective(nn.Module):
 
     # ------------------------------------------------------------------ and afterwards
 
+    def pairs(self, prompts: Ids, answers: Ids, special: SpecialIds) -> dict[str, Tensor]:
+        """A batch for fine-tuning, in the form that this objective was pretrained on: only the answers are paid.
+
+        Prompts and answers are rows of token ids, of any lengths; see `clozelab.data.pairs`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must say how it is taught an answer")
+
+    def answer(
+        self, model: nn.Module, prompts: Ids, special: SpecialIds, *, tokens: int | Sequence[int], **sampling: Any
+    ) -> list[list[int]]:
+        """What a model answers to prompts, as `pairs` taught it: ids without end of text, a list for each prompt.
+
+        `tokens` is how long an answer may be, and for masked LM how long it is: one number, or one for each prompt.
+        `sampling` are the keywords of `clozelab.models.sample_token`; greedy=True for the likeliest.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must say how it answers")
+
     def complete(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
         """What a trained model makes of a text: goes on with it, or fills its blanks (`___`).
 
@@ -268,6 +286,20 @@ def paired(model: nn.Module, kind: type[Model]) -> Model:
     if not isinstance(getattr(model, "_orig_mod", model), kind):  # torch.compile puts a wrapper around
         raise InputError(f"expected a {kind.__name__}, got {type(model).__name__}: was it trained by this objective?")
     return model  # pyright: ignore[reportReturnType]
+
+
+def lengths_of(prompts: Ids, tokens: int | Sequence[int]) -> list[int]:
+    """How long each answer may be. Raises `InputError` for another number of lengths than of prompts."""
+    lengths = [tokens] * len(prompts) if isinstance(tokens, int) else [int(n) for n in tokens]
+    if len(lengths) != len(prompts) or min(lengths, default=1) < 1:
+        raise InputError(f"expected lengths of at least 1 for {len(prompts)} answers, got {tokens!r:.80}")
+    return lengths
+
+
+def before_end(ids: Sequence[int], eos: int) -> list[int]:
+    """What was said before the end of text."""
+    said = list(ids)
+    return said[: said.index(eos)] if eos in said else said
 
 
 def encode_blanks(tokenizer: Tokenizer, text: str, blanks: Iterable[int]) -> list[int]:

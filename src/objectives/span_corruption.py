@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..data.hiding import Hide, HideSpans
 from ..data.masking import MaskScheme, RandomSpans, scheme_name
+from ..data.pairs import Ids, pairs_to_fill
 from ..data.sentinels import solve_span_lengths, split_spans
+from ..data.special import SpecialIds
 from ..data.tokenizer import Tokenizer
 from ..errors import InputError
 from ..models import EncoderDecoder, fill_spans
-from .objective import Completion, Objective, encode_blanks, paired
+from .objective import Completion, Objective, before_end, encode_blanks, lengths_of, paired
 
 
 class SpanCorruption(Objective):
@@ -142,12 +144,37 @@ class SpanCorruption(Objective):
             forbidden=unsaid,
             **settings,
         )[0].tolist()
-        said = said[: said.index(special.eos)] if special.eos in said else said
+        said = before_end(said, special.eos)
         answers: dict[int, list[int]] = {}
         for k, span in split_spans(said, special.sentinels):
             answers.setdefault(special.sentinels[k], span)  # the first answer counts
         text = [(token, by_model) for id in ids for token, by_model in _spell(id, answers, special.sentinels)]
         return Completion.of(tokenizer, [token for token, _ in text], [by_model for _, by_model in text])
+
+    def pairs(self, prompts: Ids, answers: Ids, special: SpecialIds) -> dict[str, Tensor]:
+        """Prompt and a sentinel, behind which the decoder says the answer: `pairs_to_fill`."""
+        return pairs_to_fill(prompts, answers, special)
+
+    def answer(
+        self, model: nn.Module, prompts: Ids, special: SpecialIds, *, tokens: int | Sequence[int], **sampling: Any
+    ) -> list[list[int]]:
+        """What the decoder says behind the sentinel that stands at the end of each prompt."""
+        lengths = lengths_of(prompts, tokens)
+        batch = pairs_to_fill(prompts, [[]] * len(prompts), special)  # only the inputs count
+        first = special.sentinels[:1]
+        said = fill_spans(
+            paired(model, EncoderDecoder),
+            batch["input_ids"],
+            start_id=special.pad,
+            eos=special.eos,
+            sentinels=first,
+            max_new_tokens=max(lengths) + 2,
+            attention_mask=batch["attention_mask"],
+            forbidden=[id for id in special.all if id != special.eos and id not in first],
+            **sampling,
+        )
+        rows = ([id for id in before_end(row, special.eos) if id not in first] for row in said.tolist())
+        return [row[:n] for row, n in zip(rows, lengths)]
 
 
 def _spell(id: int, answers: dict[int, list[int]], sentinels: Sequence[int]) -> list[tuple[int, bool]]:

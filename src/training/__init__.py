@@ -4,6 +4,7 @@ from .batches import Batches
 from .checkpoint import Checkpoint, latest_checkpoint, read_checkpoint, save_checkpoint
 from .compare import Compared, compare
 from .config import TrainConfig
+from .learn import learn
 from .loop import NotFinite, TrainResult, read_run, train
 from .optimizers import Optimizers, optimizer_of, step_with_mean
 from .report import read_metrics
@@ -21,6 +22,7 @@ __all__ = [
     "TrainedRun",
     "compare",
     "latest_checkpoint",
+    "learn",
     "load_run",
     "optimizer_of",
     "prepare",

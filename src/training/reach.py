@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..data.masking import Bernoulli
 from ..data.sources import MarkovSource
 from ..evaluation.floors import Floor, floor
 from ..objectives import CausalLM, Loss, MaskedLM, Objective, SpanCorruption
 from .config import TrainConfig
-from .loop import flushed_denormals
-from .optimizers import optimizer_of, step_with_mean
+from .learn import learn
 from .run import seeded_model
 
 ROWS = 4000
@@ -88,8 +87,9 @@ def reach_floor(
     length = objective.raw_length(exercise.length)
     if model is None:
         model = seeded_model(objective, special.vocab_size, "tiny", seed, **exercise.model)
-    config = TrainConfig(steps=steps, learning_rate=exercise.learning_rate, weight_decay=0.0, decay=0.6)
-    optimizer = optimizer_of(model, config)
+    config = TrainConfig(
+        steps=steps, learning_rate=exercise.learning_rate, weight_decay=0.0, decay=0.6, precision="float32", seed=seed
+    )
     fresh = [
         collate.block(source.sample(GROUP, length, seed=-1 - group), range(-GROUP * (group + 1), -GROUP * group))
         for group in range(rows // GROUP)
@@ -97,16 +97,16 @@ def reach_floor(
     floors = [floor(objective, source, special, batch) for batch in fresh]
     few = 500 // GROUP
     curve: list[tuple[int, float]] = []
-    with flushed_denormals():
-        for step in range(steps):
-            optimizer.set_share(config.schedule((step + 0.5) / steps))
-            text = source.sample(exercise.batch_size, length, seed=seed * 10**6 + step)
-            first = step * exercise.batch_size
-            loss = objective(model, collate.block(text, range(first, first + exercise.batch_size)))
-            loss.sum.backward()
-            step_with_mean(model, optimizer, loss, config.clip)
-            if (step + 1) % max(1, steps // 20) == 0:
-                curve.append((step + 1, _total(_losses(objective, model, fresh[:few])) / _total_floor(floors[:few])))
+
+    def batch_at(step: int) -> dict[str, Tensor]:
+        text = source.sample(exercise.batch_size, length, seed=seed * 10**6 + step)
+        return collate.block(text, range(step * exercise.batch_size, (step + 1) * exercise.batch_size))
+
+    def watch(step: int, nats: float) -> None:
+        if step % max(1, steps // 20) == 0:
+            curve.append((step, _total(_losses(objective, model, fresh[:few])) / _total_floor(floors[:few])))
+
+    learn(objective, model, batch_at, config, watch=watch)
     losses = _losses(objective, model, fresh)
     return Reached(objective.name, seed, _total_floor(floors), _total(losses), _error(losses, floors), curve)
 

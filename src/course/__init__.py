@@ -1,0 +1,7 @@
+"""The course: how a lesson measures a claim over several seeds, judges it, and writes down what came out."""
+
+from .lesson import Lesson, Visit
+from .results import Result, claims_table, print_results, read_results
+from .seeds import Seeds
+
+__all__ = ["Lesson", "Result", "Seeds", "Visit", "claims_table", "print_results", "read_results"]

@@ -1,0 +1,145 @@
+"""A lesson: a claim, how it is run, and how what it measured is written down."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..errors import InputError
+from .results import VERDICTS, Result
+from .seeds import Seeds
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A numbered script of `examples/`, and the claim that it measures.
+
+    A script makes one at its top, opens it with `visit`, and closes it with `Visit.conclude`:
+
+        LESSON = Lesson("04_training_is_inference.py", "Training task equals inference task", claim="...")
+
+        def main(arguments=None):
+            visit = LESSON.visit(arguments)
+            gap = Seeds.of(lambda seed: measure(seed, steps=visit.choose(2000, fast=50)), visit.seeds)
+            return visit.conclude(
+                verdict="held" if gap.above else "contradicted",
+                finding=f"... {gap:.2f} nats ...",
+                figures={"gap": gap},
+                headings=["what", "nats"],
+                rows=[["gap", f"{gap:.2f}"]],
+                picture=figure,
+            )
+
+    Raises `InputError` for a script whose name does not begin with two digits.
+    """
+
+    script: str
+    title: str
+    claim: str
+
+    def __post_init__(self) -> None:
+        if not self.script[:2].isdigit() or not self.script.endswith(".py"):
+            raise InputError(f"a lesson's script is called NN_name.py, got {self.script!r}")
+
+    def visit(self, arguments: Sequence[str] | None = None, *, corpus: bool = False) -> Visit:
+        """Read the command line: `--fast`, `--seeds N`, `--out FOLDER`, and `--corpus FILE` where one can be used.
+
+        Leaves with one line and exit code 2 where it cannot be read.
+        """
+        parser = argparse.ArgumentParser(prog=self.script, description=f"{self.title}. {self.claim}")
+        parser.add_argument("--fast", action="store_true", help="see that it runs; nothing is judged")
+        parser.add_argument("--seeds", type=int, help="how many  (default: 3; 1 where fast)")
+        parser.add_argument("--out", type=Path, help="folder for the figures and the picture")
+        if corpus:
+            parser.add_argument("--corpus", type=Path, help="a real one, by its path  (default: a made one)")
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        args = parser.parse_args(given)
+        count = args.seeds if args.seeds is not None else 1 if args.fast else 3
+        if count < 1:
+            parser.error(f"--seeds must be at least 1, got {count}")
+        if corpus and args.corpus is not None and not args.corpus.exists():
+            parser.error(f"{args.corpus} does not exist")
+        here = Path(sys.modules["__main__"].__file__ or ".").parent if arguments is None else Path("runs")
+        out = args.out or (Path("runs/course") if args.fast else here / "results")
+        return Visit(self, args.fast, list(range(count)), out, getattr(args, "corpus", None), given)
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One run of a lesson."""
+
+    lesson: Lesson
+    fast: bool
+    seeds: list[int]
+    out: Path
+    corpus: Path | None
+    arguments: list[str]
+    begun: float = field(default_factory=time.process_time)
+
+    def choose(self, whole: Any, *, fast: Any) -> Any:
+        """What a whole run takes, or what a fast one does."""
+        return fast if self.fast else whole
+
+    def conclude(
+        self,
+        *,
+        verdict: str,
+        finding: str,
+        figures: dict[str, Seeds],
+        headings: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        picture: Figure,
+    ) -> Result:
+        """Print the table and the verdict, write `NN_name.json` and `.png`; a single seed is not judged."""
+        if verdict not in VERDICTS:
+            raise InputError(f"a verdict is one of {', '.join(VERDICTS)}, got {verdict!r}")
+        lesson = self.lesson
+        arguments = [Path(a).name if self.corpus is not None and a == str(self.corpus) else a for a in self.arguments]
+        result = Result(
+            lesson=lesson.script[:2],
+            script=lesson.script,
+            title=lesson.title,
+            claim=lesson.claim,
+            verdict=verdict if len(self.seeds) > 1 else "not judged",
+            finding=finding,
+            figures={name: list(values.values) for name, values in figures.items()},
+            headings=list(headings),
+            rows=[list(row) for row in rows],
+            seeds=self.seeds,
+            seconds=round(time.process_time() - self.begun, 1),
+            arguments=arguments,
+            torch=torch.__version__.split("+")[0],
+        )
+        self.out.mkdir(parents=True, exist_ok=True)
+        picture.savefig(str(self.out / f"{Path(lesson.script).stem}.png"), dpi=120)
+        path = result.save(self.out)
+        _print(result, path)
+        return result
+
+
+def _print(result: Result, path: Path) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{result.lesson} {result.title}", box=box.SIMPLE_HEAD)
+    for heading in result.headings:
+        table.add_column(heading)
+    for row in result.rows:
+        table.add_row(*row)
+    console = Console()
+    console.print(table)
+    console.print(f"claim:    {result.claim}")
+    console.print(f"measured: {result.finding}")
+    console.print(f"verdict:  {result.verdict}, {len(result.seeds)} seeds, {result.seconds:.0f} s of processor time")
+    console.print(f"written:  {path}, {path.with_suffix('.png').name}")

@@ -1,0 +1,103 @@
+"""Text to text: pairs of a prompt and an answer as a batch of each objective, nothing but the answer paid.
+
+One pair, three forms (`</s>` is the end of text, `<X>` the first sentinel):
+
+    prompt "2 + 3 =", answer "5"
+
+    decoder-only      input_ids            2 + 3 = 5 </s>
+                      labels               . . . . 5 </s>       unshifted, as everywhere
+    encoder-only      input_ids            2 + 3 = [M] </s>     it is told how long the answer is
+                      labels               . . . .  5   .
+    encoder-decoder   input_ids            2 + 3 = <X> </s>
+                      labels               <X> 5 </s>
+                      decoder_input_ids    <pad> <X> 5
+
+Each is the form that the objective was pretrained on, so that nothing new is to be learned but the task. Source: Raffel
+et al. 2020 (T5), section 2.4, for text to text; Radford et al. 2018 (GPT), section 3.3, for the decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from ..errors import InputError
+from .hiding import IGNORED, shift_right
+from .special import SpecialIds
+
+Ids = Sequence[Sequence[int]]
+"""Rows of token ids, of any lengths."""
+
+
+def pairs_to_go_on(prompts: Ids, answers: Ids, special: SpecialIds) -> dict[str, Tensor]:
+    """For a decoder: (B, T) of prompt, answer, end of text; the latter two are paid.
+
+    >>> special = SpecialIds(vocab_size=10, pad=0, eos=1)
+    >>> pairs_to_go_on([[5, 6]], [[7]], special)["labels"]
+    tensor([[-100, -100,    7,    1]])
+
+    Raises `InputError` for another number of answers than of prompts, and for a prompt without tokens.
+    """
+    _check(prompts, answers)
+    rows = [[*prompt, *answer, special.eos] for prompt, answer in zip(prompts, answers)]
+    labels = [[IGNORED] * len(prompt) + [*answer, special.eos] for prompt, answer in zip(prompts, answers)]
+    return {**_beside(rows, special), "labels": _filled(labels, IGNORED)}
+
+
+def pairs_to_unmask(prompts: Ids, answers: Ids, special: SpecialIds) -> dict[str, Tensor]:
+    """For an encoder: (B, T) of prompt, a mask for each token of the answer, end of text; the masks are paid.
+
+    >>> special = SpecialIds(vocab_size=10, pad=0, eos=1, mask=2)
+    >>> pairs_to_unmask([[5, 6]], [[7]], special)["input_ids"]
+    tensor([[5, 6, 2, 1]])
+
+    Raises `InputError` for special ids without a mask, and what `pairs_to_go_on` refuses.
+    """
+    _check(prompts, answers)
+    if special.mask is None:
+        raise InputError("an encoder answers in the place of masks, but SpecialIds.mask is None")
+    rows = [[*prompt, *[special.mask] * len(answer), special.eos] for prompt, answer in zip(prompts, answers)]
+    labels = [[*[IGNORED] * len(prompt), *answer, IGNORED] for prompt, answer in zip(prompts, answers)]
+    return {**_beside(rows, special), "labels": _filled(labels, IGNORED)}
+
+
+def pairs_to_fill(prompts: Ids, answers: Ids, special: SpecialIds) -> dict[str, Tensor]:
+    """For an encoder-decoder: inputs (B, S) of prompt, sentinel, end of text; targets (B, L) of sentinel, answer, end.
+
+    >>> special = SpecialIds(vocab_size=10, pad=0, eos=1, sentinels=(9,))
+    >>> pairs_to_fill([[5, 6]], [[7]], special)["labels"]
+    tensor([[9, 7, 1]])
+
+    Raises `InputError` for special ids without sentinels, and what `pairs_to_go_on` refuses.
+    """
+    _check(prompts, answers)
+    if not special.sentinels:
+        raise InputError("an encoder-decoder answers behind a sentinel, but SpecialIds has none")
+    first = special.sentinels[0]
+    rows = [[*prompt, first, special.eos] for prompt in prompts]
+    targets = [[first, *answer, special.eos] for answer in answers]
+    said = _filled(targets, special.pad)
+    return {
+        **_beside(rows, special),
+        "decoder_input_ids": shift_right(said, special.pad),
+        "labels": _filled(targets, IGNORED),
+    }
+
+
+def _check(prompts: Ids, answers: Ids) -> None:
+    if len(prompts) != len(answers) or not len(prompts):
+        raise InputError(f"expected an answer for each prompt, got {len(prompts)} prompts and {len(answers)} answers")
+    if not all(len(prompt) for prompt in prompts):
+        raise InputError("expected prompts of at least one token: to begin from nothing, begin with the end of text")
+
+
+def _beside(rows: Ids, special: SpecialIds) -> dict[str, Tensor]:
+    return {"input_ids": _filled(rows, special.pad), "attention_mask": _filled([[1] * len(row) for row in rows], 0)}
+
+
+def _filled(rows: Ids, value: int) -> Tensor:
+    """Side by side (B, T), filled up on the right."""
+    return pad_sequence([torch.tensor(list(row)) for row in rows], batch_first=True, padding_value=value)

@@ -1,0 +1,101 @@
+"""What a model has understood of a text, read off its hidden states: one vector a text, and what can be told from it.
+
+`embed` makes the vector, and `linear_probe` and `nearest_neighbours` ask how much of a label lies in it: along a
+straight line, and by mere distance. `bag_of_words` is the vector of somebody who has read nothing but which tokens
+occur; a representation that does not beat it holds no more than that.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..models import EncoderDecoder, measuring
+
+
+def embed(model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None = None, *, batch_size: int = 64) -> Tensor:
+    """The mean of a model's last hidden states over the real tokens of each text: (B, D) of texts (B, T).
+
+    Of an encoder-decoder these are the encoder's. No dropout, no gradients.
+
+    >>> from clozelab.models import build
+    >>> embed(build("encoder-only", "tiny", vocab_size=50), torch.tensor([[7, 8, 9], [7, 8, 0]])).shape
+    torch.Size([2, 128])
+
+    Raises `InputError` for a text without a real token. Source: Reimers and Gurevych 2019 (Sentence-BERT), section 3.
+    """
+    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    if not bool(mask.any(1).all()):
+        raise InputError("expected at least one real token in each text: an empty text has no representation")
+    read = model.encode if isinstance(model, EncoderDecoder) else model
+    parts = []
+    with measuring(model):
+        for ids, real in zip(input_ids.split(batch_size), mask.split(batch_size)):
+            hidden = read(ids, real).float()  # (b, T, D)
+            parts.append((hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True))
+    return torch.cat(parts)
+
+
+def bag_of_words(input_ids: Tensor, attention_mask: Tensor | None, vocab_size: int) -> Tensor:
+    """How often each id stands in each text, its square root, at length one: (B, V) of texts (B, T).
+
+    >>> bag_of_words(torch.tensor([[2, 2, 0]]), torch.tensor([[1, 1, 0]]), vocab_size=3)
+    tensor([[0., 0., 1.]])
+    """
+    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    counts = torch.zeros(len(input_ids), vocab_size).scatter_add_(1, input_ids, mask.float())
+    return F.normalize(counts.sqrt(), dim=1)
+
+
+def linear_probe(train: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor, *, decay: float = 1e-3) -> float:
+    """Share of test vectors (N, D) whose label (N,) a linear classifier tells, fitted to the training vectors.
+
+    Logistic regression on standardised features, with weight decay, to its optimum (L-BFGS), so that nothing depends
+    on a seed or a learning rate.
+
+    >>> points = torch.tensor([[0.0, 1.0], [0.1, 0.9], [1.0, 0.0], [0.9, 0.1]])
+    >>> linear_probe(points, torch.tensor([0, 0, 1, 1]), points, torch.tensor([0, 0, 1, 1]))
+    1.0
+
+    Raises `InputError` for vectors and labels that do not fit together. Source: Alain and Bengio 2016, section 3.
+    """
+    _check(train, labels, test, test_labels)
+    mean, scale = train.mean(0), train.std(0).clamp(min=1e-6)
+    train, test = (train - mean) / scale, (test - mean) / scale
+    classes = int(max(labels.max(), test_labels.max())) + 1
+    weight = torch.zeros(classes, train.shape[1], requires_grad=True)
+    bias = torch.zeros(classes, requires_grad=True)
+    fit = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        fit.zero_grad()
+        loss = F.cross_entropy(F.linear(train, weight, bias), labels) + decay * weight.square().sum()
+        loss.backward()
+        return loss
+
+    fit.step(closure)
+    return float((F.linear(test, weight, bias).argmax(1) == test_labels).float().mean())
+
+
+def nearest_neighbours(train: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor) -> float:
+    """Share of test vectors (N, D) whose nearest training vector, by cosine, has their label. Nothing is fitted.
+
+    >>> nearest_neighbours(torch.eye(2), torch.tensor([0, 1]), torch.tensor([[3.0, 1.0]]), torch.tensor([0]))
+    1.0
+
+    Raises `InputError` for vectors and labels that do not fit together.
+    """
+    _check(train, labels, test, test_labels)
+    mean = train.mean(0)  # what all texts have in common tells none of them apart
+    near = F.normalize(test - mean, dim=1) @ F.normalize(train - mean, dim=1).T  # (N, M)
+    return float((labels[near.argmax(1)] == test_labels).float().mean())
+
+
+def _check(train: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor) -> None:
+    if len(train) != len(labels) or len(test) != len(test_labels) or train.shape[1:] != test.shape[1:]:
+        raise InputError(
+            f"expected a label for each vector, and vectors of one size, got {tuple(train.shape)} with {len(labels)} "
+            f"labels to learn from, {tuple(test.shape)} with {len(test_labels)} to test on"
+        )
