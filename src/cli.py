@@ -1,4 +1,4 @@
-"""The command line: `clozelab train | compare | floors | show | check | generate | fill`.
+"""The command line: `clozelab train | compare | floors | show | check | course | generate | fill`.
 
 It parses and prints; the work is elsewhere. Bad input is one line on standard error and exit code 2. Heavy imports wait
 until a command runs, so that `--help` does not.
@@ -157,6 +157,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--tokenizer", help="path of a tokenizer.json, for a collator that does not tell its special ids"
     )
     check.add_argument("--skip", nargs="+", default=(), metavar="CHECK", help="names of checks that are not wanted")
+
+    course = command(
+        "course",
+        "list the lessons, their claims, and what was measured last",
+        "clozelab course --folder examples/results",
+    )
+    course.add_argument("--folder", type=_path, default=Path("examples/results"), help="where the scripts wrote")
+    course.add_argument("--markdown", action="store_true", help="the table as it stands in the README")
 
     generate = command(
         "generate", "go on with a text, from a causal checkpoint", 'clozelab generate runs/causal "The cat"'
@@ -363,6 +371,17 @@ def _check(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     return 0
 
 
+def _course(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
+    from .course import claims_table, print_results, read_results
+
+    results = read_results(args.folder)
+    if args.markdown:
+        print(claims_table(results))
+    else:
+        print_results(results)
+    return 0
+
+
 def _generate(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     from .training import load_run
 
@@ -423,6 +442,7 @@ COMMANDS = {
     "floors": _floors,
     "show": _show,
     "check": _check,
+    "course": _course,
     "generate": _generate,
     "fill": _fill,
 }
