@@ -15,6 +15,7 @@ from .masking import (
     span_counts,
     whole_word_mask,
 )
+from .mixture import MixtureSource
 from .noise import Noise
 from .packing import Blocks, Packed, document_ids, pack
 from .pairs import pairs_to_fill, pairs_to_go_on, pairs_to_unmask
@@ -43,6 +44,7 @@ __all__ = [
     "HideSpans",
     "HideTokens",
     "MaskScheme",
+    "MixtureSource",
     "Noise",
     "Packed",
     "RandomSpans",

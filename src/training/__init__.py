@@ -3,6 +3,7 @@
 from .batches import Batches
 from .checkpoint import Checkpoint, latest_checkpoint, read_checkpoint, save_checkpoint
 from .compare import Compared, compare
+from .compute import training_flops
 from .config import TrainConfig
 from .learn import learn
 from .loop import NotFinite, TrainResult, read_run, train
@@ -32,4 +33,5 @@ __all__ = [
     "save_checkpoint",
     "step_with_mean",
     "train",
+    "training_flops",
 ]

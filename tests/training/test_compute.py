@@ -1,0 +1,32 @@
+"""What a step costs."""
+
+import pytest
+import torch
+
+from clozelab.objectives import CausalLM, SpanCorruption
+from clozelab.training import training_flops
+
+
+@pytest.mark.parametrize("length", [8, 64])
+def test_a_step_costs_what_the_textbook_says(length):
+    """6 operations for each weight and token; for each pair of tokens 14 for each number of the width, in each layer:
+    two products forward, and backward five, since the fused attention makes its scores again.
+    """
+    objective, rows, width, layers = CausalLM(), 4, 32, 2
+    model = objective.build_model(16, "tiny", width=width, layers=layers, heads=2)
+    text = torch.zeros(rows, length, dtype=torch.int64)
+    matrices = sum(p.numel() for name, p in model.named_parameters() if "embedding" not in name)
+    blocks = 6 * matrices * rows * length + 14 * width * layers * rows * length**2
+    said = 6 * model.embedding.weight.numel() * rows * (length - 1)  # the last position says nothing
+    counted = training_flops(objective, model, [{"input_ids": text, "labels": text}])
+    assert counted == pytest.approx(blocks + said, rel=0.01)
+
+
+def test_the_mean_is_over_batches_and_no_gradient_is_left(special):
+    objective = SpanCorruption()
+    model = objective.build_model(special.vocab_size, "tiny", width=16, layers=1, decoder_layers=1, heads=2)
+    batches = [objective.collator(special).block(torch.full((2, length), 5), identities=[0, 1]) for length in (16, 32)]
+    one, two = (training_flops(objective, model, [batch]) for batch in batches)
+    assert one < two
+    assert training_flops(objective, model, batches) == pytest.approx((one + two) / 2)
+    assert all(parameter.grad is None for parameter in model.parameters())
