@@ -1,0 +1,64 @@
+"""Text to text: the tasks, the compute that is equal, and what is told of an answer's length."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    path = Path(__file__).parents[2] / "examples" / "07_text_to_text.py"
+    spec = importlib.util.spec_from_file_location("lesson_07", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def visited(lesson, tmp_path_factory):
+    """(result, folder) of a short visit."""
+    folder = tmp_path_factory.mktemp("lesson")
+    return lesson.main(["--fast", "--out", str(folder)]), folder
+
+
+def test_the_tasks_are_what_they_are_called(lesson):
+    answers = {task: answer([0, 0, 3, 0], 1) for task, answer in lesson.TASKS.items()}
+    assert answers["classify"] == [lesson.KIND[1]]
+    assert answers["reverse"] == [0, 3, 0, 0]
+    assert answers["summarise"] == [0, 3, 0]
+    first, second = lesson.DICTIONARY[0], lesson.DICTIONARY[3]
+    assert answers["translate"] == [first, first, second, first]
+
+
+def test_pictures_and_figures_are_written_and_one_seed_is_not_judged(lesson, visited):
+    result, folder = visited
+    assert result.verdict == "not judged"
+    assert len(result.rows) == len(lesson.ROUTES)
+    assert (folder / "07_text_to_text.png").stat().st_size > 10_000
+    assert json.loads((folder / "07_text_to_text.json").read_text())["figures"] == result.figures
+
+
+def test_compute_is_equal_and_the_encoder_decoder_takes_more_steps_for_it(lesson, visited):
+    """A step's rounding among 8 is at most 7%."""
+    steps = {route: int(visited[0].figures[f"{route}: steps"][0]) for route in lesson.ROUTES}
+    assert steps["span"] > 1.3 * steps["causal"] == 1.3 * steps["span, as many pairs"]
+    assert lesson.cost("masked", "untold") > lesson.cost("masked", "pairs")  # more masks to read
+    spent = [steps[name] * lesson.cost(name, "pairs") for name in lesson.OBJECTIVES]
+    assert max(spent) < 1.1 * min(spent)
+    spent = [lesson.equal_steps(name, "text", 1000) * lesson.cost(name, "text") for name in lesson.OBJECTIVES]
+    assert max(spent) < 1.01 * min(spent)
+
+
+def test_who_is_told_the_length_answers_in_that_length_and_who_is_not_is_read_to_its_full_stop(lesson):
+    """An encoder that has learned nothing."""
+    objective, pairs = lesson.OBJECTIVES["masked"], lesson.pairs_of(0, 8)
+    model = lesson.build(objective, 0)
+    told = objective.pairs(*pairs[:2], lesson.SPECIAL)["labels"]
+    assert (told != -100).sum(1).tolist() == [len(answer) for answer in pairs[1]]
+    untold = lesson.pairs_at(objective, 0, told=False)(0)["labels"]
+    assert torch.equal((untold != -100).sum(1), torch.full((lesson.ROWS,), lesson.LONGEST))
+    for told in (True, False):
+        assert set(lesson.exact(objective, model, pairs, told)) == set(lesson.TASKS)

@@ -1,0 +1,78 @@
+"""Four uses of three objectives: each measure is right for who knows the language, and for who knows nothing."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    path = Path(__file__).parents[2] / "examples" / "09_choosing_by_the_name.py"
+    spec = importlib.util.spec_from_file_location("lesson_09", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def visited(lesson, tmp_path_factory):
+    """(result, folder) of a short visit."""
+    folder = tmp_path_factory.mktemp("lesson")
+    return lesson.main(["--fast", "--out", str(folder)]), folder
+
+
+def test_pictures_and_figures_are_written_and_one_seed_is_not_judged(lesson, visited):
+    result, folder = visited
+    assert result.verdict == "not judged"
+    assert (folder / "09_choosing_by_the_name.png").stat().st_size > 10_000
+    assert json.loads((folder / "09_choosing_by_the_name.json").read_text())["figures"] == result.figures
+    assert {f"{name}: {use}" for name in lesson.OBJECTIVES for use in lesson.NAMED} <= set(result.figures)
+
+
+def test_compute_is_equal(lesson, visited):
+    """A step's rounding among 12 is at most 5%."""
+    spent = [visited[0].figures[f"{name}: steps"][0] * lesson.cost(name) for name in lesson.OBJECTIVES]
+    assert max(spent) < 1.1 * min(spent)
+
+
+class Knower(torch.nn.Module):
+    """A causal model that knows the language: exact probabilities of the next symbol, whatever came before."""
+
+    def __init__(self, language, vocab_size):
+        super().__init__()
+        self.language, self.vocab_size, self.weight = language, vocab_size, torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, input_ids, attention_mask=None):
+        logits = torch.full((*input_ids.shape, self.vocab_size), -torch.inf)
+        for t in range(input_ids.shape[1]):
+            for symbol in range(self.language.symbols):
+                after = torch.cat([input_ids[:, : t + 1], torch.full_like(input_ids[:, :1], symbol)], 1)
+                logits[:, t, symbol] = (self.language.log_prob(after) - self.language.log_prob(after[:, :-1])).float()
+        return logits
+
+
+def test_who_knows_the_language_scores_the_best_possible(lesson):
+    knower, causal = Knower(lesson.LANGUAGE, lesson.SPECIAL.vocab_size), lesson.OBJECTIVES["causal"]
+    assert lesson.compared(causal, knower, 50) == 100
+    assert lesson.nats_above_posterior(causal, knower, 10, every_filling=True) == pytest.approx(0, abs=1e-5)
+    assert lesson.nats_above_posterior(causal, knower, 50) > 0.1  # the left side alone is not enough
+
+
+def test_who_knows_nothing_does_not(lesson):
+    """Models whose weights were drawn and nothing more."""
+    for objective in lesson.OBJECTIVES.values():
+        model = lesson.build(objective, 0)
+        assert lesson.nats_too_many(objective, model, 0, 100) > 0.2
+        assert lesson.nats_above_posterior(objective, model, 50) > 0.2
+        assert 20 < lesson.compared(objective, model, 50) < 80
+
+
+def test_spoilt_texts_differ_in_one_symbol_and_knowing_the_language_tells_them_best(lesson):
+    text, spoilt = lesson.half_spoilt(100)
+    whole = lesson.LANGUAGE.sample(100, lesson.SPOILT, seed=-3)
+    assert ((text != whole).sum(1) == spoilt).all()
+    bag = lesson.probed(lambda text: lesson.bag_of_words(text, None, lesson.SPECIAL.vocab_size), 500)
+    assert bag + 5 < lesson.best_possible(1000)
