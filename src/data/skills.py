@@ -3,7 +3,7 @@
 One seed is one world: it says who lives where, and which combinations of words never occur in any text. What a model
 can do with those it has not memorised. There are three kinds of text:
 
-    prose         3 + 4 = 7 . anna lives in oslo . copy cat dogs : cat dogs .     statements about a few things
+    prose         3 + 4 = 7 . anna lives in oslo . copy cat oslo : cat oslo .     statements about a few things
     questions     what is 3 + 4 ? where does anna live ?                          nobody answers
     interviews    ask what is 3 + 4 ? say 7 . ask where does anna live ? say oslo .
 
@@ -13,12 +13,12 @@ and seven skills, each a sentence whose end (here in brackets) follows from its 
     facts                anna lives in [oslo] . the home of anna is [oslo] .    people never met in the second form
     facts turned round   in oslo lives [anna] .                             people never met in this form
     arithmetic           3 + 4 = [7] .                                      two numbers that never met
-    copying              copy cat dogs pig : [cat dogs pig] .               lists that begin with a pair never met
-    translation          red cat sees dog in french : [chat rouge voit chien] .   an adjective and a noun never met
+    copying              copy cat anna oslo : [cat anna oslo] .               lists that begin with a pair never met
+    translation          red cat sees dog in swedish : [röd katt ser hund] .   an adjective and a noun never met
     strangers            dax lives in rome . wug lives in lima . dax lives in [rome] .   a stranger and a city
 
 On the right is what is held out: every word was met, the combination was not. A stranger lives elsewhere in each text,
-so that nothing but the text itself says where. French is also there by itself ("chat rouge voit chien .").
+so that nothing but the text itself says where. Swedish is also there by itself ("röd katt ser hund .").
 
 Sources: Linzen et al. 2016, nouns in between (agreement); Berglund et al. 2023, facts turned round ("the reversal
 curse"); Lake and Baroni 2018, combinations held out.
@@ -46,23 +46,27 @@ def _words(text: str) -> Words:
 
 
 NOUNS = (
-    *(("cat", "cats", "chat"), ("dog", "dogs", "chien"), ("bird", "birds", "oiseau"), ("horse", "horses", "cheval")),
-    *(("cow", "cows", "vache"), ("pig", "pigs", "cochon"), ("bear", "bears", "ours"), ("wolf", "wolves", "loup")),
-    *(("goat", "goats", "bouc"), ("frog", "frogs", "grenouille")),
+    *(("cat", "cats", "katt"), ("dog", "dogs", "hund"), ("bird", "birds", "fågel"), ("horse", "horses", "häst")),
+    *(("cow", "cows", "ko"), ("pig", "pigs", "gris"), ("bear", "bears", "björn"), ("wolf", "wolves", "varg")),
+    *(("goat", "goats", "get"), ("frog", "frogs", "groda")),
 )
-"""One, several, in French."""
-VERBS = (("sees", "see", "voit"), ("hears", "hear", "entend"), ("likes", "like", "aime"), ("finds", "find", "trouve"))
-"""Of one, of several, in French."""
+"""One, several, in Swedish."""
+VERBS = (("sees", "see", "ser"), ("hears", "hear", "hör"), ("likes", "like", "gillar"), ("finds", "find", "hittar"))
+"""Of one, of several, in Swedish."""
 ADJECTIVES = (
-    *(("red", "rouge"), ("blue", "bleu"), ("green", "vert"), ("black", "noir"), ("white", "blanc")),
-    *(("small", "petit"), ("big", "grand"), ("old", "vieux")),
+    *(("red", "röd"), ("blue", "blå"), ("green", "grön"), ("black", "svart"), ("white", "vit")),
+    *(("small", "liten"), ("big", "stor"), ("old", "gammal")),
 )
 PEOPLE = _words("anna ben clara david emma frank grace henry iris jack kate leo mary nick olga paul")
 CITIES = _words("athens berlin cairo delhi dublin geneva lagos lima london madrid oslo paris prague rome tokyo vienna")
 STRANGERS = _words("dax wug blick zorp fep toma")
 NUMBERS = tuple(str(n) for n in range(19))
 """The sums; the first ten are added."""
-OTHERS = _words("the near lives in home of is + = copy : . ? where does live what how do french say can you ask")
+OTHERS = _words(
+    "the near lives in home of is + = copy : . ? where does live what how do swedes swedish say can you ask"
+)
+COPIED = (*(form for noun in NOUNS for form in noun[:2]), *PEOPLE, *CITIES)
+"""What lists are made of."""
 
 SKILLS = ("agreement", "facts", "facts turned round", "arithmetic", "copying", "translation", "strangers")
 ASKED = ("facts", "arithmetic", "copying", "translation")
@@ -194,14 +198,14 @@ class World:
         return [word for exercise in asked for word in ("ask", *exercise.question, "say", *exercise.answer, ".")]
 
     def _prose(self, rng: Random, sentences: int) -> list[str]:
-        """A text is about three things, and about the same two strangers throughout."""
-        skills = rng.sample([*(skill for skill in SKILLS if skill not in self.without), "french"], 3)
+        """A text is about two things, and about the same two strangers throughout."""
+        skills = rng.sample([*(skill for skill in SKILLS if skill not in self.without), "swedish"], 2)
         homes, words = self._homes_of_strangers(rng), []
         for _ in range(sentences):
             skill = rng.choice(skills)
             if skill == "strangers":
                 words += _lives(*rng.choice(homes))
-            elif skill == "french":
+            elif skill == "swedish":
                 words += (*self._seen("translation", rng).answer, ".")
             else:
                 words += self._seen(skill, rng).statement
@@ -246,14 +250,14 @@ class World:
     @cached_property
     def _apart(self) -> dict[str, frozenset]:
         """By skill, a fifth of the combinations (of the people a quarter): those that never occur."""
-        nouns, forms = range(len(NOUNS)), [form for noun in NOUNS for form in noun[:2]]
+        nouns = range(len(NOUNS))
         sums = [
             pair for pair in combinations_with_replacement(range(10), 2) if 2 <= sum(pair) <= 16
         ]  # of 0, 1, 17, 18 there is one
         possible = {
             "agreement": [pair for pair in product(nouns, nouns) if pair[0] != pair[1]],
             "arithmetic": sums,
-            "copying": [pair for pair in product(forms, forms) if pair[0] != pair[1]],
+            "copying": [pair for pair in product(COPIED, COPIED) if pair[0] != pair[1]],
             "translation": list(product(range(len(ADJECTIVES)), nouns)),
             "strangers": list(product(STRANGERS, CITIES)),
         }
@@ -304,7 +308,7 @@ class World:
         )
 
     def _copying(self, rng: Random) -> Exercise:
-        words = tuple(rng.sample([form for noun in NOUNS for form in noun[:2]], rng.randint(2, 4)))
+        words = tuple(rng.sample(COPIED, rng.randint(2, 4)))
         return Exercise(
             "copying",
             ("copy", *words, ":"),
@@ -318,9 +322,9 @@ class World:
         english = (ADJECTIVES[adjective][0], NOUNS[noun][0], verb[0], NOUNS[other][0])
         return Exercise(
             "translation",
-            (*english, "in", "french", ":"),
-            ((NOUNS[noun][2], ADJECTIVES[adjective][1], verb[2], NOUNS[other][2]),),
-            ("how", "do", "french", "say", *english, "?"),
+            (*english, "in", "swedish", ":"),
+            ((ADJECTIVES[adjective][1], NOUNS[noun][2], verb[2], NOUNS[other][2]),),
+            ("how", "do", "swedes", "say", *english, "?"),
             held_out=(adjective, noun) in self._apart["translation"],
         )
 

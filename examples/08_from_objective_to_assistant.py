@@ -1,0 +1,231 @@
+# %% [markdown]
+# # From objective to assistant
+#
+#     python examples/08_from_objective_to_assistant.py            # --fast to see that it runs
+#
+# TIME
+# FINDING
+#
+# A base model says what comes next. Ask it "what is 3 + 4 ?", and if questions stand in lists in its corpus, then what
+# comes next is another question: it does well by its objective, and is of no use. Ouyang et al. 2022 (InstructGPT)
+# turn such a model into one that answers, by fine-tuning on examples; and it then answers kinds of questions that were
+# not among them. Claim: **a base model goes on with a question by asking more; a few examples of one kind of question
+# make it answer, and rightly, other kinds too.**
+
+# %%
+from copy import deepcopy
+from statistics import fmean
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from clozelab.course import Lesson, Result, Seeds
+from clozelab.data.skills import ASKED, END, Exercise, World
+from clozelab.objectives import CausalLM
+from clozelab.training import TrainConfig, learn
+
+LESSON = Lesson(
+    "08_from_objective_to_assistant.py",
+    "From objective to assistant",
+    claim="A base model goes on with a question by asking more; a few examples of one kind of question make it "
+    "answer, and rightly, other kinds too.",
+)
+CAUSAL = CausalLM()
+NOT_NEEDED = ("agreement", "facts turned round", "strangers")
+"""Skills that are left out of all worlds here, so that the others are learned sooner."""
+TAUGHT = "arithmetic"
+OTHERS = tuple(kind for kind in ASKED if kind != TAUGHT)
+EXAMPLES = (0, 4, 16, 64)
+
+# %% [markdown]
+# ## Where the answers are
+#
+# The corpus holds bare questions in lists alone, with no answer among them:
+#
+#     what is 3 + 4 ? where does anna live ? how do swedes say red cat sees dog ?
+#
+# The answers are elsewhere, in two other forms: as statements (`3 + 4 = 7 .`), and in interviews, in which every
+# question has a word before it that gives the form away:
+#
+#     ask what is 3 + 4 ? say 7 . ask where does anna live ? say oslo .
+#
+# To see whether that matters, a second world has no interviews: it knows all that the first knows, as statements.
+
+
+# %%
+def pretrain(world: World, steps: int) -> nn.Module:
+    """A causal model of the world's text: two layers of width 64."""
+    torch.manual_seed(world.seed)
+    model = CAUSAL.build_model(world.special.vocab_size, "tiny", width=64, layers=2, heads=2)
+
+    def batch(step: int) -> dict[str, Tensor]:
+        text = world.block(step, 16, 64)
+        return {"input_ids": text, "labels": text}
+
+    learn(CAUSAL, model, batch, TrainConfig(steps=steps, optimizer="muon", precision="float32"))
+    return model
+
+
+# %% [markdown]
+# ## Three ways to ask for it
+#
+# | | pretraining | fine-tuned to answer "what is 3 + 4 ?" |
+# |---|---|---|
+# | known form | with interviews | as they do: `say 7 .` |
+# | new form | with interviews | `7` alone: the corpus has no answer like that |
+# | never answered | without interviews | `7` alone |
+#
+# Sums are the only kind of question in the fine-tuning. Steps are the same for 4, 16 and 64 examples.
+
+
+# %%
+WAYS = {"known form": ((), "say {} ."), "new form": ((), "{}"), "never answered": (("interviews",), "{}")}
+
+
+def answer_of(exercise: Exercise, form: str) -> list[str]:
+    """The words that a way asks for."""
+    return form.format(" ".join(exercise.answer)).split()
+
+
+def finetune(base: nn.Module, world: World, form: str, exercises: list[Exercise], steps: int) -> nn.Module:
+    """A copy of the base model, taught to answer these questions in this form."""
+    model = deepcopy(base)
+    prompts = [world.ids([END, *exercise.question]) for exercise in exercises]
+    answers = [world.ids(answer_of(exercise, form)) for exercise in exercises]
+    generator = torch.Generator().manual_seed(world.seed)
+
+    def batch(step: int) -> dict[str, Tensor]:
+        chosen = torch.randint(len(exercises), (16,), generator=generator).tolist()
+        return CAUSAL.pairs([prompts[k] for k in chosen], [answers[k] for k in chosen], world.special)
+
+    learn(CAUSAL, model, batch, TrainConfig(steps=steps, learning_rate=1e-3, weight_decay=0.0, precision="float32"))
+    return model
+
+
+# %% [markdown]
+# ## What it does with a question
+#
+# The likeliest words, up to an end of text or to the twelfth. *Asks*: there is a question in them. *Answers*: there is
+# none, and it came to an end. *Right*: it is the answer, in the form that was taught, and nothing else. Of sums, those
+# are asked that were not among the examples; everything that is asked was stated in the corpus, so that a wrong answer
+# is no lack of knowledge.
+
+
+# %%
+def examine(model: nn.Module, world: World, form: str, exercises: list[Exercise]) -> dict[str, float]:
+    """Shares of the questions that the model asks on from, answers, and answers rightly."""
+    prompts = [world.ids([END, *exercise.question]) for exercise in exercises]
+    said = [world.words(ids) for ids in CAUSAL.answer(model, prompts, world.special, tokens=12, greedy=True)]
+    asks = [bool({"?", "ask", "where", "what", "how", "can"} & {*words}) for words in said]
+    return {
+        "asks": fmean(asks),
+        "answers": fmean(not a and 0 < len(words) < 12 for a, words in zip(asks, said)),
+        "right": fmean(words == answer_of(exercise, form) for words, exercise in zip(said, exercises)),
+    }
+
+
+def questions(world: World, kind: str, count: int, without: list[Exercise]) -> list[Exercise]:
+    """Different questions of a kind, none of those `without`."""
+    told = {exercise.question for exercise in without}
+    different = {exercise.question: exercise for exercise in world.exercises(kind, 200, held_out=False, draw=2)}
+    return [exercise for question, exercise in different.items() if question not in told][:count]
+
+
+# %% [markdown]
+# ## The verdict
+#
+# Decided beforehand, on the kinds of question that were not taught:
+#
+# - the base model asks on from more than half of the questions;
+# - with 64 examples in the known form it answers more than half of them rightly;
+# - with 64 examples in the new form as well.
+#
+# The claim held if all three are sure, in part if the first and one of the others are, and is contradicted otherwise.
+# The way "never answered" is not part of the claim: it tells what the interviews were good for.
+
+
+# %%
+def study(seed: int, steps: int, tuning: int, count: int) -> dict:
+    """[way, examples, kind] -> what the model did."""
+    found, bases = {}, {}
+    for way, (without, form) in WAYS.items():
+        world = World(seed, (*NOT_NEEDED, *without))
+        if without not in bases:
+            bases[without] = pretrain(world, steps)
+        taught = world.exercises(TAUGHT, EXAMPLES[-1], held_out=False, draw=1)
+        exams = {kind: questions(world, kind, count, taught) for kind in ASKED}
+        for n in EXAMPLES:
+            model = finetune(bases[without], world, form, taught[:n], tuning) if n else bases[without]
+            for kind, exam in exams.items():
+                found[way, n, kind] = examine(model, world, form, exam)
+    return found
+
+
+def main(arguments=None) -> Result:
+    """Run the lesson."""
+    visit = LESSON.visit(arguments)
+    steps, tuning, count = visit.choose(900, fast=40), visit.choose(60, fast=10), visit.choose(40, fast=6)
+    studies = [study(seed, steps, tuning, count) for seed in visit.seeds]
+
+    def share(way: str, n: int, what: str, kinds: tuple[str, ...]) -> Seeds:
+        """Mean over the kinds of question, a value for each seed."""
+        return Seeds(tuple(fmean(one[way, n, kind][what] for kind in kinds) for one in studies))
+
+    most = EXAMPLES[-1]
+    asks = share("known form", 0, "asks", OTHERS)
+    right = {way: share(way, most, "right", OTHERS) for way in WAYS}
+    parts = [(right[way] - 0.5).above for way in ("known form", "new form")]
+    asks_on = (asks - 0.5).above
+    rows = [
+        [way, str(n), *(f"{share(way, n, what, kinds):.0%}" for kinds in ((TAUGHT,), OTHERS) for what in WHAT)]
+        for way in WAYS
+        for n in EXAMPLES
+    ]
+    return visit.conclude(
+        verdict="held" if asks_on and all(parts) else "held in part" if asks_on and any(parts) else "contradicted",
+        finding=f"The base model asks on from {asks:.0%} of the questions; after {most} sums it answers "
+        f"{right['known form']:.0%} of the other kinds rightly in a form that the corpus knows, "
+        f"{right['new form']:.0%} in a new form, and {right['never answered']:.0%} where the corpus never answers any.",
+        figures={
+            f"{way}, {n} examples, {kind}: {what}": share(way, n, what, (kind,))
+            for way in WAYS
+            for n in EXAMPLES
+            for kind in ASKED
+            for what in WHAT
+        },
+        headings=["way", "examples", *(f"{kinds}: {what}" for kinds in ("sums", "others") for what in WHAT)],
+        rows=rows,
+        picture=draw(share),
+    )
+
+
+# %% [markdown]
+# ## The picture
+
+# %%
+WHAT = ("asks", "answers", "right")
+COLOURS = {"arithmetic": "#000000", "facts": "#0072B2", "copying": "#E69F00", "translation": "#009E73"}
+
+
+def draw(share) -> Figure:
+    """Of each way, how many questions of each kind are answered (dashed) and rightly (full)."""
+    figure = Figure(figsize=(13, 4.4), layout="constrained")
+    for axes, way in zip(figure.subplots(1, len(WAYS), sharey=True), WAYS):
+        for kind, colour in COLOURS.items():
+            for what, style in (("answers", "--"), ("right", "-")):
+                values = [share(way, n, what, (kind,)) for n in EXAMPLES]
+                label = f"{kind}{' (taught)' if kind == TAUGHT else ''}" if what == "right" else None
+                axes.plot([100 * value.mean for value in values], style, color=colour, label=label, linewidth=1.8)
+                if what == "right":
+                    low, high = ([100 * end(value.values) for value in values] for end in (min, max))
+                    axes.fill_between(range(len(EXAMPLES)), low, high, color=colour, alpha=0.12, linewidth=0)
+        axes.set_xticks(range(len(EXAMPLES)), EXAMPLES)
+        axes.set(title=f"{way}: {WAYS[way][1].format('7')}", xlabel="examples of fine-tuning, all of them sums")
+    figure.axes[0].set(ylabel="% of questions: answered (dashed),\nrightly (full, band: seeds)")
+    figure.axes[0].legend(fontsize=8)
+    return figure
+
+
+if __name__ == "__main__":
+    main()
