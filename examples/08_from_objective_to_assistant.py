@@ -14,6 +14,7 @@
 
 # %%
 from copy import deepcopy
+from dataclasses import dataclass
 from statistics import fmean
 
 import torch
@@ -76,11 +77,26 @@ def pretrain(world: World, steps: int) -> nn.Module:
 # | new form | with interviews | `7` alone: the corpus has no answer like that |
 # | never answered | without interviews | `7` alone |
 #
-# Sums are the only kind of question in the fine-tuning. Steps are the same for 4, 16 and 64 examples.
+# Sums are the only kind of question in the fine-tuning. Steps are the same for all ways and for 4, 16 and 64 examples;
+# the learning rate of a way is the lower one of 3e-4 and 1e-3 with which a first model learned the sums at all. (With
+# 1e-3 the known form cost that model half of the facts.)
 
 
 # %%
-WAYS = {"known form": ((), "say {} ."), "new form": ((), "{}"), "never answered": (("interviews",), "{}")}
+@dataclass(frozen=True)
+class Way:
+    """What the corpus is without, how an answer looks, and how fast it is taught."""
+
+    without: tuple[str, ...]
+    form: str
+    learning_rate: float
+
+
+WAYS = {
+    "known form": Way((), "say {} .", 3e-4),
+    "new form": Way((), "{}", 1e-3),
+    "never answered": Way(("interviews",), "{}", 1e-3),
+}
 
 
 def answer_of(exercise: Exercise, form: str) -> list[str]:
@@ -88,18 +104,19 @@ def answer_of(exercise: Exercise, form: str) -> list[str]:
     return form.format(" ".join(exercise.answer)).split()
 
 
-def finetune(base: nn.Module, world: World, form: str, exercises: list[Exercise], steps: int) -> nn.Module:
-    """A copy of the base model, taught to answer these questions in this form."""
+def finetune(base: nn.Module, world: World, way: Way, exercises: list[Exercise], steps: int) -> nn.Module:
+    """A copy of the base model, taught to answer these questions in this way."""
     model = deepcopy(base)
     prompts = [world.ids([END, *exercise.question]) for exercise in exercises]
-    answers = [world.ids(answer_of(exercise, form)) for exercise in exercises]
+    answers = [world.ids(answer_of(exercise, way.form)) for exercise in exercises]
     generator = torch.Generator().manual_seed(world.seed)
 
     def batch(step: int) -> dict[str, Tensor]:
         chosen = torch.randint(len(exercises), (16,), generator=generator).tolist()
         return CAUSAL.pairs([prompts[k] for k in chosen], [answers[k] for k in chosen], world.special)
 
-    learn(CAUSAL, model, batch, TrainConfig(steps=steps, learning_rate=1e-3, weight_decay=0.0, precision="float32"))
+    config = TrainConfig(steps=steps, learning_rate=way.learning_rate, weight_decay=0.0, precision="float32")
+    learn(CAUSAL, model, batch, config)
     return model
 
 
@@ -125,6 +142,14 @@ def examine(model: nn.Module, world: World, form: str, exercises: list[Exercise]
     }
 
 
+def interviewed(model: nn.Module, world: World, exercises: list[Exercise]) -> float:
+    """Share right where nothing is taught and the prompt is an interview's: "ask what is 3 + 4 ?"."""
+    prompts = [world.ids([END, "ask", *exercise.question]) for exercise in exercises]
+    answers = [answer_of(exercise, "say {} .") for exercise in exercises]
+    said = CAUSAL.answer(model, prompts, world.special, tokens=[len(answer) for answer in answers], greedy=True)
+    return fmean(world.words(ids) == answer for ids, answer in zip(said, answers))
+
+
 def questions(world: World, kind: str, count: int, without: list[Exercise]) -> list[Exercise]:
     """Different questions of a kind, none of those `without`."""
     told = {exercise.question for exercise in without}
@@ -147,25 +172,28 @@ def questions(world: World, kind: str, count: int, without: list[Exercise]) -> l
 
 # %%
 def study(seed: int, steps: int, tuning: int, count: int) -> dict:
-    """[way, examples, kind] -> what the model did."""
+    """[name of the way, examples, kind] -> what the model did."""
     found, bases = {}, {}
-    for way, (without, form) in WAYS.items():
-        world = World(seed, (*NOT_NEEDED, *without))
-        if without not in bases:
-            bases[without] = pretrain(world, steps)
+    for name, way in WAYS.items():
+        world = World(seed, (*NOT_NEEDED, *way.without))
+        if way.without not in bases:
+            bases[way.without] = pretrain(world, steps)
         taught = world.exercises(TAUGHT, EXAMPLES[-1], held_out=False, draw=1)
         exams = {kind: questions(world, kind, count, taught) for kind in ASKED}
         for n in EXAMPLES:
-            model = finetune(bases[without], world, form, taught[:n], tuning) if n else bases[without]
+            base = bases[way.without]
+            model = finetune(base, world, way, taught[:n], tuning) if n else base
             for kind, exam in exams.items():
-                found[way, n, kind] = examine(model, world, form, exam)
+                found[name, n, kind] = examine(model, world, way.form, exam)
+                if n == 0:
+                    found[name, n, kind]["interviewed"] = interviewed(model, world, exam)
     return found
 
 
 def main(arguments=None) -> Result:
     """Run the lesson."""
     visit = LESSON.visit(arguments)
-    steps, tuning, count = visit.choose(900, fast=40), visit.choose(60, fast=10), visit.choose(40, fast=6)
+    steps, tuning, count = visit.choose(1000, fast=40), visit.choose(60, fast=10), visit.choose(40, fast=6)
     studies = [study(seed, steps, tuning, count) for seed in visit.seeds]
 
     def share(way: str, n: int, what: str, kinds: tuple[str, ...]) -> Seeds:
@@ -177,24 +205,27 @@ def main(arguments=None) -> Result:
     right = {way: share(way, most, "right", OTHERS) for way in WAYS}
     parts = [(right[way] - 0.5).above for way in ("known form", "new form")]
     asks_on = (asks - 0.5).above
-    rows = [
-        [way, str(n), *(f"{share(way, n, what, kinds):.0%}" for kinds in ((TAUGHT,), OTHERS) for what in WHAT)]
-        for way in WAYS
-        for n in EXAMPLES
-    ]
+    prompted = {kinds: share("known form", 0, "interviewed", kinds) for kinds in ((TAUGHT,), OTHERS)}
+    rows = [["asked as in an interview", "0", f"{prompted[TAUGHT,]:.0%}", "", "", f"{prompted[OTHERS]:.0%}"]]
+    for way in WAYS:
+        for n in EXAMPLES:
+            others = [f"{share(way, n, what, OTHERS):.0%}" for what in WHAT]
+            rows.append([way, str(n), f"{share(way, n, 'right', (TAUGHT,)):.0%}", *others])
     return visit.conclude(
         verdict="held" if asks_on and all(parts) else "held in part" if asks_on and any(parts) else "contradicted",
-        finding=f"The base model asks on from {asks:.0%} of the questions; after {most} sums it answers "
-        f"{right['known form']:.0%} of the other kinds rightly in a form that the corpus knows, "
-        f"{right['new form']:.0%} in a new form, and {right['never answered']:.0%} where the corpus never answers any.",
+        finding=f"The base model asks on from {asks:.0%} of the questions. After {most} sums it answers "
+        f"{right['known form']:.0%} of the other kinds rightly in a form that the corpus knows (such a prompt alone: "
+        f"{prompted[OTHERS]:.0%}), {right['new form']:.0%} in a new form, {right['never answered']:.0%} where the corpus "
+        "answers no question.",
         figures={
             f"{way}, {n} examples, {kind}: {what}": share(way, n, what, (kind,))
             for way in WAYS
             for n in EXAMPLES
             for kind in ASKED
             for what in WHAT
-        },
-        headings=["way", "examples", *(f"{kinds}: {what}" for kinds in ("sums", "others") for what in WHAT)],
+        }
+        | {f"asked as in an interview, {kind}": share("known form", 0, "interviewed", (kind,)) for kind in ASKED},
+        headings=["way", "examples", "sums right", "others: asks on", "answered", "right"],
         rows=rows,
         picture=draw(share),
     )
@@ -202,6 +233,8 @@ def main(arguments=None) -> Result:
 
 # %% [markdown]
 # ## The picture
+#
+# One way in each panel.
 
 # %%
 WHAT = ("asks", "answers", "right")
@@ -221,7 +254,7 @@ def draw(share) -> Figure:
                     low, high = ([100 * end(value.values) for value in values] for end in (min, max))
                     axes.fill_between(range(len(EXAMPLES)), low, high, color=colour, alpha=0.12, linewidth=0)
         axes.set_xticks(range(len(EXAMPLES)), EXAMPLES)
-        axes.set(title=f"{way}: {WAYS[way][1].format('7')}", xlabel="examples of fine-tuning, all of them sums")
+        axes.set(title=f"{way}: {WAYS[way].form.format('7')}", xlabel="examples of fine-tuning, all of them sums")
     figure.axes[0].set(ylabel="% of questions: answered (dashed),\nrightly (full, band: seeds)")
     figure.axes[0].legend(fontsize=8)
     return figure

@@ -65,7 +65,7 @@ NUMBERS = tuple(str(n) for n in range(19))
 OTHERS = _words(
     "the near lives in home of is + = copy : . ? where does live what how do swedes swedish say can you ask"
 )
-COPIED = (*(form for noun in NOUNS for form in noun[:2]), *PEOPLE, *CITIES)
+COPIED = (*(form for forms in (*NOUNS, *VERBS) for form in forms[:2]), *PEOPLE, *CITIES)
 """What lists are made of."""
 
 SKILLS = ("agreement", "facts", "facts turned round", "arithmetic", "copying", "translation", "strangers")

@@ -23,7 +23,7 @@ def test_the_base_model_asks_on_and_the_fine_tuned_one_does_not(lesson, tmp_path
     result = lesson.main(["--fast", "--out", str(tmp_path)])
     figures = {name: values[0] for name, values in result.figures.items()}
     assert result.verdict == "not judged"
-    assert len(result.rows) == len(lesson.WAYS) * len(lesson.EXAMPLES)
+    assert len(result.rows) == 1 + len(lesson.WAYS) * len(lesson.EXAMPLES)
     assert figures["known form, 0 examples, arithmetic: asks"] > 0.5
     assert figures["known form, 64 examples, arithmetic: asks"] < 0.5
     assert (tmp_path / f"{SCRIPT.stem}.png").stat().st_size > 10_000

@@ -34,8 +34,8 @@ def test_examples_are_learned_by_heart_and_the_base_model_stays_as_it_was(lesson
     examples = world.exercises(lesson.SKILL, 2, held_out=False, draw=1)
     taught = lesson.finetune(base, world, examples, 60)
     assert torch.equal(base.embedding.weight, before)
-    assert lesson.share_right(base, world, examples) == 0.0
-    assert lesson.share_right(taught, world, examples) == 1.0
+    assert lesson.shares_right(base, world, examples)[0] == 0.0
+    assert lesson.shares_right(taught, world, examples) == (1.0, 1.0)
 
 
 def test_what_is_examined_was_never_an_example(lesson):
