@@ -215,8 +215,8 @@ def main(arguments=None) -> Result:
         verdict="held" if asks_on and all(parts) else "held in part" if asks_on and any(parts) else "contradicted",
         finding=f"The base model asks on from {asks:.0%} of the questions. After {most} sums it answers "
         f"{right['known form']:.0%} of the other kinds rightly in a form that the corpus knows (such a prompt alone: "
-        f"{prompted[OTHERS]:.0%}), {right['new form']:.0%} in a new form, {right['never answered']:.0%} where the corpus "
-        "answers no question.",
+        f"{prompted[OTHERS]:.0%}), {right['new form']:.0%} in a new form, {right['never answered']:.0%} where the "
+        "corpus answers no question.",
         figures={
             f"{way}, {n} examples, {kind}: {what}": share(way, n, what, (kind,))
             for way in WAYS
