@@ -40,7 +40,7 @@ ROWS, LENGTH = 16, 64
 # %% [markdown]
 # ## The world
 #
-# `World(seed)` writes texts of 139 words: prose, lists of questions, and interviews. Prose is about two of seven
+# `World(seed)` writes texts of 151 words: prose, lists of questions, and interviews. Prose is about two of seven
 # skills at a time:
 #
 # | skill | the end (in brackets) follows from the beginning | never met in training |

@@ -51,7 +51,11 @@ NOUNS = (
     *(("goat", "goats", "get"), ("frog", "frogs", "groda")),
 )
 """One, several, in Swedish."""
-VERBS = (("sees", "see", "ser"), ("hears", "hear", "hör"), ("likes", "like", "gillar"), ("finds", "find", "hittar"))
+VERBS = (
+    *(("sees", "see", "ser"), ("hears", "hear", "hör"), ("likes", "like", "gillar"), ("finds", "find", "hittar")),
+    *(("helps", "help", "hjälper"), ("follows", "follow", "följer"), ("knows", "know", "känner")),
+    *(("loves", "love", "älskar"),),
+)
 """Of one, of several, in Swedish."""
 ADJECTIVES = (
     *(("red", "röd"), ("blue", "blå"), ("green", "grön"), ("black", "svart"), ("white", "vit")),
