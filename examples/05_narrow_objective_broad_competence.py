@@ -40,7 +40,7 @@ ROWS, LENGTH = 16, 64
 # %% [markdown]
 # ## The world
 #
-# `World(seed)` writes texts of 151 words: prose, lists of questions, and interviews. Prose is about two of seven
+# `World(seed)` writes texts of 152 words: prose, lists of questions, and interviews. Prose is about two of seven
 # skills at a time:
 #
 # | skill | the end (in brackets) follows from the beginning | never met in training |
@@ -249,7 +249,9 @@ def draw(studies: list[dict], met: dict[str, Seeds], apart: dict[str, Seeds]) ->
     loss.plot(steps, nats, color="#999999", linestyle=":", linewidth=2, label="held-out loss")
     loss.set(ylabel="held-out loss, nats a word (dotted)", ylim=(0, None))
     left.set(xscale="log", xlabel="steps", ylabel="% right, held-out combinations", title="which skill comes when")
-    left.legend(fontsize=8, loc="upper left")
+    left.set_xticks(steps, steps)
+    left.minorticks_off()
+    left.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4, frameon=False)
     for k, skill in enumerate(SKILLS):
         for values, shift, shade in ((met, 0.2, 0.35), (apart, -0.2, 1.0)):
             label = ("met in training" if shift > 0 else "never met") if k == 0 else None

@@ -11,10 +11,10 @@
 # *superficial alignment hypothesis*: knowledge and abilities come from pretraining, and alignment chooses the form in
 # which they are shown. If that is so, the pretraining objective, and the text it was fed, are a ceiling.
 #
-# With a corpus that we make ourselves the question has an answer. Two worlds are alike but for one skill, translation
-# into Swedish: one holds it, the other does not. Then both models are taught to answer a question about it, by the
-# same few examples. Claim: **a skill that pretraining holds is surfaced by a few examples; one that it does not hold
-# is not taught by them, not by a thousand.**
+# With a corpus that we make ourselves the question has an answer. Two worlds are alike but for one skill: one holds
+# it, the other does not. Then both models are taught to do it when they are asked, by the same few examples. Claim:
+# **a skill that pretraining holds is surfaced by a few examples; one that it does not hold is not taught by them, not
+# by a thousand.**
 
 # %%
 from copy import deepcopy
@@ -36,25 +36,25 @@ LESSON = Lesson(
     "them, not by a thousand.",
 )
 CAUSAL = CausalLM()
-NOT_NEEDED = ("agreement", "facts turned round", "strangers")
+NOT_NEEDED = ("arithmetic", "facts turned round", "strangers")
 """Skills that are left out of all worlds here, so that the others are learned sooner."""
-SKILL = "translation"
+SKILLS = ("copying", "translation")
 EXAMPLES = (0, 10, 100, 1000)
-WORLDS = {"present": (), "absent": (SKILL,)}
+WORLDS = ("present", "absent")
 
 # %% [markdown]
 # ## Present and absent
 #
-# The skill is `red cat sees dog in swedish : röd katt ser hund .`, word for word but for the adjective, which goes
-# behind its noun. In the world without it these sentences, and the interviews in which somebody translates, are
-# missing; other sentences stand in their place, so that both models see as many tokens, in as many steps. Both worlds
-# hold
+# Two skills, and three worlds: one that holds both, and for each skill one that holds all but this:
 #
-# - every English word, in many sentences;
-# - every Swedish word, in Swedish sentences (`röd katt ser hund .`): so the words are known, and so is their order;
-# - the questions, in lists that nobody answers: `how do swedes say red cat sees dog ?`
+# - copying, `copy cat anna oslo : cat anna oslo .`
+# - translation, `red cat sees dog in swedish : röd katt ser hund .`
 #
-# What is absent is one thing, which word stands for which.
+# Where a skill is absent these sentences are missing, and so are the interviews in which somebody is asked for it.
+# Other sentences stand in their place, so that all models see as many tokens in as many steps. The words are there in
+# all worlds, in other sentences (Swedish ones among them, `röd katt ser hund .`), and so are the questions, in lists
+# that nobody answers: `can you copy cat anna oslo ?`, `how do swedes say red cat sees dog ?` What is absent is the
+# skill and nothing else: for translation, which word stands for which; for copying, that something can be said again.
 
 
 # %%
@@ -74,10 +74,10 @@ def pretrain(world: World, steps: int) -> nn.Module:
 # %% [markdown]
 # ## Fine-tuning
 #
-# The question as the prompt, the Swedish sentence and an end of text as the answer; nothing else is paid. The form is
-# new to both models: in pretraining a bare question was followed by another question, an answer stood in an interview,
+# The question as the prompt, the words asked for and an end of text as the answer; nothing else is paid. The form is
+# new to all models: in pretraining a bare question was followed by another question, an answer stood in an interview,
 # behind `say`. For every number of examples the steps are the same, so what grows is the number of different examples
-# and not the compute: 10 examples are seen 320 times each, 1000 are seen 3 times.
+# and not the compute: 10 examples are seen 192 times each, 1000 twice.
 
 
 # %%
@@ -101,109 +101,126 @@ def finetune(base: nn.Module, world: World, exercises: list[Exercise], steps: in
 
 
 # %% [markdown]
-# Examined is an adjective with a noun that neither pretraining nor fine-tuning ever put together, so that nothing can
-# have been memorised: the four words must be right, and then the answer must end. So that a translation that is nearly
-# right can be told from none at all, the share of single words that are right in their places is measured as well.
+# Examined are lists that begin with two words, and translations of an adjective with a noun, that neither pretraining
+# nor fine-tuning ever put together, so that nothing can have been memorised. Two shares are measured: of answers that
+# are right as a whole, end included, and of single words that are right in their places.
 
 
 # %%
-def shares_right(model: nn.Module, world: World, exercises: list[Exercise]) -> tuple[float, float]:
+def shares(exercises: list[Exercise], said: list[list[str]]) -> tuple[float, float]:
     """Of whole answers, and of words."""
-    answers = CAUSAL.answer(model, asked(world, exercises), world.special, tokens=8, greedy=True)
-    said = [world.words(ids) for ids in answers]
     whole = fmean(exercise.right(words) for exercise, words in zip(exercises, said))
     words = [words[k : k + 1] == [right] for one, words in zip(exercises, said) for k, right in enumerate(one.answer)]
     return whole, fmean(words)
 
 
-def share_known(model: nn.Module, world: World, exercises: list[Exercise]) -> float:
-    """The same in the form of pretraining: the model goes on behind "in swedish :"."""
+def shares_right(model: nn.Module, world: World, exercises: list[Exercise]) -> tuple[float, float]:
+    """What a model answers to the questions."""
+    answers = CAUSAL.answer(model, asked(world, exercises), world.special, tokens=8, greedy=True)
+    return shares(exercises, [world.words(ids) for ids in answers])
+
+
+def shares_known(model: nn.Module, world: World, exercises: list[Exercise]) -> tuple[float, float]:
+    """The same of a base model in the form of pretraining: it goes on behind "copy cat anna oslo :"."""
     prompts = [world.ids([END, *exercise.prompt]) for exercise in exercises]
-    said = CAUSAL.answer(model, prompts, world.special, tokens=4, greedy=True)
-    return fmean(exercise.right(world.words(ids)) for exercise, ids in zip(exercises, said))
+    lengths = [len(exercise.answer) for exercise in exercises]
+    answers = CAUSAL.answer(model, prompts, world.special, tokens=lengths, greedy=True)
+    return shares(exercises, [world.words(ids) for ids in answers])
 
 
 # %% [markdown]
 # ## The verdict
 #
-# Decided beforehand: the claim held if the model in whose pretraining the skill was present is surely better than the
-# other with 10, with 100 and with 1000 examples, in part if it is with some of these, and is contradicted if with
-# none.
+# Decided before this run, on single words: the claim held if for both skills the model that knew the skill is surely
+# better than the one that did not, with 10, with 100 and with 1000 examples; in part if it is in some of these six
+# comparisons; contradicted if in none.
+#
+# What was tried before: translation alone, judged by whole answers, 1000 steps of pretraining and 200 of fine-tuning.
+# There the claim was contradicted (whole answers right with 10, 100, 1000 examples: present 23%, 61%, 40%, absent 0%,
+# 23%, 25%, no difference sure), but not fairly: in two of three seeds the verb, one word in four, had not been learned
+# in pretraining either, so that the skill was present in part. Hence single words, and a second skill.
 
 
 # %%
 def study(seed: int, steps: int, tuning: int, count: int) -> dict:
-    """[name of the world, number of examples] -> shares of whole answers and of words."""
+    """[skill, present or absent, number of examples] -> shares of whole answers and of words."""
     marks = {}
-    for name, without in WORLDS.items():
-        world = World(seed, (*NOT_NEEDED, *without))  # exercises depend on the seed alone: both are taught the same
-        exam = world.exercises(SKILL, count)
-        base = pretrain(world, steps)
-        marks[name, "known"] = share_known(base, world, exam), 0.0
-        for n in EXAMPLES:
-            examples = world.exercises(SKILL, n, held_out=False, draw=1)
-            model = finetune(base, world, examples, tuning) if n else base
-            marks[name, n] = shares_right(model, world, exam)
+    full = World(seed, NOT_NEEDED)  # exercises depend on the seed alone: all are taught and asked the same
+    both = pretrain(full, steps)
+    for skill in SKILLS:
+        lacking = World(seed, (*NOT_NEEDED, skill))
+        exam = full.exercises(skill, count)
+        for name, base in zip(WORLDS, (both, pretrain(lacking, steps))):
+            marks[skill, name, "known"] = shares_known(base, full, exam)
+            for n in EXAMPLES:
+                examples = full.exercises(skill, n, held_out=False, draw=1)
+                model = finetune(base, full, examples, tuning) if n else base
+                marks[skill, name, n] = shares_right(model, full, exam)
     return marks
 
 
 def main(arguments=None) -> Result:
     """Run the lesson."""
     visit = LESSON.visit(arguments)
-    steps, tuning, count = visit.choose(1000, fast=40), visit.choose(200, fast=10), visit.choose(100, fast=10)
+    steps, tuning, count = visit.choose(700, fast=25), visit.choose(120, fast=8), visit.choose(100, fast=10)
     studies = [study(seed, steps, tuning, count) for seed in visit.seeds]
-    right, words = ({key: Seeds(tuple(one[key][which] for one in studies)) for key in studies[0]} for which in (0, 1))
-    less = {n: right["present", n] - right["absent", n] for n in EXAMPLES}
-    better = [less[n].above for n in EXAMPLES[1:]]
-    few, some, many = EXAMPLES[1:]
+    whole, words = ({key: Seeds(tuple(one[key][which] for one in studies)) for key in studies[0]} for which in (0, 1))
+    less = {(skill, n): words[skill, "present", n] - words[skill, "absent", n] for skill in SKILLS for n in EXAMPLES}
+    better = [less[skill, n].above for skill in SKILLS for n in EXAMPLES[1:]]
+
+    def told(skill: str) -> str:
+        present, absent = (", ".join(f"{words[skill, name, n].mean:.0%}" for n in EXAMPLES[1:]) for name in WORLDS)
+        return f"{skill} {present} where pretraining held it, {absent} where not"
+
+    rows = []
+    for skill in SKILLS:
+        for n in ("known", *EXAMPLES):
+            pairs = [[f"{share[skill, name, n]:.0%}" for name in WORLDS] for share in (words, whole)]
+            gap = f"{less[skill, n]:.0%}" if n != "known" else ""
+            rows.append([skill, "0, as in pretraining" if n == "known" else str(n), *pairs[0], gap, *pairs[1]])
     return visit.conclude(
         verdict="held" if all(better) else "held in part" if any(better) else "contradicted",
-        finding=f"Translations right after 10, 100, 1000 examples: {right['present', few].mean:.0%}, "
-        f"{right['present', some].mean:.0%}, {right['present', many].mean:.0%} where pretraining held translation, "
-        f"{right['absent', few].mean:.0%}, {right['absent', some].mean:.0%}, {right['absent', many].mean:.0%} where it "
-        f"did not; the difference at 1000 is {less[many]:.0%}.",
+        finding=f"Words right after 10, 100, 1000 examples: {'; '.join(map(told, SKILLS))}. Surely more where it was "
+        f"present in {sum(better)} of {len(better)} comparisons.",
         figures={
-            **{f"{name}, {n} examples": right[name, n] for name in WORLDS for n in EXAMPLES},
-            **{f"{name}, {n} examples, words": words[name, n] for name in WORLDS for n in EXAMPLES},
-            **{f"{name}, asked as in pretraining": right[name, "known"] for name in WORLDS},
+            f"{skill} {name}, {'asked as in pretraining' if n == 'known' else f'{n} examples'}, {what}": share[key]
+            for what, share in (("words", words), ("whole", whole))
+            for key in studies[0]
+            for skill, name, n in [key]
         },
-        headings=["examples", *WORLDS, "present less absent", *(f"words: {name}" for name in WORLDS)],
-        rows=[
-            ["0, asked as in pretraining", *(f"{right[name, 'known']:.0%}" for name in WORLDS), "", "", ""],
-            *(
-                [str(n), *(f"{right[name, n]:.0%}" for name in WORLDS), f"{less[n]:.0%}"]
-                + [f"{words[name, n]:.0%}" for name in WORLDS]
-                for n in EXAMPLES
-            ),
-        ],
-        picture=draw(right, words),
+        headings=["skill", "examples", *(f"words: {n}" for n in WORLDS), "less", *(f"whole: {n}" for n in WORLDS)],
+        rows=rows,
+        picture=draw(words, whole),
     )
 
 
 # %% [markdown]
 # ## The picture
+#
+# Words right over the number of examples, a panel for each skill; whole answers are fainter.
 
 
 # %%
-def draw(right: dict[tuple, Seeds], words: dict[tuple, Seeds]) -> Figure:
-    """Shares over the number of examples: whole answers (full) and words (dashed), a dot for each seed."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    known = 100 * right["present", "known"].mean
-    axes.axhline(known, color="#555555", linestyle=":", linewidth=1)
-    axes.annotate("present, before fine-tuning, asked as in pretraining", (3, known + 1.5), fontsize=8, ha="right")
-    for name, colour in (("present", "#0072B2"), ("absent", "#D55E00")):
-        for shares, style, what in ((right, "-", "whole answers"), (words, "--", "words")):
-            label = f"{what}, translation {name} in pretraining"
-            values = [shares[name, n] for n in EXAMPLES]
-            axes.plot([100 * value.mean for value in values], style, color=colour, label=label)
-            for place, value in enumerate(values):
-                dots = [100 * share for share in value.values]
-                axes.plot([place] * len(dots), dots, "o", color=colour, alpha=0.4, markersize=4)
-    axes.set_xticks(range(len(EXAMPLES)), EXAMPLES)
-    axes.set(xlabel="examples of fine-tuning (the same steps for all)", ylabel="% of held-out translations right")
-    axes.set_ylim(-3, 108)
-    axes.legend(loc="upper left", fontsize=8)
+def draw(words: dict[tuple, Seeds], whole: dict[tuple, Seeds]) -> Figure:
+    """Means as lines, a dot for each seed."""
+    figure = Figure(figsize=(11, 4.8), layout="constrained")
+    for axes, skill in zip(figure.subplots(1, 2, sharey=True), SKILLS):
+        known = 100 * words[skill, "present", "known"].mean
+        axes.axhline(known, color="#555555", linestyle=":", linewidth=1)
+        axes.annotate("words, present, base model in the form of pretraining", (3, known + 1.5), fontsize=8, ha="right")
+        for name, colour in (("present", "#0072B2"), ("absent", "#D55E00")):
+            for shares, style, what in ((words, "-", "words"), (whole, "--", "whole answers")):
+                values, strong = [shares[skill, name, n] for n in EXAMPLES], shares is words
+                label = f"{what}, skill {name} in pretraining"
+                means = [100 * value.mean for value in values]
+                axes.plot(means, style, color=colour, alpha=1.0 if strong else 0.45, label=label)
+                for place, value in enumerate(values if strong else []):
+                    dots = [100 * share for share in value.values]
+                    axes.plot([place] * len(dots), dots, "o", color=colour, alpha=0.5, markersize=5)
+        axes.set_xticks(range(len(EXAMPLES)), EXAMPLES)
+        axes.set(title=skill, xlabel="examples of fine-tuning (the same steps for all)", ylim=(-3, 108))
+    figure.axes[0].set(ylabel="% right, held-out combinations")
+    figure.axes[0].legend(loc="upper left", fontsize=8)
     return figure
 
 

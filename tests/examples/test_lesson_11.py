@@ -22,8 +22,9 @@ def lesson():
 def test_it_runs(lesson, tmp_path):
     result = lesson.main(["--fast", "--out", str(tmp_path)])
     assert result.verdict == "not judged"
-    assert [row[0] for row in result.rows[1:]] == [str(n) for n in lesson.EXAMPLES]
-    assert result.figures["absent, 0 examples"] == result.figures["present, 0 examples"] == [0.0]  # nobody answers
+    assert [row[1] for row in result.rows[1:5]] == [str(n) for n in lesson.EXAMPLES]
+    for name in lesson.WORLDS:
+        assert result.figures[f"copying {name}, 0 examples, whole"] == [0.0]  # nobody answers
     assert (tmp_path / f"{SCRIPT.stem}.png").stat().st_size > 10_000
 
 
@@ -31,7 +32,7 @@ def test_examples_are_learned_by_heart_and_the_base_model_stays_as_it_was(lesson
     world = World(0)
     base = lesson.pretrain(world, 20)
     before = base.embedding.weight.clone()
-    examples = world.exercises(lesson.SKILL, 2, held_out=False, draw=1)
+    examples = world.exercises("translation", 2, held_out=False, draw=1)
     taught = lesson.finetune(base, world, examples, 60)
     assert torch.equal(base.embedding.weight, before)
     assert lesson.shares_right(base, world, examples)[0] == 0.0
@@ -40,7 +41,7 @@ def test_examples_are_learned_by_heart_and_the_base_model_stays_as_it_was(lesson
 
 def test_what_is_examined_was_never_an_example(lesson):
     world = World(0)
-    exam = world.exercises(lesson.SKILL, 100)
-    taught = world.exercises(lesson.SKILL, 1000, held_out=False, draw=1)
+    exam = world.exercises("translation", 100)
+    taught = world.exercises("translation", 1000, held_out=False, draw=1)
     assert (len(exam), len(taught)) == (100, 1000)
     assert not {exercise.prompt[:2] for exercise in exam} & {exercise.prompt[:2] for exercise in taught}
