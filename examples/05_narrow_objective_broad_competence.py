@@ -3,8 +3,11 @@
 #
 #     python examples/05_narrow_objective_broad_competence.py            # --fast to see that it runs
 #
-# TIME
-# FINDING
+# Takes 2.6 minutes of one core for three seeds. The claim held in part:
+#
+# 2 of 7 skills are right on more than 80% of combinations never met; not: facts turned round (33%), arithmetic (20%),
+# copying (67%), translation (12%), strangers (17%). Words late in a text cost 0.20 ± 0.03 nats less than early ones; a
+# random sequence is predicted the second time at 1%.
 #
 # A causal model is paid for one thing, the next word. But the next word of `3 + 4 =` is 7, that of `the cat near the
 # dogs` is a verb of the right number, and that of `red cat sees dog in swedish :` begins a translation: whoever has to
@@ -209,9 +212,8 @@ def main(arguments=None) -> Result:
     return visit.conclude(
         verdict="held" if not not_learned else "held in part" if learned else "contradicted",
         finding=f"{len(learned)} of {len(SKILLS)} skills are right on more than 80% of combinations never met; not: "
-        f"{missing}. In no sentence of the text: a random sequence is predicted the second time at {second:.0%} "
-        f"(of words met in lists {listed:.0%}), and words late in a text cost {early - late:.2f} nats less than early "
-        "ones.",
+        f"{missing}. Words late in a text cost {early - late:.2f} nats less than early ones; a random sequence is "
+        f"predicted the second time at {second.mean:.0%}.",
         figures={
             **{f"{skill}, met": met[skill] for skill in SKILLS},
             **{f"{skill}, held out": apart[skill] for skill in SKILLS},
@@ -224,6 +226,28 @@ def main(arguments=None) -> Result:
         picture=draw(studies, met, apart),
     )
 
+
+# %% [markdown]
+# ## What came, and what did not
+#
+# One objective, one curve of the loss, and under it skills that come one after another, each rather suddenly: first
+# what the words nearby decide (agreement), then what weights can store (facts, and every sum that was met), then what
+# must be fetched from somewhere in the text (copying). The loss shows little of it.
+#
+# Not learned, in this much training:
+#
+# - **adding**: every sum that was met is right, most others are wrong: 80 sums are sooner memorised than understood;
+# - **strangers**: no seed does better than to choose between the two cities that the text has named (50%). And those
+#   pairs of stranger and city that never occur come out worse in two seeds: that they never occur is itself something
+#   to learn from the text, and the objective pays for it;
+# - **turning facts round**: all in one seed and none in the others, although three people in four were met both ways;
+# - **anything without an occasion**: the copying that it knows begins with "copy" and ends after four words. A random
+#   sequence without that word is not predicted the second time, not even of words met in lists, and six words are never
+#   copied rightly. Induction is paid for by text that repeats itself in many ways; here one form of sentence does.
+#
+# What was tried: in an earlier world with four verbs instead of eight, which did not occur in the lists, the same
+# training learned copying for all seeds, and translation for one of three. At 12% for translation, one in eight, only
+# the verb is guessed: lesson 11 counts single words.
 
 # %% [markdown]
 # ## The picture
