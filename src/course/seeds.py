@@ -93,9 +93,9 @@ class Seeds:
         return Seeds(tuple(a / b for a, b in self._paired(other)))
 
     def __format__(self, spec: str) -> str:
-        """Mean and spread, each as `spec` says: f"{seeds:.1f}", f"{seeds:.0%}"."""
+        """Mean and spread, each as `spec` says: f"{seeds:.1f}", f"{seeds:.0%}"; a + is of the mean alone."""
         spec = spec or ".3f"
-        spread = f" ± {format(self.spread, spec)}" if len(self.values) > 1 else ""
+        spread = f" ± {format(self.spread, spec.replace('+', ''))}" if len(self.values) > 1 else ""
         return f"{format(self.mean, spec)}{spread}"
 
     def __str__(self) -> str:
