@@ -105,6 +105,9 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--within-documents", action="store_true", help="attention stays within documents")
     train.add_argument("--noise-density", type=SHARE, default=0.15, help="share of tokens hidden (masked and span)")
     train.add_argument("--mean-span", type=SPAN, default=3.0, help="mean tokens of a hidden span (span)")
+    train.add_argument(
+        "--sharded", action="store_true", help="under torchrun: each process holds its part of the model"
+    )
     train.add_argument("--run", type=_path, help="run folder  (default: runs/OBJECTIVE)")
     train.add_argument("--resume", action="store_true", help="go on with the run in --run, as it was described then")
 
@@ -224,7 +227,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
-    from .training import TrainConfig, prepare, read_run, train
+    from .training import Processes, TrainConfig, TrainResult, joined, prepare, read_run, train
     from .training.run import seeded_model
 
     run = args.run or Path("runs") / args.objective
@@ -251,27 +254,34 @@ def _train(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     corpus = _corpus(args)
     if args.resume:
         corpus |= {"tokenizer": str(run / "tokenizer.json"), "sentinels": 0}  # as it is
-    prepared = prepare(**corpus, progress=sys.stderr.isatty())
-    model = seeded_model(objective, prepared.tokenizer.vocab_size, args.size, args.seed)
     told = {key: value for key, value in vars(args).items() if key not in ("command", "run", "resume")}
-    result = train(
-        objective,
-        model,
-        prepared.tokenizer,
-        prepared.text,
-        prepared.heldout,
-        config,
-        run=run,
-        resume=args.resume,
-        progress=True,
-        description={"command": told},
-    )
+
+    def run_it(processes: Processes) -> TrainResult:
+        prepared = prepare(**corpus, progress=sys.stderr.isatty(), processes=processes)
+        return train(
+            objective,
+            seeded_model(objective, prepared.tokenizer.vocab_size, args.size, args.seed).to(processes.device),
+            prepared.tokenizer,
+            prepared.text,
+            prepared.heldout,
+            config,
+            run=run,
+            resume=args.resume,
+            progress=True,
+            description={"command": told},
+            processes=processes,
+        )
+
+    with joined(sharded=args.sharded) as processes:
+        result = run_it(processes)  # whose model is gone before the processes part
     if not result.finished:
-        print(f"stopped after step {result.step}, all saved in {run}; go on with: clozelab train --run {run} --resume")
+        if processes.first:
+            print(f"stopped after step {result.step}, all saved in {run}; go on: clozelab train --run {run} --resume")
         return 130
     assert result.heldout is not None
     per_byte = "" if result.heldout.bits_per_byte is None else f", {result.heldout.bits_per_byte:.3f} bits per byte"
-    print(f"{args.objective}: held-out loss {result.heldout.nats:.4f} nats per paid position{per_byte}, in {run}")
+    if processes.first:
+        print(f"{args.objective}: held-out loss {result.heldout.nats:.4f} nats per paid position{per_byte}, in {run}")
     return 0
 
 
@@ -481,7 +491,9 @@ def _explicit(arguments: Sequence[str] | None) -> dict[str, Any]:
 
 
 def _refuse(error: Exception) -> int:
-    """One line, exit code 2."""
+    """One line, exit code 2; what all processes of a run refuse alike, the first one says."""
+    if isinstance(error, InputError) and os.environ.get("RANK", "0") != "0":
+        return 2
     text = "".join(sign if sign.isprintable() else "\ufffd" for sign in " ".join(str(error).split()))
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
