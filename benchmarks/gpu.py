@@ -376,7 +376,8 @@ def main() -> None:
     for measurement in measurements:
         found = measurement()
         results += found
-        print(f"{table(found)}\n", flush=True)
+        if found:
+            print(f"{table(found)}\n", flush=True)
     record = {**told(before), "quick": args.quick, "results": [result.as_json() for result in results]}
     if args.device == "cuda":
         card = torch.cuda.get_device_properties(0)
