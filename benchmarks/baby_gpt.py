@@ -77,7 +77,7 @@ def record_of(run: Path) -> dict[str, Any]:
     return {
         "date": date.fromtimestamp(os.stat(path).st_mtime).isoformat(),
         "machine": on,
-        "threads": described["description"].get("threads") or torch.get_num_threads(),
+        "threads": described["description"].get("threads"),
         "finished": minutes >= config["minutes"] and curve[-1][0] == last,
         "minutes": minutes,
         "wall_minutes": whole if whole >= minutes else None,

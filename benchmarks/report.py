@@ -365,7 +365,7 @@ def section_text(section: Section, record: dict[str, Any] | None, picture: str |
 
 def page(measured: Path = MEASURED) -> str:
     """The whole of `benchmarks/README.md` from the files of a folder, whichever of them are there."""
-    lines, texts = [cells("what", "goal", "figure", ""), cells(*["---"] * 4)], []
+    lines, texts = [cells("what", "goal", "figure", "outcome"), cells(*["---"] * 4)], []
     for section in SECTIONS:
         path = measured / f"{section.name}.json"
         record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
