@@ -196,7 +196,7 @@ NANOGPT = Rung(
     cosine=True,
 )
 PLAIN = TrainConfig(
-    steps=400,
+    steps=300,
     learning_rate=1e-3,
     betas=(0.9, 0.999),
     warmup=0.1,
@@ -231,7 +231,7 @@ def up(first: Rung, steps: dict[str, int]) -> list[Rung]:
     return rungs
 
 
-FEWER = {"three times the learning rate": 240, "Muon inside the blocks": 120}
+FEWER = {"three times the learning rate": 200, "Muon inside the blocks": 100}
 LADDERS = {
     "shakespeare": Ladder(
         CausalLM(),
