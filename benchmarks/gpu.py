@@ -41,6 +41,7 @@ from clozelab.models import layers
 from clozelab.objectives import CausalLM
 from clozelab.training import Batches, TrainConfig, optimizer_of, prepare, step_with_mean
 from clozelab.training.loop import accumulate, uses_bfloat16
+from clozelab.training.processes import Paying
 from clozelab.training.run import seeded_model
 
 SHAPES = {
@@ -310,7 +311,7 @@ def baby_gpt(device: Device, corpus: str) -> list[Result]:
     def learn(step: int) -> Any:
         batch = batches[step]
         del batch["attention_mask"]  # all ones: every block is full
-        return accumulate(objective, network, [batch], where, bfloat16)
+        return accumulate(Paying(objective, network), [batch], where, bfloat16)
 
     torch.manual_seed(0)
     begun = time.perf_counter()
