@@ -100,7 +100,7 @@ def main() -> None:
     """Sweep, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", default="builtin")
-    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--steps", type=int, default=90)
     parser.add_argument("--quick", action="store_true", help="only see that it runs: `tiny` alone, two steps")
     parser.add_argument("--out", type=Path, default=Path("runs/widths"))
     parser.add_argument("--publish", action="store_true", help="also put figures and picture into the repository")
