@@ -263,6 +263,36 @@ def gpu(record: dict[str, Any]) -> Outcome:
     return Outcome(*goals_of(found), f"{table(found)}\n\n{notes(found, explanations())}".rstrip())
 
 
+APART = 1e-3
+"""Nats by which a loss of several processes may differ from that of one, at any step: rounding, and what training makes
+of it."""
+
+
+def processes_table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: a line for each objective and way, the largest difference from one process."""
+    lines = [cells("objective", "processes", "apart at most, training", "apart, held out"), cells(*["---"] * 4)]
+    alone = {row["objective"]: row for row in rows if row["way"] == "1 process"}
+    for row in rows:
+        if row["way"] != "1 process":
+            one = alone[row["objective"]]
+            heldout = abs(row["heldout"] - one["heldout"])
+            lines.append(cells(row["objective"], row["way"], f"{_apart(row, one):.1e}", f"{heldout:.1e}"))
+    return "\n".join(lines)
+
+
+def _apart(row: dict[str, Any], one: dict[str, Any]) -> float:
+    return max(abs(a - b) for a, b in zip(row["losses"], one["losses"]))
+
+
+def processes(record: dict[str, Any]) -> Outcome:
+    """How far the curves of several processes lie from that of one."""
+    alone = {row["objective"]: row for row in record["rows"] if row["way"] == "1 process"}
+    most = max(_apart(row, alone[row["objective"]]) for row in record["rows"])
+    met = most <= APART
+    body = f"Nats, over {record['steps']} steps in float32.\n\n{processes_table(record['rows'])}"
+    return Outcome(f"{most:.1e} nats", met, body + missed("processes", met))
+
+
 SECTIONS = [
     Section(
         "suite",
@@ -328,6 +358,17 @@ SECTIONS = [
         "Both learning rates of each recipe are multiplied together.",
         widths,
         "widths.png",
+    ),
+    Section(
+        "processes",
+        "Several processes",
+        "python benchmarks/processes.py --publish",
+        "5 minutes on two cores",
+        f"losses of 1, 2 and 4 processes within {APART:g} nats at every step",
+        "The same run by `torchrun` on 1, 2 and 4 processes of a processor, replicated (DDP) and sharded (FSDP2): how "
+        "far do the losses lie from those of one process?",
+        processes,
+        "processes.png",
     ),
     Section(
         "gpu",

@@ -1,5 +1,7 @@
 """The processes of one run, as `torchrun` starts them: who sees which examples, and how their losses become one.
 
+    torchrun --nproc-per-node 4 -m -- clozelab.cli train --corpus book.txt --run runs/book [--sharded]
+
 The effective batch belongs to the run. Batch n is cut among the processes, each back-propagates the *sum* over what it
 was given, gradients and counts are added over all of them, and one division makes the mean: the same examples, masks
 and mean on 1, 2 or 4 processes, however ragged the counts. (PyTorch's own averaging of each process's mean would be a
