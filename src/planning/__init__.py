@@ -1,19 +1,21 @@
 """Plan: what a run needs, on paper, before anything is bought or started.
 
-| | what is counted | how it is checked |
+| | what is counted | checked against |
 |---|---|---|
-| `parameters`, `config_near` | learned numbers of a shape; a shape of about so many | against the models |
+| `parameters`, `config_near` | learned numbers of a shape; a shape of about so many | the models |
 | `row_of` | tokens read, said and paid of a row | read from the objective's own batch |
-| `flops`, `optimizer_flops` | matrix products of a row, of an optimiser's step | against `torch.utils.flop_counter` |
-| `state`, `saved`, `loss_work` | bytes of weights, gradients and optimiser; kept for the backward; of the loss | against the tensors that PyTorch keeps |
-| `replicated`, `sharded` | bytes that a device sends in a step | arithmetic on rings, and what `fully_shard` really asks for |
-| `plan` | all of it for a machine: which strategy has room, and the time at a stated utilisation | arithmetic |
+| `flops`, `optimizer_flops` | matrix products of a row, of an optimiser's step | `torch.utils.flop_counter` |
+| `state` | bytes of weights, gradients and optimiser | those that PyTorch allocates |
+| `saved` | bytes kept for the backward | the tensors that autograd saves |
+| `loss_work`, `backward_work` | bytes of the loss in chunks, and of the backward | the highest point of a step |
+| `replicated`, `sharded` | bytes that a device sends in a step | what DDP and FSDP2 ask of the network |
+| `plan` | which strategy has room, and the time at a stated utilisation | nothing: it is arithmetic |
 
 `docs/scaling.md` goes through it from two cores to a thousand GPUs; `clozelab plan` prints it.
 """
 
 from .compute import Flops, flops, optimizer_flops
-from .memory import Saved, State, loss_work, saved, state
+from .memory import Saved, State, backward_work, loss_work, saved, state
 from .network import Traffic, replicated, sharded
 from .plan import STRATEGIES, Layout, Machine, Memory, Plan, plan
 from .rows import Row, row_of
@@ -31,6 +33,7 @@ __all__ = [
     "Saved",
     "State",
     "Traffic",
+    "backward_work",
     "config_near",
     "flops",
     "loss_work",

@@ -153,8 +153,8 @@ def loss_work(config: ModelConfig, row: Row, rows: int = 1, *, precision: str = 
     """Bytes that the loss needs while it is worked out, beside the gradients that it keeps.
 
     Two places for a chunk of logits, as the product gives them and as float32 (`CHUNK` logits at most, however many
-    positions are paid), the paid hidden states, and under bfloat16 copies of both factors, of the gradient of one and of
-    the product for the other.
+    positions are paid), and the paid hidden states. Under bfloat16 also copies of both factors, the gradient of one
+    before it becomes float32, and the product for the other, which a processor copies once more to add it.
 
     >>> from clozelab.objectives import CausalLM
     >>> from clozelab.planning import row_of
@@ -166,12 +166,36 @@ def loss_work(config: ModelConfig, row: Row, rows: int = 1, *, precision: str = 
     """
     known("precision", precision, PRECISIONS)
     known("kind", kind, KINDS)
-    positions, size, width = rows * row.paid, config.vocab_size, config.width
-    chunk = max(1, min(positions, CHUNK[kind] // size))
-    work = 4 * positions * width
+    positions, ids, width = rows * row.paid, config.vocab_size, config.width
+    chunk = max(1, min(positions, CHUNK[kind] // ids))
     if precision == "float32":
-        return work + 8 * chunk * size
-    return work + 6 * chunk * size + 4 * positions * width + 4 * size * width
+        return 4 * positions * width + 8 * chunk * ids
+    copied = 4 if kind == "cpu" else 0
+    return 8 * positions * width + 6 * chunk * ids + (4 + copied) * ids * width
+
+
+def backward_work(config: ModelConfig, row: Row, rows: int = 1, *, precision: str = "float32") -> int:
+    """Bytes that the backward needs where it needs most, beside what was saved and the gradients of the weights.
+
+    Either at its beginning, where the loss's gradients are scaled and spread over all positions, or in a feed-forward:
+    the gradients of two of its inner layers, of the stream twice, and of one matrix. An estimate of the sizes that
+    matter, good to a few percent of a whole step (`tests/planning/test_memory.py`).
+
+    >>> from clozelab.objectives import CausalLM
+    >>> from clozelab.planning import row_of
+    >>> config, row = ModelConfig(vocab_size=4096), row_of(CausalLM(), 128)
+    >>> backward_work(config, row, 16), loss_work(config, row, 16)
+    (7909376, 34594816)
+
+    Raises `InputError` for names that do not exist.
+    """
+    known("precision", precision, PRECISIONS)
+    number = 2 if precision == "bfloat16" else 4
+    width, inner = config.width, config.inner_width
+    paying, most = rows * (row.said or row.read), rows * max(row.said, row.read)
+    begin = 4 * width * (config.vocab_size + rows * row.paid + paying)
+    matrix = (4 + (2 if precision == "bfloat16" else 0)) * width * inner
+    return max(begin, most * (8 * width + 2 * number * inner) + matrix)
 
 
 def known(name: str, value: str, values: tuple[str, ...]) -> None:

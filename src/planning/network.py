@@ -15,9 +15,9 @@ NUMBER = 4
 class Traffic:
     """Bytes that one device sends in a step, and receives as many.
 
-    Each collective is made by a ring, in which the N devices pass parts on: an all-gather or a reduce-scatter of G bytes
-    sends (N - 1) / N x G, an all-reduce, which is one after the other, twice that (Patarasuk and Yuan 2009, section 3).
-    No other way sends less; what a library chooses for small messages may send more.
+    Each collective is made by a ring, in which the N devices pass parts on: an all-gather or a reduce-scatter of G
+    bytes sends (N - 1) / N x G, an all-reduce, which is one after the other, twice that (Patarasuk and Yuan 2009). No
+    other way sends less; what a library chooses for small messages may send more.
     """
 
     reduced: int = 0
@@ -53,8 +53,8 @@ def sharded(count: Parameters, devices: int, passes: int = 1) -> Traffic:
     """Every device holds its part of each matrix (`fully_shard`, FSDP2): in each pass of a micro-batch.
 
     The blocks are gathered twice, for the forward and again for the backward, and forgotten after each. The tables
-    belong to the outermost module and are gathered once (its `reshard_after_forward` is False by default). All gradients
-    are reduced and scattered once. Matrices that do not divide are padded (see `size` in `shape.py`).
+    belong to the outermost module and are gathered once (its `reshard_after_forward` is False by default). All
+    gradients are reduced and scattered once. Matrices that do not divide are padded (see `size` in `shape.py`).
 
     >>> from clozelab.models import ModelConfig
     >>> from clozelab.planning import parameters

@@ -10,13 +10,17 @@ from ..errors import InputError
 from ..models import ModelConfig
 from ..objectives import Objective
 from .compute import Flops, flops, optimizer_flops
-from .memory import KINDS, OPTIMIZERS, PRECISIONS, known, loss_work, saved, state
+from .memory import KINDS, OPTIMIZERS, PRECISIONS, backward_work, known, loss_work, saved, state
 from .network import Traffic, replicated, sharded
 from .rows import Row, row_of
 from .shape import Parameters, parameters, size
 
 STRATEGIES = ("one device", "replicated", "sharded")
 """In the order in which they are to be preferred: each sends more than the one before it, and needs less room."""
+MOST_DEVICES = 10**6
+
+DELIVERED = {"causal": 20e6, "masked": 20e6, "span": 8e6}
+"""Tokens of text a second of which one core made batches, in rows of 512 input tokens, 64 of them at a time: TODO"""
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,13 @@ class Machine:
     network: float = 50e9
     """Bytes a second that a device can send while it receives as many."""
     utilisation: float = 0.4
-    """Share of `flops` that the model's own products get (model FLOPs utilisation: Chowdhery et al. 2022, appendix B)."""
+    """Share of `flops` that the model's own products get ("MFU": Chowdhery et al. 2022, appendix B)."""
     kind: str = "cuda"
     """cuda or cpu: they keep other things for the backward."""
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.devices, int) and 1 <= self.devices <= 10**7):
-            raise InputError(f"devices must be a whole number from 1 to 10^7, got {self.devices!r}")
+        if not (isinstance(self.devices, int) and 1 <= self.devices <= MOST_DEVICES):
+            raise InputError(f"devices must be a whole number from 1 to {MOST_DEVICES:,}, got {self.devices!r}")
         for name in ("flops", "memory", "network"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} of a device must be positive and finite, got {getattr(self, name)!r}")
@@ -65,12 +69,12 @@ class Memory:
     """bfloat16 copies of matrices that autocast keeps until the backward, whole on every device."""
     saved: int
     """What a micro-batch keeps for its backward, without the casts."""
-    loss: int
-    """What the loss needs while it is worked out."""
+    work: int
+    """What the loss needs while it is worked out, or the backward, whichever is more."""
 
     @property
     def total(self) -> int:
-        """All of it at once: somewhat more than there ever is, as gradients grow while what was saved goes."""
+        """All of it."""
         return sum(getattr(self, field.name) for field in fields(self))
 
 
@@ -105,6 +109,8 @@ class Plan:
     rows: int
     """Of a step, over all devices."""
     steps: int
+    delivered: float
+    """Tokens of text a second that one core makes batches of."""
 
     @cached_property
     def parameters(self) -> Parameters:
@@ -184,7 +190,10 @@ class Plan:
             copies=copies,
             casts=pass_.casts,
             saved=pass_.total - pass_.casts,
-            loss=loss_work(self.config, self.row, micro_batch, **how),
+            work=max(
+                loss_work(self.config, self.row, micro_batch, **how),
+                backward_work(self.config, self.row, micro_batch, precision=self.precision),
+            ),
         )
 
     def seconds_sending(self, layout: Layout) -> float:
@@ -204,18 +213,18 @@ class Plan:
         """The least number of devices that has room, fully sharded; None where no number has.
 
         The tables, two blocks, the copies that autocast keeps and what one row keeps for its backward are whole on
-        every device. Where these alone are too much, more devices of this kind are of no use: what helps is to cut within
-        the blocks (tensor parallelism: Shoeybi et al. 2019, section 3), to give each device some of the blocks (pipeline
-        parallelism: Huang et al. 2019, section 2.2), or to keep less for the backward and compute it again (Chen et al.
-        2016, section 3). clozelab offers none of these.
+        every device. Where these alone are too much, more devices of this kind are of no use: what helps is to cut
+        within the blocks (tensor parallelism: Shoeybi et al. 2019, section 3), to give each device some of the blocks
+        (pipeline parallelism: Huang et al. 2019, section 2), or to keep less for the backward and compute it again
+        (Chen et al. 2016, section 4). clozelab offers none of these.
         """
-        least, most = 0, 2**24
+        least, most = 0, MOST_DEVICES + 1
         while most - least > 1:
             middle = (least + most) // 2
             other = replace(self, machine=replace(self.machine, devices=middle))
             has_room = other.memory("sharded", 1).total <= self.machine.memory
             least, most = (least, middle) if has_room else (middle, most)
-        return most if most < 2**24 else None
+        return most if most <= MOST_DEVICES else None
 
 
 def plan(
@@ -228,10 +237,12 @@ def plan(
     machine: Machine | None = None,
     precision: str = "bfloat16",
     optimizer: str = "adamw",
+    delivered: float | None = None,
 ) -> Plan:
-    """What pretraining `config` by `objective` on `tokens` tokens of text needs of a machine. Arithmetic: nothing is run.
+    """What pretraining `config` by `objective` on `tokens` tokens of text needs of a machine. Nothing is run.
 
     `length` is the input tokens of a row, `batch_tokens` the tokens of text of a step; the last step is a whole one.
+    `delivered` is how much text a second one core makes batches of; None: what was measured, `DELIVERED`.
 
     >>> from clozelab.objectives import CausalLM
     >>> from clozelab.planning import config_near
@@ -253,8 +264,15 @@ def plan(
     rows = max(1, int(batch_tokens) // row.text)
     if rows < machine.devices:
         raise InputError(
-            f"a step of {int(batch_tokens):,} tokens has {rows:,} rows of {row.text:,}, too few for {machine.devices:,} "
-            f"devices: choose a step of at least {machine.devices * row.text:,} tokens, shorter rows or fewer devices"
+            f"a step of {int(batch_tokens):,} tokens has {rows:,} rows of {row.text:,}, too few for "
+            f"{machine.devices:,} devices: choose a step of at least {machine.devices * row.text:,} tokens, shorter "
+            "rows or fewer devices"
         )
     steps = math.ceil(tokens / (rows * row.text))
-    return Plan(objective.name, objective.architecture, config, row, machine, precision, optimizer, rows, steps)
+    if delivered is None and objective.name not in DELIVERED:
+        raise InputError(f"nobody measured how fast batches of {objective.name} are made: say delivered=...")
+    delivered = DELIVERED[objective.name] if delivered is None else delivered
+    if not 0 < delivered < math.inf:
+        raise InputError(f"delivered must be a number of tokens a second above 0, got {delivered!r}")
+    how = objective.name, objective.architecture, config, row, machine, precision, optimizer
+    return Plan(*how, rows=rows, steps=steps, delivered=delivered)

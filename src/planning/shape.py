@@ -77,8 +77,8 @@ def stacks(config: ModelConfig, architecture: str) -> tuple[int, int]:
 def parameters(config: ModelConfig, architecture: str) -> Parameters:
     """Exactly what `ARCHITECTURES[architecture](config)` holds.
 
-    A block has 4 D^2 numbers for attention and 3 D F for its gated feed-forward; one that reads a memory has 4 D^2 more.
-    With F = 8/3 D that is 12 D^2, as in GPT-2 (Kaplan et al. 2020, section 2.1), and 16 D^2.
+    A block has 4 D^2 numbers for attention and 3 D F for its gated feed-forward; one that reads a memory has 4 D^2
+    more. With F = 8/3 D that is 12 D^2, as in GPT-2 (Kaplan et al. 2020, section 2.1), and 16 D^2.
 
     >>> config = ModelConfig(vocab_size=4096, width=96, layers=2, decoder_layers=1)
     >>> parameters(config, "encoder-decoder").inner == (12 + 12 + 16) * 96**2
