@@ -190,12 +190,12 @@ def build_parser() -> argparse.ArgumentParser:
     plan.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw", help="of the matrices in the blocks")
     plan.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16", help="of the products")
     plan.add_argument("--markdown", action="store_true", help="the table as it stands in docs/scaling.md")
-    machine = plan.add_argument_group("machine", "The defaults are round figures near those of an H100.")
+    machine = plan.add_argument_group("machine", "The defaults are an H100's data sheet, rounded, and 400 Gbit/s for each.")
     machine.add_argument(
         "--devices", type=_number(int, 1, 10**6, "a whole number from 1 to 10^6"), default=1, help="all alike"
     )
     machine.add_argument("--kind", choices=("cuda", "cpu"), default="cuda", help="of a device")
-    machine.add_argument("--device-flops", type=POSITIVE, default=4e14, help="operations a second, at most")
+    machine.add_argument("--device-flops", type=POSITIVE, default=1e15, help="operations a second, at most")
     machine.add_argument("--device-memory", type=POSITIVE, default=80e9, help="bytes")
     machine.add_argument("--network", type=POSITIVE, default=50e9, help="bytes a second that a device sends")
     machine.add_argument("--utilisation", type=PROBABILITY, default=0.4, help="share of --device-flops that is used")

@@ -25,16 +25,17 @@ DELIVERED = {"causal": 20e6, "masked": 20e6, "span": 8e6}
 
 @dataclass(frozen=True)
 class Machine:
-    """The devices of a run, all alike. The defaults are round figures near those of an H100 on its data sheet.
+    """The devices of a run, all alike. The defaults are an H100's data sheet, rounded (989 TFLOP/s in bfloat16 without
+    sparsity, 80 GB), and a network of 400 Gbit/s for each.
 
-    >>> Machine(devices=8).flops
-    400000000000000.0
+    >>> Machine(devices=8, network=450e9).flops  # the links within a node
+    1000000000000000.0
 
     Raises `InputError` for numbers that are none.
     """
 
     devices: int = 1
-    flops: float = 4e14
+    flops: float = 1e15
     """Operations a second that a device can do at most, in the precision of the products."""
     memory: float = 80e9
     """Bytes of a device."""
@@ -250,7 +251,7 @@ def plan(
     >>> run.steps, [(layout.strategy, layout.fits) for layout in run.layouts], run.devices_needed()
     (238419, [('replicated', False), ('sharded', True)], 3)
     >>> round(run.steps * run.seconds_computing / 86400)  # days
-    410
+    164
 
     Raises `InputError` for numbers that make no sense, and for a step that has fewer rows than there are devices.
     """
