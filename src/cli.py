@@ -190,7 +190,7 @@ def build_parser() -> argparse.ArgumentParser:
     plan.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw", help="of the matrices in the blocks")
     plan.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16", help="of the products")
     plan.add_argument("--markdown", action="store_true", help="the table as it stands in docs/scaling.md")
-    machine = plan.add_argument_group("machine", "The defaults are an H100's data sheet, rounded, and 400 Gbit/s for each.")
+    machine = plan.add_argument_group("machine", "The defaults: an H100's data sheet, rounded, and 400 Gbit/s.")
     machine.add_argument(
         "--devices", type=_number(int, 1, 10**6, "a whole number from 1 to 10^6"), default=1, help="all alike"
     )
@@ -420,7 +420,7 @@ def _course(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
 
 
 def _plan(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
-    from .display.plan import plan_notes, plan_table
+    from .display import plan_notes, plan_table
     from .models import model_config
     from .planning import Machine, config_near, plan
 
