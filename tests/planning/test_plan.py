@@ -13,6 +13,7 @@ from clozelab.errors import InputError
 from clozelab.models import ModelConfig, model_config
 from clozelab.objectives import OBJECTIVES, CausalLM, MaskedLM, SpanCorruption
 from clozelab.planning import Machine, config_near, plan
+from clozelab.planning.plan import DELIVERED
 
 PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
 
@@ -217,6 +218,20 @@ def test_the_page_reckons_rightly_what_share_of_the_peak_was_measured():
         a_token = run.flops.total / run.row.text
         done = a_token * int(speed.replace(",", ""))
         assert (operations, rate, share) == (f"{a_token / 1e6:.2f}", f"{done / 1e9:.0f}", f"{done / 430e9 * 100:.0f}")
+
+
+def test_the_page_says_how_little_work_a_token_may_be_before_a_core_falls_behind():
+    page, machine = PAGE.read_text("utf-8"), Machine()
+    costs = [f"{machine.flops * machine.utilisation / speed / 1e6:.2g}" for speed in DELIVERED.values()]
+    assert f"costs less than {costs[0]}, {costs[1]} or {costs[2]} MFLOP" in page
+    cores = []
+    for objective in OBJECTIVES.values():
+        config = model_config(objective.architecture, "tiny", 4096)
+        run = plan(objective(), config, tokens=1e12, length=128, batch_tokens=524288)
+        cores.append(f"{run.tokens_a_second(run.chosen) / run.delivered:.2g}")
+    assert f"they would need {cores[0]}, {cores[1]} and {cores[2]} cores" in page
+    for name, speed in DELIVERED.items():
+        assert f"| {name} | {speed / 1e6:.0f} (" in page
 
 
 def test_a_plan_for_another_machine_is_one_replaced_field():
