@@ -152,9 +152,9 @@ def saved(
 def loss_work(config: ModelConfig, row: Row, rows: int = 1, *, precision: str = "float32", kind: str = "cpu") -> int:
     """Bytes that the loss needs while it is worked out, beside the gradients that it keeps.
 
-    Two places for a chunk of logits, as the product gives them and as float32 (`CHUNK` logits at most, however many
-    positions are paid), and the paid hidden states. Under bfloat16 also copies of both factors, the gradient of one
-    before it becomes float32, and the product for the other, which a processor copies once more to add it.
+    A place for a chunk of logits (`CHUNK` of them at most, however many positions are paid), and the paid hidden states.
+    Under bfloat16 also a place for the chunk as the product gives it, copies of both factors, the gradient of one before
+    it becomes float32, and the product for the other, which a processor copies once more to add it.
 
     >>> from clozelab.objectives import CausalLM
     >>> from clozelab.planning import row_of
@@ -169,7 +169,7 @@ def loss_work(config: ModelConfig, row: Row, rows: int = 1, *, precision: str = 
     positions, ids, width = rows * row.paid, config.vocab_size, config.width
     chunk = max(1, min(positions, CHUNK[kind] // ids))
     if precision == "float32":
-        return 4 * positions * width + 8 * chunk * ids
+        return 4 * positions * width + 4 * chunk * ids
     copied = 4 if kind == "cpu" else 0
     return 8 * positions * width + 6 * chunk * ids + (4 + copied) * ids * width
 
@@ -185,7 +185,7 @@ def backward_work(config: ModelConfig, row: Row, rows: int = 1, *, precision: st
     >>> from clozelab.planning import row_of
     >>> config, row = ModelConfig(vocab_size=4096), row_of(CausalLM(), 128)
     >>> backward_work(config, row, 16), loss_work(config, row, 16)
-    (7909376, 34594816)
+    (7909376, 17817600)
 
     Raises `InputError` for names that do not exist.
     """

@@ -9,8 +9,9 @@ from torch.profiler import ProfilerActivity, profile
 from clozelab.errors import InputError
 from clozelab.models import ModelConfig
 from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption
-from clozelab.planning import loss_work, parameters, row_of, saved, state
+from clozelab.planning import Machine, loss_work, parameters, plan, row_of, saved, state
 from clozelab.training import TrainConfig
+from clozelab.training.loop import accumulate
 from clozelab.training.optimizers import optimizer_of, step_with_mean
 
 
@@ -56,13 +57,11 @@ def test_adamw_takes_sixteen_bytes_a_parameter_and_muon_less():
 
 @pytest.mark.parametrize("vocabulary", [400, 4000])
 def test_a_step_at_its_highest(make, name, precision, vocabulary):
-    """Two passes of a micro-batch, clipping and AdamW: never over the plan by more than 2%, and over 85% of it."""
+    """Two passes of a micro-batch, clipping and AdamW: over the plan by 2% at most, under it by 7% at most."""
     small = make(name, rows=4, length=128, vocabulary=vocabulary, width=128, layers=2, heads=4)
     optimizer = optimizer_of(small.model, TrainConfig())
 
     def step():
-        from clozelab.training.loop import accumulate
-
         total = accumulate(
             small.objective, small.model, [small.batch] * 2, torch.device("cpu"), precision == "bfloat16"
         )
@@ -76,16 +75,11 @@ def test_a_step_at_its_highest(make, name, precision, vocabulary):
         if event.name() == "[memory]":
             live += event.nbytes()
             highest = max(highest, live)
-    made = plan_of(small, precision)
-    measured = highest + made.weights + made.optimizer
-    assert 0.85 <= measured / made.total <= 1.02
-
-
-def plan_of(small, precision):
-    from clozelab.planning import Machine, plan
-
-    shape = {"tokens": 1, "length": small.row.read, "batch_tokens": 8 * small.row.text, "precision": precision}
-    return plan(small.objective, small.config, machine=Machine(kind="cpu"), **shape).memory("one device", small.rows)
+    machine, shape = Machine(kind="cpu"), {"length": small.row.read, "batch_tokens": 8 * small.row.text}
+    made = plan(small.objective, small.config, tokens=1, machine=machine, precision=precision, **shape)
+    planned = made.memory("one device", small.rows)
+    measured = highest + planned.weights + planned.optimizer  # which were there before
+    assert 0.93 <= measured / planned.total <= 1.02
 
 
 def test_the_logits_of_the_loss_stop_growing():
