@@ -101,10 +101,11 @@ def saved(
     `kind` "cpu" is exact, measured to the byte. For "cuda" it is what the same lines keep with a fused attention, not
     measured: PyTorch's fused norm may keep queries and keys in bfloat16 where the processor keeps float32.
 
-    Raises `InputError` for names that do not exist, and for a model with dropout.
+    Raises `InputError` for names that do not exist, for no rows, and for a model with dropout.
     """
     known("precision", precision, PRECISIONS)
     known("kind", kind, KINDS)
+    whole("rows", rows)
     if config.dropout:
         raise InputError(f"what dropout keeps is not counted: plan with dropout=0, got {config.dropout}")
     alone, reading = stacks(config, architecture)
@@ -152,9 +153,9 @@ def saved(
 def loss_work(config: ModelConfig, row: Row, rows: int = 1, *, precision: str = "float32", kind: str = "cpu") -> int:
     """Bytes that the loss needs while it is worked out, beside the gradients that it keeps.
 
-    A place for a chunk of logits (`CHUNK` of them at most, however many positions are paid), and the paid hidden states.
-    Under bfloat16 also a place for the chunk as the product gives it, copies of both factors, the gradient of one before
-    it becomes float32, and the product for the other, which a processor copies once more to add it.
+    A place for a chunk of logits (`CHUNK` of them at most, however many positions are paid), and the paid hidden
+    states. Under bfloat16 also a place for the chunk as the product gives it, copies of both factors, the gradient of
+    one before it becomes float32, and the product for the other, which a processor copies once more to add it.
 
     >>> from clozelab.objectives import CausalLM
     >>> from clozelab.planning import row_of
@@ -162,10 +163,11 @@ def loss_work(config: ModelConfig, row: Row, rows: int = 1, *, precision: str = 
     >>> many - few == 8 * 511 * 128 * 4  # hidden states alone: the logits of 8 rows more take no room of their own
     True
 
-    Raises `InputError` for names that do not exist.
+    Raises `InputError` for names that do not exist, and for no rows.
     """
     known("precision", precision, PRECISIONS)
     known("kind", kind, KINDS)
+    whole("rows", rows)
     positions, ids, width = rows * row.paid, config.vocab_size, config.width
     chunk = max(1, min(positions, CHUNK[kind] // ids))
     if precision == "float32":
@@ -187,9 +189,10 @@ def backward_work(config: ModelConfig, row: Row, rows: int = 1, *, precision: st
     >>> backward_work(config, row, 16), loss_work(config, row, 16)
     (7909376, 17817600)
 
-    Raises `InputError` for names that do not exist.
+    Raises `InputError` for names that do not exist, and for no rows.
     """
     known("precision", precision, PRECISIONS)
+    whole("rows", rows)
     number = 2 if precision == "bfloat16" else 4
     width, inner = config.width, config.inner_width
     paying, most = rows * (row.said or row.read), rows * max(row.said, row.read)
@@ -202,3 +205,9 @@ def known(name: str, value: str, values: tuple[str, ...]) -> None:
     """Raises `InputError` for a value that is not among them."""
     if value not in values:
         raise InputError(f"{name} must be one of {', '.join(values)}, got {value!r}")
+
+
+def whole(name: str, value: int) -> None:
+    """Raises `InputError` for what is no whole number of at least 1."""
+    if not (isinstance(value, int) and value >= 1):
+        raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")

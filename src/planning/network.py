@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import InputError
+from .memory import whole
 from .shape import Parameters, size
 
 NUMBER = 4
@@ -18,6 +18,9 @@ class Traffic:
     Each collective is made by a ring, in which the N devices pass parts on: an all-gather or a reduce-scatter of G
     bytes sends (N - 1) / N x G, an all-reduce, which is one after the other, twice that (Patarasuk and Yuan 2009). No
     other way sends less; what a library chooses for small messages may send more.
+
+    >>> Traffic(gathered=200, scattered=100).total
+    300
     """
 
     reduced: int = 0
@@ -45,7 +48,7 @@ def replicated(count: Parameters, devices: int) -> Traffic:
 
     Raises `InputError` for a number of devices that is none.
     """
-    _some(devices)
+    whole("devices", devices)
     return Traffic(reduced=2 * (devices - 1) * NUMBER * count.total // devices)
 
 
@@ -67,13 +70,8 @@ def sharded(count: Parameters, devices: int, passes: int = 1) -> Traffic:
 
     Raises `InputError` for numbers of devices or passes that are none.
     """
-    _some(devices)
-    _some(passes, "passes")
+    whole("devices", devices)
+    whole("passes", passes)
     blocks, tables = size(count.matrices, devices), size(count.ends, devices)
     others = passes * (devices - 1) * NUMBER  # each part goes past every device but the one that it ends at
     return Traffic(gathered=others * (2 * blocks + tables), scattered=others * (blocks + tables))
-
-
-def _some(number: int, name: str = "devices") -> None:
-    if not (isinstance(number, int) and number >= 1):
-        raise InputError(f"{name} must be a whole number of at least 1, got {number!r}")

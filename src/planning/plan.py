@@ -60,7 +60,11 @@ class Machine:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on the device that holds most, while it holds most."""
+    """Bytes on the device that holds most, while it holds most.
+
+    >>> Memory(weights=4, gradients=4, optimizer=8, copies=0, casts=2, saved=30, work=10).total
+    58
+    """
 
     weights: int
     gradients: int
@@ -82,7 +86,14 @@ class Memory:
 
 @dataclass(frozen=True)
 class Layout:
-    """A strategy, carried out: how a step is cut, what a device holds and what it sends."""
+    """A strategy, carried out: how a step is cut, what a device holds and what it sends.
+
+    >>> from clozelab.objectives import CausalLM
+    >>> from clozelab.planning import config_near, plan
+    >>> layout = plan(CausalLM(), config_near(7e9, "decoder-only"), tokens=1e12, machine=Machine(8)).layout("sharded")
+    >>> layout.micro_batch, layout.passes, layout.fits
+    (2, 128, True)
+    """
 
     strategy: str
     """One of `STRATEGIES`."""
@@ -99,7 +110,14 @@ class Layout:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run needs; `plan` makes it. Seconds are those of a step."""
+    """What a run needs; `plan` makes it. Seconds are those of a step.
+
+    >>> from clozelab.objectives import SpanCorruption
+    >>> from clozelab.planning import config_near, plan
+    >>> run = plan(SpanCorruption(), config_near(2.5e8, "encoder-decoder"), tokens=1e10, length=512, batch_tokens=2**17)
+    >>> run.rows, run.step_tokens, run.steps, run.chosen.strategy
+    (230, 130640, 76547, 'one device')
+    """
 
     objective: str
     architecture: str

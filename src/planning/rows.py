@@ -43,6 +43,10 @@ def row_of(objective: Objective, length: int) -> Row:
     as long as the text has no special ids (masked LM never hides an end of text) and the scheme hides a fixed number,
     as ours but `Bernoulli` do.
 
+    >>> from clozelab.objectives import MaskedLM
+    >>> row_of(MaskedLM(rate=0.4), 128)
+    Row(text=128, read=128, said=0, offered=128, paid=51, sentinels=0)
+
     Raises `InputError` for a length that the objective cannot use.
     """
     if not 1 <= length <= 2**20:

@@ -115,5 +115,7 @@ def test_what_is_not_counted_is_refused():
         saved(ModelConfig(50, dropout=0.1), "decoder-only", row)
     with pytest.raises(InputError, match="precision must be one of float32, bfloat16, got 'int8'"):
         saved(ModelConfig(50), "decoder-only", row, precision="int8")
+    with pytest.raises(InputError, match="rows must be a whole number of at least 1, got 0"):
+        saved(ModelConfig(50), "decoder-only", row, rows=0)
     with pytest.raises(InputError, match="kind must be one of cpu, cuda, got 'tpu'"):
         loss_work(ModelConfig(50), row, kind="tpu")

@@ -49,17 +49,46 @@ def eight():
     dist.destroy_process_group()
 
 
-def test_fully_shard_gathers_blocks_twice_and_tables_once_and_scatters_once(eight, small, precision):
-    """Padding included, and the same bytes under bfloat16's autocast."""
+def cut(small, **policy):
+    """As `fully_shard` is used: each block by itself, then the rest."""
     from torch.distributed.fsdp import fully_shard
 
-    count = parameters(small.config, small.architecture)
     paying = Paying(small)
     for part in small.model.modules():
         if isinstance(part, nn.ModuleList):
             for block in part:
-                fully_shard(block)
-    fully_shard(paying)
+                fully_shard(block, **policy)
+    return fully_shard(paying, **policy)
+
+
+def past(asked):
+    """What of it goes through one device."""
+    return {name: whole * (DEVICES - 1) // DEVICES for name, whole in asked.bytes.items()}
+
+
+def matrices_kept(small, paying, autocast):
+    """What autograd keeps in bfloat16 and has the shape of a matrix of the blocks; and the loss, to go on from."""
+    shapes = {
+        side for matrix in parameters(small.config, small.architecture).matrices for side in (matrix, matrix[::-1])
+    }
+    kept = {}
+
+    def keep(tensor):
+        if tensor.dtype == torch.bfloat16 and tuple(tensor.shape) in shapes:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=autocast),
+    ):
+        loss = paying(small.batch)
+    return list(kept.values()), loss
+
+
+def test_fully_shard_gathers_blocks_twice_and_tables_once_and_scatters_once(eight, small, precision):
+    """Padding included, and the same bytes under bfloat16's autocast."""
+    count, paying = parameters(small.config, small.architecture), cut(small)
     share = sum(parameter.to_local().nbytes for parameter in paying.parameters())
     assert share == state(count, devices=DEVICES).weights
     for passes in (1, 2):
@@ -69,37 +98,40 @@ def test_fully_shard_gathers_blocks_twice_and_tables_once_and_scatters_once(eigh
                     loss = paying(small.batch)
                 loss.backward()
         planned = sharded(count, DEVICES, passes)
-        past = {name: whole * (DEVICES - 1) // DEVICES for name, whole in asked.bytes.items()}
-        assert past == {"c10d::_allgather_base_": planned.gathered, "c10d::_reduce_scatter_base_": planned.scattered}
+        assert past(asked) == {
+            "c10d::_allgather_base_": planned.gathered,
+            "c10d::_reduce_scatter_base_": planned.scattered,
+        }
 
 
-def test_under_autocast_every_device_keeps_the_whole_model_in_bfloat16(eight, small):
+@pytest.fixture
+def told_apart(make, name):
+    """A model no activation of which has the shape of one of its matrices."""
+    return make(name, rows=1, length=20, width=60, layers=2, heads=2, feed_forward=72)
+
+
+def test_under_autocast_every_device_keeps_the_whole_model_in_bfloat16(eight, told_apart):
     """Sharding does not reach the copies that autocast makes: autograd keeps them from the forward to the backward."""
-    from torch.distributed.fsdp import fully_shard
+    small = told_apart
+    kept, _ = matrices_kept(small, cut(small), autocast=True)
+    planned = saved(small.config, small.architecture, small.row, small.rows, precision="bfloat16")
+    assert sum(tensor.nbytes for tensor in kept) == planned.casts
 
-    count, paying, kept = parameters(small.config, small.architecture), Paying(small), {}
-    for part in small.model.modules():
-        if isinstance(part, nn.ModuleList):
-            for block in part:
-                fully_shard(block)
-    fully_shard(paying)
-    # As many of the shape of a matrix, whichever way it lies; a shape that an activation has as well proves nothing.
-    shapes = {tuple(sorted(matrix)) for matrix in count.matrices}
-    tokens = {small.rows * small.row.read, small.rows * small.row.said}
 
-    def keep(tensor):
-        if tensor.dtype == torch.bfloat16 and tensor.dim() == 2 and tuple(sorted(tensor.shape)) in shapes:
-            kept[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
+def test_fsdps_own_bfloat16_keeps_none_and_gathers_half(eight, told_apart):
+    """The alternative that the page names."""
+    from torch.distributed.fsdp import MixedPrecisionPolicy
 
-    with (
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        torch.autocast("cpu", torch.bfloat16),
-    ):
-        paying(small.batch)
-    if not tokens & {side for shape in shapes for side in shape}:
-        planned = saved(small.config, small.architecture, small.row, small.rows, precision="bfloat16").casts
-        assert sum(tensor.nbytes for tensor in kept.values()) == planned == 2 * count.inner
+    small, policy = told_apart, MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    with Asked() as asked:
+        kept, loss = matrices_kept(small, cut(small, mp_policy=policy), autocast=False)
+        left = sum(tensor.untyped_storage().nbytes() for tensor in kept)
+        loss.backward()
+    assert kept
+    assert left == 0  # given back with the gathered weights
+    planned = sharded(parameters(small.config, small.architecture), DEVICES)
+    assert past(asked)["c10d::_allgather_base_"] == planned.gathered // 2
+    assert past(asked)["c10d::_reduce_scatter_base_"] == planned.scattered
 
 
 def test_ddp_sends_each_gradient_once_from_buckets_of_its_own(eight, small):
