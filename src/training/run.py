@@ -19,6 +19,7 @@ from ..data import (
     train_bpe,
     train_characters,
 )
+from ..data.cache import cache_folder
 from ..errors import InputError
 from ..models import ARCHITECTURES, ModelConfig
 from ..objectives import OBJECTIVES, Objective
@@ -56,7 +57,7 @@ def prepare(
     if isinstance(tokenizer, Tokenizer):
         chosen = tokenizer
     elif tokenizer == "bpe":
-        chosen = train_bpe(corpus.train, vocab_size=vocab_size, sentinels=sentinels)
+        chosen = train_bpe(corpus.train, vocab_size=vocab_size, sentinels=sentinels, cache_dir=cache_folder())
     elif tokenizer == "characters":
         chosen = train_characters(corpus.train, sentinels=sentinels)
     else:
