@@ -19,6 +19,7 @@ from ..data import (
     train_bpe,
     train_characters,
 )
+from ..data.cache import cache_folder
 from ..errors import InputError
 from ..models import ARCHITECTURES, ModelConfig
 from ..objectives import OBJECTIVES, Objective
@@ -62,7 +63,7 @@ def prepare(
         if isinstance(tokenizer, Tokenizer):
             made = tokenizer
         elif tokenizer == "bpe":
-            made = train_bpe(corpus.train, vocab_size=vocab_size, sentinels=sentinels)
+            made = train_bpe(corpus.train, vocab_size=vocab_size, sentinels=sentinels, cache_dir=cache_folder())
         elif tokenizer == "characters":
             made = train_characters(corpus.train, sentinels=sentinels)
         else:
