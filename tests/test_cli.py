@@ -78,7 +78,7 @@ def test_show_says_what_pays(capsys):
 
 
 def test_help_is_helpful(capsys):
-    for command in ([], ["train"], ["compare"], ["show"], ["course"], ["generate"], ["fill"]):
+    for command in ([], ["train"], ["compare"], ["show"], ["plan"], ["course"], ["generate"], ["fill"]):
         with pytest.raises(SystemExit) as stopped:
             main([*command, "--help"])
         assert stopped.value.code == 0
