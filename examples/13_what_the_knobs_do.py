@@ -3,9 +3,11 @@
 #
 #     python examples/13_what_the_knobs_do.py
 #
-# TIME. What came out:
+# 2.5 minutes on one core. What came out, in nats a hidden token above the least possible, or in points of a probe:
 #
-# FINDING
+# Beside the usual setting 4 of 5 knobs matter: share hidden (5%: +0.25 ± 0.03 nats), masks a text (1: +0.51 ± 0.02
+# nats), length of spans (1: +0.78 ± 0.03 nats), density of spans (50%: +4 ± 2 points told); not surely: replacement.
+# Span models do not read yet: at single tokens they lose 101% of what a guess by frequency does.
 #
 # Whoever masks must choose: how much to hide, what to put in its place, whether to draw the masks anew in each pass,
 # how long the hidden runs are. The papers have their defaults (15%, 80/10/10, fresh masks, runs of 3), and where they
@@ -74,7 +76,7 @@ def spans(density: float = 0.15, mean_span: float = 3.0) -> Setting:
 MASKED, SPANS = masked(), spans()  # the usual settings, each trained once
 KNOBS: dict[str, dict[str, Setting]] = {
     "share hidden": {"15%": MASKED, "5%": masked(0.05), "30%": masked(0.3), "50%": masked(0.5)},
-    "in its place": {"80/10/10": masked(mask=0.8, random=0.1), "100/0/0": MASKED},
+    "replacement": {"80/10/10": masked(mask=0.8, random=0.1), "100/0/0": MASKED},
     "masks a text": {"20": masked(passes=20, masks=20), "1": masked(passes=20), "5": masked(passes=20, masks=5)},
     "length of spans": {"3": SPANS, "1": spans(mean_span=1.0), "8": spans(mean_span=8.0)},
     "density of spans": {"15%": SPANS, "30%": spans(0.3), "50%": spans(0.5)},
@@ -204,7 +206,7 @@ def best_told(seed: int) -> float:
 # 100 comparisons, and there are twenty of them here.
 
 # %%
-TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+TICKS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 Measured = dict[str, Seeds]
 """Of one setting: `nats`, `told`, and of span corruption the runs one by one."""
 UNITS = {"nats": (0.02, 1.0, "+.2f", "nats"), "told": (0.03, 0.01, "+.0f", "points told")}  # least, unit, its name
@@ -234,6 +236,24 @@ def differences(settings: dict[str, Measured]) -> list[str]:
 
 # %% [markdown]
 # ## What came out
+#
+# - **Share hidden.** With 5% a step pays a third as many tokens as with 15%, and learns less from the same text. 30% is
+#   a little better than 15%, and 50% as good: 15% is no optimum here, as Wettig et al. 2022 found for BERT-large.
+# - **80/10/10** makes no difference that can be told. It costs next to nothing at masks (the price of doubt is a few
+#   thousandths of a nat), and on clean text, for which it was invented, the probe does not see it either.
+# - **Masks a text.** One mask for each text is learned by heart: nothing costs masked LM more. Five masks, each seen
+#   four times, cost about a twentieth of that. RoBERTa compared fresh masks with ten for each text, each seen four
+#   times, and found little. Both are right: what hurts is the last step, from few masks to one.
+# - **Spans.** Whoever has only met spans of one cannot say two tokens in a row. Otherwise the nats say little: in 200
+#   steps the decoder has learned the language, but not yet to look up what stands beside its sentinel, so that single
+#   tokens are said as by frequency. With half of the text hidden the encoder seems to come further, by a difference
+#   that just passes the rule and may be chance.
+#
+# **What was tried.** Longer training alone did not help spans. 700 steps on texts of 32 tokens, 600 on texts of 80 in a
+# language of less entropy, 500 with four heads and a second decoder layer, 450 with a higher learning rate (one seed
+# each) left single tokens at 78% to 101% of what a guess by frequency loses; spans of one token, 400 steps on texts of
+# 32, at 77%. `clozelab floors` takes 3000 steps of 128 texts to teach spans of two. So the two knobs of spans are
+# judged here before the model can do what they are about: a verdict on the first minutes of training, not on T5.
 
 
 # %%
@@ -254,13 +274,13 @@ def draw(found: dict[str, dict[str, Measured]], best: Seeds, guess: Seeds, guess
                 range(len(settings)), [name if x else f"{name}\n(usual)" for x, name in enumerate(settings)]
             )
             axes.set_xlim(-0.5, len(settings) - 0.3)
-        column[0].set_title(f"{knob}\n{'matters' if differences(settings) else 'no difference that can be told'}")
+        column[0].set_title(f"{knob}\n{'matters' if differences(settings) else 'no sure difference'}")
         by_frequency = (guess_run if "spans" in knob else guess).mean
         lines = (0, by_frequency, "a guess by frequency"), (1, 0.5, "chance"), (1, best.mean, "best possible")
         for row, y, word in lines:
             column[row].axhline(y, color="#555555", linestyle=":", linewidth=1)
             column[row].annotate(word, (-0.45, y), xytext=(0, 3), textcoords="offset points", fontsize=8)
-    panels[0, 0].set(yscale="log", ylabel="nats a hidden token\nabove the least possible (log scale)")
+    panels[0, 0].set(yscale="log", ylim=(0.05, 3), ylabel="nats a hidden token\nabove the least possible (log scale)")
     panels[0, 0].set_yticks(TICKS, [f"{tick:g}" for tick in TICKS], minor=False)
     panels[1, 0].set(ylim=(0.45, 1.0), ylabel="share of clean texts whose\ndirection a straight line tells")
     return figure
@@ -278,9 +298,10 @@ def main(arguments: list[str] | None = None) -> Result:
     idle = [knob for knob in found if knob not in matter]
     told = ", ".join(f"{knob} ({words})" for knob, words in matter.items()) or "none"
     single = found["length of spans"]["3"]["run of 1"] / Seeds.of(lambda seed: guess_in_runs(seed, 1), visit.seeds)
-    finding = f"{len(matter)} of {len(found)} knobs matter, beside the usual setting: {told}."
-    finding += f" No difference that can be told: {', '.join(idle)}." if idle else ""
-    finding += f" The usual spans lose, at single tokens, still {single.mean:.0%} of what a guess by frequency loses."
+    so_far = "do not read yet" if single.mean > 0.9 else "read"
+    finding = f"Beside the usual setting {len(matter)} of {len(found)} knobs matter: {told}; "
+    finding += f"not surely: {', '.join(idle) or 'none'}. Span models {so_far}: at single tokens they lose "
+    finding += f"{single.mean:.0%} of what a guess by frequency does."
 
     rows = []
     for knob, settings in found.items():
