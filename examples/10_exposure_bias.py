@@ -3,7 +3,15 @@
 #
 #     python examples/10_exposure_bias.py
 #
-# HEADER
+# About 2 minutes of one core for three seeds, to this: After own prefixes the error is 1.56 ± 0.28, 1.51 ± 0.20, 1.12 ±
+# 0.14 times that after true ones (100, 300, 1000 steps), surely more at 2 of 3; along the text the gap grows at 0,
+# shrinks at 2. Temperature 0.9 changes KL(model‖truth) by -22%, -23%, -1%, KL(truth‖model) by +6%, +14%, +51%.
+#
+# The claim held in part. A weak model does write worse after its own words than after true ones, and that part of its
+# error fades as training goes on. But nothing compounds: along the text the gap stays or shrinks, and after a quarter
+# of noise, which hurts many times as much, the model finds its way back by itself. So it is here as He et al. found it:
+# there, limited, and not growing. A milder temperature is a remedy for the weak alone: what it takes off the error of a
+# well trained model is nothing to what it adds on the other side, and top-p makes what is rare and right impossible.
 #
 # A causal model is trained on true prefixes and writes on prefixes of its own. A slip takes it to a place that no true
 # text reaches, there it knows less, so it slips again: the error should grow with every symbol (Bengio et al. 2015;
@@ -222,16 +230,21 @@ def main(arguments: list[str] | None = None) -> Result:
         for name in DECODINGS:
             error, other, excess, never = (judged[steps, name, what] for what in JUDGED)
             other = f"infinite ({never.mean:.1%} never said)" if never.mean else f"{other:.4f}"
-            rows.append([str(steps), *exposed, name, f"{error:.4f}", other, f"{excess:+.3f}"])
+            rows.append([str(steps), *exposed, name, f"{error:.4f}", other, f"{excess:.3f}"])
             exposed = [""] * len(exposed)
-    best = min(DECODINGS, key=lambda name: judged[strengths[-1], name, JUDGED[0]].mean)
-    plain = next(iter(DECODINGS))
-    before, after = ([judged[strengths[-1], name, what].mean for what in JUDGED[:2]] for name in (plain, best))
+    plain, *others = DECODINGS
+    best = min(others, key=lambda name: judged[strengths[-1], name, JUDGED[0]].mean)
+
+    def change(what: str) -> str:
+        ratios = (judged[n, best, what].mean / judged[n, plain, what].mean for n in strengths)
+        return ", ".join(f"{ratio - 1:+.0%}" for ratio in ratios)
+
     finding = (
-        f"After {', '.join(map(str, strengths))} steps the error after own prefixes is "
-        f"{', '.join(f'{rate:.2f}' for rate in rates)} times that after true ones; the gap grows along the text at "
-        f"{sum(growth.above for growth in growths)} of {len(strengths)}. At best, {best}: KL(model‖truth) "
-        f"{before[0]:.3f} to {after[0]:.3f}, the other way {before[1]:.3f} to {after[1]:.3f}."
+        f"After own prefixes the error is {', '.join(f'{rate:.2f}' for rate in rates)} times that after true ones "
+        f"({', '.join(map(str, strengths))} steps), surely more at {sum(gap.above for gap in gaps)} of {len(gaps)}; "
+        f"along the text the gap grows at {sum(growth.above for growth in growths)}, shrinks at "
+        f"{sum(growth.below for growth in growths)}. {best.capitalize()} changes KL(model‖truth) by "
+        f"{change(JUDGED[0])}, KL(truth‖model) by {change(JUDGED[1])}."
     )
     held = [gap.above and growth.above for gap, growth in zip(gaps, growths)]
     exposure = ["after true", "after own", "own / true in quarter 2", "in quarter 4", "KL reversed"]
