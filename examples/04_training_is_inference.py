@@ -119,7 +119,7 @@ def fresh(objective: Objective, seed: int) -> nn.Module:
     return objective.build_model(SPECIAL.vocab_size, "tiny", **SHAPE)
 
 
-def arithmetic(objective: Objective, steps: int = 4) -> float:
+def arithmetic(objective: Objective, steps: int) -> float:
     """Millions of floating-point operations of a training step, padding included."""
     model, batch = fresh(objective, 0), batches(objective, 0)
     with FlopCounterMode(display=False) as counter:
@@ -229,9 +229,10 @@ def draw(judged: dict[str, dict[Way, Seeds]], readings: list[int]) -> Figure:
 
 def main(arguments: list[str] | None = None) -> Result:
     visit = LESSON.visit(arguments)
-    steps, texts = visit.choose(300, fast=25), visit.choose(400, fast=50)
+    steps, texts = visit.choose(300, fast=20), visit.choose(400, fast=40)
     readings = visit.choose([2, 4, 8, LENGTH], fast=[LENGTH])
-    cost, count = {name: arithmetic(objective) for name, objective in TRAINED.items()}, dict.fromkeys(TRAINED, steps)
+    cost = {name: arithmetic(objective, visit.choose(4, fast=1)) for name, objective in TRAINED.items()}
+    count = dict.fromkeys(TRAINED, steps)
     count["span, 15% by threes"] = round(steps * cost["span, one run"] / cost["span, 15% by threes"])
     found = [measure(seed, count, texts, readings) for seed in visit.seeds]
     pairs, excess = ({way: Seeds(tuple(one[way][which] for one in found)) for way in found[0]} for which in (0, 1))

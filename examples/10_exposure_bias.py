@@ -7,11 +7,14 @@
 # 0.14 times that after true ones (100, 300, 1000 steps), surely more at 2 of 3; along the text the gap grows at 0,
 # shrinks at 2. Temperature 0.9 changes KL(model‖truth) by -22%, -23%, -1%, KL(truth‖model) by +6%, +14%, +51%.
 #
-# The claim held in part. A weak model does write worse after its own words than after true ones, and that part of its
-# error fades as training goes on. But nothing compounds: along the text the gap stays or shrinks, and after a quarter
-# of noise, which hurts many times as much, the model finds its way back by itself. So it is here as He et al. found it:
-# there, limited, and not growing. A milder temperature is a remedy for the weak alone: what it takes off the error of a
-# well trained model is nothing to what it adds on the other side, and top-p makes what is rare and right impossible.
+# The claim held in part. A model does write worse after its own words than after true ones, surely so while it is weak.
+# But nothing compounds: at no strength does the gap surely grow along the text (after 100 steps the seeds disagree),
+# and where training was longer it shrinks to almost nothing by the end; it is widest in the middle, where a text may
+# still seem to be in two dialects. After a quarter of noise, which hurts many times as much, the model finds its way
+# back by itself. So it is as He et al. found it: there, limited, and not growing.
+#
+# A milder temperature helps the weak: it takes more off KL(model‖truth) than it adds to KL(truth‖model). To a well
+# trained model it does nothing but the harm, and top-p makes what is rare and right impossible.
 #
 # A causal model is trained on true prefixes and writes on prefixes of its own. A slip takes it to a place that no true
 # text reaches, there it knows less, so it slips again: the error should grow with every symbol (Bengio et al. 2015;

@@ -56,7 +56,7 @@ def test_the_direction_shows_even_when_fast(lesson, tmp_path):
     assert result.verdict == "not judged"
     assert (tmp_path / "04_training_is_inference.png").stat().st_size > 10_000
     one = {name: values[0] for name, values in result.figures.items()}
-    assert one["by threes less one run"] > 0.1
-    assert one["pairs off, causal goes on 32"] < 0.15
+    assert one["by threes less one run"] > 0.05
+    assert one["pairs off, causal goes on 32"] < 0.25
     assert one["pairs off, masked, any share all 1"] > 0.25
     assert one["excess nats, masked, any share confidence 32"] < -0.2
