@@ -5,12 +5,14 @@ from .curves import draw_loss
 from .floors import draw_floors, print_floors, save_floors
 from .leaks import draw_leaks
 from .terminal import show_objective, word_tokenizer
+from .visibility import draw_visibility
 
 __all__ = [
     "draw_comparison",
     "draw_floors",
     "draw_leaks",
     "draw_loss",
+    "draw_visibility",
     "print_comparison",
     "print_floors",
     "save_comparison",
