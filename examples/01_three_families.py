@@ -3,9 +3,11 @@
 #
 #     python examples/01_three_families.py              --fast: a few seconds, nothing is judged
 #
-# TIME of one core. What came out:
+# About 2.1 minutes of one core, for three seeds. What came out:
 #
-# FINDING
+# For each FLOP causal LM is paid at 6.5 ± 0.2 times as many positions as masked LM and has 4.7 ± 0.3 times the bits to
+# learn from. Masked LM takes 11 ± 2 times its compute to learn 80% of what its own task holds; span corruption has
+# learned 61% ± 6% when the budget is spent.
 #
 # A pretraining objective is a text with something hidden, a model that may read the rest, and positions where it is
 # paid for saying what was hidden. The three families answer these questions in three ways:
@@ -227,7 +229,24 @@ def main(arguments: Sequence[str] | None = None) -> Result:
 # %% [markdown]
 # ## What came out
 #
-# READING
+# Held. All three compute on about as many positions; causal LM is paid at nearly all of them. Where masked LM is paid
+# it learns more, since two neighbours tell more of a token than one, so six times the positions are not quite five
+# times the signal. Span corruption is paid at more positions than masked LM and has less to learn all the same: more
+# than a quarter of them are sentinels and the end of text, and inside of a span mostly the left neighbour alone is
+# known.
+#
+# The count does not foretell how fast they learn: masked LM takes eleven times the compute, not five, and span
+# corruption was at 61% when all was spent. Presumably their questions are harder. A masked model must weigh two
+# neighbours, either of which may be hidden or false, and span corruption must first find the right place in another
+# text; the curves begin with a plateau. At equal tokens of text the picture is the same, since a token costs them about
+# the same.
+#
+# What this does not show: each was measured on its own task. That causal LM learns its task in less compute does not
+# make its representations better, nor would more signal help where text is scarce and compute is not.
+#
+# What was tried: the first run drew the languages without a condition. In one of the three the frequencies alone left
+# only 0.05 nats to learn, and 80% had to be kept for good, so that one spike of the loss counted. Masked LM then took
+# 9.9, 1.4 and 0.8 times the compute of causal LM: no sure difference. The counts were 6.5 and 4.2 times, as above.
 
 
 # %%

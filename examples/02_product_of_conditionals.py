@@ -3,9 +3,11 @@
 #
 #     python examples/02_product_of_conditionals.py     --fast: a few seconds, nothing is judged
 #
-# TIME of one core. What came out:
+# About 1.7 minutes of one core, for three seeds. What came out:
 #
-# FINDING
+# Over all texts the causal product sums to 1.0000 ± 0.0000, the pseudo-likelihood to 3.56 ± 0.89 (perfectly trained:
+# 3.78 ± 0.92). Pairs ordered rightly: 99.3% ± 0.2% and 90.9% ± 1.9%. Which of two blanks is filled first changes ln p
+# by 0.145 ± 0.057 nats.
 #
 # For any text, p(x) = p(x[0]) p(x[1] | x[0]) p(x[2] | x[0], x[1]) ... That is no assumption, it is how conditional
 # probabilities are defined. A causal model gives each factor, so it gives p(x): it can be asked how likely a text is,

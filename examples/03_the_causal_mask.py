@@ -3,9 +3,11 @@
 #
 #     python examples/03_the_causal_mask.py             --fast: a few seconds, nothing is judged
 #
-# TIME of one core. What came out:
+# About 0.8 minutes of one core, for three seeds. What came out:
 #
-# FINDING
+# Without the mask the loss ends at 0.008 ± 0.008 nats a token, the least possible being 1.00; the same weights with
+# the mask put back pay 8.20 ± 0.86. Their text costs 4.02 ± 0.96 under the true language, 4.03 ± 0.97 by rereading; an
+# honest model's 1.00 ± 0.01.
 #
 # A causal model is asked for token t + 1 at every position t, in one pass over a text in which token t + 1 stands in
 # plain sight, one place to the right. Nothing is covered in the inputs. What keeps the model from copying is the mask
@@ -191,7 +193,7 @@ def measure(way: str, seed: int, steps: int) -> tuple[dict[str, float], list[flo
 def main(arguments: Sequence[str] | None = None) -> Result:
     """Train, measure, judge, draw."""
     visit = LESSON.visit(arguments)
-    steps = visit.choose(400, fast=80)
+    steps = visit.choose(400, fast=60)
     runs = {way: [measure(way, seed, steps) for seed in visit.seeds] for way in WAYS}
     f = {way: {what: Seeds(tuple(run[what] for run, _ in runs[way])) for what in MEASURED} for way in WAYS}
     seen, back, rereading, masked = (f["without it"][what] for what in MEASURED)
