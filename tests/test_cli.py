@@ -77,7 +77,7 @@ def test_show_says_what_pays(capsys):
 
 
 def test_help_is_helpful(capsys):
-    for command in ([], ["train"], ["compare"], ["show"], ["generate"], ["fill"]):
+    for command in ([], ["train"], ["compare"], ["show"], ["plan"], ["generate"], ["fill"]):
         with pytest.raises(SystemExit) as stopped:
             main([*command, "--help"])
         assert stopped.value.code == 0

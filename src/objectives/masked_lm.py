@@ -95,7 +95,7 @@ class MaskedLM(Objective):
     def complete(
         self, model: nn.Module, tokenizer: Tokenizer, text: str, *, order: str = "confidence", **sampling: Any
     ) -> Completion:
-        """Fill the blanks of a text, one token for each `___`, in the order "all", "left_to_right" or "confidence"."""
+        """Fill the blanks of a text, one token for each `___`, in one of the orders of `fill_masks`."""
         mask = _mask_of(tokenizer.special)
         ids = encode_blanks(tokenizer, text, repeat(mask))
         return self._fill(model, tokenizer, ids, order=order, rounds=None if order == "all" else ROUNDS, **sampling)
