@@ -3,8 +3,11 @@
 #
 #     python examples/11_ceiling_on_alignment.py            # --fast to see that it runs
 #
-# TIME
-# FINDING
+# Takes 3.6 minutes of one core for three seeds. The claim held:
+#
+# Words right after 10, 100, 1000 examples: copying 31%, 71%, 77% where pretraining held it, 3%, 5%, 3% where not;
+# translation 64%, 85%, 86% where pretraining held it, 15%, 28%, 30% where not. Surely more where it was present in 6
+# of 6 comparisons.
 #
 # Fine-tuning on a few thousand examples turns a model that goes on with text into one that does as it is asked. What
 # does it do: teach, or bring out what pretraining has taught already? Zhou et al. 2023 (LIMA) put it as the
@@ -135,10 +138,16 @@ def shares_known(model: nn.Module, world: World, exercises: list[Exercise]) -> t
 # better than the one that did not, with 10, with 100 and with 1000 examples; in part if it is in some of these six
 # comparisons; contradicted if in none.
 #
-# What was tried before: translation alone, judged by whole answers, 1000 steps of pretraining and 200 of fine-tuning.
-# There the claim was contradicted (whole answers right with 10, 100, 1000 examples: present 23%, 61%, 40%, absent 0%,
-# 23%, 25%, no difference sure), but not fairly: in two of three seeds the verb, one word in four, had not been learned
-# in pretraining either, so that the skill was present in part. Hence single words, and a second skill.
+# What was tried before: translation alone, judged by whole answers, with 1000 steps of pretraining and 200 of
+# fine-tuning. There the claim was contradicted: whole answers right with 10, 100, 1000 examples were 23%, 61%, 40%
+# where translation was present and 0%, 23%, 25% where it was absent, and no difference was sure. In two of three seeds
+# the verb, one word in four, had not been learned in pretraining either, so that the skill was present in part; hence
+# single words, and a second skill. But by single words (74%, 90%, 85% and 24%, 62%, 67%) that run is sure of the
+# difference with 10 examples alone.
+#
+# So the ceiling is not of one kind. Which word stands for which is a table of 26 words, and longer fine-tuning begins
+# to teach it to a model that never met it, and did so above all with 100 examples or more. Of copying, which is not a
+# table but a way of looking back, a thousand examples taught nothing.
 
 
 # %%
