@@ -3,8 +3,11 @@
 #
 #     python examples/08_from_objective_to_assistant.py            # --fast to see that it runs
 #
-# TIME
-# FINDING
+# Takes 3.4 minutes of one core for three seeds. The claim is contradicted:
+#
+# The base model asks on from 100% ± 0% of the questions. After 64 sums it answers 38% ± 32% of the other kinds rightly
+# in a form that the corpus knows (such a prompt alone: 81% ± 17%), 1% ± 1% in a new form, 0% ± 0% where the corpus
+# answers no question; after two kinds, 59% ± 39%.
 #
 # A base model says what comes next. Ask it "what is 3 + 4 ?", and if questions stand in lists in its corpus, then what
 # comes next is another question: it does well by its objective, and is of no use. Ouyang et al. 2022 (InstructGPT)
@@ -36,7 +39,6 @@ CAUSAL = CausalLM()
 NOT_NEEDED = ("agreement", "facts turned round", "strangers")
 """Skills that are left out of all worlds here, so that the others are learned sooner."""
 TAUGHT = "arithmetic"
-OTHERS = tuple(kind for kind in ASKED if kind != TAUGHT)
 EXAMPLES = (0, 4, 16, 64)
 
 # %% [markdown]
@@ -69,33 +71,41 @@ def pretrain(world: World, steps: int) -> nn.Module:
 
 
 # %% [markdown]
-# ## Three ways to ask for it
+# ## Four ways to ask for it
 #
-# | | pretraining | fine-tuned to answer "what is 3 + 4 ?" |
-# |---|---|---|
-# | known form | with interviews | as they do: `say 7 .` |
-# | new form | with interviews | `7` alone: the corpus has no answer like that |
-# | never answered | without interviews | `7` alone |
+# | | pretraining | fine-tuned on | its answers |
+# |---|---|---|---|
+# | known form | with interviews | sums | as in interviews: `say 7 .` |
+# | two kinds | with interviews | half sums, half lists to copy | the same |
+# | new form | with interviews | sums | `7` alone: the corpus has no answer like that |
+# | never answered | without interviews | sums | `7` alone |
 #
-# Sums are the only kind of question in the fine-tuning. Steps are the same for all ways and for 4, 16 and 64 examples;
-# the learning rate of a way is the lower one of 3e-4 and 1e-3 with which a first model learned the sums at all. (With
-# 1e-3 the known form cost that model half of the facts.)
+# Steps are the same for all ways and for 4, 16 and 64 examples; the learning rate of a way is the lower one of 3e-4
+# and 1e-3 with which a first model learned the sums at all. (With 1e-3 the known form cost that model half of the
+# facts.)
 
 
 # %%
 @dataclass(frozen=True)
 class Way:
-    """What the corpus is without, how an answer looks, and how fast it is taught."""
+    """What the corpus is without, which kinds are taught, how an answer looks, and how fast it is taught."""
 
     without: tuple[str, ...]
+    taught: tuple[str, ...]
     form: str
     learning_rate: float
 
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The kinds of question that are not taught."""
+        return tuple(kind for kind in ASKED if kind not in self.taught)
+
 
 WAYS = {
-    "known form": Way((), "say {} .", 3e-4),
-    "new form": Way((), "{}", 1e-3),
-    "never answered": Way(("interviews",), "{}", 1e-3),
+    "known form": Way((), (TAUGHT,), "say {} .", 3e-4),
+    "two kinds": Way((), (TAUGHT, "copying"), "say {} .", 3e-4),
+    "new form": Way((), (TAUGHT,), "{}", 1e-3),
+    "never answered": Way(("interviews",), (TAUGHT,), "{}", 1e-3),
 }
 
 
@@ -124,9 +134,9 @@ def finetune(base: nn.Module, world: World, way: Way, exercises: list[Exercise],
 # ## What it does with a question
 #
 # The likeliest words, up to an end of text or to the twelfth. *Asks*: there is a question in them. *Answers*: there is
-# none, and it came to an end. *Right*: it is the answer, in the form that was taught, and nothing else. Of sums, those
-# are asked that were not among the examples; everything that is asked was stated in the corpus, so that a wrong answer
-# is no lack of knowledge.
+# none, and it came to an end. *Right*: it is the answer, in the form that was taught, and nothing else. Of the kinds
+# that are taught, questions are asked that were not among the examples; everything that is asked was stated in the
+# corpus, so that a wrong answer is no lack of knowledge.
 
 
 # %%
@@ -167,7 +177,8 @@ def questions(world: World, kind: str, count: int, without: list[Exercise]) -> l
 # - with 64 examples in the new form as well.
 #
 # The claim held if all three are sure, in part if the first and one of the others are, and is contradicted otherwise.
-# The way "never answered" is not part of the claim: it tells what the interviews were good for.
+# The other two ways are not part of the claim: one tells whether more kinds among as many examples help (it was added
+# after a first run of the other three, whose figures it leaves as they were), one what the interviews were good for.
 
 
 # %%
@@ -178,7 +189,9 @@ def study(seed: int, steps: int, tuning: int, count: int) -> dict:
         world = World(seed, (*NOT_NEEDED, *way.without))
         if way.without not in bases:
             bases[way.without] = pretrain(world, steps)
-        taught = world.exercises(TAUGHT, EXAMPLES[-1], held_out=False, draw=1)
+        of_each = EXAMPLES[-1] // len(way.taught)
+        lists = [world.exercises(kind, of_each, held_out=False, draw=1) for kind in way.taught]
+        taught = [exercise for some in zip(*lists) for exercise in some]  # kinds take turns
         exams = {kind: questions(world, kind, count, taught) for kind in ASKED}
         for n in EXAMPLES:
             base = bases[way.without]
@@ -200,23 +213,25 @@ def main(arguments=None) -> Result:
         """Mean over the kinds of question, a value for each seed."""
         return Seeds(tuple(fmean(one[way, n, kind][what] for kind in kinds) for one in studies))
 
-    most = EXAMPLES[-1]
-    asks = share("known form", 0, "asks", OTHERS)
-    right = {way: share(way, most, "right", OTHERS) for way in WAYS}
-    parts = [(right[way] - 0.5).above for way in ("known form", "new form")]
-    asks_on = (asks - 0.5).above
-    prompted = {kinds: share("known form", 0, "interviewed", kinds) for kinds in ((TAUGHT,), OTHERS)}
-    rows = [["asked as in an interview", "0", f"{prompted[TAUGHT,]:.0%}", "", "", f"{prompted[OTHERS]:.0%}"]]
-    for way in WAYS:
+    most, others = EXAMPLES[-1], WAYS["known form"].others
+    asks = share("known form", 0, "asks", others)
+    right = {name: share(name, most, "right", way.others) for name, way in WAYS.items()}
+    asks_on, parts = (asks - 0.5).above, [(right[name] - 0.5).above for name in ("known form", "new form")]
+    prompted = share("known form", 0, "interviewed", others)
+    each = [f"{share('known form', 0, 'interviewed', (kind,)):.0%}" for kind in ASKED]
+    rows = [["asked as in an interview", "0", *each, "", f"{prompted:.0%}"]]
+    for name, way in WAYS.items():
         for n in EXAMPLES:
-            others = [f"{share(way, n, what, OTHERS):.0%}" for what in WHAT]
-            rows.append([way, str(n), f"{share(way, n, 'right', (TAUGHT,)):.0%}", *others])
+            each = [f"{share(name, n, 'right', (kind,)):.0%}{'*' * (kind in way.taught)}" for kind in ASKED]
+            rows.append(
+                [name, str(n), *each, *(f"{share(name, n, what, way.others):.0%}" for what in ("asks", "right"))]
+            )
     return visit.conclude(
         verdict="held" if asks_on and all(parts) else "held in part" if asks_on and any(parts) else "contradicted",
         finding=f"The base model asks on from {asks:.0%} of the questions. After {most} sums it answers "
         f"{right['known form']:.0%} of the other kinds rightly in a form that the corpus knows (such a prompt alone: "
-        f"{prompted[OTHERS]:.0%}), {right['new form']:.0%} in a new form, {right['never answered']:.0%} where the "
-        "corpus answers no question.",
+        f"{prompted:.0%}), {right['new form']:.0%} in a new form, {right['never answered']:.0%} where the corpus "
+        f"answers no question; after two kinds, {right['two kinds']:.0%}.",
         figures={
             f"{way}, {n} examples, {kind}: {what}": share(way, n, what, (kind,))
             for way in WAYS
@@ -225,11 +240,29 @@ def main(arguments=None) -> Result:
             for what in WHAT
         }
         | {f"asked as in an interview, {kind}": share("known form", 0, "interviewed", (kind,)) for kind in ASKED},
-        headings=["way", "examples", "sums right", "others: asks on", "answered", "right"],
+        headings=["way", "examples", *ASKED, "not taught (no *): asks on", "right"],
         rows=rows,
         picture=draw(share),
     )
 
+
+# %% [markdown]
+# ## What came out
+#
+# - The base model asks on, always; and yet it can answer: one word before the question, "ask" as in an interview, and
+#   it does. What is wanted was there, and a prompt is enough to reach it.
+# - Four sums make it answer sums, and sixty-four do no more. What is taught is to answer, and how; not sums.
+# - Whether that reaches other kinds of question hangs on the seed, so that the claim, by the rule, is contradicted:
+#   two seeds answer facts and translations as well as the prompt does, one answers neither. Lists to be copied, the
+#   kind least like a sum, are mostly asked on from. With lists among the examples the model asks on from no kind any
+#   longer, though over the two kinds that neither way taught no more can be shown to be right (53% with sums alone,
+#   59% with both, and spreads of about 40).
+# - A new form is learned for sums, slowly, and for nothing else: asked where anna lives, the model says a number. The
+#   form that fine-tuning asks for has to be one that the corpus ties to all of these questions.
+#
+# What was tried: the same with a learning rate of 1e-3 for the known form, on one model (fewer facts right), and 20
+# steps of it (about the same as 60 of 3e-4). Where the base model itself cannot translate (two seeds, see the first
+# row), no way of asking helps.
 
 # %% [markdown]
 # ## The picture
@@ -243,20 +276,22 @@ COLOURS = {"arithmetic": "#000000", "facts": "#0072B2", "copying": "#E69F00", "t
 
 def draw(share) -> Figure:
     """Of each way, how many questions of each kind are answered (dashed) and rightly (full)."""
-    figure = Figure(figsize=(13, 4.4), layout="constrained")
+    figure = Figure(figsize=(15, 4.8), layout="constrained")
     for axes, way in zip(figure.subplots(1, len(WAYS), sharey=True), WAYS):
-        for kind, colour in COLOURS.items():
+        for shift, (kind, colour) in zip((-0.09, -0.03, 0.03, 0.09), COLOURS.items()):
+            places = [place + shift for place in range(len(EXAMPLES))]
             for what, style in (("answers", "--"), ("right", "-")):
                 values = [share(way, n, what, (kind,)) for n in EXAMPLES]
-                label = f"{kind}{' (taught)' if kind == TAUGHT else ''}" if what == "right" else None
-                axes.plot([100 * value.mean for value in values], style, color=colour, label=label, linewidth=1.8)
-                if what == "right":
-                    low, high = ([100 * end(value.values) for value in values] for end in (min, max))
-                    axes.fill_between(range(len(EXAMPLES)), low, high, color=colour, alpha=0.12, linewidth=0)
+                means = [100 * value.mean for value in values]
+                label = f"{kind}: {'answered' if what == 'answers' else 'answered rightly'}"
+                axes.plot(places, means, style, color=colour, label=label, linewidth=1.8)
+            for place, value in zip(places, values):  # those that are right, a dot for each seed
+                axes.plot([place] * len(value.values), [100 * v for v in value.values], "o", color=colour, alpha=0.5)
         axes.set_xticks(range(len(EXAMPLES)), EXAMPLES)
-        axes.set(title=f"{way}: {WAYS[way].form.format('7')}", xlabel="examples of fine-tuning, all of them sums")
-    figure.axes[0].set(ylabel="% of questions: answered (dashed),\nrightly (full, band: seeds)")
-    figure.axes[0].legend(fontsize=8)
+        axes.set(title=f"{way}: {WAYS[way].form.format('7')}", xlabel=f"examples of {' and '.join(WAYS[way].taught)}")
+    figure.axes[0].set(ylabel="% of questions (dots: seeds)")
+    lines, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=4, fontsize=9, frameon=False)
     return figure
 
 

@@ -216,7 +216,7 @@ def draw(words: dict[tuple, Seeds], whole: dict[tuple, Seeds]) -> Figure:
     for axes, skill in zip(figure.subplots(1, 2, sharey=True), SKILLS):
         known = 100 * words[skill, "present", "known"].mean
         axes.axhline(known, color="#555555", linestyle=":", linewidth=1)
-        axes.annotate("words, present, base model in the form of pretraining", (3, known + 1.5), fontsize=8, ha="right")
+        axes.annotate("base model, asked as in pretraining", (0, known + 1.5), fontsize=8, color="#555555")
         for name, colour in (("present", "#0072B2"), ("absent", "#D55E00")):
             for shares, style, what in ((words, "-", "words"), (whole, "--", "whole answers")):
                 values, strong = [shares[skill, name, n] for n in EXAMPLES], shares is words
