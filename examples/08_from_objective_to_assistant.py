@@ -206,7 +206,7 @@ def study(seed: int, steps: int, tuning: int, count: int) -> dict:
 def main(arguments=None) -> Result:
     """Run the lesson."""
     visit = LESSON.visit(arguments)
-    steps, tuning, count = visit.choose(1000, fast=40), visit.choose(60, fast=10), visit.choose(40, fast=6)
+    steps, tuning, count = visit.choose(1000, fast=30), visit.choose(60, fast=8), visit.choose(40, fast=6)
     studies = [study(seed, steps, tuning, count) for seed in visit.seeds]
 
     def share(way: str, n: int, what: str, kinds: tuple[str, ...]) -> Seeds:
