@@ -238,7 +238,7 @@ def measure_units(name: str, seed: int, steps: int) -> dict[str, float]:
 def main(arguments: Sequence[str] | None = None) -> Result:
     """Train, measure, judge, draw."""
     visit = LESSON.visit(arguments)
-    steps, unit_steps = visit.choose((1000, 400), fast=(60, 30))
+    steps, unit_steps = visit.choose((1000, 400), fast=(30, 12))
     measured = [measure(seed, steps) for seed in visit.seeds]
     runs = [
         figures | measure_units("letters", seed, unit_steps) | measure_units("BPE", seed, unit_steps)

@@ -167,10 +167,10 @@ def by_frequency() -> float:
 MEASURED = ("loss, read without a mask", "loss, read with it", "its text, rereading", "its text, with the mask")
 
 
-def measure(way: str, seed: int, steps: int) -> tuple[dict[str, float], list[float]]:
+def measure(way: str, seed: int, steps: int, texts: int) -> tuple[dict[str, float], list[float]]:
     """One decoder, trained one way, read both ways; and its training losses."""
     model, curve = train_one(way, seed, steps)
-    batch, prompts = {"input_ids": FRESH, "labels": FRESH}, SOURCE.sample(500, 1, seed=-2)
+    batch, prompts = {"input_ids": FRESH, "labels": FRESH}, SOURCE.sample(texts, 1, seed=-2)
     open_eyed, chance = without_mask(model), torch.Generator().manual_seed(seed)
     with measuring(model), measuring(open_eyed):
         losses = [float(CAUSAL(one, batch).mean) for one in (open_eyed, model)]
@@ -193,8 +193,8 @@ def measure(way: str, seed: int, steps: int) -> tuple[dict[str, float], list[flo
 def main(arguments: Sequence[str] | None = None) -> Result:
     """Train, measure, judge, draw."""
     visit = LESSON.visit(arguments)
-    steps = visit.choose(400, fast=60)
-    runs = {way: [measure(way, seed, steps) for seed in visit.seeds] for way in WAYS}
+    steps, texts = visit.choose((400, 500), fast=(60, 60))
+    runs = {way: [measure(way, seed, steps, texts) for seed in visit.seeds] for way in WAYS}
     f = {way: {what: Seeds(tuple(run[what] for run, _ in runs[way])) for what in MEASURED} for way in WAYS}
     seen, back, rereading, masked = (f["without it"][what] for what in MEASURED)
     honest, least = f["with the mask"]["its text, with the mask"], causal_floor(SOURCE, FRESH).mean
