@@ -124,7 +124,7 @@ def step_with_mean(model: nn.Module, optimizer: Optimizers, total: Loss, clip: f
     for parameter in parameters:
         parameter.grad.div_(count)  # pyright: ignore[reportOptionalMemberAccess]
     norm = nn.utils.clip_grad_norm_(parameters, clip)
-    norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # of shards: over all processes
+    norm = float(getattr(norm, "full_tensor", lambda: norm)())  # of shards: over all processes
     if math.isfinite(norm) and bool(total.sum.isfinite()):
         optimizer.step()
     optimizer.zero_grad()

@@ -100,7 +100,8 @@ class Processes:
 
         for block in _blocks(model):
             fully_shard(block)
-        return fully_shard(paying)
+        fully_shard(paying)
+        return paying
 
     def quiet(self, paying: nn.Module) -> AbstractContextManager[None]:
         """While this lasts gradients are added up in each process alone: for all micro-batches but the last."""
@@ -181,7 +182,7 @@ def joined(*, sharded: bool = False) -> Iterator[Processes]:
 
 def local(tensor: Tensor) -> Tensor:
     """The part of a tensor that lies in this process: of a sharded one its shard, of any other all of it."""
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor  # pyright: ignore[reportCallIssue]
+    return getattr(tensor, "to_local", lambda: tensor)()
 
 
 def _device() -> torch.device:

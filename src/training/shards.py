@@ -7,14 +7,14 @@ the files in a pickle, which a checkpoint that somebody sends must not hold.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -22,6 +22,8 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from ..errors import InputError
 from .checkpoint import Checkpoint, begin_checkpoint, finish_checkpoint
@@ -29,6 +31,7 @@ from .optimizers import Optimizers
 from .processes import Processes
 
 FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def save_shards(
@@ -42,14 +45,14 @@ def save_shards(
     failure: OSError | None = None
     try:
         weights = get_model_state_dict(model)
-        dcp.save(weights, storage_writer=HuggingFaceStorageWriter(str(beside / "model"), save_distributed=True))
+        save(weights, storage_writer=HuggingFaceStorageWriter(str(beside / "model"), save_distributed=True))
         moments = _tensors(get_optimizer_state_dict(model, optimizer.parts, options=FLAT))
-        dcp.save(moments, storage_writer=HuggingFaceStorageWriter(str(beside / "optimizer"), save_distributed=True))
+        save(moments, storage_writer=HuggingFaceStorageWriter(str(beside / "optimizer"), save_distributed=True))
         if whole:
-            together = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+            together = _tensors(get_model_state_dict(model, options=WHOLE))
             if processes.first:
                 save_file(together, str(beside / "model.safetensors"), metadata={"format": "pt"})
-    except dcp.CheckpointException as error:  # what any of the processes met, told to all
+    except CheckpointException as error:  # what any of the processes met, told to all
         failure = OSError(f"could not write {beside}: {' '.join(str(error).split())[-300:]}")
 
     def finish() -> None:
@@ -68,17 +71,18 @@ def load_shards(checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizers)
     """
     try:
         weights = get_model_state_dict(model)
-        dcp.load(weights, storage_reader=HuggingFaceStorageReader(str(checkpoint.path / "model")))
+        load(weights, storage_reader=HuggingFaceStorageReader(str(checkpoint.path / "model")))
         set_model_state_dict(model, weights)
         state = get_optimizer_state_dict(model, optimizer.parts, options=FLAT)
         moments = _tensors(state)
-        dcp.load(moments, storage_reader=HuggingFaceStorageReader(str(checkpoint.path / "optimizer")))
-        set_optimizer_state_dict(model, optimizer.parts, {**state, **moments}, options=FLAT)
-    except (dcp.CheckpointException, RuntimeError, ValueError, KeyError) as error:
+        load(moments, storage_reader=HuggingFaceStorageReader(str(checkpoint.path / "optimizer")))
+        merged: dict[str, Any] = {**state, **moments}
+        set_optimizer_state_dict(model, optimizer.parts, merged, options=FLAT)
+    except (CheckpointException, RuntimeError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{checkpoint.path} does not hold this model's weights: {reason[-300:]}") from error
 
 
-def _tensors(state: dict[str, Any]) -> dict[str, Tensor]:
+def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """What is learned; learning rates and the like are set anew at each step."""
-    return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
