@@ -15,26 +15,40 @@ from ..errors import InputError
 from ..models import EncoderDecoder, measuring
 
 
-def embed(model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None = None, *, batch_size: int = 64) -> Tensor:
+def embed(
+    model: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    *,
+    pool: str = "mean",
+    batch_size: int = 64,
+) -> Tensor:
     """The mean of a model's last hidden states over the real tokens of each text: (B, D) of texts (B, T).
 
-    Of an encoder-decoder these are the encoder's. No dropout, no gradients.
+    `pool="last"` takes the last real token's alone, the only one that has read the whole text in a causal model. Of an
+    encoder-decoder these are the encoder's. No dropout, no gradients.
 
     >>> from clozelab.models import build
     >>> embed(build("encoder-only", "tiny", vocab_size=50), torch.tensor([[7, 8, 9], [7, 8, 0]])).shape
     torch.Size([2, 128])
 
-    Raises `InputError` for a text without a real token. Source: Reimers and Gurevych 2019 (Sentence-BERT), section 3.
+    Raises `InputError` for a text without a real token and for another way to pool. Source: Reimers and Gurevych 2019 (Sentence-BERT), section 3.
     """
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
     if not bool(mask.any(1).all()):
         raise InputError("expected at least one real token in each text: an empty text has no representation")
+    if pool not in ("mean", "last"):
+        raise InputError(f"pool must be mean or last, got {pool!r}")
     read = model.encode if isinstance(model, EncoderDecoder) else model
     parts = []
     with measuring(model):
         for ids, real in zip(input_ids.split(batch_size), mask.split(batch_size)):
             hidden = read(ids, real).float()  # (b, T, D)
-            parts.append((hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True))
+            if pool == "last":
+                last = (real * torch.arange(1, real.shape[1] + 1, device=real.device)).argmax(1)  # (b,)
+                parts.append(hidden[torch.arange(len(hidden), device=last.device), last])
+            else:
+                parts.append((hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True))
     return torch.cat(parts)
 
 
