@@ -32,7 +32,8 @@ def embed(
     >>> embed(build("encoder-only", "tiny", vocab_size=50), torch.tensor([[7, 8, 9], [7, 8, 0]])).shape
     torch.Size([2, 128])
 
-    Raises `InputError` for a text without a real token and for another way to pool. Source: Reimers and Gurevych 2019 (Sentence-BERT), section 3.
+    Raises `InputError` for a text without a real token and for another way to pool.
+    Source: Reimers and Gurevych 2019 (Sentence-BERT), section 3.
     """
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
     if not bool(mask.any(1).all()):
