@@ -3,9 +3,11 @@
 #
 #     python examples/06_better_embeddings.py --corpus ag_news.csv
 #
-# TIME
+# About 4 processor minutes on one core for three seeds.
 #
-# FINDING
+# Topics told by linear probe / nearest neighbour, 0.41 TFLOP each: masked 46.8% ± 2.4% / 37.5% ± 3.8%, span 40.4% ±
+# 1.3% / 31.3% ± 2.2%, causal 49.2% ± 1.4% / 42.6% ± 1.3%; bag of words 69.7% ± 0.2% / 66.0% ± 2.1%, untrained 45.2% ±
+# 1.1% / 44.8% ± 1.4%. Of 4 comparisons with causal 0 are surely won, 4 surely lost.
 #
 # Picture and figures: `results/06_better_embeddings.png` and `.json`. The corpus is a CSV file without a header, its
 # first column a label, the others text (here the 7,600 test articles of AG News: world, sports, business, science).
@@ -177,7 +179,19 @@ def scores(task: Task, steps: int, width: int, seed: int) -> dict[str, float]:
 #
 # ## What was tried, and what it suggests
 #
-# TRIED
+# On the news all four go the other way: the causal model is ahead, also where the encoders have read as many texts (the
+# rows "equal texts"). It is paid at every position, masked LM at 15% of them, so it learns more from each text; that
+# weighs more here than the right-hand side does. None of the three comes near the bag of words, and by nearest
+# neighbour none is better than untrained weights: 8,000 short texts teach such a model little of what words mean.
+#
+# - *Another way to hide*, `MaskedLM(0.4)` in `OBJECTIVES`, one seed, 320 steps on the news: 47% / 41%, hardly more.
+# - *A task where counting is of no use*, the script without `--corpus`, one seed: bag of words 32% / 42%, causal
+#   87% / 78%, masked 85% / 64%, span 45% / 42%. Here the trained models hold what no bag of words does, and the causal
+#   one still leads.
+# - *More steps there*: the masked model reaches 90% / 83% after 1,600 (one seed), so it is late rather than unable.
+#
+# What minutes on a processor cannot show is how the race ends. The claim comes from models with a million times this
+# compute, mostly fine-tuned; the measurement says that it is no law of the objectives at any scale.
 
 
 # %%
@@ -201,14 +215,18 @@ def main(arguments: list[str] | None = None) -> Result:
     cost = {objective.name: flops(objective, task, width) for objective in OBJECTIVES}
     budget = steps * cost["causal"]
 
-    def percent(way: str) -> str:
-        return " and ".join(f"{figures[f'{m}/{way}']:.1%}" for m in MEASURES)
+    def told(*ways: Seeds) -> str:
+        return " / ".join(f"{way:.1%}" for way in ways)
+
+    def both(way: str) -> list[Seeds]:
+        return [figures[f"{m}/{way}"] for m in MEASURES]
 
     finding = (
-        f"Topics told by linear probe and by nearest neighbour at {budget / 1e12:.2f} TFLOP each: masked "
-        f"{percent('masked')}, span {percent('span')}, causal {best['probe']:.1%} and {best['neighbour']:.1%}; bag of "
-        f"words {percent('bag of words')}, untrained {percent('untrained weights')}. Surely above causal: "
-        f"{', '.join(won) or 'none'}; surely below: {', '.join(lost) or 'none'}."
+        f"Topics told by linear probe / nearest neighbour, {budget / 1e12:.2f} TFLOP each: masked "
+        f"{told(*both('masked'))}, span {told(*both('span'))}, causal {told(*best.values())}; bag of words "
+        f"{told(*both('bag of words'))}, untrained {told(*both('untrained weights'))}. "
+        f"Of {len(ahead)} comparisons with causal {len(won)} are surely won"
+        f"{f' ({listed(won)})' if won else ''}, {len(lost)} surely lost."
     )
     rows = []
     for way in ways:
@@ -224,6 +242,11 @@ def main(arguments: list[str] | None = None) -> Result:
         rows=rows,
         picture=draw(figures, ways),
     )
+
+
+def listed(names: list[str]) -> str:
+    """Names in a row."""
+    return ", ".join(names)
 
 
 def draw(figures: dict[str, Seeds], ways: list[str]) -> Figure:
