@@ -190,8 +190,8 @@ def scores(task: Task, steps: int, width: int, seed: int) -> dict[str, float]:
 #   one still leads.
 # - *More steps there*: the masked model reaches 90% / 83% after 1,600 (one seed), so it is late rather than unable.
 #
-# What minutes on a processor cannot show is how the race ends. The claim comes from models with a million times this
-# compute, mostly fine-tuned; the measurement says that it is no law of the objectives at any scale.
+# What minutes on a processor cannot show is how the race ends. The claim comes from models such as BERT, with a hundred
+# million times this compute; the measurement says no more than that it does not hold at every scale.
 
 
 # %%

@@ -3,7 +3,7 @@
 #
 #     python examples/12_data_quality_is_silent.py
 #
-# TIME
+# About 2 processor minutes on one core for three seeds.
 #
 # FINDING
 #
@@ -164,6 +164,17 @@ def above_floor(model: nn.Module, batch: dict[str, Tensor], start: int) -> float
 # A kind of dirt does **harm** if its held-out clean loss is surely above that of the clean heap (paired by seed). The
 # training loss **tells** of it if it, too, is surely above. The claim has held if the training loss tells of no harmful
 # kind, and is contradicted if it tells of all.
+#
+# ## What came out
+#
+# The claim held for half of the kinds. What repeats itself (copies, a notice, zero bytes) is easy to say, so the
+# training loss **falls**, and calls an improvement what makes the model several times worse on clean text. What has
+# lost its order, or is of two kinds, is harder to say, and the training loss rises. Even that is told only beside the
+# curve of a clean heap, which nobody has who has not cleaned: by itself, a loss of 1.56 says nothing of a code page.
+#
+# Held-out text *of the same heap* sides with the training loss each time, so a random split of a dirty corpus is no
+# safeguard; text that is known to be clean is. And each heap ends above the run that threw its dirt away, half as much
+# text as that was. Lee et al. 2022 and Hernandez et al. 2022 found the like for repeated text in large models.
 
 
 # %%
