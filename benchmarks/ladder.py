@@ -4,13 +4,14 @@
     python benchmarks/ladder.py masked --corpus ag_news.csv --column 2
     python benchmarks/ladder.py span --corpus ag_news.csv --column 2
 
-Each on one thread; `benchmarks/README.md` has what came out so far. The first rung is the recipe that people
-would use, on the model of `transformers`; its held-out loss at the end of its budget, mean over the seeds, is the goal
-of all rungs. A rung keeps what the rungs before it changed, but for its number of steps: a schedule that ends sooner
-learns sooner, up to a point.
+Each on one thread; with `--publish` what comes out goes into `benchmarks/README.md`. The first rung is the recipe that
+people would use, on the model of `transformers`; its held-out loss at the end of its budget, mean over the seeds, is
+the goal of all rungs. A rung keeps what the rungs before it changed, but for its number of steps: a schedule that ends
+sooner learns sooner, up to a point.
 
 Seconds are processor seconds of the training steps alone, on one thread. All rungs see the same text, cut into the same
-examples in the same order; an evaluation reads all held-out text.
+examples in the same order. An evaluation reads all held-out text of Shakespeare, and the first 256 blocks of longer
+texts (`--rows`): all of AG News would take longer than the training.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from statistics import fmean, stdev
 
 import torch
 from matplotlib.figure import Figure
+from measure import busy, told
+from report import ladder_table, publish
 from torch import Tensor, nn
 from transformers import (
     BertConfig,
@@ -81,6 +84,8 @@ class Ladder:
     """How the text is cut into tokens."""
     model: dict[str, object]
     """Fields of our `ModelConfig` other than those of "tiny"."""
+    rows: int | None = 256
+    """Blocks of held-out text in an evaluation; None: all there are."""
 
 
 class AllLogits(nn.Module):
@@ -107,9 +112,15 @@ class Climb:
     curve: list[tuple[int, float, float]]
     """(step, seconds, held-out nats) along the second half of the run."""
 
-    def seconds_to(self, goal: float) -> float:
-        """Until the first evaluation at or below the goal; infinite where it was not reached."""
-        return next((seconds for _, seconds, nats in self.curve if nats <= goal), math.inf)
+    def seconds_to(self, goal: float) -> float | None:
+        """Until the first evaluation at or below the goal; None where it was not reached."""
+        return next((seconds for _, seconds, nats in self.curve if nats <= goal), None)
+
+
+def heldout_blocks(ladder: Ladder, length: int, prepared: Prepared) -> int:
+    """How many blocks an evaluation reads."""
+    there = len(prepared.heldout.blocks(ladder.objective.raw_length(length)))
+    return there if ladder.rows is None else min(ladder.rows, there)
 
 
 def climb(ladder: Ladder, rung: Rung, seed: int, prepared: Prepared) -> Climb:
@@ -124,8 +135,8 @@ def climb(ladder: Ladder, rung: Rung, seed: int, prepared: Prepared) -> Climb:
         model = AllLogits(model) if rung.all_logits else model
     special = prepared.tokenizer.special
     batches = Batches(prepared.text.blocks(length), objective.collator(special, seed=seed), config.batch_size)
-    blocks = prepared.heldout.blocks(length)
-    fixed = fixed_batches(blocks, objective.collator(special), rows=len(blocks), batch_size=64)
+    rows = heldout_blocks(ladder, config.length, prepared)
+    fixed = fixed_batches(prepared.heldout.blocks(length), objective.collator(special), rows=rows, batch_size=64)
     optimizer = optimizer_of(model, config)
     bfloat16 = uses_bfloat16(config.precision, torch.device("cpu"))
     seconds, curve = 0.0, []
@@ -185,7 +196,7 @@ NANOGPT = Rung(
     cosine=True,
 )
 PLAIN = TrainConfig(
-    steps=500,
+    steps=300,
     learning_rate=1e-3,
     betas=(0.9, 0.999),
     warmup=0.1,
@@ -220,7 +231,7 @@ def up(first: Rung, steps: dict[str, int]) -> list[Rung]:
     return rungs
 
 
-FEWER = {"three times the learning rate": 300, "Muon inside the blocks": 150}
+FEWER = {"three times the learning rate": 200, "Muon inside the blocks": 100}
 LADDERS = {
     "shakespeare": Ladder(
         CausalLM(),
@@ -236,6 +247,7 @@ LADDERS = {
         ),
         {"tokenizer": "characters", "sentinels": 0, "split": "position"},
         {"tied": False},
+        rows=None,
     ),
     "masked": Ladder(MaskedLM(), bert, up(BERT, FEWER), {"vocab_size": 4096}, {}),
     "span": Ladder(SpanCorruption(), t5, up(T5, FEWER), {"vocab_size": 4096}, {}),
@@ -256,6 +268,7 @@ def table(climbs: list[Climb]) -> list[dict]:
         nats, seconds = [c.curve[-1][2] for c in climbs], [c.seconds_to(goal) for c in climbs]
         if climbs is of[names[0]]:
             seconds = [c.seconds for c in climbs]  # by definition
+        reached = [second for second in seconds if second is not None]
         rows.append(
             {
                 "rung": name,
@@ -264,57 +277,31 @@ def table(climbs: list[Climb]) -> list[dict]:
                 "nats_spread": stdev(nats) if len(nats) > 1 else None,
                 "milliseconds_per_step": 1000 * fmean(c.seconds for c in climbs) / climbs[0].steps,
                 "seconds": seconds,
-                "reached": sum(map(math.isfinite, seconds)),
-                "times_sooner": base / fmean(seconds),
+                "times_sooner": base / fmean(reached) if len(reached) == len(seconds) else None,
             }
         )
     return rows
 
 
-def markdown(rows: list[dict]) -> str:
-    """The table as it stands in `benchmarks/README.md`."""
-    lines = [
-        "| rung | steps | held-out nats | ms a step | seconds to the goal | times sooner |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        seconds = [second for second in row["seconds"] if math.isfinite(second)]
-        missed = len(row["seconds"]) - len(seconds)
-        took = f"{min(seconds):.1f} to {max(seconds):.1f}" if seconds else "-"
-        took += f" ({missed} of {len(row['seconds'])} seeds did not reach it)" if missed else ""
-        spread = "" if row["nats_spread"] is None else f" ± {row['nats_spread']:.3f}"
-        sooner = f"{row['times_sooner']:.1f}" if not missed else "-"
-        cells = [
-            row["rung"],
-            row["steps"],
-            f"{row['nats']:.3f}{spread}",
-            f"{row['milliseconds_per_step']:.0f}",
-            took,
-            sooner,
-        ]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
-
-
 def draw(rows: list[dict], name: str, path: Path) -> None:
-    """A bar for each rung: seconds until the recipe's own loss."""
+    """A bar for each rung: seconds until the recipe's own loss, pale where not every seed reached it."""
     figure = Figure(figsize=(8, 0.45 * len(rows) + 1), layout="constrained")
     axes = figure.subplots()
     for y, row in enumerate(rows):
-        reached = [second for second in row["seconds"] if math.isfinite(second)]
+        reached = [second for second in row["seconds"] if second is not None]
         if reached:
             colour = "#D55E00" if row["rung"] in (rows[0]["rung"], BFLOAT16_THEIRS) else "#0072B2"
             axes.barh(y, fmean(reached), color=colour, alpha=1 if len(reached) == len(row["seconds"]) else 0.3)
             axes.plot(reached, [y] * len(reached), "k|")
             label = f" {fmean(reached):.0f} s"
-            label += f", {row['times_sooner']:.1f} times sooner" if math.isfinite(row["times_sooner"]) and y else ""
+            label += f", {row['times_sooner']:.1f} times sooner" if row["times_sooner"] is not None and y else ""
             axes.text(max(reached), y, label, va="center", fontsize=8)
         else:
             axes.text(0, y, " not reached", va="center", fontsize=8)
     axes.set_yticks(range(len(rows)), [f"{row['rung']} ({row['steps']} steps)" for row in rows], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel(f"processor seconds to {rows[0]['nats']:.3f} held-out nats, one thread; marks are seeds")
-    axes.set_xlim(right=1.35 * max(s for row in rows for s in row["seconds"] if math.isfinite(s)))
+    axes.set_xlim(right=1.35 * max(s for row in rows for s in row["seconds"] if s is not None))
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(name)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -322,7 +309,7 @@ def draw(rows: list[dict], name: str, path: Path) -> None:
 
 
 def main() -> None:
-    """Climb each rung from each seed, print the table, write JSON, Markdown and picture."""
+    """Climb each rung from each seed, print the table, write JSON and picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ladder", choices=LADDERS)
     parser.add_argument("--corpus", default="builtin")
@@ -330,10 +317,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", help="only rungs whose name holds one of these")
     parser.add_argument("--steps", type=int, help="instead of each rung's own")
+    parser.add_argument("--rows", type=int, help="held-out blocks of an evaluation  (default: 256; Shakespeare: all)")
     parser.add_argument("--out", type=Path, default=Path("runs/ladders"))
+    parser.add_argument("--publish", action="store_true", help="also put figures and picture into the repository")
     args = parser.parse_args()
+    if args.publish and (args.only or args.steps):
+        parser.error("publish whole ladders: without --only and --steps")
     torch.set_num_threads(1)
-    ladder = LADDERS[args.ladder]
+    before, ladder = busy(), LADDERS[args.ladder]
+    ladder = replace(ladder, rows=args.rows or ladder.rows)
     prepared = prepare(args.corpus, text_column=args.column, **ladder.prepare)
     rungs = [rung for rung in ladder.rungs if not args.only or any(part in rung.name for part in args.only)]
     climbs = []
@@ -345,11 +337,22 @@ def main() -> None:
                 last = climbs[-1]
                 print(f"seed {seed}  {rung.name}: {last.curve[-1][2]:.4f} nats in {last.seconds:.1f} s", flush=True)
     rows = table(climbs)
-    print(markdown(rows))
+    print(ladder_table(rows))
+    record = {
+        **told(before),
+        "threads": 1,
+        "ladder": args.ladder,
+        "corpus": Path(args.corpus).name,
+        "seeds": args.seeds,
+        "heldout_blocks": heldout_blocks(ladder, rungs[0].config.length, prepared),
+        "rows": rows,
+        "climbs": [asdict(climb) for climb in climbs],
+    }
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / f"{args.ladder}.json").write_text(json.dumps({"rows": rows, "climbs": [asdict(c) for c in climbs]}))
-    (args.out / f"{args.ladder}.md").write_text(markdown(rows) + "\n")
+    (args.out / f"{args.ladder}.json").write_text(json.dumps(record))
     draw(rows, args.ladder, args.out / f"{args.ladder}.png")
+    if args.publish:
+        publish(f"ladder-{args.ladder}", record, lambda path: draw(rows, args.ladder, path))
 
 
 if __name__ == "__main__":

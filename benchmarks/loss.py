@@ -17,12 +17,14 @@ SMALL = {"positions": 64, "vocabulary": 512}
 SIDES = ("ours", "theirs", "linear_cross_entropy")
 
 
-def sides(positions: int, vocabulary: int, width: int, dtype: str) -> dict[str, Callable[[], float]]:
+def sides(
+    positions: int, vocabulary: int, width: int, dtype: str, device: str = "cpu"
+) -> dict[str, Callable[[], float]]:
     """Value and gradients by each: ours in chunks, `cross_entropy` on full logits, PyTorch's own chunks."""
     generator = torch.Generator().manual_seed(0)
-    hidden = torch.randn(positions, width, generator=generator).requires_grad_()
-    table = (torch.randn(vocabulary, width, generator=generator) / 8).requires_grad_()
-    labels = torch.randint(vocabulary, (positions,), generator=generator)
+    hidden = torch.randn(positions, width, generator=generator).to(device).requires_grad_()
+    table = (torch.randn(vocabulary, width, generator=generator) / 8).to(device).requires_grad_()
+    labels = torch.randint(vocabulary, (positions,), generator=generator).to(device)
 
     def chunked() -> torch.Tensor:
         return unembedded_terms(hidden, table, labels)[0] / positions
@@ -37,7 +39,7 @@ def sides(positions: int, vocabulary: int, width: int, dtype: str) -> dict[str, 
 
     def work(loss_of: Callable[[], torch.Tensor]) -> Callable[[], float]:
         def both_ways() -> float:
-            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"), warnings.catch_warnings():
+            with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 loss = loss_of()
             loss.backward()

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,17 @@ class Times:
 
 
 def alternate(
-    sides: Mapping[str, Callable[[], Any]], rounds: int, *, least: float = 0.0, warm: bool = True
+    sides: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    *,
+    least: float = 0.0,
+    warm: bool = True,
+    settled: Callable[[], Any] = lambda: None,
 ) -> dict[str, Times]:
     """Every side once in each round, in the other direction each time, after one call that is not counted (`warm`).
 
     A side that takes less than `least` seconds is called as often as fills them, and a call's share is kept.
+    `settled` returns when all that was begun is done: a GPU works on after the call has returned.
     """
     calls = {}
     for name, work in sides.items():
@@ -52,6 +59,7 @@ def alternate(
         for _ in range(warm + (least > 0)):
             begun = time.perf_counter()
             work()
+            settled()
         calls[name] = max(1, round(least / max(time.perf_counter() - begun, 1e-6))) if least else 1
     times = {name: Times([], []) for name in sides}
     order = list(sides)
@@ -61,6 +69,7 @@ def alternate(
             cpu, wall = time.process_time(), time.perf_counter()
             for _ in range(n):
                 work()
+            settled()
             times[name].cpu.append((time.process_time() - cpu) / n)
             times[name].wall.append((time.perf_counter() - wall) / n)
         order.reverse()
@@ -187,11 +196,11 @@ def settle(threads: int) -> None:
 # --------------------------------------------------------------------------- the machine
 
 
-def product(dtype: str, size: int) -> tuple[Callable[[], Any], float]:
+def product(dtype: str, size: int, device: str = "cpu") -> tuple[Callable[[], Any], float]:
     """A matrix product and its floating-point operations."""
     import torch
 
-    a, b = (torch.randn(size, size, dtype=getattr(torch, dtype)) for _ in range(2))
+    a, b = (torch.randn(size, size, dtype=getattr(torch, dtype), device=device) for _ in range(2))
     return lambda: a @ b, 2.0 * size**3
 
 
@@ -227,6 +236,15 @@ def busy() -> tuple[float, float]:
     mine = os.times()
     all_of_it = (sum(numbers) - numbers[3] - numbers[4]) / os.sysconf("SC_CLK_TCK")
     return all_of_it, mine.user + mine.system + mine.children_user + mine.children_system
+
+
+def told(before: tuple[float, float] | None = None) -> dict[str, Any]:
+    """What each file of figures begins with: when, on what, and, since `busy()` said `before`, beside what else."""
+    found: dict[str, Any] = {"date": date.today().isoformat(), "machine": machine()}
+    if before is not None:
+        all_of_it, mine = (after - earlier for after, earlier in zip(busy(), before))
+        found["others"] = max(0.0, 1 - mine / max(all_of_it, 1e-9))
+    return found
 
 
 if __name__ == "__main__":

@@ -49,6 +49,13 @@ class Result:
         """All of it."""
         return {**asdict(self), "met": self.met}
 
+    @classmethod
+    def of_json(cls, told: dict[str, Any]) -> Result:
+        """The inverse of `as_json`; whether the goal is met follows from the figure."""
+        fields = {key: value for key, value in told.items() if key != "met"}
+        memory = fields["memory"] and tuple(fields["memory"])
+        return cls(**{**fields, "figure": Spread(**fields["figure"]), "memory": memory})
+
 
 def shown(value: float, unit: str) -> str:
     """A figure as one reads it: 12.3x, 1.4 s, 63%.

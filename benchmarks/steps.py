@@ -23,7 +23,9 @@ QUICK = {"width": 32, "layers": 1, "heads": 2}
 DTYPES = ("float32", "bfloat16")
 
 
-def _batch(objective: str, vocabulary: int, rows: int, length: int) -> tuple[dict[str, torch.Tensor], int]:
+def _batch(
+    objective: str, vocabulary: int, rows: int, length: int, device: str = "cpu"
+) -> tuple[dict[str, torch.Tensor], int]:
     """A batch of our collator, for both sides, and how many tokens of text are in it.
 
     What pays is as in real text; the attention mask, all ones, is left out, since both sides are faster without.
@@ -34,19 +36,30 @@ def _batch(objective: str, vocabulary: int, rows: int, length: int) -> tuple[dic
     text = torch.randint(3, vocabulary - 100, (rows, raw), generator=torch.Generator().manual_seed(0))
     batch = kind.collator(special).block(text, range(rows))
     del batch["attention_mask"]
-    return batch, text.numel()
+    return {key: value.to(device) for key, value in batch.items()}, text.numel()
 
 
-def ours(objective: str, vocabulary: int, batch: dict[str, torch.Tensor], width: int, layers: int, heads: int) -> Any:
-    """Our step by dtype, and the model."""
+def ours(
+    objective: str,
+    vocabulary: int,
+    batch: dict[str, torch.Tensor],
+    width: int,
+    layers: int,
+    heads: int,
+    *,
+    compiled: bool = False,
+) -> Any:
+    """Our step by dtype, on the device of the batch, and the model."""
+    device = batch["input_ids"].device.type
     kind = OBJECTIVES[objective]()
     more = {"decoder_layers": layers} if objective == "span" else {}
-    model = kind.build_model(vocabulary, "tiny", width=width, layers=layers, heads=heads, **more)
+    model = kind.build_model(vocabulary, "tiny", width=width, layers=layers, heads=heads, **more).to(device)
+    network = torch.compile(model) if compiled else model
     optimizer = optimizer_of(model, TrainConfig(optimizer="adamw"))
 
     def step(dtype: str) -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
-            loss = kind(model, batch).mean
+        with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
+            loss = kind(network, batch).mean
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -54,14 +67,24 @@ def ours(objective: str, vocabulary: int, batch: dict[str, torch.Tensor], width:
     return step, model
 
 
-def theirs(objective: str, vocabulary: int, batch: dict[str, torch.Tensor], attention: str, **shape: int) -> Any:
-    """Their step by dtype, and the model."""
+def theirs(
+    objective: str,
+    vocabulary: int,
+    batch: dict[str, torch.Tensor],
+    attention: str,
+    *,
+    compiled: bool = False,
+    **shape: int,
+) -> Any:
+    """Their step by dtype, on the device of the batch, and the model."""
+    device = batch["input_ids"].device.type
     model = peers.model(objective, vocabulary, length=batch["input_ids"].shape[1], attention=attention, **shape)
+    network = torch.compile(model.to(device)) if compiled else model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
 
     def step(dtype: str) -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
-            loss = model(**batch).loss
+        with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
+            loss = network(**batch).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

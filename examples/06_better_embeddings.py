@@ -26,8 +26,9 @@ from clozelab.course import Lesson, Result, Seeds
 from clozelab.data import SpecialIds, train_bpe
 from clozelab.data.sources import MarkovSource
 from clozelab.display.curves import COLOURS
-from clozelab.evaluation import bag_of_words, embed, linear_probe, nearest_neighbours, training_flops
+from clozelab.evaluation import bag_of_words, embed, linear_probe, nearest_neighbours
 from clozelab.objectives import CausalLM, MaskedLM, Objective, SpanCorruption
+from clozelab.planning import flops, row_of
 from clozelab.training import TrainConfig, learn
 
 LESSON = Lesson(
@@ -93,7 +94,7 @@ def made(texts: int, length: int = 32, letters: int = 8, languages: int = 4) -> 
 #
 # The three models read with the same two blocks (the span model's decoder has one more); what differs is what a step
 # costs. A causal model compares every position with the vocabulary, masked LM only the 15% that it hides, and span
-# corruption reads a shorter text but has a decoder. `training_flops` counts the arithmetic of a step, and each
+# corruption reads a shorter text but has a decoder. `clozelab.planning.flops` counts the arithmetic of a step, and each
 # objective takes as many steps as the causal model's total allows: **equal FLOPs**. So that nobody has to believe in
 # that choice, the other two are also trained on as many texts as the causal model: **equal texts**.
 
@@ -122,10 +123,11 @@ def new_model(objective: Objective, task: Task, width: int) -> nn.Module:
     return objective.build_model(task.special.vocab_size, "tiny", width=width, layers=2, heads=4, **more)
 
 
-def flops(objective: Objective, task: Task, width: int) -> int:
-    """Of one step."""
-    batch = objective.collator(task.special).block(task.texts[:BATCH], range(BATCH))
-    return training_flops(objective, new_model(objective, task, width), batch)
+def flops_of_step(objective: Objective, task: Task, width: int) -> int:
+    """Of one batch of rows: `length` is what is read of a text, for the span model less than the text."""
+    length = next(n for n in range(8, 100) if objective.raw_length(n) == task.texts.shape[1])
+    model = new_model(objective, task, width)
+    return flops(model.config, objective.architecture, row_of(objective, length)).times(BATCH).total
 
 
 # %% [markdown]
@@ -148,9 +150,11 @@ def vectors(task: Task, steps: int, width: int, seed: int) -> dict[str, Tensor]:
         "bag of words": bag_of_words(task.texts, None, task.special.vocab_size),
         "untrained weights": embed(new_model(OBJECTIVES[0], task, width), task.texts),
     }
-    budget = steps * flops(OBJECTIVES[0], task, width)
+    budget = steps * flops_of_step(OBJECTIVES[0], task, width)
     for objective in OBJECTIVES:
-        model = pretrain(objective, task, learn_from, round(budget / flops(objective, task, width)), width, seed)
+        model = pretrain(
+            objective, task, learn_from, round(budget / flops_of_step(objective, task, width)), width, seed
+        )
         seen[objective.name] = embed(model, task.texts)
         if objective.name == "causal":
             seen["causal, last token"] = embed(model, task.texts, pool="last")
@@ -212,7 +216,7 @@ def main(arguments: list[str] | None = None) -> Result:
     won = [f"{way} by {m}" for (way, m), gap in ahead.items() if gap.above]
     lost = [f"{way} by {m}" for (way, m), gap in ahead.items() if gap.below]
 
-    cost = {objective.name: flops(objective, task, width) for objective in OBJECTIVES}
+    cost = {objective.name: flops_of_step(objective, task, width) for objective in OBJECTIVES}
     budget = steps * cost["causal"]
 
     def told(*ways: Seeds) -> str:

@@ -5,7 +5,9 @@
 #
 # About 2 processor minutes on one core for three seeds.
 #
-# FINDING
+# On held-out clean text 6 of 6 kinds of dirt cost: 0.039 to 0.226 nats a letter above the floor, the clean heap 0.008
+# ± 0.001. The training loss falls for copies, boilerplate, zero bytes (copies: -0.69 ± 0.01) and rises for wrong code
+# page, shuffled, noise.
 #
 # Picture and figures: `results/12_data_quality_is_silent.png` and `.json`.
 
@@ -175,6 +177,9 @@ def above_floor(model: nn.Module, batch: dict[str, Tensor], start: int) -> float
 # Held-out text *of the same heap* sides with the training loss each time, so a random split of a dirty corpus is no
 # safeguard; text that is known to be clean is. And each heap ends above the run that threw its dirt away, half as much
 # text as that was. Lee et al. 2022 and Hernandez et al. 2022 found the like for repeated text in large models.
+#
+# In the last quarter of a text more than half of the harm of zero bytes, code page and shuffling is gone: that was
+# doubt. Of copies more than half stays; of noise and of a notice all, for those can still come.
 
 
 # %%

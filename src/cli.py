@@ -1,4 +1,4 @@
-"""The command line: `clozelab train | compare | floors | show | check | course | generate | fill`.
+"""The command line: `clozelab train | compare | floors | show | check | course | plan | generate | fill`.
 
 It parses and prints; the work is elsewhere. Bad input is one line on standard error and exit code 2. Heavy imports wait
 until a command runs, so that `--help` does not.
@@ -105,6 +105,9 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--within-documents", action="store_true", help="attention stays within documents")
     train.add_argument("--noise-density", type=SHARE, default=0.15, help="share of tokens hidden (masked and span)")
     train.add_argument("--mean-span", type=SPAN, default=3.0, help="mean tokens of a hidden span (span)")
+    train.add_argument(
+        "--sharded", action="store_true", help="under torchrun: each process holds its part of the model"
+    )
     train.add_argument("--run", type=_path, help="run folder  (default: runs/OBJECTIVE)")
     train.add_argument("--resume", action="store_true", help="go on with the run in --run, as it was described then")
 
@@ -166,6 +169,43 @@ def build_parser() -> argparse.ArgumentParser:
     course.add_argument("--folder", type=_path, default=Path("examples/results"), help="where the scripts wrote")
     course.add_argument("--markdown", action="store_true", help="the table as it stands in the README")
 
+    plan = command(
+        "plan",
+        "what a run needs, on paper: operations, memory, network, time, and which strategy has room for it",
+        "clozelab plan --params 7e9 --tokens 1e12 --objective causal --devices 8 --network 450e9",
+    )
+    plan.add_argument("--objective", choices=NAMES, help="only this one, by each strategy  (default: all three)")
+    sizes = plan.add_mutually_exclusive_group()
+    sizes.add_argument(
+        "--params",
+        type=_number(float, 1, 1e15, "a number of parameters from 1 to 1e15"),
+        default=7e9,
+        help="a plausible shape of about so many parameters",
+    )
+    sizes.add_argument("--size", choices=("tiny", "small", "base"), help="or a shape that has a name")
+    plan.add_argument("--vocab-size", type=COUNT, default=32_768, help="ids of the tokenizer")
+    tokens = _number(float, 1, 1e18, "a number of tokens from 1 to 1e18")
+    plan.add_argument("--tokens", type=tokens, default=1e12, help="tokens of text that the run sees")
+    plan.add_argument("--batch-tokens", type=tokens, default=2**22, help="tokens of text of a step, on all devices")
+    plan.add_argument("--length", type=SIZE, default=2048, help="input tokens of a row")
+    plan.add_argument("--noise-density", type=SHARE, default=0.15, help="share of tokens hidden (masked and span)")
+    plan.add_argument("--mean-span", type=SPAN, default=3.0, help="mean tokens of a hidden span (span)")
+    plan.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw", help="of the matrices in the blocks")
+    plan.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16", help="of the products")
+    plan.add_argument("--markdown", action="store_true", help="the table as it stands in docs/scaling.md")
+    machine = plan.add_argument_group("machine", "The defaults: an H100's data sheet, rounded, and 400 Gbit/s.")
+    machine.add_argument(
+        "--devices", type=_number(int, 1, 10**6, "a whole number from 1 to 10^6"), default=1, help="all alike"
+    )
+    machine.add_argument("--kind", choices=("cuda", "cpu"), default="cuda", help="of a device")
+    machine.add_argument("--device-flops", type=POSITIVE, default=1e15, help="operations a second, at most")
+    machine.add_argument("--device-memory", type=POSITIVE, default=80e9, help="bytes")
+    machine.add_argument("--network", type=POSITIVE, default=50e9, help="bytes a second that a device sends")
+    machine.add_argument("--utilisation", type=PROBABILITY, default=0.4, help="share of --device-flops that is used")
+    machine.add_argument(
+        "--delivered", type=POSITIVE, help="tokens a second that one core makes batches of  (default: as measured)"
+    )
+
     generate = command(
         "generate", "go on with a text, from a causal checkpoint", 'clozelab generate runs/causal "The cat"'
     )
@@ -224,7 +264,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
-    from .training import TrainConfig, prepare, read_run, train
+    from .training import Processes, TrainConfig, TrainResult, joined, prepare, read_run, train
     from .training.run import seeded_model
 
     run = args.run or Path("runs") / args.objective
@@ -251,27 +291,34 @@ def _train(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     corpus = _corpus(args)
     if args.resume:
         corpus |= {"tokenizer": str(run / "tokenizer.json"), "sentinels": 0}  # as it is
-    prepared = prepare(**corpus, progress=sys.stderr.isatty())
-    model = seeded_model(objective, prepared.tokenizer.vocab_size, args.size, args.seed)
     told = {key: value for key, value in vars(args).items() if key not in ("command", "run", "resume")}
-    result = train(
-        objective,
-        model,
-        prepared.tokenizer,
-        prepared.text,
-        prepared.heldout,
-        config,
-        run=run,
-        resume=args.resume,
-        progress=True,
-        description={"command": told},
-    )
+
+    def run_it(processes: Processes) -> TrainResult:
+        prepared = prepare(**corpus, progress=sys.stderr.isatty(), processes=processes)
+        return train(
+            objective,
+            seeded_model(objective, prepared.tokenizer.vocab_size, args.size, args.seed).to(processes.device),
+            prepared.tokenizer,
+            prepared.text,
+            prepared.heldout,
+            config,
+            run=run,
+            resume=args.resume,
+            progress=True,
+            description={"command": told},
+            processes=processes,
+        )
+
+    with joined(sharded=args.sharded) as processes:
+        result = run_it(processes)  # whose model is gone before the processes part
     if not result.finished:
-        print(f"stopped after step {result.step}, all saved in {run}; go on with: clozelab train --run {run} --resume")
+        if processes.first:
+            print(f"stopped after step {result.step}, all saved in {run}; go on: clozelab train --run {run} --resume")
         return 130
     assert result.heldout is not None
     per_byte = "" if result.heldout.bits_per_byte is None else f", {result.heldout.bits_per_byte:.3f} bits per byte"
-    print(f"{args.objective}: held-out loss {result.heldout.nats:.4f} nats per paid position{per_byte}, in {run}")
+    if processes.first:
+        print(f"{args.objective}: held-out loss {result.heldout.nats:.4f} nats per paid position{per_byte}, in {run}")
     return 0
 
 
@@ -382,6 +429,45 @@ def _course(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     return 0
 
 
+def _plan(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
+    from .display import plan_notes, plan_table
+    from .models import model_config
+    from .planning import Machine, config_near, plan
+
+    machine = Machine(
+        devices=args.devices,
+        flops=args.device_flops,
+        memory=args.device_memory,
+        network=args.network,
+        utilisation=args.utilisation,
+        kind=args.kind,
+    )
+    plans = []
+    for name in NAMES if args.objective is None else (args.objective,):
+        objective = _objective(name, args)
+        if args.size is None:
+            config = config_near(args.params, objective.architecture, args.vocab_size)
+        else:
+            config = model_config(objective.architecture, args.size, args.vocab_size)
+        plans.append(
+            plan(
+                objective,
+                config,
+                tokens=args.tokens,
+                length=args.length,
+                batch_tokens=args.batch_tokens,
+                machine=machine,
+                precision=args.precision,
+                optimizer=args.optimizer,
+                delivered=args.delivered,
+            )
+        )
+    print(plan_table(plans, markdown=args.markdown))
+    for note in [note for made in plans for note in plan_notes(made)]:
+        print(f"\n{note}" if args.markdown else note)
+    return 0
+
+
 def _generate(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     from .training import load_run
 
@@ -443,6 +529,7 @@ COMMANDS = {
     "show": _show,
     "check": _check,
     "course": _course,
+    "plan": _plan,
     "generate": _generate,
     "fill": _fill,
 }
@@ -481,7 +568,9 @@ def _explicit(arguments: Sequence[str] | None) -> dict[str, Any]:
 
 
 def _refuse(error: Exception) -> int:
-    """One line, exit code 2."""
+    """One line, exit code 2; what all processes of a run refuse alike, the first one says."""
+    if isinstance(error, InputError) and os.environ.get("RANK", "0") != "0":
+        return 2
     text = "".join(sign if sign.isprintable() else "\ufffd" for sign in " ".join(str(error).split()))
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""

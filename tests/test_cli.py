@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from clozelab.cli import main
+from clozelab.course import Result
 from clozelab.training import read_metrics
 
 DOCUMENTS = [f"Document {n} says that {n} and {n + 1} make {2 * n + 1}, which is odd." for n in range(300)]
@@ -77,11 +78,52 @@ def test_show_says_what_pays(capsys):
 
 
 def test_help_is_helpful(capsys):
-    for command in ([], ["train"], ["compare"], ["show"], ["generate"], ["fill"]):
+    for command in ([], ["train"], ["compare"], ["show"], ["plan"], ["course"], ["generate"], ["fill"]):
         with pytest.raises(SystemExit) as stopped:
             main([*command, "--help"])
         assert stopped.value.code == 0
         assert "clozelab" in capsys.readouterr().out
+
+
+def made_results(folder="results", numbers=("02", "01")):
+    """A folder of results, as the scripts of the course write them."""
+    for number in numbers:
+        Result(
+            lesson=number,
+            script=f"{number}_a_lesson.py",
+            title=f"Lesson {int(number)}",
+            claim="[mask] tokens help",
+            verdict="held in part",
+            finding="0.25 ± 0.01 nats less | 5 runs",
+            figures={"gap": [0.24, 0.26]},
+            headings=["gap"],
+            rows=[["0.25"]],
+            seeds=[0, 1],
+            seconds=75.0,
+            arguments=[],
+            torch="2.9.0",
+        ).save(Path(folder))
+
+
+def test_course_lists_what_was_measured(capsys):
+    made_results("examples/results")
+    assert main(["course"]) == 0  # where the scripts wrote it
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.index("01 Lesson") < printed.index("02 Lesson")
+    for word in ("[mask]", "held in part", "0.25", "processor minutes"):
+        assert word in printed
+
+
+def test_course_prints_the_table_of_the_readme(capsys):
+    made_results()
+    assert main(["course", "--folder", "results", "--markdown"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 4
+    assert printed[0] == "| lesson | the claim | measured | verdict |"
+    assert printed[2].startswith(
+        "| [01 Lesson 1](examples/01_a_lesson.py) | [mask] tokens help | 0.25 ± 0.01 nats less"
+    )
+    assert all(line.replace("\\|", "").count("|") == 5 for line in printed)
 
 
 # ------------------------------------------------------------------ bad input
@@ -206,6 +248,32 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(capsys, monkeypat
     assert "no space left on the disk" in capsys.readouterr().err
     assert os.listdir("run/checkpoints") == ["step-00000002"]
     monkeypatch.undo()
+
+
+def test_course_without_results_is_one_line(capsys):
+    refused(capsys, ["course"], "examples/results holds no results of lessons .*run a script of examples/ first")
+    refused(capsys, ["course", "--folder", "corpus.jsonl"], "corpus.jsonl holds no results")
+    refused(capsys, ["course", "--folder", ""], "--folder: expected a path")
+
+
+@pytest.mark.parametrize("more", [[], ["--markdown"]])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b'{"lesson": "01"}'])
+def test_course_names_a_damaged_result(content, more, capsys):
+    made_results()
+    write("results/02_a_lesson.json", content)
+    refused(capsys, ["course", "--folder", "results", *more], "02_a_lesson.json is no result of a lesson")
+
+
+def test_course_names_what_cannot_be_read(capsys):
+    made_results()
+    Path("results/03_a_folder.json").mkdir()
+    refused(capsys, ["course", "--folder", "results"], "03_a_folder.json")
+    Path("results/03_a_folder.json").rmdir()
+    told = json.loads(Path("results/01_a_lesson.json").read_text())
+    write("results/01_a_lesson.json", json.dumps({**told, "seconds": "long"}).encode())
+    refused(
+        capsys, ["course", "--folder", "results"], "01_a_lesson.json is no result of a lesson: its seconds is 'long'"
+    )
 
 
 def test_wrong_usage_is_one_line_too(capsys):

@@ -18,5 +18,5 @@ def test_the_code_of_the_readme_runs(capsys):
 
 
 def test_the_readme_names_every_room():
-    for room in ("objectives", "models", "data", "training", "evaluation", "display", "testing"):
+    for room in ("objectives", "models", "data", "training", "planning", "evaluation", "display", "testing"):
         assert f"{room}/" in README

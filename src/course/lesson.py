@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
@@ -40,7 +41,7 @@ class Lesson:
                 picture=figure,
             )
 
-    Raises `InputError` for a script whose name does not begin with two digits.
+    Raises `InputError` for a script that is not called NN_name.py.
     """
 
     script: str
@@ -48,30 +49,40 @@ class Lesson:
     claim: str
 
     def __post_init__(self) -> None:
-        if not self.script[:2].isdigit() or not self.script.endswith(".py"):
+        if not re.fullmatch(r"[0-9]{2}_\w+\.py", self.script):
             raise InputError(f"a lesson's script is called NN_name.py, got {self.script!r}")
 
     def visit(self, arguments: Sequence[str] | None = None, *, corpus: bool = False) -> Visit:
         """Read the command line: `--fast`, `--seeds N`, `--out FOLDER`, and `--corpus FILE` where one can be used.
 
-        Leaves with one line and exit code 2 where it cannot be read.
+        In a notebook, whose command line is not the lesson's, there is nothing to read. Leaves with one line and exit
+        code 2 where the command line cannot be read, or the folder not be made: at the beginning, not after minutes.
         """
-        parser = argparse.ArgumentParser(prog=self.script, description=f"{self.title}. {self.claim}")
+        parser = _Parser(prog=self.script, description=f"{self.title}. {self.claim}", allow_abbrev=False)
         parser.add_argument("--fast", action="store_true", help="see that it runs; nothing is judged")
         parser.add_argument("--seeds", type=int, help="how many  (default: 3; 1 where fast)")
         parser.add_argument("--out", type=Path, help="folder for the figures and the picture")
         if corpus:
             parser.add_argument("--corpus", type=Path, help="a real one, by its path  (default: a made one)")
-        given = sys.argv[1:] if arguments is None else list(arguments)
-        args = parser.parse_args(given)
+        script = getattr(sys.modules["__main__"], "__file__", None)  # a notebook has none
+        called = arguments is None and script is not None
+        args = parser.parse_args(sys.argv[1:] if called else list(arguments or ()))
         count = args.seeds if args.seeds is not None else 1 if args.fast else 3
         if count < 1:
             parser.error(f"--seeds must be at least 1, got {count}")
-        if corpus and args.corpus is not None and not args.corpus.exists():
-            parser.error(f"{args.corpus} does not exist")
-        here = Path(sys.modules["__main__"].__file__ or ".").parent if arguments is None else Path("runs")
+        path = getattr(args, "corpus", None)
+        if path is not None and not path.exists():
+            parser.error(f"{path} does not exist")
+        here = Path("runs") if arguments is not None else Path(script or "here").parent
         out = args.out or (Path("runs/course") if args.fast else here / "results")
-        return Visit(self, args.fast, list(range(count)), out, getattr(args, "corpus", None), given)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            parser.error(f"no folder can be made of {out}: {error.strerror}")
+        # As they would be given again, but for where things lie on this machine.
+        told = [*["--fast"] * args.fast, *([] if args.seeds is None else ["--seeds", str(args.seeds)])]
+        told += [] if path is None else ["--corpus", path.name]
+        return Visit(self, args.fast, list(range(count)), out, path, told)
 
 
 @dataclass(frozen=True)
@@ -84,6 +95,7 @@ class Visit:
     out: Path
     corpus: Path | None
     arguments: list[str]
+    """What was asked for, without paths of this machine."""
     begun: float = field(default_factory=time.process_time)
 
     def choose(self, whole: Any, *, fast: Any) -> Any:
@@ -104,7 +116,6 @@ class Visit:
         if verdict not in VERDICTS:
             raise InputError(f"a verdict is one of {', '.join(VERDICTS)}, got {verdict!r}")
         lesson = self.lesson
-        arguments = [Path(a).name if self.corpus is not None and a == str(self.corpus) else a for a in self.arguments]
         result = Result(
             lesson=lesson.script[:2],
             script=lesson.script,
@@ -117,7 +128,7 @@ class Visit:
             rows=[list(row) for row in rows],
             seeds=self.seeds,
             seconds=round(time.process_time() - self.begun, 1),
-            arguments=arguments,
+            arguments=self.arguments,
             torch=torch.__version__.split("+")[0],
         )
         self.out.mkdir(parents=True, exist_ok=True)
@@ -125,6 +136,13 @@ class Visit:
         path = result.save(self.out)
         _print(result, path)
         return result
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for what cannot be read."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
 def _print(result: Result, path: Path) -> None:
@@ -137,7 +155,7 @@ def _print(result: Result, path: Path) -> None:
         table.add_column(heading)
     for row in result.rows:
         table.add_row(*row)
-    console = Console()
+    console = Console(markup=False, emoji=False)  # "[mask]" is a word here
     console.print(table)
     console.print(f"claim:    {result.claim}")
     console.print(f"measured: {result.finding}")

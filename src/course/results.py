@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,11 +59,30 @@ class Result:
         """Raises `InputError` for a file that no lesson wrote."""
         try:
             result = cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise InputError(f"{path} is no result of a lesson: {error!s:.200}") from error
-        if result.verdict not in VERDICTS:
-            raise InputError(f"{path} is no result of a lesson: its verdict is {result.verdict!r}")
+        for name, fits in _FITS.items():
+            if not fits(getattr(result, name)):
+                raise InputError(f"{path} is no result of a lesson: its {name} is {getattr(result, name)!r:.80}")
         return result
+
+
+def _list_of(*kinds: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(isinstance(one, kinds) for one in value)
+
+
+_WORDS, _NUMBERS = _list_of(str), _list_of(int, float)
+_FITS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("lesson", "script", "title", "claim", "finding", "torch"), lambda value: isinstance(value, str)),
+    "verdict": lambda value: value in VERDICTS,
+    "figures": lambda value: isinstance(value, dict) and all(map(_NUMBERS, value.values())),
+    "headings": _WORDS,
+    "rows": lambda value: isinstance(value, list) and all(map(_WORDS, value)),
+    "seeds": _list_of(int),
+    "seconds": lambda value: isinstance(value, (int, float)),
+    "arguments": _WORDS,
+}
+"""What each field must be, whoever wrote the file."""
 
 
 def read_results(folder: str | Path) -> list[Result]:
@@ -81,8 +100,14 @@ def claims_table(results: Sequence[Result]) -> str:
     lines = ["| lesson | the claim | measured | verdict |", "|---|---|---|---|"]
     for result in results:
         name = f"[{result.lesson} {result.title}](examples/{result.script})"
-        lines.append(f"| {name} | {result.claim} | {result.finding} | **{result.verdict}** |")
+        cells = (name, result.claim, result.finding, f"**{result.verdict}**")
+        lines.append(f"| {' | '.join(map(_in_a_cell, cells))} |")
     return "\n".join(lines)
+
+
+def _in_a_cell(text: str) -> str:
+    """On one line, its bars not taken for the end of the cell."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def print_results(results: Sequence[Result]) -> None:
@@ -97,7 +122,7 @@ def print_results(results: Sequence[Result]) -> None:
         took = f"{result.seconds / 60:.1f}"
         table.add_row(f"{result.lesson} {result.title}", result.claim, result.finding, result.verdict, took)
     table.caption = "min: processor minutes of the whole script; ± standard deviation over seeds"
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)  # "[mask]" is a word here
 
 
 _COLUMNS: dict[str, dict[str, Any]] = {

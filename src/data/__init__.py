@@ -28,6 +28,7 @@ from .sentinels import (
     span_lengths,
     split_spans,
 )
+from .skills import Exercise, World
 from .special import SpecialIds
 from .tokenizer import Tokenizer, load_tokenizer, train_bpe, train_characters
 
@@ -38,6 +39,7 @@ __all__ = [
     "Collator",
     "Corpus",
     "ExactCount",
+    "Exercise",
     "Hide",
     "HideNext",
     "HideSpans",
@@ -51,6 +53,7 @@ __all__ = [
     "SpecialIds",
     "Tokenizer",
     "WholeWords",
+    "World",
     "bernoulli_mask",
     "corrupt_span_batch",
     "corrupt_spans",

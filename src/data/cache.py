@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from ..errors import InputError
 
 
 def cache_folder() -> Path:
     """The environment's CLOZELAB_CACHE, or ~/.cache/clozelab."""
     return Path(os.environ.get("CLOZELAB_CACHE") or Path.home() / ".cache" / "clozelab")
+
+
+def fingerprint(documents: Iterable[str], maker: str) -> str:
+    """The key of what a maker (a tokenizer, a format, a setting) makes of documents.
+
+    Raises `InputError` for documents that are no strings, or no Unicode, and where there are none.
+    """
+    content = hashlib.blake2b(digest_size=16)
+    count = 0
+    for document in documents:
+        if not isinstance(document, str):
+            raise InputError(f"expected documents that are strings, got {type(document).__name__} in place {count}")
+        try:
+            encoded = document.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"document {count} is not Unicode text: {error}; was it decoded with errors kept?"
+            ) from error
+        content.update(len(encoded).to_bytes(8, "little"))
+        content.update(encoded)
+        count += 1
+    if count == 0:
+        raise InputError("expected at least one document, got none")
+    content.update(maker.encode())
+    return content.hexdigest()
 
 
 @contextmanager

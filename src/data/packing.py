@@ -9,7 +9,6 @@ Nothing is padded, and what does not fill a block is reported.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .cache import cache_folder, written_whole
+from .cache import cache_folder, fingerprint, written_whole
 from .tokenizer import Tokenizer
 
 FORMAT = 2
@@ -133,7 +132,7 @@ def pack(
     folder = Path(cache_dir) if cache_dir is not None else cache_folder()
     if iter(documents) is documents:  # can be read once only
         documents = list(documents)
-    key = _fingerprint(documents, tokenizer)
+    key = fingerprint(documents, f"{tokenizer.fingerprint} {FORMAT}")
     found = _read(folder, key)
     if found is not None:
         return found
@@ -154,27 +153,6 @@ def pack(
     packed = _read(folder, key)
     assert packed is not None
     return packed
-
-
-def _fingerprint(documents: Iterable[str], tokenizer: Tokenizer) -> str:
-    content = hashlib.blake2b(digest_size=16)
-    count = 0
-    for document in documents:
-        if not isinstance(document, str):
-            raise InputError(f"expected documents that are strings, got {type(document).__name__} in place {count}")
-        try:
-            encoded = document.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"document {count} is not Unicode text: {error}; was it decoded with errors kept?"
-            ) from error
-        content.update(len(encoded).to_bytes(8, "little"))
-        content.update(encoded)
-        count += 1
-    if count == 0:
-        raise InputError("expected at least one document, got none")
-    content.update(f"{tokenizer.fingerprint} {FORMAT}".encode())
-    return content.hexdigest()
 
 
 def _batches(documents: Iterable[str]) -> Iterator[list[str]]:

@@ -26,7 +26,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..errors import InputError
 from .hiding import IGNORED, shift_right
-from .special import SpecialIds
+from .special import SpecialIds, whole_number
 
 Ids = Sequence[Sequence[int]]
 """Rows of token ids, of any lengths."""
@@ -39,9 +39,10 @@ def pairs_to_go_on(prompts: Ids, answers: Ids, special: SpecialIds) -> dict[str,
     >>> pairs_to_go_on([[5, 6]], [[7]], special)["labels"]
     tensor([[-100, -100,    7,    1]])
 
-    Raises `InputError` for another number of answers than of prompts, and for a prompt without tokens.
+    Raises `InputError` for another number of answers than of prompts, for a prompt without tokens, and for ids that are
+    none of the vocabulary, -100 among them: what is not to be paid belongs to the prompt.
     """
-    _check(prompts, answers)
+    _check(prompts, answers, special)
     rows = [[*prompt, *answer, special.eos] for prompt, answer in zip(prompts, answers)]
     labels = [[IGNORED] * len(prompt) + [*answer, special.eos] for prompt, answer in zip(prompts, answers)]
     return {**_beside(rows, special), "labels": _filled(labels, IGNORED)}
@@ -56,7 +57,7 @@ def pairs_to_unmask(prompts: Ids, answers: Ids, special: SpecialIds) -> dict[str
 
     Raises `InputError` for special ids without a mask, and what `pairs_to_go_on` refuses.
     """
-    _check(prompts, answers)
+    _check(prompts, answers, special)
     if special.mask is None:
         raise InputError("an encoder answers in the place of masks, but SpecialIds.mask is None")
     rows = [[*prompt, *[special.mask] * len(answer), special.eos] for prompt, answer in zip(prompts, answers)]
@@ -73,7 +74,7 @@ def pairs_to_fill(prompts: Ids, answers: Ids, special: SpecialIds) -> dict[str, 
 
     Raises `InputError` for special ids without sentinels, and what `pairs_to_go_on` refuses.
     """
-    _check(prompts, answers)
+    _check(prompts, answers, special)
     if not special.sentinels:
         raise InputError("an encoder-decoder answers behind a sentinel, but SpecialIds has none")
     first = special.sentinels[0]
@@ -87,11 +88,21 @@ def pairs_to_fill(prompts: Ids, answers: Ids, special: SpecialIds) -> dict[str, 
     }
 
 
-def _check(prompts: Ids, answers: Ids) -> None:
+def _check(prompts: Ids, answers: Ids, special: SpecialIds) -> None:
     if len(prompts) != len(answers) or not len(prompts):
         raise InputError(f"expected an answer for each prompt, got {len(prompts)} prompts and {len(answers)} answers")
+    if not all(hasattr(row, "__len__") for row in (*prompts, *answers)):
+        raise InputError("expected rows of token ids, got single ids: put a single prompt, and its answer, in a list")
     if not all(len(prompt) for prompt in prompts):
         raise InputError("expected prompts of at least one token: to begin from nothing, begin with the end of text")
+    for name, rows in (("prompts", prompts), ("answers", answers)):
+        for b, row in enumerate(rows):
+            ids = [whole_number(id, f"each id of the {name}") for id in row]
+            if ids and not 0 <= min(ids) <= max(ids) < special.vocab_size:
+                raise InputError(
+                    f"ids must lie in 0 .. {special.vocab_size - 1}, but row {b} of the {name} holds {min(ids)} .. "
+                    f"{max(ids)}: do texts and special ids come from the same tokenizer?"
+                )
 
 
 def _beside(rows: Ids, special: SpecialIds) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
 from ..errors import InputError
-from .cache import written_whole
+from .cache import fingerprint, written_whole
 from .corpus import checked_text
 from .special import SpecialIds
 
@@ -113,11 +114,14 @@ class Tokenizer:
             file.write(self.backend.to_str(pretty=False).encode())
 
 
-def train_bpe(texts: Iterable[str], vocab_size: int = 4096, sentinels: int = 100) -> Tokenizer:
+def train_bpe(
+    texts: Iterable[str], vocab_size: int = 4096, sentinels: int = 100, *, cache_dir: str | Path | None = None
+) -> Tokenizer:
     """Byte-level BPE: every text is spelled, without an unknown token, and comes back exactly.
 
     The ids begin with pad 0, end of text 1 and mask 2; the sentinels are the last ids, `<extra_id_0>` the highest, as
-    in T5. `vocab_size` counts them all; a small corpus may give fewer.
+    in T5. `vocab_size` counts them all; a small corpus may give fewer. With a `cache_dir` the tokenizer is kept there,
+    and the one that was trained on the same texts before is found again; the texts are then read twice.
 
     Raises `InputError` when there is no room for the 256 bytes and the special ids, and for a size beyond any use.
     Source: Radford et al. 2019 (GPT-2), section 2.2.
@@ -129,6 +133,18 @@ def train_bpe(texts: Iterable[str], vocab_size: int = 4096, sentinels: int = 100
         raise InputError(
             f"vocab_size {vocab_size} is too small: 256 bytes, 3 special ids and {sentinels} sentinels need {least}"
         )
+    if cache_dir is None:
+        return _trained_bpe(texts, vocab_size, sentinels)
+    texts = texts if iter(texts) is not texts else list(texts)  # can be read once only
+    kept = Path(cache_dir) / f"{fingerprint(texts, f'bpe {vocab_size} {sentinels} {tokenizers.__version__}')}.bpe.json"
+    with suppress(FileNotFoundError, InputError):  # none yet, or a damaged one
+        return load_tokenizer(kept, sentinels=0)
+    trained = _trained_bpe(texts, vocab_size, sentinels)
+    trained.save(kept)
+    return trained
+
+
+def _trained_bpe(texts: Iterable[str], vocab_size: int, sentinels: int) -> Tokenizer:
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     backend.decoder = decoders.ByteLevel()

@@ -4,13 +4,18 @@ from .comparison import draw_comparison, print_comparison, save_comparison
 from .curves import draw_loss
 from .floors import draw_floors, print_floors, save_floors
 from .leaks import draw_leaks
+from .plan import plan_notes, plan_table
 from .terminal import show_objective, word_tokenizer
+from .visibility import draw_visibility
 
 __all__ = [
     "draw_comparison",
     "draw_floors",
     "draw_leaks",
     "draw_loss",
+    "draw_visibility",
+    "plan_notes",
+    "plan_table",
     "print_comparison",
     "print_floors",
     "save_comparison",

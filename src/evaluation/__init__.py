@@ -1,6 +1,5 @@
 """Measure: held-out loss, the least loss possible, leaks, how likely a text is, and what a model has understood."""
 
-from .compute import training_flops
 from .floors import Floor, causal_floor, floor, masked_floor, span_floor
 from .heldout import HeldOut, evaluate, fixed_batches, label_counts, positions_read, unigram_loss
 from .leaks import LeakReport, probe, probe_objective, reach
@@ -30,6 +29,5 @@ __all__ = [
     "pseudo_log_likelihood",
     "reach",
     "span_floor",
-    "training_flops",
     "unigram_loss",
 ]

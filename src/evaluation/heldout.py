@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -56,18 +56,21 @@ def evaluate(
     batches: Iterable[Mapping[str, Tensor]],
     *,
     byte_lengths: Tensor | None = None,
+    pay: Callable[[Mapping[str, Tensor]], Loss] | None = None,
 ) -> HeldOut:
     """The loss of a model over batches: one sum, one count, one division.
 
     `byte_lengths` (V,), the UTF-8 bytes of each token, adds bits per byte where the objective's loss is the
-    likelihood of the text. The model is left in the mode it was in.
+    likelihood of the text. The model is left in the mode it was in. `pay(batch)` replaces `objective(model, batch)`,
+    where something is wrapped around both.
     """
     device = next(model.parameters()).device
     total = Loss(torch.zeros(()), torch.tensor(0))
     positions, bytes_paid = 0, 0
     for batch in batches:
         with measuring(model):
-            loss = objective(model, {key: value.to(device) for key, value in batch.items()})
+            moved = {key: value.to(device) for key, value in batch.items()}
+            loss = objective(model, moved) if pay is None else pay(moved)
         total = total + Loss(loss.terms["cross_entropy"].cpu(), loss.count.cpu())
         positions += positions_read(batch)
         if byte_lengths is not None:

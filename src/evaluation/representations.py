@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..models import EncoderDecoder, measuring
+from ..models.language_model import check_flags
 
 
 def embed(
@@ -32,10 +33,10 @@ def embed(
     >>> embed(build("encoder-only", "tiny", vocab_size=50), torch.tensor([[7, 8, 9], [7, 8, 0]])).shape
     torch.Size([2, 128])
 
-    Raises `InputError` for a text without a real token and for another way to pool.
-    Source: Reimers and Gurevych 2019 (Sentence-BERT), section 3.
+    Raises `InputError` for a text without a real token, for another way to pool, and for a model that returns no hidden
+    states, as one of Hugging Face's. Source: Reimers and Gurevych 2019 (Sentence-BERT), section 3.
     """
-    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    mask = _mask_of(input_ids, attention_mask)
     if not bool(mask.any(1).all()):
         raise InputError("expected at least one real token in each text: an empty text has no representation")
     if pool not in ("mean", "last"):
@@ -44,12 +45,14 @@ def embed(
     parts = []
     with measuring(model):
         for ids, real in zip(input_ids.split(batch_size), mask.split(batch_size)):
-            hidden = read(ids, real).float()  # (b, T, D)
+            hidden = read(ids, real)  # (b, T, D)
+            if not isinstance(hidden, Tensor):
+                raise InputError(f"expected a model that returns hidden states (B, T, D), got {type(hidden).__name__}")
             if pool == "last":
                 last = (real * torch.arange(1, real.shape[1] + 1, device=real.device)).argmax(1)  # (b,)
-                parts.append(hidden[torch.arange(len(hidden), device=last.device), last])
+                parts.append(hidden[torch.arange(len(hidden), device=last.device), last].float())
             else:
-                parts.append((hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True))
+                parts.append((hidden.float() * real[..., None]).sum(1) / real.sum(1, keepdim=True))
     return torch.cat(parts)
 
 
@@ -58,8 +61,12 @@ def bag_of_words(input_ids: Tensor, attention_mask: Tensor | None, vocab_size: i
 
     >>> bag_of_words(torch.tensor([[2, 2, 0]]), torch.tensor([[1, 1, 0]]), vocab_size=3)
     tensor([[0., 0., 1.]])
+
+    Raises `InputError` for ids outside the vocabulary.
     """
-    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    mask = _mask_of(input_ids, attention_mask)
+    if input_ids.numel() and not 0 <= int(input_ids.min()) <= int(input_ids.max()) < vocab_size:
+        raise InputError(f"ids must lie in 0 .. {vocab_size - 1}, got {int(input_ids.min())} .. {int(input_ids.max())}")
     counts = torch.zeros(len(input_ids), vocab_size).scatter_add_(1, input_ids, mask.float())
     return F.normalize(counts.sqrt(), dim=1)
 
@@ -74,11 +81,13 @@ def linear_probe(train: Tensor, labels: Tensor, test: Tensor, test_labels: Tenso
     >>> linear_probe(points, torch.tensor([0, 0, 1, 1]), points, torch.tensor([0, 0, 1, 1]))
     1.0
 
-    Raises `InputError` for vectors and labels that do not fit together. Source: Alain and Bengio 2016, section 3.
+    Raises `InputError` for vectors and labels that do not fit together, vectors that are not finite, and labels that
+    are no classes 0, 1, ... Source: Alain and Bengio 2016, section 3.
     """
     _check(train, labels, test, test_labels)
-    mean, scale = train.mean(0), train.std(0).clamp(min=1e-6)
+    mean, scale = train.mean(0), train.std(0, correction=0).clamp(min=1e-6)
     train, test = (train - mean) / scale, (test - mean) / scale
+    labels, test_labels = labels.long(), test_labels.long()
     classes = int(max(labels.max(), test_labels.max())) + 1
     weight = torch.zeros(classes, train.shape[1], requires_grad=True)
     bias = torch.zeros(classes, requires_grad=True)
@@ -100,7 +109,7 @@ def nearest_neighbours(train: Tensor, labels: Tensor, test: Tensor, test_labels:
     >>> nearest_neighbours(torch.eye(2), torch.tensor([0, 1]), torch.tensor([[3.0, 1.0]]), torch.tensor([0]))
     1.0
 
-    Raises `InputError` for vectors and labels that do not fit together.
+    Raises `InputError` for what `linear_probe` refuses.
     """
     _check(train, labels, test, test_labels)
     mean = train.mean(0)  # what all texts have in common tells none of them apart
@@ -108,9 +117,24 @@ def nearest_neighbours(train: Tensor, labels: Tensor, test: Tensor, test_labels:
     return float((labels[near.argmax(1)] == test_labels).float().mean())
 
 
+def _mask_of(input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """(B, T), 1 for a real token."""
+    if not isinstance(input_ids, Tensor) or input_ids.dim() != 2:
+        raise InputError(f"expected input_ids as a tensor (B, T), got {type(input_ids).__name__}")
+    check_flags(input_ids, attention_mask=attention_mask)
+    return torch.ones_like(input_ids) if attention_mask is None else attention_mask
+
+
 def _check(train: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor) -> None:
-    if len(train) != len(labels) or len(test) != len(test_labels) or train.shape[1:] != test.shape[1:]:
-        raise InputError(
-            f"expected a label for each vector, and vectors of one size, got {tuple(train.shape)} with {len(labels)} "
-            f"labels to learn from, {tuple(test.shape)} with {len(test_labels)} to test on"
-        )
+    for vectors, names, what in ((train, labels, "to learn from"), (test, test_labels, "to test on")):
+        if vectors.dim() != 2 or names.shape != vectors.shape[:1] or not len(vectors):
+            raise InputError(
+                f"expected vectors (N, D) and a label (N,) for each, at least one, got {tuple(vectors.shape)} and "
+                f"{tuple(names.shape)} {what}"
+            )
+        if not (vectors.is_floating_point() and bool(vectors.isfinite().all())):
+            raise InputError(f"expected vectors of finite numbers {what}: did the model diverge?")
+        if names.is_floating_point() or int(names.long().min()) < 0:
+            raise InputError(f"expected labels 0, 1, ... {what}, got {names.dtype} from {names.min()} on")
+    if train.shape[1] != test.shape[1]:
+        raise InputError(f"expected vectors of one size, got {train.shape[1]} to learn from and {test.shape[1]}")

@@ -12,7 +12,7 @@ Models never see labels: they return hidden states (B, T, D) and own an `unembed
 from .decoder_only import DecoderOnly
 from .encoder_decoder import EncoderDecoder
 from .encoder_only import EncoderOnly
-from .generation import ORDERS, Sampling, fill_masks, fill_spans, generate, sample_token
+from .generation import ORDERS, Sampling, fill_masks, fill_spans, generate, sample_token, token_chances
 from .language_model import LanguageModel, measuring
 from .layers import Cache, ModelConfig, attention_reference
 from .presets import ARCHITECTURES, PRESETS, build, model_config
@@ -42,5 +42,6 @@ __all__ = [
     "prefix",
     "real",
     "sample_token",
+    "token_chances",
     "within_documents",
 ]

@@ -16,8 +16,8 @@ from .encoder_only import EncoderOnly
 from .language_model import measuring
 from .layers import Cache
 
-ORDERS = ("all", "left_to_right", "confidence")
-"""In which order `fill_masks` fills: all at once, from the left, or what the model is most certain of first."""
+ORDERS = ("all", "left_to_right", "confidence", "random")
+"""In which order `fill_masks` fills: all at once, from the left, what the model is most certain of first, or any."""
 
 
 class Sampling(TypedDict, total=False):
@@ -54,6 +54,41 @@ def sample_token(
     Raises `InputError` for a temperature that is not above 0, top_k below 1 and top_p outside (0, 1]; `NotFinite` for
     logits that are not numbers.
     """
+    if greedy:
+        _check_sampling(logits, temperature, top_k, top_p)
+        return logits.argmax(-1)
+    chances = token_chances(logits, temperature=temperature, top_k=top_k, top_p=top_p)
+    source = torch.Generator().manual_seed(0) if generator is None else generator
+    return chances.to(source.device).multinomial(1, generator=source)[:, 0].to(logits.device)
+
+
+def token_chances(
+    logits: Tensor, *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Tensor:
+    """With what chance `sample_token` says each id: float64 of the shape of the logits (..., V), its keywords.
+
+    A truncated distribution sums to one as it stands, so that what is said has an exact probability:
+
+    >>> token_chances(torch.tensor([0.5, 0.3, 0.2]).log(), top_p=0.7)
+    tensor([0.6250, 0.3750, 0.0000], dtype=torch.float64)
+
+    Raises what `sample_token` raises.
+    """
+    _check_sampling(logits, temperature, top_k, top_p)
+    logits = logits.double()
+    logits = (logits - logits.amax(-1, keepdim=True)) / temperature  # the likeliest stays 0, however cold it is
+    if top_k is not None and top_k < logits.shape[-1]:
+        likeliest = logits.topk(top_k).indices  # ties are broken, so k are kept and no more
+        logits = torch.full_like(logits, -torch.inf).scatter(-1, likeliest, logits.gather(-1, likeliest))
+    chances = logits.softmax(-1)
+    if top_p is not None:
+        down, ids = chances.sort(descending=True, stable=True)
+        down = down.masked_fill(down.cumsum(-1) - down >= top_p, 0)  # the likelier ones hold enough without it
+        chances = torch.zeros_like(chances).scatter(-1, ids, down / down.sum(-1, keepdim=True))
+    return chances
+
+
+def _check_sampling(logits: Tensor, temperature: float, top_k: int | None, top_p: float | None) -> None:
     if not 0 < temperature < math.inf:
         raise InputError(
             f"temperature must be above 0 and finite, got {temperature!r}: for the likeliest token say greedy=True"
@@ -64,20 +99,6 @@ def sample_token(
         raise InputError(f"top_p must lie in (0, 1], got {top_p!r}: None or 1.0 keeps all")
     if bool(logits.isnan().any()):
         raise NotFinite("some logits are NaN, so there is no likeliest token: are the model's weights finite?")
-    if greedy:
-        return logits.argmax(-1)
-    logits = logits.double()
-    logits = (logits - logits.amax(-1, keepdim=True)) / temperature  # the likeliest stays 0, however cold it is
-    if top_k is not None and top_k < logits.shape[-1]:
-        likeliest = logits.topk(top_k).indices  # ties are broken, so k are kept and no more
-        logits = torch.full_like(logits, -torch.inf).scatter(-1, likeliest, logits.gather(-1, likeliest))
-    chances = logits.softmax(-1)
-    if top_p is not None:
-        down, ids = chances.sort(descending=True, stable=True)
-        down = down.masked_fill(down.cumsum(-1) - down >= top_p, 0)  # the likelier ones hold enough without it
-        chances = torch.zeros_like(chances).scatter(-1, ids, down)
-    source = torch.Generator().manual_seed(0) if generator is None else generator
-    return chances.to(source.device).multinomial(1, generator=source)[:, 0].to(logits.device)
 
 
 def generate(
@@ -176,7 +197,8 @@ def fill_masks(
 
     - "all": at once, each without knowing what the others became;
     - "left_to_right": one after the other, each having read those before it;
-    - "confidence": the most certain first (Ghazvininejad et al. 2019, section 3).
+    - "confidence": the most certain first (Ghazvininejad et al. 2019, section 3);
+    - "random": each row in an order of its own, drawn from the generator (Uria et al. 2014, section 3).
 
     With an order, the model reads the text once in each of `rounds`, which share the blanks of a row evenly; None: one
     blank in a round. `mask_id` and `forbidden` ids are never put in. `sampling` are the keywords of `sample_token`.
@@ -195,7 +217,7 @@ def fill_masks(
     if not isinstance(input_ids, Tensor) or input_ids.dim() != 2:
         raise InputError(f"expected input_ids as a tensor (B, T), got {type(input_ids).__name__}")
     never = _forbidden(model, (mask_id, *forbidden), input_ids.device)
-    sampling["generator"] = sampling.get("generator") or torch.Generator().manual_seed(0)
+    generator = sampling["generator"] = sampling.get("generator") or torch.Generator().manual_seed(0)
     filled = input_ids.clone()
     most = int((filled == mask_id).sum(1).max()) if filled.numel() else 0
     rounds = min(most, 1 if order == "all" else most if rounds is None else rounds)
@@ -207,6 +229,9 @@ def fill_masks(
             urgency = torch.full(filled.shape, -torch.inf, device=filled.device)
             if order == "confidence":
                 urgency[blank] = logits.float().log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
+            elif order == "random":
+                draws = torch.rand(filled.shape, generator=generator, device=generator.device).to(filled.device)
+                urgency[blank] = draws[blank]
             else:
                 urgency[blank] = -blank.nonzero()[:, 1].float()
             rank = urgency.sort(dim=1, descending=True, stable=True).indices.argsort(1)  # (B, T): 0 is filled first

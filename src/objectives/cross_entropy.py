@@ -12,8 +12,9 @@ from torch.autograd.function import once_differentiable
 Terms = dict[str, Tensor]
 """The named parts of a loss: scalars, each a sum over positions, nats."""
 
-CHUNK = {"cpu": 2**22, "cuda": 2**28}
-"""Logits that are held at once, by the kind of device: 16 MB on a processor, so that they stay in its cache."""
+CHUNK = {"cpu": 2**22, "cuda": 2**25}
+"""Logits that are held at once, by the kind of device: 16 MB on a processor, so that they stay in its cache, and
+128 MB elsewhere, enough for a large product (not yet tried on a GPU)."""
 
 
 def loss_terms(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, z_loss: float = 0.0) -> Terms:

@@ -95,7 +95,7 @@ class MaskedLM(Objective):
     def complete(
         self, model: nn.Module, tokenizer: Tokenizer, text: str, *, order: str = "confidence", **sampling: Any
     ) -> Completion:
-        """Fill the blanks of a text, one token for each `___`, in the order "all", "left_to_right" or "confidence"."""
+        """Fill the blanks of a text, one token for each `___`, in one of the orders of `fill_masks`."""
         mask = _mask_of(tokenizer.special)
         ids = encode_blanks(tokenizer, text, repeat(mask))
         return self._fill(model, tokenizer, ids, order=order, rounds=None if order == "all" else ROUNDS, **sampling)
@@ -119,14 +119,17 @@ class MaskedLM(Objective):
     def answer(
         self, model: nn.Module, prompts: Ids, special: SpecialIds, *, tokens: int | Sequence[int], **sampling: Any
     ) -> list[list[int]]:
-        """Fill as many masks as `tokens` says, the most certain one first: the length of an answer is given away."""
+        """Fill as many masks as `tokens` says, so that the length of an answer is given away.
+
+        All at once, as `pairs` taught it; order="confidence" or "left_to_right" puts a model before answers of which a
+        part is filled, and those it has only met if it was pretrained.
+        """
         lengths = lengths_of(prompts, tokens)
         batch = pairs_to_unmask(prompts, [[special.eos] * n for n in lengths], special)  # only the places count
         ids = batch["input_ids"]
-        encoder, settings = paired(model, EncoderOnly), {"order": "confidence", **sampling}
-        mask = _mask_of(special)
+        encoder, mask = paired(model, EncoderOnly), _mask_of(special)
         filled = fill_masks(
-            encoder, ids, mask, attention_mask=batch["attention_mask"], forbidden=special.all, **settings
+            encoder, ids, mask, attention_mask=batch["attention_mask"], forbidden=special.all, **sampling
         )
         return [
             filled[b, len(prompt) : len(prompt) + n].tolist() for b, (prompt, n) in enumerate(zip(prompts, lengths))

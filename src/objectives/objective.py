@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..data.collator import Collator
 from ..data.hiding import IGNORED, Hide
 from ..data.pairs import Ids
-from ..data.special import SpecialIds
+from ..data.special import SpecialIds, whole_number
 from ..data.tokenizer import Tokenizer
 from ..errors import InputError
 from ..models import LanguageModel, build
@@ -289,8 +289,9 @@ def paired(model: nn.Module, kind: type[Model]) -> Model:
 
 
 def lengths_of(prompts: Ids, tokens: int | Sequence[int]) -> list[int]:
-    """How long each answer may be. Raises `InputError` for another number of lengths than of prompts."""
-    lengths = [tokens] * len(prompts) if isinstance(tokens, int) else [int(n) for n in tokens]
+    """How long each answer may be. Raises `InputError` for another number of lengths than of prompts, or of none."""
+    each = tokens if isinstance(tokens, Sequence) else [tokens] * len(prompts)
+    lengths = [whole_number(n, "the length of an answer") for n in each]
     if len(lengths) != len(prompts) or min(lengths, default=1) < 1:
         raise InputError(f"expected lengths of at least 1 for {len(prompts)} answers, got {tokens!r:.80}")
     return lengths

@@ -7,6 +7,7 @@ from .config import TrainConfig
 from .learn import learn
 from .loop import NotFinite, TrainResult, read_run, train
 from .optimizers import Optimizers, optimizer_of, step_with_mean
+from .processes import Processes, joined
 from .report import read_metrics
 from .run import Prepared, TrainedRun, load_run, prepare
 
@@ -17,10 +18,12 @@ __all__ = [
     "NotFinite",
     "Optimizers",
     "Prepared",
+    "Processes",
     "TrainConfig",
     "TrainResult",
     "TrainedRun",
     "compare",
+    "joined",
     "latest_checkpoint",
     "learn",
     "load_run",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..data import Blocks, Collator, Noise
+from .processes import ALONE, Processes
 
 
 class Batches:
@@ -35,14 +36,17 @@ class Batches:
         epochs = [place // len(self.blocks) for place in places]
         return [int(self._order(epoch)[place % len(self.blocks)]) for place, epoch in zip(places, epochs)], epochs
 
-    def micro_batches(self, n: int, parts: int = 1) -> Iterator[dict[str, Tensor]]:
-        """Batch n in equal parts. How it is cut changes nothing in what the examples are."""
-        identities, epochs = self.examples(n)
-        size = len(identities) // parts
-        for start in range(0, len(identities), size):
-            here = slice(start, start + size)
-            tokens = self.blocks.take(identities[here])
-            yield self.collator.block(tokens, identities[here], epoch=epochs[here])
+    def micro_batches(
+        self, n: int, size: int | None = None, processes: Processes = ALONE
+    ) -> Iterator[dict[str, Tensor]]:
+        """This process's part of batch n, in parts of at most `size` examples.
+
+        How it is shared out and cut changes nothing in what the examples are.
+        """
+        places = processes.share(list(zip(*self.examples(n))))
+        for start in range(0, len(places), size or len(places)):
+            identities, epochs = zip(*places[start : start + (size or len(places))])
+            yield self.collator.block(self.blocks.take(identities), identities, epoch=epochs)
 
     def __getitem__(self, n: int) -> dict[str, Tensor]:
         """Batch n, whole."""

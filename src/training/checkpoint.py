@@ -6,6 +6,9 @@
       metrics.jsonl                 one line a step, one an evaluation
       checkpoints/step-00000500/      model.safetensors, optimizer.safetensors, state.json
 
+Where weights are shared out among processes, `model/` and `optimizer/` are folders of as many safetensors files as
+there were processes, which any number of them can read, and `model.safetensors` is written with the last one alone.
+
 A checkpoint is written beside its place and renamed into it, so that it is there whole or not at all, and holds the
 SHA-256 of its files, so that damage is found before it is trained on.
 """
@@ -51,8 +54,21 @@ class Checkpoint:
         """Time that the steps took."""
         return float(self.state["seconds"])
 
+    @property
+    def sharded(self) -> bool:
+        """Whether it was written in shards, by processes among which the weights were shared out."""
+        return bool(self.state.get("sharded", False))
+
     def load_model(self, model: nn.Module) -> None:
-        """Read the weights into a model of the same shape; raises `InputError` if it has another."""
+        """Read the weights into a model of the same shape; raises `InputError` if it has another.
+
+        A checkpoint in shards has them as one file only where the run was finished; raises `InputError` elsewhere.
+        """
+        if self.sharded and "model.safetensors" not in self.state["sha256"]:
+            raise InputError(
+                f"{self.path} is in shards, and its weights as one file are written when the run is finished: go on "
+                "with it by torchrun and --sharded"
+            )
         try:
             load_model(model, str(self.path / "model.safetensors"))
         except SafetensorError as error:
@@ -85,10 +101,7 @@ def save_checkpoint(run: Path, step: int, model: nn.Module, optimizer: Optimizer
     Raises `OSError` when the disk is full; what was complete before stays as it was.
     """
     folder = run / "checkpoints"
-    path = folder / _name(step)
-    beside = folder / f".{_name(step)}.tmp"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    beside = begin_checkpoint(run, step)
     try:
         save_model(model, str(beside / "model.safetensors"))
         saved = optimizer.state_dict()
@@ -98,23 +111,36 @@ def save_checkpoint(run: Path, step: int, model: nn.Module, optimizer: Optimizer
             for name, value in values.items()
         }
         save_file(tensors, str(beside / "optimizer.safetensors"))
-        sums = {name: sha256_of(beside / name) for name in ("model.safetensors", "optimizer.safetensors")}
-        write_json(
-            beside / "state.json",
-            {"format": FORMAT, "step": step, "sha256": sums, "param_groups": saved["param_groups"], **state},
-        )
-        for name in (*sums, "."):
-            _fsync(beside / name)
-        if path.exists():  # the same step, written again by a run that was resumed: equal but for its times
-            shutil.rmtree(path)
-        os.replace(beside, path)
-        _fsync(folder)
+        return finish_checkpoint(beside, run, step, param_groups=saved["param_groups"], **state)
     except SafetensorError as error:  # its own word for a full disk
         shutil.rmtree(beside, ignore_errors=True)
-        raise OSError(f"could not write {path}: {error}") from error
+        raise OSError(f"could not write {folder / _name(step)}: {error}") from error
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
+
+
+def begin_checkpoint(run: Path, step: int) -> Path:
+    """An empty folder beside the place of a checkpoint."""
+    beside = run / "checkpoints" / f".{_name(step)}.tmp"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    return beside
+
+
+def finish_checkpoint(beside: Path, run: Path, step: int, **state: Any) -> Path:
+    """Sum what was written beside, rename it into its place, and delete all checkpoints but the last two."""
+    folder = run / "checkpoints"
+    path = folder / _name(step)
+    files = sorted(str(file.relative_to(beside)) for file in beside.rglob("*.safetensors"))
+    sums = {name: sha256_of(beside / name) for name in files}
+    write_json(beside / "state.json", {"format": FORMAT, "step": step, "sha256": sums, **state})
+    for name in (*sums, "."):
+        _fsync(beside / name)
+    if path.exists():  # the same step, written again by a run that was resumed: equal but for its times
+        shutil.rmtree(path)
+    os.replace(beside, path)
+    _fsync(folder)
     for old in _complete(run)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return path
@@ -143,7 +169,10 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise _damaged(path, f"state.json cannot be read ({error})") from error
     if version != FORMAT:
         raise InputError(f"{path} was written in format {version}, this version reads format {FORMAT}")
-    for name in ("model.safetensors", "optimizer.safetensors"):
+    needed = () if state.get("sharded") else ("model.safetensors", "optimizer.safetensors")
+    for name in dict.fromkeys((*needed, *sums)):
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise _damaged(path, f"state.json names {name!r:.80}, which lies elsewhere")
         if not (path / name).is_file():
             raise _damaged(path, f"{name} is missing")
         if sha256_of(path / name) != sums.get(name):

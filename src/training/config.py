@@ -15,8 +15,8 @@ WHOLE = ("steps", "length", "batch_size", "eval_rows", "eval_every", "checkpoint
 class TrainConfig:
     """How long, how large, how fast. Frozen, checked, and saved as JSON beside the weights.
 
-    >>> TrainConfig(steps=100, batch_size=8, micro_batch=2).micro_batches
-    4
+    >>> TrainConfig(steps=100, batch_size=8, micro_batch=2).batch_size
+    8
 
     Raises `InputError` for numbers that make no sense.
     """
@@ -31,7 +31,8 @@ class TrainConfig:
     batch_size: int = 16
     """Examples of a step, over all micro-batches."""
     micro_batch: int | None = None
-    """Examples of one forward pass; all of `batch_size` where None. Gradients do not depend on it but for rounding."""
+    """Examples of one forward pass of one process; all that it has of a batch where None. Gradients do not depend on
+    it but for rounding."""
     optimizer: str = "adamw"
     """adamw, or muon: Muon for the matrices inside the blocks, AdamW for all else."""
     learning_rate: float = 3e-3
@@ -92,11 +93,6 @@ class TrainConfig:
             raise InputError(f"warmup {self.warmup} and decay {self.decay} are shares of the run, in [0, 1]")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise InputError(f"precision must be auto, float32 or bfloat16, got {self.precision!r}")
-
-    @property
-    def micro_batches(self) -> int:
-        """Forward passes of a step."""
-        return self.batch_size // (self.micro_batch or self.batch_size)
 
     def schedule(self, progress: float) -> float:
         """The share of the highest learning rate when `progress` (0 to 1) of the run is done: up, level, down to zero.

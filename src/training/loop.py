@@ -7,7 +7,7 @@ import math
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from .batches import Batches
 from .checkpoint import latest_checkpoint, save_checkpoint, sha256_of, write_json
 from .config import TrainConfig
 from .optimizers import Optimizers, optimizer_of, step_with_mean
+from .processes import ALONE, Processes, local
 from .report import Metrics, progress_bar
 
 
@@ -62,6 +63,7 @@ def train(
     resume: bool = False,
     progress: bool = False,
     description: Mapping[str, Any] | None = None,
+    processes: Processes = ALONE,
 ) -> TrainResult:
     """Train `model` on `text` by `objective`, evaluating on `heldout`.
 
@@ -70,7 +72,9 @@ def train(
     batch n is a function of (text, seed, n). Ctrl-C and SIGTERM finish the step, save, and return.
 
     Each step is one mean over everything that it saw: the losses of its micro-batches are summed, their counts
-    are summed, and the gradient is divided once.
+    are summed, and the gradient is divided once. With several `processes` (see `joined`), each of which calls this
+    alike, that is the mean over all of them: the run is the same as in one process, but for rounding and dropout. The
+    first writes.
 
     `description` is kept in `run.json`. Raises `InputError` for a run folder that already holds a run, for a resumed
     run that is not this one, for text shorter than one example, and for examples in which nothing is to be said;
@@ -100,15 +104,20 @@ def train(
             f"examples of {config.length} input tokens leave the {objective.name} objective nothing to predict: "
             "choose a greater length"
         )
+    identity = _identity(objective, model, text, config)  # before anything is wrapped around the model
+    paying = processes.wrap(objective, model)
     optimizer = optimizer_of(model, config)
-    store = _Store(Path(run) if run is not None else None, _identity(objective, model, text, config), description)
+    store = _Store(Path(run) if run is not None else None, identity, description, processes)
     step, seconds = store.open(tokenizer, model, optimizer) if resume else store.create(tokenizer)
-    metrics = Metrics(store.run, resume_at=step)
+    metrics = Metrics(store.run if processes.first else None, resume_at=step)
     bfloat16 = uses_bfloat16(config.precision, device)
     bytes_per_token = text.bytes / max(len(text.tokens), 1) if objective.is_likelihood else None
     first, started_with = step, seconds
     curve: list[tuple[int, float]] = []
     last_eval: tuple[int, HeldOut] | None = None
+
+    def pay(batch: Mapping[str, torch.Tensor]) -> Loss:
+        return Loss(*paying(batch))
 
     def progress_of(done: float, spent: float) -> float:
         return done / config.steps if config.minutes is None else spent / (60 * config.minutes)
@@ -117,7 +126,7 @@ def train(
         nonlocal last_eval
         if last_eval is None or last_eval[0] != step:
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                result = evaluate(objective, model, fixed, byte_lengths=tokenizer.byte_lengths)
+                result = evaluate(objective, model, fixed, byte_lengths=tokenizer.byte_lengths, pay=pay)
             last_eval = step, result
             if not math.isfinite(result.nats):
                 raise NotFinite(f"{objective.name}, step {step}: the held-out loss is {result.nats}{store.kept}")
@@ -129,26 +138,28 @@ def train(
 
     total_steps = config.steps if config.minutes is None else None
     with (
-        progress_bar(objective.name, total_steps, step, progress, bytes_per_token) as bar,
+        progress_bar(objective.name, total_steps, step, progress and processes.first, bytes_per_token) as bar,
         _interruptions() as interrupted,
         flushed_denormals(),
     ):
         model.train()
+        stopping = bool(interrupted)
         if step == 0:
             evaluate_at(0)
-        while progress_of(step, seconds) < 1 and not interrupted:
+        while progress_of(step, seconds) < 1 and not stopping:
             begun = time.perf_counter()
             share = config.schedule(progress_of(step + 0.5, seconds))
             optimizer.set_share(share)
-            with drawn_for(config.seed, step, device):
-                parts = batches.micro_batches(step, config.micro_batches)
-                total = accumulate(objective, model, parts, device, bfloat16)
+            with drawn_for(config.seed, step, device, processes.rank):
+                parts = batches.micro_batches(step, config.micro_batch, processes)
+                total = accumulate(paying, parts, device, bfloat16, processes)
             norm = step_with_mean(model, optimizer, total, config.clip)
             nats = float(total.mean)
             if not (math.isfinite(nats) and math.isfinite(norm)):
                 raise NotFinite(_not_finite(objective, step, nats, norm, batches, store))
             step += 1
-            seconds += time.perf_counter() - begun
+            # All processes must end with the same step, and by the same clock.
+            seconds, stopping = processes.most(seconds + time.perf_counter() - begun, bool(interrupted))
             speed = (step - first) * config.batch_size * length / max(seconds - started_with, 1e-9)
             metrics.write(
                 step,
@@ -162,13 +173,14 @@ def train(
             if config.eval_every and step % config.eval_every == 0:
                 evaluate_at(step)
             if config.sample_every and step % config.sample_every == 0:
-                sample = _sample(objective, model, tokenizer, heldout, config.seed + step)
+                with processes.gathered(paying):
+                    sample = _sample(objective, model, tokenizer, heldout, config.seed + step)
                 metrics.write(step, sample=sample)
                 bar.say(f"step {step}: {sample}")
             if config.checkpoint_every and step % config.checkpoint_every == 0:
-                store.save(step, model, optimizer, seconds)
+                store.save(step, model, optimizer, seconds, finished=progress_of(step, seconds) >= 1)
         finished = progress_of(step, seconds) >= 1
-        store.save(step, model, optimizer, seconds)
+        store.save(step, model, optimizer, seconds, finished=finished)
         if finished:
             evaluate_at(step)
     tokens = (step - first) * config.batch_size * length
@@ -203,26 +215,32 @@ _ALSO = {"encoder-only": ("decoder-only",)}
 
 
 def accumulate(
-    objective: Objective,
-    model: nn.Module,
+    paying: nn.Module,
     micro_batches: Iterable[Mapping[str, torch.Tensor]],
     device: torch.device,
     bfloat16: bool = False,
+    processes: Processes = ALONE,
 ) -> Loss:
-    """Back-propagate the *sum* of each micro-batch; returns what all of them came to: one sum, one count."""
+    """Back-propagate the *sum* of each micro-batch; returns what all came to, in all processes: one sum, one count.
+
+    `paying` is what `Processes.wrap` made of objective and model.
+    """
     total = Loss(torch.zeros((), device=device), torch.tensor(0, device=device))
-    for batch in micro_batches:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            loss = objective(model, {key: value.to(device) for key, value in batch.items()})
-        loss.sum.backward()
-        total = total + Loss(loss.sum.detach(), loss.count, loss.terms)
-    return total
+    parts = list(micro_batches)
+    for place, batch in enumerate(parts, 1):
+        with nullcontext() if place == len(parts) else processes.quiet(paying):
+            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                nats, count, terms = paying({key: value.to(device) for key, value in batch.items()})
+            (nats * processes.count).backward()  # of which the wrapped backward takes the mean over processes: the sum
+        total = total + Loss(nats.detach(), count, terms)
+    return processes.total(total)
 
 
 @contextmanager
-def drawn_for(seed: int, step: int, device: torch.device) -> Iterator[None]:
-    """What a model draws inside, as for its dropout, is a function of (seed, step); the random state outside stays."""
-    [generator] = Noise.of(seed, step, ["what the model draws"]).generators(0)
+def drawn_for(seed: int, step: int, device: torch.device, rank: int = 0) -> Iterator[None]:
+    """What a model draws inside, as for its dropout, depends on (seed, step, process); the state outside stays."""
+    whose = f" in process {rank}" if rank else ""
+    [generator] = Noise.of(seed, step, [f"what the model draws{whose}"]).generators(0)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(generator.initial_seed())
         yield
@@ -264,6 +282,7 @@ class _Store:
     run: Path | None
     identity: dict[str, Any]
     description: Mapping[str, Any] | None
+    processes: Processes
     saved: int = -1
 
     @property
@@ -272,8 +291,12 @@ class _Store:
         return f"; the checkpoint of step {self.saved} is kept" if self.saved >= 0 else ""
 
     def create(self, tokenizer: Tokenizer) -> tuple[int, float]:
+        self.processes.told(lambda: self._create(tokenizer))
+        return 0, 0.0
+
+    def _create(self, tokenizer: Tokenizer) -> None:
         if self.run is None:
-            return 0, 0.0
+            return
         if self.run.exists() and not self.run.is_dir():
             raise InputError(f"expected a folder for the run, but {self.run} is a file")
         if (self.run / "run.json").exists() or (self.run / "checkpoints").exists():
@@ -295,7 +318,6 @@ class _Store:
             "description": dict(self.description or {}),
         }
         write_json(self.run / "run.json", told)
-        return 0, 0.0
 
     def open(self, tokenizer: Tokenizer, model: nn.Module, optimizer: Optimizers) -> tuple[int, float]:
         if self.run is None:
@@ -310,20 +332,41 @@ class _Store:
         if not any((self.run / "checkpoints").glob("step-*")):
             return 0, 0.0  # stopped before its first checkpoint: begin again
         checkpoint = latest_checkpoint(self.run)
-        checkpoint.load_model(model)
-        checkpoint.load_optimizer(optimizer)
+        if checkpoint.sharded != self.processes.sharded:
+            how = ("in shards", "whole")
+            raise InputError(
+                f"{checkpoint.path} was written {how[not checkpoint.sharded]}, and this run holds its weights "
+                f"{how[checkpoint.sharded]}: go on as it began, {'with' if checkpoint.sharded else 'without'} --sharded"
+            )
+        if checkpoint.sharded:
+            from .shards import load_shards
+
+            load_shards(checkpoint, model, optimizer)
+        else:
+            checkpoint.load_model(model)
+            checkpoint.load_optimizer(optimizer)
         self.saved = checkpoint.step
         return checkpoint.step, checkpoint.seconds
 
-    def save(self, step: int, model: nn.Module, optimizer: Optimizers, seconds: float) -> None:
-        if self.run is not None and self.saved != step:
-            if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
-                raise NotFinite(
-                    f"{self.identity['objective']}, step {step}: some weights are infinite or NaN, so they were not "
-                    f"saved{self.kept}; a lower learning rate is the usual cure"
-                )
-            save_checkpoint(self.run, step, model, optimizer, objective=self.identity["objective"], seconds=seconds)
-            self.saved = step
+    def save(
+        self, step: int, model: nn.Module, optimizer: Optimizers, seconds: float, *, finished: bool = False
+    ) -> None:
+        if self.run is None or self.saved == step:
+            return
+        if not all(bool(local(parameter).isfinite().all()) for parameter in model.parameters()):
+            raise NotFinite(
+                f"{self.identity['objective']}, step {step}: some weights are infinite or NaN, so they were not "
+                f"saved{self.kept}; a lower learning rate is the usual cure"
+            )
+        state = {"objective": self.identity["objective"], "seconds": seconds}
+        if self.processes.sharded:
+            from .shards import save_shards
+
+            save_shards(self.run, step, model, optimizer, self.processes, whole=finished, **state)
+        else:
+            run = self.run
+            self.processes.told(lambda: str(save_checkpoint(run, step, model, optimizer, **state)))
+        self.saved = step
 
 
 def read_run(run: str | Path) -> dict[str, Any]:

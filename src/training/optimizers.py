@@ -123,7 +123,8 @@ def step_with_mean(model: nn.Module, optimizer: Optimizers, total: Loss, clip: f
     count = float(total.count.clamp(min=1))
     for parameter in parameters:
         parameter.grad.div_(count)  # pyright: ignore[reportOptionalMemberAccess]
-    norm = float(nn.utils.clip_grad_norm_(parameters, clip))
+    norm = nn.utils.clip_grad_norm_(parameters, clip)
+    norm = float(getattr(norm, "full_tensor", lambda: norm)())  # of shards: over all processes
     if math.isfinite(norm) and bool(total.sum.isfinite()):
         optimizer.step()
     optimizer.zero_grad()

@@ -19,11 +19,13 @@ from ..data import (
     train_bpe,
     train_characters,
 )
+from ..data.cache import cache_folder
 from ..errors import InputError
 from ..models import ARCHITECTURES, ModelConfig
 from ..objectives import OBJECTIVES, Objective
 from .checkpoint import latest_checkpoint, sha256_of
 from .loop import read_run
+from .processes import ALONE, Processes
 
 
 @dataclass(frozen=True)
@@ -46,27 +48,34 @@ def prepare(
     split: str = "auto",
     heldout: float = 0.1,
     progress: bool = False,
+    processes: Processes = ALONE,
 ) -> Prepared:
     """Corpus, tokenizer and packed text from the name of a corpus: see `load_corpus`, `train_bpe` and `pack`.
 
     `tokenizer` is "bpe" (trained on the training part), "characters", the path of a tokenizer.json, or a
-    `Tokenizer`. Raises what those raise.
+    `Tokenizer`. Of several `processes` the first makes tokenizer and packed text, and the others take those. Raises
+    what those raise.
     """
     corpus = load_corpus(source, text_column=text_column, split=split, heldout=heldout)
-    if isinstance(tokenizer, Tokenizer):
-        chosen = tokenizer
-    elif tokenizer == "bpe":
-        chosen = train_bpe(corpus.train, vocab_size=vocab_size, sentinels=sentinels)
-    elif tokenizer == "characters":
-        chosen = train_characters(corpus.train, sentinels=sentinels)
-    else:
-        chosen = load_tokenizer(tokenizer, sentinels=sentinels)
-    return Prepared(
-        corpus,
-        chosen,
-        pack(corpus.train, chosen, progress=progress),
-        pack(corpus.heldout, chosen, progress=progress),
-    )
+
+    def chosen() -> Tokenizer:
+        """The tokenizer, and what it makes of the text in the cache, where the other processes find it."""
+        if isinstance(tokenizer, Tokenizer):
+            made = tokenizer
+        elif tokenizer == "bpe":
+            made = train_bpe(corpus.train, vocab_size=vocab_size, sentinels=sentinels, cache_dir=cache_folder())
+        elif tokenizer == "characters":
+            made = train_characters(corpus.train, sentinels=sentinels)
+        else:
+            made = load_tokenizer(tokenizer, sentinels=sentinels)
+        if processes.count > 1:
+            for documents in (corpus.train, corpus.heldout):
+                pack(documents, made, progress=progress)
+        return made
+
+    made = processes.told(chosen)
+    text, heldout_text = (pack(part, made, progress=progress) for part in (corpus.train, corpus.heldout))
+    return Prepared(corpus, made, text, heldout_text)
 
 
 @dataclass(frozen=True)

@@ -158,3 +158,20 @@ def test_other_bad_input_is_told_what_was_expected(tmp_path):
         load_tokenizer(tmp_path / "nowhere.json")
     with pytest.raises(InputError, match="got int"):
         load_tokenizer(3)
+
+
+def test_a_trained_tokenizer_is_found_again_in_the_cache(tmp_path, monkeypatch):
+    texts = [f"The number {n} comes before {n + 1}." for n in range(200)]
+    first = train_bpe(texts, vocab_size=380, sentinels=5, cache_dir=tmp_path)
+    monkeypatch.setattr("clozelab.data.tokenizer._trained_bpe", lambda *_: pytest.fail("trained again"))
+    again = train_bpe(iter(texts), vocab_size=380, sentinels=5, cache_dir=tmp_path)
+    assert again.fingerprint == first.fingerprint
+    monkeypatch.undo()
+    assert train_bpe(texts, vocab_size=380, sentinels=5).fingerprint == first.fingerprint  # as without a cache
+    for others in ({"vocab_size": 390}, {"sentinels": 4}):
+        other = train_bpe(texts, **{"vocab_size": 380, "sentinels": 5, **others}, cache_dir=tmp_path)
+        assert other.fingerprint != first.fingerprint
+    assert len(list(tmp_path.glob("*.bpe.json"))) == 3
+    [kept] = [path for path in tmp_path.glob("*.bpe.json") if load_tokenizer(path, 0).fingerprint == first.fingerprint]
+    kept.write_text("{")  # damaged: trained anew
+    assert train_bpe(texts, vocab_size=380, sentinels=5, cache_dir=tmp_path).fingerprint == first.fingerprint

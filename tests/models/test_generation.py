@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from clozelab.errors import InputError
-from clozelab.models import build, fill_masks, fill_spans, generate, sample_token
+from clozelab.models import build, fill_masks, fill_spans, generate, sample_token, token_chances
 from clozelab.models.layers import Cache
 
 V = 40
@@ -74,6 +74,10 @@ def chances(**settings) -> torch.Tensor:
 )
 def test_tokens_are_chosen_as_often_as_they_should_be(settings, expected):
     assert chances(**settings).tolist() == pytest.approx(expected, abs=0.015)  # 4 standard deviations
+    if "greedy" not in settings:
+        assert token_chances(torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log(), **settings)[0].tolist() == pytest.approx(
+            expected
+        )
 
 
 def test_ties_do_not_widen_top_k():
@@ -101,6 +105,8 @@ def test_impossible_tokens_are_never_chosen():
 def test_settings_that_mean_nothing_are_refused(settings, decoder):
     with pytest.raises(InputError, match=next(iter(settings))):
         sample_token(torch.zeros(1, 4), **settings)
+    with pytest.raises(InputError, match=next(iter(settings))):
+        sample_token(torch.zeros(1, 4), greedy=True, **settings)
     with pytest.raises(InputError, match=next(iter(settings))):
         generate(decoder, PROMPTS, max_new_tokens=1, **settings)
 
@@ -187,7 +193,7 @@ def test_a_cache_refuses_padding(decoder):
 # ------------------------------------------------------------------ filling masks
 
 
-@pytest.mark.parametrize("order", ["all", "left_to_right", "confidence"])
+@pytest.mark.parametrize("order", ["all", "left_to_right", "confidence", "random"])
 def test_every_mask_is_filled_and_the_rest_stays(encoder, order):
     given = BLANKS.clone()
     filled = fill_masks(encoder, BLANKS, MASK, order=order)
@@ -217,6 +223,16 @@ def test_an_order_is_the_loop_that_it_describes(encoder, order):
             place = places[0] if order == "left_to_right" else places[certainty.argmax()]
             ids[place] = logits[place].argmax()
         assert torch.equal(fill_masks(encoder, BLANKS, MASK, order=order, greedy=True)[row], ids)
+
+
+def test_a_random_order_is_drawn_for_each_row_and_every_place_is_as_likely_to_come_first(encoder):
+    seen = []
+    handle = encoder.register_forward_hook(lambda module, ids, out: seen.append(ids[0] != MASK))
+    fill_masks(encoder, torch.full((3000, 3), MASK), MASK, order="random", generator=seeded())
+    handle.remove()
+    assert [int(filled.sum()) for filled in seen] == [0, 3000, 6000]  # one blank of each row in a round
+    first = seen[1].sum(0) / 3000
+    assert (first - 1 / 3).abs().max() < 5 * (2 / 9 / 3000) ** 0.5  # five standard errors
 
 
 def test_rounds_share_the_blanks(encoder):
@@ -292,8 +308,8 @@ def test_what_cannot_be_said_is_refused_with_the_reason(decoder, encoder, both):
         generate(decoder, PROMPTS, max_new_tokens=1, forbidden=(40,))
     with pytest.raises(InputError, match="all 40 ids are forbidden"):
         generate(decoder, PROMPTS, max_new_tokens=1, forbidden=range(40))
-    with pytest.raises(InputError, match="order must be one of all, left_to_right, confidence"):
-        fill_masks(encoder, BLANKS, MASK, order="random")
+    with pytest.raises(InputError, match="order must be one of all, left_to_right, confidence, random"):
+        fill_masks(encoder, BLANKS, MASK, order="backwards")
     with pytest.raises(InputError, match="rounds must be at least 1"):
         fill_masks(encoder, BLANKS, MASK, order="confidence", rounds=0)
     with pytest.raises(InputError, match="order 'all' has one"):

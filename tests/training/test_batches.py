@@ -5,7 +5,7 @@ import torch
 
 from clozelab.data import pack
 from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption
-from clozelab.training import Batches
+from clozelab.training import Batches, Processes
 
 OBJECTIVES = [CausalLM(), MaskedLM(), SpanCorruption()]
 
@@ -35,11 +35,14 @@ def test_a_batch_is_the_same_asked_for_in_any_order_and_after_any_pause(objectiv
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
-@pytest.mark.parametrize("parts", [2, 3, 6])
-def test_micro_batches_hold_what_the_batch_holds(objective, tokenizer, text, parts):
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("size", [1, 2, 4, None])
+def test_micro_batches_of_all_processes_hold_what_the_batch_holds(objective, tokenizer, text, size, count):
     mine = batches(objective, tokenizer, text)
-    whole, cut = mine[4], list(mine.micro_batches(4, parts))
-    assert len(cut) == parts
+    shares = [list(mine.micro_batches(4, size, Processes(rank, count))) for rank in range(count)]
+    cut = [part for share in shares for part in share]
+    whole = mine[4]
+    assert all(len(part["input_ids"]) <= (size or 6) for part in cut)
     assert same(whole, {key: torch.cat([part[key] for part in cut]) for key in whole})
 
 

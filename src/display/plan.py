@@ -1,0 +1,174 @@
+"""A plan as a table: the arithmetic of `clozelab.planning`, in units that can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..planning import Layout, Plan
+
+
+def plan_table(plans: Sequence[Plan], *, markdown: bool = False) -> str:
+    """A column for each strategy of one plan; of several plans, for the strategy that has room. Text, or Markdown.
+
+    >>> from clozelab.objectives import MaskedLM
+    >>> from clozelab.planning import Machine, config_near, plan
+    >>> run = plan(MaskedLM(), config_near(7e9, "encoder-only"), tokens=1e12, machine=Machine(devices=8))
+    >>> for line in plan_table([run]).splitlines()[:4]:
+    ...     print(line)
+                                         masked, replicated    masked, sharded
+    parameters                                       6.98 B             6.98 B
+    width, layers, heads                       4096, 34, 32       4096, 34, 32
+    text of a row > read + said                 2048 > 2048        2048 > 2048
+    """
+    columns = [(made, layout) for made in plans for layout in _shown(made, alone=len(plans) == 1)]
+    table = [["", *(f"{made.objective}, {layout.strategy}" for made, layout in columns)]]
+    for label, cell in LINES:
+        cells = [cell(*column) for column in columns]
+        if any(cells):
+            table.append([label, *cells])
+    if markdown:
+        lines = ["| " + " | ".join(cells) + " |" for cells in table]
+        return "\n".join([lines[0], "|---" * len(table[0]) + "|", *lines[1:]])
+    first, *rest = (max(len(cells[k]) for cells in table) for k in range(len(table[0])))
+    return "\n".join(
+        "   ".join([cells[0].ljust(first), *(cell.rjust(width) for cell, width in zip(cells[1:], rest))]).rstrip()
+        for cells in table
+    )
+
+
+def plan_notes(made: Plan) -> list[str]:
+    """What the table cannot say, a sentence each: where there is no room, and what would help.
+
+    >>> from clozelab.objectives import CausalLM
+    >>> from clozelab.planning import config_near, plan
+    >>> for note in plan_notes(plan(CausalLM(), config_near(7e9, "decoder-only"), tokens=1e12)):
+    ...     print(note)
+    causal: no strategy has room on this device of 80 GB; fully sharded, it takes 3.
+    """
+    notes = []
+    memory = quantity(made.machine.memory, "B")
+    if made.chosen is None:
+        count, needed = made.machine.devices, made.devices_needed()
+        these = f"this device of {memory}" if count == 1 else f"these {count:,} devices of {memory}"
+        if needed is None:
+            whole = made.memory("sharded", 1)
+            notes.append(
+                f"{made.objective}: no strategy has room on {these}, nor fully sharded on any number of them: "
+                f"{quantity(whole.copies + whole.casts + whole.saved + whole.work, 'B')} are whole on every device "
+                "(gathered, casts, kept for the backward, at work); it takes tensor or pipeline parallelism, or "
+                "computing again what is kept, none of which clozelab offers."
+            )
+        else:
+            notes.append(f"{made.objective}: no strategy has room on {these}; fully sharded, it takes {needed:,}.")
+    elif made.chosen.strategy == "sharded":
+        short = made.layouts[0].memory.total - made.machine.memory
+        notes.append(
+            f"{made.objective}: replicated, a device would need {quantity(short, 'B')} more than it has, so the "
+            "weights are sharded."
+        )
+    if made.row.sentinels > 100:
+        notes.append(
+            f"{made.objective}: a row has {made.row.sentinels} hidden spans, but tokenizers reserve 100 sentinels by "
+            "default: train one with more (clozelab train --sentinels)."
+        )
+    return notes
+
+
+def quantity(value: float, unit: str = "") -> str:
+    """Three figures and a prefix, or a whole number below a thousand.
+
+    >>> quantity(27_926_200_320, "B"), quantity(6_981_550_080), quantity(512), quantity(0.0123)
+    ('27.9 GB', '6.98 B', '512', '0.0123')
+    """
+    # Bytes and operations have the prefixes of physics, numbers of things those of English.
+    names = ("k", "M", "G", "T", "P", "E", "Z", "Y", "R") if unit else ("k", "M", "B", "T", "Q")
+    if abs(value) < 999.5:
+        return f"{value:.3g} {unit}".rstrip()
+    power = 0
+    while abs(value) >= 999.5 and power < len(names):
+        value, power = value / 1000, power + 1
+    return f"{value:.3g} {names[power - 1]}{unit}" if value < 999.5 else f"{value:,.0f} {names[power - 1]}{unit}"
+
+
+def time(seconds: float) -> str:
+    """In the largest unit of which there is at least one.
+
+    >>> time(0.002), time(90), time(3.54e7)
+    ('2 ms', '1.5 min', '410 days')
+    """
+    units = (("days", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    name, size = next(((name, size) for name, size in units if seconds >= size), ("ms", 1e-3))
+    number = seconds / size
+    return f"{number:,.0f} {name}" if number >= 100 else f"{number:.3g} {name}"
+
+
+def _shown(made: Plan, alone: bool) -> Sequence[Layout]:
+    return made.layouts if alone else (made.chosen or made.layouts[-1],)
+
+
+def _shape(made: Plan) -> str:
+    config = made.config
+    decoder = config.layers if config.decoder_layers is None else config.decoder_layers
+    layers = f"{config.layers} + {decoder}" if made.architecture == "encoder-decoder" else f"{config.layers}"
+    return f"{config.width}, {layers}, {config.heads}"
+
+
+def _row(made: Plan) -> str:
+    return f"{made.row.text} > {made.row.read}" + (f" + {made.row.said}" if made.row.said else "")
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part / whole:.1%}"
+
+
+def _flops(per: Callable[[Plan], int]) -> Callable[..., str]:
+    return lambda made, layout: quantity(made.flops.total / per(made), "FLOP")
+
+
+def _bytes(part: str) -> Callable[..., str]:
+    return lambda made, layout: quantity(getattr(layout.memory, part), "B") if getattr(layout.memory, part) else ""
+
+
+def _sent(part: str) -> Callable[..., str]:
+    return lambda made, layout: quantity(getattr(layout.traffic, part), "B") if getattr(layout.traffic, part) else ""
+
+
+def _between(made: Plan, layout: Layout, times: float) -> str:
+    ends = [time(times * made.seconds(layout, overlapped=way)) for way in (True, False)]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+
+
+LINES: list[tuple[str, Callable[..., str]]] = [
+    ("parameters", lambda made, layout: quantity(made.parameters.total)),
+    ("width, layers, heads", lambda made, layout: _shape(made)),
+    ("text of a row > read + said", lambda made, layout: _row(made)),
+    ("paid, of the text", lambda made, layout: f"{made.row.paid}, {_share(made.row.paid, made.row.text)}"),
+    ("operations a token of text", _flops(lambda made: made.row.text)),
+    ("operations a paid token", _flops(lambda made: made.row.paid)),
+    ("  in attention's products", lambda made, layout: _share(made.flops.attention, made.flops.forward)),
+    ("  in the unembedding", lambda made, layout: _share(made.flops.unembedding, made.flops.forward)),
+    ("operations of the run", lambda made, layout: f"{made.run_flops:.2e}".replace("e+", "e")),
+    ("text of a step, steps", lambda made, layout: f"{quantity(made.step_tokens)}, {made.steps:,}"),
+    ("memory: weights", _bytes("weights")),
+    ("  gradients", _bytes("gradients")),
+    ("  optimiser", _bytes("optimizer")),
+    ("  buckets, or gathered", _bytes("copies")),
+    ("  casts kept by autocast", _bytes("casts")),
+    ("  kept for the backward", _bytes("saved")),
+    ("  loss or backward at work", _bytes("work")),
+    ("  all of it", _bytes("total")),
+    ("has room", lambda made, layout: "yes" if layout.fits else "no"),
+    ("rows a pass, passes a step", lambda made, layout: f"{layout.micro_batch} x {layout.passes}"),
+    ("sent in a step by all-reduce", _sent("reduced")),
+    ("sent in a step by all-gather", _sent("gathered")),
+    ("sent by reduce-scatter", _sent("scattered")),
+    ("sending a step", lambda made, layout: time(made.seconds_sending(layout)) if layout.traffic.total else ""),
+    ("computing a step", lambda made, layout: time(made.seconds_computing)),
+    ("the run", lambda made, layout: _between(made, layout, made.steps)),
+    ("text a second, at most", lambda made, layout: quantity(made.tokens_a_second(layout))),
+    ("one core was measured to make", lambda made, layout: quantity(made.delivered)),
+    ("cores that make batches", lambda made, layout: f"{made.tokens_a_second(layout) / made.delivered:.2g}"),
+]
+"""(label, what stands there for a plan and a layout); a line in which nothing stands is left out."""

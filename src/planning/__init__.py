@@ -1,0 +1,48 @@
+"""Plan: what a run needs, on paper, before anything is bought or started.
+
+| | what is counted | checked against |
+|---|---|---|
+| `parameters`, `config_near` | learned numbers of a shape; a shape of about so many | the models |
+| `row_of` | tokens read, said and paid of a row | read from the objective's own batch |
+| `flops`, `optimizer_flops` | matrix products of a row, of an optimiser's step | `torch.utils.flop_counter` |
+| `state` | bytes of weights, gradients and optimiser | those that PyTorch allocates |
+| `saved` | bytes kept for the backward | the tensors that autograd saves |
+| `loss_work`, `backward_work` | bytes of the loss in chunks, and of the backward | the highest point of a step |
+| `replicated`, `sharded` | bytes that a device sends in a step | what DDP and FSDP2 ask of the network |
+| `plan` | which strategy has room, and the time at a stated utilisation | nothing: it is arithmetic |
+
+`docs/scaling.md` goes through it from two cores to a thousand GPUs; `clozelab plan` prints it.
+"""
+
+from .compute import Flops, flops, optimizer_flops
+from .memory import Saved, State, backward_work, loss_work, saved, state
+from .network import Traffic, replicated, sharded
+from .plan import STRATEGIES, Layout, Machine, Memory, Plan, plan
+from .rows import Row, row_of
+from .shape import Parameters, config_near, parameters
+
+__all__ = [
+    "STRATEGIES",
+    "Flops",
+    "Layout",
+    "Machine",
+    "Memory",
+    "Parameters",
+    "Plan",
+    "Row",
+    "Saved",
+    "State",
+    "Traffic",
+    "backward_work",
+    "config_near",
+    "flops",
+    "loss_work",
+    "optimizer_flops",
+    "parameters",
+    "plan",
+    "replicated",
+    "row_of",
+    "saved",
+    "sharded",
+    "state",
+]

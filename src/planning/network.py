@@ -1,0 +1,77 @@
+"""What the devices of one run must send each other in a step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .memory import whole
+from .shape import Parameters, size
+
+NUMBER = 4
+"""Bytes of a number that is sent: weights and gradients are float32, also where the products are bfloat16."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes that one device sends in a step, and receives as many.
+
+    Each collective is made by a ring, in which the N devices pass parts on: an all-gather or a reduce-scatter of G
+    bytes sends (N - 1) / N x G, an all-reduce, which is one after the other, twice that (Patarasuk and Yuan 2009). No
+    other way sends less; what a library chooses for small messages may send more.
+
+    >>> Traffic(gathered=200, scattered=100).total
+    300
+    """
+
+    reduced: int = 0
+    """All-reduce of gradients."""
+    gathered: int = 0
+    """All-gathers of weights."""
+    scattered: int = 0
+    """Reduce-scatters of gradients."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.reduced + self.gathered + self.scattered
+
+
+def replicated(count: Parameters, devices: int) -> Traffic:
+    """Every device holds all weights (`DistributedDataParallel`): one all-reduce of the gradients a step.
+
+    >>> from clozelab.models import ModelConfig
+    >>> from clozelab.planning import parameters
+    >>> replicated(parameters(ModelConfig(vocab_size=4096), "decoder-only"), 2).total == 4 * 1_314_816
+    True
+
+    With accumulation too, for gradients are added up in each device first (`no_sync`).
+
+    Raises `InputError` for a number of devices that is none.
+    """
+    whole("devices", devices)
+    return Traffic(reduced=2 * (devices - 1) * NUMBER * count.total // devices)
+
+
+def sharded(count: Parameters, devices: int, passes: int = 1) -> Traffic:
+    """Every device holds its part of each matrix (`fully_shard`, FSDP2): in each pass of a micro-batch.
+
+    The blocks are gathered twice, for the forward and again for the backward, and forgotten after each. The tables
+    belong to the outermost module and are gathered once (its `reshard_after_forward` is False by default). All
+    gradients are reduced and scattered once. Matrices that do not divide are padded (see `size` in `shape.py`).
+
+    >>> from clozelab.models import ModelConfig
+    >>> from clozelab.planning import parameters
+    >>> count = parameters(ModelConfig(vocab_size=4096), "decoder-only")
+    >>> sharded(count, 8).total == 7 * 4 * (3 * count.inner + 2 * count.tables) // 8
+    True
+
+    Three times what a step's weights take instead of the two of `replicated` (Rajbhandari et al. 2020, ZeRO, section
+    7.2.2), and as often as there are passes, for there is no room to add gradients up in.
+
+    Raises `InputError` for numbers of devices or passes that are none.
+    """
+    whole("devices", devices)
+    whole("passes", passes)
+    blocks, tables = size(count.matrices, devices), size(count.ends, devices)
+    others = passes * (devices - 1) * NUMBER  # each part goes past every device but the one that it ends at
+    return Traffic(gathered=others * (2 * blocks + tables), scattered=others * (blocks + tables))

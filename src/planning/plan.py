@@ -1,0 +1,298 @@
+"""From a shape, an objective and a machine to what a run needs, and which strategy has room for it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+from ..errors import InputError
+from ..models import ModelConfig
+from ..objectives import Objective
+from .compute import Flops, flops, optimizer_flops
+from .memory import KINDS, OPTIMIZERS, PRECISIONS, backward_work, known, loss_work, saved, state
+from .network import Traffic, replicated, sharded
+from .rows import Row, row_of
+from .shape import Parameters, parameters, size
+
+STRATEGIES = ("one device", "replicated", "sharded")
+"""In the order in which they are to be preferred: each sends more than the one before it, and needs less room."""
+MOST_DEVICES = 10**6
+
+DELIVERED = {"causal": 96e6, "masked": 19e6, "span": 11e6}
+"""Tokens of text a second of which one core made batches, from packed text, 64 rows of 512 input tokens at a time: as
+`benchmarks/delivery.py` measured it, in processor time of one thread of an AMD EPYC with AVX512."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The devices of a run, all alike. The defaults are an H100's data sheet, rounded (989 TFLOP/s in bfloat16 without
+    sparsity, 80 GB), and a network of 400 Gbit/s for each.
+
+    >>> Machine(devices=8, network=450e9).flops  # the links within a node
+    1000000000000000.0
+
+    Raises `InputError` for numbers that are none.
+    """
+
+    devices: int = 1
+    flops: float = 1e15
+    """Operations a second that a device can do at most, in the precision of the products."""
+    memory: float = 80e9
+    """Bytes of a device."""
+    network: float = 50e9
+    """Bytes a second that a device can send while it receives as many."""
+    utilisation: float = 0.4
+    """Share of `flops` that the model's own products get ("MFU": Chowdhery et al. 2022, appendix B)."""
+    kind: str = "cuda"
+    """cuda or cpu: they keep other things for the backward."""
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.devices, int) and 1 <= self.devices <= MOST_DEVICES):
+            raise InputError(f"devices must be a whole number from 1 to {MOST_DEVICES:,}, got {self.devices!r}")
+        for name in ("flops", "memory", "network"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} of a device must be positive and finite, got {getattr(self, name)!r}")
+        if not 0 < self.utilisation <= 1:
+            raise InputError(f"utilisation is a share, in (0, 1], got {self.utilisation!r}")
+        known("kind", self.kind, KINDS)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on the device that holds most, while it holds most.
+
+    >>> Memory(weights=4, gradients=4, optimizer=8, copies=0, casts=2, saved=30, work=10).total
+    58
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    copies: int
+    """Replicated: the buckets that gradients are sent in. Sharded: what is gathered at a time, and its gradients."""
+    casts: int
+    """bfloat16 copies of matrices that autocast keeps until the backward, whole on every device."""
+    saved: int
+    """What a micro-batch keeps for its backward, without the casts."""
+    work: int
+    """What the loss needs while it is worked out, or the backward, whichever is more."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(getattr(self, field.name) for field in fields(self))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A strategy, carried out: how a step is cut, what a device holds and what it sends.
+
+    >>> from clozelab.objectives import CausalLM
+    >>> from clozelab.planning import config_near, plan
+    >>> layout = plan(CausalLM(), config_near(7e9, "decoder-only"), tokens=1e12, machine=Machine(8)).layout("sharded")
+    >>> layout.micro_batch, layout.passes, layout.fits
+    (2, 128, True)
+    """
+
+    strategy: str
+    """One of `STRATEGIES`."""
+    micro_batch: int
+    """Rows of one pass on one device; 1 where not even one has room."""
+    passes: int
+    """Forward and backward passes of a step on the device that has most rows."""
+    memory: Memory
+    """With that micro-batch."""
+    traffic: Traffic
+    fits: bool
+    """Whether a device has room for it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run needs; `plan` makes it. Seconds are those of a step.
+
+    >>> from clozelab.objectives import SpanCorruption
+    >>> from clozelab.planning import config_near, plan
+    >>> run = plan(SpanCorruption(), config_near(2.5e8, "encoder-decoder"), tokens=1e10, length=512, batch_tokens=2**17)
+    >>> run.rows, run.step_tokens, run.steps, run.chosen.strategy
+    (230, 130640, 76547, 'one device')
+    """
+
+    objective: str
+    architecture: str
+    config: ModelConfig
+    row: Row
+    machine: Machine
+    precision: str
+    optimizer: str
+    rows: int
+    """Of a step, over all devices."""
+    steps: int
+    delivered: float
+    """Tokens of text a second that one core makes batches of."""
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """Of the model."""
+        return parameters(self.config, self.architecture)
+
+    @cached_property
+    def flops(self) -> Flops:
+        """Of one row."""
+        return flops(self.config, self.architecture, self.row)
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of text in a step."""
+        return self.rows * self.row.text
+
+    @property
+    def run_flops(self) -> int:
+        """Of the model's products in the whole run, over all devices; the optimiser's are not counted."""
+        return self.steps * self.rows * self.flops.total
+
+    @property
+    def rows_of_device(self) -> int:
+        """Of a step: those of the device that has most, for which the others wait."""
+        return math.ceil(self.rows / self.machine.devices)
+
+    @property
+    def seconds_computing(self) -> float:
+        """At the stated utilisation, the optimiser's products too, which every device makes for itself."""
+        work = self.rows_of_device * self.flops.total + optimizer_flops(self.parameters, self.optimizer)
+        return work / (self.machine.flops * self.machine.utilisation)
+
+    @cached_property
+    def layouts(self) -> tuple[Layout, ...]:
+        """Each strategy that makes sense for so many devices, whether it has room or not."""
+        return tuple(self.layout(name) for name in (STRATEGIES[:1] if self.machine.devices == 1 else STRATEGIES[1:]))
+
+    @property
+    def chosen(self) -> Layout | None:
+        """The first of them that has room."""
+        return next((layout for layout in self.layouts if layout.fits), None)
+
+    def layout(self, strategy: str) -> Layout:
+        """A strategy with the largest micro-batch that has room."""
+        most, least_not = self.rows_of_device, self.rows_of_device + 1
+        fitting = 0
+        while least_not - fitting > 1:  # halve the doubt: more rows never need less
+            middle = (fitting + least_not) // 2
+            fits = self.memory(strategy, middle).total <= self.machine.memory
+            fitting, least_not = (middle, least_not) if fits else (fitting, middle)
+        micro_batch = max(1, fitting)
+        passes = math.ceil(most / micro_batch)
+        if strategy == "sharded":
+            traffic = sharded(self.parameters, self.machine.devices, passes)
+        else:
+            traffic = replicated(self.parameters, self.machine.devices)
+        return Layout(strategy, micro_batch, passes, self.memory(strategy, micro_batch), traffic, fits=fitting > 0)
+
+    def memory(self, strategy: str, micro_batch: int) -> Memory:
+        """Of one device, with so many rows in a pass.
+
+        Raises `InputError` for a strategy that does not exist.
+        """
+        known("strategy", strategy, STRATEGIES)
+        count, how = self.parameters, {"precision": self.precision, "kind": self.machine.kind}
+        kept = state(count, self.optimizer, self.machine.devices if strategy == "sharded" else 1)
+        copies = 0
+        if strategy == "replicated":
+            copies = kept.gradients
+        elif strategy == "sharded":  # the tables and two blocks, one in use and the next on its way; their gradients
+            copies = 8 * count.tables + 16 * max(size(block) for block in count.blocks)
+        pass_ = saved(self.config, self.architecture, self.row, micro_batch, **how)
+        return Memory(
+            weights=kept.weights,
+            gradients=kept.gradients,
+            optimizer=kept.optimizer,
+            copies=copies,
+            casts=pass_.casts,
+            saved=pass_.total - pass_.casts,
+            work=max(
+                loss_work(self.config, self.row, micro_batch, **how),
+                backward_work(self.config, self.row, micro_batch, precision=self.precision),
+            ),
+        )
+
+    def seconds_sending(self, layout: Layout) -> float:
+        """At the full speed of the network."""
+        return layout.traffic.total / self.machine.network
+
+    def seconds(self, layout: Layout, *, overlapped: bool = True) -> float:
+        """Of a step: sending behind computing as far as that goes, or one after the other. The truth lies between."""
+        parts = self.seconds_computing, self.seconds_sending(layout)
+        return max(parts) if overlapped else sum(parts)
+
+    def tokens_a_second(self, layout: Layout) -> float:
+        """Of text, over all devices, at the most: what the data must be delivered at."""
+        return self.step_tokens / self.seconds(layout)
+
+    def devices_needed(self) -> int | None:
+        """The least number of devices that has room, fully sharded; None where no number has.
+
+        The tables, two blocks, the copies that autocast keeps and what one row keeps for its backward are whole on
+        every device. Where these alone are too much, more devices of this kind are of no use: what helps is to cut
+        within the blocks (tensor parallelism: Shoeybi et al. 2019, section 3), to give each device some of the blocks
+        (pipeline parallelism: Huang et al. 2019, section 2), or to keep less for the backward and compute it again
+        (Chen et al. 2016, section 4). clozelab offers none of these.
+        """
+        least, most = 0, MOST_DEVICES + 1
+        while most - least > 1:
+            middle = (least + most) // 2
+            other = replace(self, machine=replace(self.machine, devices=middle))
+            has_room = other.memory("sharded", 1).total <= self.machine.memory
+            least, most = (least, middle) if has_room else (middle, most)
+        return most if most <= MOST_DEVICES else None
+
+
+def plan(
+    objective: Objective,
+    config: ModelConfig,
+    *,
+    tokens: float,
+    length: int = 2048,
+    batch_tokens: float = 2**22,
+    machine: Machine | None = None,
+    precision: str = "bfloat16",
+    optimizer: str = "adamw",
+    delivered: float | None = None,
+) -> Plan:
+    """What pretraining `config` by `objective` on `tokens` tokens of text needs of a machine. Nothing is run.
+
+    `length` is the input tokens of a row, `batch_tokens` the tokens of text of a step; the last step is a whole one.
+    `delivered` is how much text a second one core makes batches of; None: what was measured, `DELIVERED`.
+
+    >>> from clozelab.objectives import CausalLM
+    >>> from clozelab.planning import config_near
+    >>> run = plan(CausalLM(), config_near(7e9, "decoder-only"), tokens=1e12, machine=Machine(devices=8))
+    >>> run.steps, [(layout.strategy, layout.fits) for layout in run.layouts], run.devices_needed()
+    (238419, [('replicated', False), ('sharded', True)], 3)
+    >>> round(run.steps * run.seconds_computing / 86400)  # days
+    164
+
+    Raises `InputError` for numbers that make no sense, and for a step that has fewer rows than there are devices.
+    """
+    machine = machine or Machine()
+    for name, value in (("tokens", tokens), ("batch_tokens", batch_tokens)):
+        if not 1 <= value <= 1e18:
+            raise InputError(f"{name} must be a number from 1 to 1e18, got {value!r}")
+    known("precision", precision, PRECISIONS)
+    known("optimizer", optimizer, OPTIMIZERS)
+    row = row_of(objective, length)
+    rows = max(1, int(batch_tokens) // row.text)
+    if rows < machine.devices:
+        raise InputError(
+            f"a step of {int(batch_tokens):,} tokens has {rows:,} rows of {row.text:,}, too few for "
+            f"{machine.devices:,} devices: choose a step of at least {machine.devices * row.text:,} tokens, shorter "
+            "rows or fewer devices"
+        )
+    steps = math.ceil(tokens / (rows * row.text))
+    if delivered is None and objective.name not in DELIVERED:
+        raise InputError(f"nobody measured how fast batches of {objective.name} are made: say delivered=...")
+    delivered = DELIVERED[objective.name] if delivered is None else delivered
+    if not 0 < delivered < math.inf:
+        raise InputError(f"delivered must be a number of tokens a second above 0, got {delivered!r}")
+    how = objective.name, objective.architecture, config, row, machine, precision, optimizer
+    return Plan(*how, rows=rows, steps=steps, delivered=delivered)

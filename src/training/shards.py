@@ -1,0 +1,88 @@
+"""Checkpoints of a run whose weights are shared out: every process writes its own part, any number of them reads it.
+
+The files are safetensors, through `torch.distributed.checkpoint`'s Hugging Face storage: its usual storage describes
+the files in a pickle, which a checkpoint that somebody sends must not hold.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from ..errors import InputError
+from .checkpoint import Checkpoint, begin_checkpoint, finish_checkpoint
+from .optimizers import Optimizers
+from .processes import Processes
+
+FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+def save_shards(
+    run: Path, step: int, model: nn.Module, optimizer: Optimizers, processes: Processes, *, whole: bool, **state: Any
+) -> None:
+    """Write `run/checkpoints/step-...`, each process its part; `whole` adds the weights as one file, for `load_run`.
+
+    All processes call this. Raises `OSError`, in all of them, when a disk is full.
+    """
+    beside = Path(processes.told(lambda: str(begin_checkpoint(run, step))))
+    failure: OSError | None = None
+    try:
+        weights = get_model_state_dict(model)
+        save(weights, storage_writer=HuggingFaceStorageWriter(str(beside / "model"), save_distributed=True))
+        moments = _tensors(get_optimizer_state_dict(model, optimizer.parts, options=FLAT))
+        save(moments, storage_writer=HuggingFaceStorageWriter(str(beside / "optimizer"), save_distributed=True))
+        if whole:
+            together = _tensors(get_model_state_dict(model, options=WHOLE))
+            if processes.first:
+                save_file(together, str(beside / "model.safetensors"), metadata={"format": "pt"})
+    except CheckpointException as error:  # what any of the processes met, told to all
+        failure = OSError(f"could not write {beside}: {' '.join(str(error).split())[-300:]}")
+
+    def finish() -> None:
+        if failure is not None:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise failure
+        finish_checkpoint(beside, run, step, sharded=True, **state)
+
+    processes.told(finish)
+
+
+def load_shards(checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizers) -> None:
+    """Read weights and optimiser, each process its part, whatever number of processes wrote them.
+
+    Raises `InputError` for weights of another model.
+    """
+    try:
+        weights = get_model_state_dict(model)
+        load(weights, storage_reader=HuggingFaceStorageReader(str(checkpoint.path / "model")))
+        set_model_state_dict(model, weights)
+        state = get_optimizer_state_dict(model, optimizer.parts, options=FLAT)
+        moments = _tensors(state)
+        load(moments, storage_reader=HuggingFaceStorageReader(str(checkpoint.path / "optimizer")))
+        merged: dict[str, Any] = {**state, **moments}
+        set_optimizer_state_dict(model, optimizer.parts, merged, options=FLAT)
+    except (CheckpointException, RuntimeError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{checkpoint.path} does not hold this model's weights: {reason[-300:]}") from error
+
+
+def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """What is learned; learning rates and the like are set anew at each step."""
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}

@@ -1,0 +1,206 @@
+"""The page says what the measured files say, and says so where there are none."""
+
+import importlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+MACHINE = {"processor": "a processor", "cores": 2, "python": "3.11", "torch": "2.13"}
+STAMP = {"date": "2026-01-02", "machine": MACHINE, "others": 0.01, "threads": 1}
+
+
+@pytest.fixture
+def module(monkeypatch):
+    """A module of the folder by its name."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
+
+
+@pytest.fixture
+def report(module):
+    return module("report")
+
+
+def figure(row: str, median: float, goal: float | None) -> dict:
+    """A result as the scripts write it."""
+    spread = {"low": median, "median": median, "high": median}
+    told = {"unit": "x", "goal": goal, "least": True, "ours": "", "theirs": "", "memory": [2 * 10**6, 10**7]}
+    return {"row": row, "name": f"a {row}", "against": "", "figure": spread, **told, "wall": None, "detail": "d"} | {
+        "curves": None,
+        "met": None if goal is None else median >= goal,
+    }
+
+
+def rung(name: str, seconds: list, sooner: float | None) -> dict:
+    """A rung of three seeds."""
+    told = {"steps": 10, "nats": 1.5, "nats_spread": 0.01, "milliseconds_per_step": 70.0}
+    return {"rung": name, "seconds": seconds, "times_sooner": sooner, **told}
+
+
+def ladder(name: str, sooner: float | None) -> dict:
+    """Two rungs, of which the second one is ours."""
+    last = rung("ours", [10.0, 11.0, 12.0 if sooner else None], sooner)
+    told = {"ladder": name, "corpus": "text", "seeds": [0, 1, 2], "heldout_blocks": 256, "climbs": []}
+    return {**STAMP, **told, "rows": [rung("theirs", [60.0, 66.0, 72.0], 1.0), last]}
+
+
+def widths(best: dict[str, float]) -> dict:
+    """One recipe whose best multiplier differs by size, or does not."""
+    rows = [
+        {"recipe": "Muon", "size": size, "parameters": 10**6, "multiplier": m, "nats": [2.0 + (m != at)], "seconds": 1}
+        for size, at in best.items()
+        for m in (1 / 3, 1, 3)
+    ]
+    return {**STAMP, "corpus": "text", "steps": 8, "batch": 12, "length": 64, "rows": rows}
+
+
+def write(folder: Path, **records: dict) -> Path:
+    """Files as in `benchmarks/measured/`."""
+    for name, record in records.items():
+        (folder / f"{name.replace('_', '-')}.json").write_text(json.dumps(record))
+    return folder
+
+
+def section(page: str, title: str) -> str:
+    """What stands under a heading."""
+    return page.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+# --------------------------------------------------------------------------- what is committed
+
+
+def test_the_committed_page_is_that_of_the_committed_files(report):
+    """Else: `python benchmarks/report.py`."""
+    assert (BENCHMARKS / "README.md").read_text(encoding="utf-8") == report.page()
+
+
+def test_what_is_measured_has_its_picture(report):
+    for measured in report.SECTIONS:
+        if measured.picture is not None and (report.MEASURED / f"{measured.name}.json").exists():
+            assert (report.DOCS / measured.picture).is_file(), measured.picture
+
+
+def test_every_command_of_the_page_is_a_script_that_publishes(report):
+    for measured in report.SECTIONS:
+        script = BENCHMARKS.parent / measured.command.split()[1]
+        assert '"--publish"' in script.read_text(encoding="utf-8")
+
+
+def test_every_row_of_the_suite_has_an_explanation_ready(report):
+    """For whoever misses a goal on another machine."""
+    rows = {"batches", "training step", "training step, larger", "loss memory", "loss time", "loop", "utilisation"}
+    assert rows | {"start-up", "tokenising", "growth"} <= report.explanations().keys()
+
+
+# --------------------------------------------------------------------------- rendering
+
+
+def test_nothing_measured_gives_the_commands(report, tmp_path):
+    page = report.page(tmp_path)
+    for measured in report.SECTIONS:
+        assert f"`{measured.command}`" in section(page, measured.title)
+        assert measured.missing in page
+    assert "no GPU was at hand" in page
+    assert "## Tried, and no help" in page
+    assert "![" not in page
+
+
+def test_figures_stand_beside_their_goals(report, tmp_path):
+    results = [figure("batches", 20.0, 15.0), figure("loop", 2.0, 3.0), figure("told", 1.0, None)]
+    measured = {**STAMP, "quick": False, "peak": {"float32": 95e9}, "results": results}
+    page = report.page(write(tmp_path, suite=measured, gpu={**measured, "results": results[:1]}))
+    shown = section(page, "Speed and memory")
+    assert "1 of 2 met, **missed**" in shown
+    assert "2026-01-02: a processor, 1 of 2 cores, python 3.11, torch 2.13" in shown
+    assert "| a batches |  |  |  | ≥ 15x | **20x** |  | 2 / 10 MB | yes |" in shown
+    assert "- **loop**: clipping" in shown  # missed, so explained
+    assert "- **batches**" not in shown
+    assert "1 of 1 met, met" in section(page, "On a GPU")
+
+
+@pytest.mark.parametrize(
+    ("sooner", "figure_and_met"),
+    [(6.1, "6.1x, met"), (5.9, "5.9x, **missed**"), (None, "not reached by every seed, **missed**")],
+)
+def test_the_last_rung_is_held_against_the_goal(report, tmp_path, sooner, figure_and_met):
+    page = report.page(write(tmp_path, ladder_shakespeare=ladder("shakespeare", sooner)))
+    shown = section(page, "Learning sooner: causal LM on Shakespeare")
+    assert f"Figure: {figure_and_met}." in shown
+    assert ("1 of 3 seeds did not reach it" in shown) == (sooner is None)
+    assert "../docs/ladder-shakespeare.png" in shown
+
+
+def test_each_ladder_has_its_own_goal(report, tmp_path):
+    folder = write(tmp_path, ladder_masked=ladder("masked", 4.5), ladder_span=ladder("span", 3.5))
+    page = report.page(folder)
+    assert "4.5x, met" in section(page, "Learning sooner: masked LM")
+    assert "3.5x, **missed**" in section(page, "Learning sooner: span corruption")
+
+
+@pytest.mark.parametrize(("best", "met"), [({"tiny": 1, "small": 1}, "met"), ({"tiny": 3, "small": 1}, "**missed**")])
+def test_widths_are_held_against_each_other(report, tmp_path, best, met):
+    page = report.page(write(tmp_path, widths=widths(best)))
+    assert f"Figure: Muon: tiny {best['tiny']}x, small 1x, {met}." in section(page, "Learning rates at another width")
+
+
+def test_a_run_that_came_to_no_number_is_not_the_best(report):
+    rows = [{"multiplier": 1, "nats": [2.0]}, {"multiplier": 3, "nats": [1.0, None]}]
+    assert report.best_multiplier(rows) == 1
+
+
+# --------------------------------------------------------------------------- what the scripts make
+
+
+def test_a_rung_that_a_seed_did_not_reach_is_not_sooner(module):
+    pytest.importorskip("transformers")
+    script = module("ladder")
+    climbs = [
+        script.Climb(name, seed, 10, 60.0, [(5, 30.0, 3.0), (10, 60.0, nats)])
+        for name, ends in {"theirs": (2.0, 2.0), "ours": (1.9, 2.1)}.items()
+        for seed, nats in enumerate(ends)
+    ]
+    theirs, ours = script.table(climbs)
+    assert (theirs["seconds"], theirs["times_sooner"]) == ([60.0, 60.0], 1.0)
+    assert (ours["seconds"], ours["times_sooner"]) == ([60.0, None], None)
+    json.dumps(ours, allow_nan=False)
+
+
+@pytest.fixture
+def finished_run(tmp_path):
+    """The folder of a baby GPT that was trained for a minute and a half, with three evaluations."""
+    shape = {"vocab_size": 70, "width": 16, "layers": 2, "heads": 2, "dropout": 0.2, "tied": False}
+    train = {"minutes": 1.5, "length": 256, "batch_size": 24}
+    described = {"format": 1, "model": shape, "train": train, "versions": {"torch": "2.0"}, "description": {}}
+    (tmp_path / "run.json").write_text(json.dumps(described))
+    lines = [{"step": 0, "heldout": 4.2}]
+    for step in range(1, 91):
+        lines.append({"step": step, "loss": 3.0, "seconds": 1.0 * step})
+        lines += [{"step": step, "heldout": {45: 1.45, 90: 1.6}[step]}] if step in (45, 90) else []
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    os.utime(tmp_path / "run.json", (1000, 1000))
+    os.utime(tmp_path / "metrics.jsonl", (1120, 1120))
+    return tmp_path
+
+
+def test_baby_gpt_is_read_from_a_run_that_is_done(module, report, finished_run, tmp_path):
+    script = module("baby_gpt")
+    record = script.record_of(finished_run)
+    assert record["finished"]
+    assert (record["best"], record["best_at"], record["end"]) == (1.45, 0.75, 1.6)
+    assert (record["minutes"], record["wall_minutes"], record["steps"]) == (1.5, 2.0, 90)
+    assert record["reached_at"] == 0.75
+    assert record["parameters"] > 2 * 70 * 16
+    assert record["machine"]["torch"] == "2.0"
+    script.draw(record, tmp_path / "curve.png")
+    page = report.page(write(tmp_path, baby_gpt=record))
+    assert "Figure: 1.4500 nats, met." in section(page, "Baby GPT without a GPU")
+    assert "after 0.8 minutes of training, 1.0 with evaluations" in page
+
+
+def test_baby_gpt_that_was_interrupted_is_not_finished(module, finished_run):
+    metrics = finished_run / "metrics.jsonl"
+    metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:-1]))  # its last evaluation is missing
+    assert not module("baby_gpt").record_of(finished_run)["finished"]

@@ -1,0 +1,166 @@
+"""A lesson: its command line, and what it writes down."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from matplotlib.figure import Figure
+
+from clozelab.course import Lesson, Result, Seeds, read_results
+from clozelab.errors import InputError
+
+LESSON = Lesson("04_some_lesson.py", "Some lesson", claim="[mask] helps by 100%")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def conclude(visit, **changes):
+    gap = Seeds(tuple(0.5 + 0.1 * seed for seed in visit.seeds))
+    settings = {
+        "verdict": "held",
+        "finding": f"a gap of {gap:.2f} nats",
+        "figures": {"gap": gap},
+        "headings": ["what", "nats"],
+        "rows": [["a [b]gap[/b]", f"{gap:.2f}"]],
+        "picture": Figure(),
+    }
+    return visit.conclude(**{**settings, **changes})
+
+
+# ------------------------------------------------------------------ the command line
+
+
+def test_a_visit_is_what_the_command_line_says():
+    visit = LESSON.visit([])
+    assert (visit.fast, visit.seeds, visit.out) == (False, [0, 1, 2], Path("runs/results"))
+    assert visit.choose(2000, fast=50) == 2000
+    fast = LESSON.visit(["--fast", "--out", "here"])
+    assert (fast.fast, fast.seeds, fast.out) == (True, [0], Path("here"))
+    assert fast.choose(2000, fast=50) == 50
+    assert LESSON.visit(["--fast"]).out == Path("runs/course")  # what was measured whole is not overwritten
+    assert LESSON.visit(["--fast", "--seeds", "2"]).seeds == [0, 1]
+
+
+def test_a_script_writes_beside_itself(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__file__=str(tmp_path / "04_some_lesson.py")))
+    monkeypatch.setattr(sys, "argv", ["04_some_lesson.py", "--seeds", "4"])
+    visit = LESSON.visit()
+    assert (visit.out, visit.seeds) == (tmp_path / "results", [0, 1, 2, 3])
+
+
+def test_a_notebook_has_no_command_line(monkeypatch):
+    """There `__main__` has no file, and the arguments are those of the kernel."""
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace())
+    monkeypatch.setattr(sys, "argv", ["ipykernel_launcher.py", "-f", "kernel.json"])
+    visit = LESSON.visit()
+    assert (visit.fast, visit.seeds, visit.out) == (False, [0, 1, 2], Path("results"))
+
+
+def test_a_corpus_is_taken_where_one_can_be_used(tmp_path):
+    text = tmp_path / "secret" / "book.txt"
+    text.parent.mkdir()
+    text.write_text("words")
+    for given in (["--corpus", str(text)], [f"--corpus={text}"]):
+        visit = LESSON.visit(given, corpus=True)
+        assert visit.corpus == text
+        assert visit.arguments == ["--corpus", "book.txt"]
+    assert LESSON.visit([], corpus=True).corpus is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seeds", "0"], "--seeds must be at least 1, got 0"),
+        (["--seeds", "many"], "invalid int value: 'many'"),
+        (["--sed", "1"], "unrecognized arguments: --sed 1"),
+        (["--fas"], "unrecognized arguments: --fas"),
+        (["--corpus", "book.txt"], "unrecognized arguments: --corpus book.txt"),  # it takes none
+        (["--out", "a file"], "no folder can be made of a file"),
+        (["--out", "a file/results"], "no folder can be made of a file/results"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line_and_exit_code_2(arguments, message, capsys):
+    Path("a file").write_text("")
+    with pytest.raises(SystemExit) as stopped:
+        LESSON.visit(arguments)
+    assert stopped.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("04_some_lesson.py: ")
+    assert message in line
+
+
+def test_a_corpus_that_does_not_exist_is_one_line(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        LESSON.visit(["--corpus", "nowhere.txt"], corpus=True)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "04_some_lesson.py: nowhere.txt does not exist (see --help)\n"
+
+
+def test_help_says_the_claim(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        LESSON.visit(["--help"])
+    assert stopped.value.code == 0
+    assert "[mask] helps by 100%" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name", ["lesson.py", "4_a.py", "04.py", "04_a", "04-a.py", "123_a.py", "04_a/b.py", "٠٤_a.py"]
+)
+def test_a_script_has_a_number_and_a_name(name):
+    with pytest.raises(InputError, match="is called NN_name"):
+        Lesson(name, "title", claim="claim")
+
+
+# ------------------------------------------------------------------ what is written down
+
+
+def test_a_conclusion_is_printed_and_kept(capsys):
+    result = conclude(LESSON.visit(["--out", "out", "--seeds", "3"]))
+    printed = " ".join(capsys.readouterr().out.split())
+    for word in (
+        "04 Some lesson",
+        "[mask] helps by 100%",
+        "a gap of 0.60 ± 0.10 nats",
+        "a [b]gap[/b]",
+        "held, 3 seeds",
+    ):
+        assert word in printed
+    assert Path("out/04_some_lesson.png").read_bytes()[:4] == b"\x89PNG"
+    assert read_results("out") == [result]
+    assert (result.lesson, result.verdict, result.seeds) == ("04", "held", [0, 1, 2])
+    assert result.figures == {"gap": pytest.approx([0.5, 0.6, 0.7])}
+    assert result.command == "python examples/04_some_lesson.py --seeds 3"
+    assert 0 <= result.seconds < 60
+
+
+def test_one_seed_is_not_judged():
+    assert conclude(LESSON.visit(["--fast"])).verdict == "not judged"
+    assert conclude(LESSON.visit(["--seeds", "1"])).verdict == "not judged"
+    assert conclude(LESSON.visit(["--seeds", "2"]), verdict="contradicted").verdict == "contradicted"
+
+
+def test_paths_of_a_machine_are_not_kept(tmp_path):
+    text = tmp_path / "book.txt"
+    text.write_text("words")
+    visit = LESSON.visit(["--fast", "--corpus", str(text), "--out", str(tmp_path / "out")], corpus=True)
+    conclude(visit)
+    assert str(tmp_path) not in (tmp_path / "out" / "04_some_lesson.json").read_text()
+
+
+def test_a_verdict_is_one_of_four():
+    with pytest.raises(InputError, match="a verdict is one of held, held in part, contradicted, not judged, got 'yes'"):
+        conclude(LESSON.visit(["--fast"]), verdict="yes")
+
+
+def test_an_older_result_is_replaced_whole():
+    visit = LESSON.visit(["--out", "out"])
+    conclude(visit, finding="an older one")
+    conclude(visit, finding="a newer one")
+    assert json.loads(Path("out/04_some_lesson.json").read_text())["finding"] == "a newer one"
+    assert sorted(path.name for path in Path("out").iterdir()) == ["04_some_lesson.json", "04_some_lesson.png"]
+    assert Result.load(Path("out/04_some_lesson.json")).finding == "a newer one"

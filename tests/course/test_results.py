@@ -1,0 +1,107 @@
+"""What the lessons wrote down is read again, or refused by name."""
+
+import json
+
+import pytest
+
+from clozelab.course import Result, claims_table, print_results, read_results
+from clozelab.errors import InputError
+
+
+def result(number="01", **changes):
+    settings = {
+        "lesson": number,
+        "script": f"{number}_a_lesson.py",
+        "title": "A lesson",
+        "claim": "Ice is [mask] | cold",
+        "verdict": "held",
+        "finding": "-5.0 ± 0.1 degrees\nat night",
+        "figures": {"degrees": [-5.1, -5.0, -4.9]},
+        "headings": ["place", "degrees"],
+        "rows": [["pond", "-5.0 ± 0.1"]],
+        "seeds": [0, 1, 2],
+        "seconds": 90.0,
+        "arguments": ["--seeds", "3"],
+        "torch": "2.9.0",
+    }
+    return Result(**{**settings, **changes})
+
+
+def test_what_is_saved_is_read_again(tmp_path):
+    path = result(finding="0.5 ± 0.1 °C, „so“").save(tmp_path)
+    assert path == tmp_path / "01_a_lesson.json"
+    assert Result.load(path) == result(finding="0.5 ± 0.1 °C, „so“")
+    assert "±" in path.read_text(encoding="utf-8")  # a diff can be read
+
+
+def test_results_come_by_number_and_strangers_are_passed_over(tmp_path):
+    for number in ("10", "02", "01"):
+        result(number).save(tmp_path)
+    (tmp_path / "notes.json").write_text("{}")
+    (tmp_path / "01_a_lesson.png").write_bytes(b"")
+    assert [one.lesson for one in read_results(str(tmp_path))] == ["01", "02", "10"]
+
+
+def test_the_table_keeps_its_columns_whatever_a_sentence_holds(tmp_path):
+    assert claims_table([result()]).splitlines() == [
+        "| lesson | the claim | measured | verdict |",
+        "|---|---|---|---|",
+        "| [01 A lesson](examples/01_a_lesson.py) | Ice is [mask] \\| cold | -5.0 ± 0.1 degrees at night | **held** |",
+    ]
+
+
+def test_a_block_for_each_lesson_is_printed_word_for_word(capsys):
+    print_results([result(), result("02", verdict="held in part", title="Another [/b]")])
+    printed = " ".join(capsys.readouterr().out.split())
+    for word in ("01 A", "[mask]", "held in part", "1.5", "[/b]", "processor minutes"):
+        assert word in printed
+
+
+@pytest.mark.parametrize("make", [lambda folder: folder / "nowhere", lambda folder: folder])
+def test_a_folder_without_results_is_refused(make, tmp_path):
+    with pytest.raises(InputError, match="holds no results of lessons"):
+        read_results(make(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"{}",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"lesson": "01"}',
+    ],
+)
+def test_a_file_that_no_lesson_wrote_is_refused(content, tmp_path):
+    path = tmp_path / "01_a_lesson.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"01_a_lesson\.json is no result of a lesson"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("verdict", "proved"),
+        ("verdict", ["held"]),
+        ("claim", None),
+        ("finding", 5),
+        ("figures", [1.0]),
+        ("figures", {"degrees": 1.0}),
+        ("figures", {"degrees": ["1"]}),
+        ("rows", ["pond"]),
+        ("seeds", 3),
+        ("seconds", "90"),
+        ("arguments", None),
+        ("more", 1),
+    ],
+)
+def test_a_field_that_was_tampered_with_is_named(field, value, tmp_path):
+    path = result().save(tmp_path)
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), field: value}))
+    with pytest.raises(InputError, match=f"is no result of a lesson: .*{field}"):
+        Result.load(path)

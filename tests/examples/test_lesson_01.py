@@ -1,0 +1,63 @@
+"""Lesson 01: what the three families are paid for is counted right, and compute is found on the curve."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "01_three_families.py"
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    spec = importlib.util.spec_from_file_location("lesson_01", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def visit(lesson, tmp_path_factory):
+    """(figures, folder) of a fast run."""
+    folder = tmp_path_factory.mktemp("lesson_01")
+    return lesson.main(["--fast", "--out", str(folder)]).figures, folder
+
+
+def test_each_is_paid_where_it_should_be(visit):
+    figures, _ = visit
+    assert figures["causal: positions paid"] == [pytest.approx(63 / 64)]  # all but the first of 64
+    assert figures["masked: positions paid"] == [pytest.approx(0.15, abs=0.02)]
+    assert figures["span: positions paid"] == [pytest.approx(14 / 64)]  # 10 hidden, 3 sentinels, an end of text
+    assert figures["span: positions computed"] == [pytest.approx((54 + 3 + 1 + 14) / 64)]
+
+
+def test_causal_lm_has_several_times_the_signal_for_its_compute(visit):
+    figures, _ = visit
+    for what in ("positions paid for a MFLOP", "bits to learn for a MFLOP"):
+        ((causal,), (masked,)) = (figures[f"{name}: {what}"] for name in ("causal", "masked"))
+        assert causal > 3 * masked
+
+
+def test_the_count_of_operations_is_that_of_the_matrices(lesson):
+    student = lesson.Student("causal", seed=0, rows=10)
+    matrices = student.model.parameter_count(vocabulary=False)
+    attention = 2 * 2 * 64 * 32 * 2  # scores and their use, 64 keys of 32 numbers, 2 layers, multiply and add
+    assert student.flops == pytest.approx(
+        3 * 1024 * (2 * matrices + attention), rel=0.03
+    )  # forward, and twice backward
+
+
+def test_compute_until_a_share_is_learned(lesson):
+    curve = [(1.0, 0.0), (2.0, 0.8), (3.0, 0.3), (4.0, 0.9)]
+    assert lesson.compute_until(curve, 0.4) == pytest.approx(1.5)
+    assert lesson.compute_until(curve, 0.85) == pytest.approx(3 + 0.55 / 0.6)
+    assert lesson.compute_until(curve, 0.95) == 4.0  # never: all that was spent
+
+
+def test_every_language_holds_something_to_learn(lesson):
+    assert all(lesson.language(seed).entropy - lesson.language(seed).entropy_rate > 0.3 for seed in range(5))
+
+
+def test_a_picture_is_drawn(visit):
+    _, folder = visit
+    assert (folder / "01_three_families.png").stat().st_size > 20_000

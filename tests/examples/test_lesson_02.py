@@ -1,0 +1,66 @@
+"""Lesson 02: a product of conditionals sums to one over all texts, a pseudo-likelihood does not."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+from clozelab.data.sources import MarkovSource
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "02_product_of_conditionals.py"
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    spec = importlib.util.spec_from_file_location("lesson_02", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def visit(lesson, tmp_path_factory):
+    """(figures, folder) of a fast run: models that have hardly learned, for which the laws hold too."""
+    folder = tmp_path_factory.mktemp("lesson_02")
+    return lesson.main(["--fast", "--out", str(folder)]).figures, folder
+
+
+def test_the_chain_rule_sums_to_one_over_all_texts(visit):
+    figures, _ = visit
+    assert figures["sum causal, all ids"] == [pytest.approx(1, abs=1e-4)]
+    assert figures["sum causal"][0] < 1  # texts with special ids have the rest
+
+
+def test_the_pseudo_likelihood_does_not_even_where_nothing_is_left_to_learn(visit):
+    figures, _ = visit
+    assert figures["sum perfect masked"][0] > 2
+
+
+def test_where_no_token_tells_of_another_both_are_one(lesson):
+    independent = MarkovSource(torch.tensor([[0.5, 0.2, 0.2, 0.1]]).expand(4, 4))
+    truth = independent.log_prob(lesson.all_texts(4))
+    torch.testing.assert_close(lesson.perfect_pseudo(truth), truth)
+
+
+def test_the_perfect_conditional_of_a_token_depends_on_its_neighbours_alone(lesson):
+    source = lesson.language(5)
+    texts, p = lesson.all_texts(4), source.transition
+    by_hand = torch.zeros(len(texts), dtype=torch.float64)
+    for t in range(6):
+        left = source.stationary.expand(len(texts), 4) if t == 0 else p[texts[:, t - 1]]
+        weights = left * (p.T[texts[:, t + 1]] if t < 5 else 1.0)  # (N, 4), of each symbol in the place of t
+        by_hand += (weights / weights.sum(1, keepdim=True)).gather(1, texts[:, t : t + 1])[:, 0].log()
+    torch.testing.assert_close(lesson.perfect_pseudo(source.log_prob(texts)), by_hand)
+
+
+def test_a_token_of_several_letters_costs_more_nats_than_one(visit):
+    figures, _ = visit
+    assert figures["nats a token: BPE"][0] > 1.5 * figures["nats a token: letters"][0]
+    for name in ("letters", "BPE"):
+        assert figures[f"bits a byte: {name}"][0] > figures["bits a byte: the language"][0]
+
+
+def test_a_picture_is_drawn(visit):
+    _, folder = visit
+    assert (folder / "02_product_of_conditionals.png").stat().st_size > 20_000

@@ -1,0 +1,56 @@
+"""Lesson 03: without its mask a decoder's loss falls below what is possible, and what it writes is worse."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "03_the_causal_mask.py"
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    spec = importlib.util.spec_from_file_location("lesson_03", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def visit(lesson, tmp_path_factory):
+    """(figures, folder) of a fast run."""
+    folder = tmp_path_factory.mktemp("lesson_03")
+    return lesson.main(["--fast", "--out", str(folder)]).figures, folder
+
+
+def test_only_the_decoder_without_a_mask_leaks(lesson):
+    *honest, (name, leaky) = lesson.leaks_of_the_three()
+    assert len(honest) == 4
+    assert all(report.passed for _, report in honest)
+    assert name == "causal, the mask taken away"
+    assert len(leaky.leaks) == 12 * 11 / 2  # all pairs above the diagonal
+
+
+def test_the_loss_without_a_mask_is_below_what_is_possible(lesson, visit):
+    figures, _ = visit
+    assert figures["trained without it: loss, read without a mask"][0] < lesson.SOURCE.entropy_rate - 0.2
+    assert figures["trained with the mask: loss, read with it"][0] > lesson.SOURCE.entropy_rate - 0.02
+
+
+def test_what_it_writes_is_worse(visit):
+    figures, _ = visit
+    honest = figures["trained with the mask: its text, with the mask"][0]
+    assert figures["trained without it: its text, with the mask"][0] > honest + 0.2
+    assert figures["trained without it: its text, rereading"][0] > honest + 0.2
+
+
+def test_the_weights_are_shared_and_not_copied(lesson):
+    model = lesson.CAUSAL.build_model(8, width=32, layers=2, heads=2)
+    ours, theirs = (dict(one.named_parameters()) for one in (model, lesson.without_mask(model)))
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name] is theirs[name] for name in ours)
+
+
+def test_a_picture_is_drawn(visit):
+    _, folder = visit
+    assert (folder / "03_the_causal_mask.png").stat().st_size > 20_000

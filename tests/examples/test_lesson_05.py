@@ -1,0 +1,42 @@
+"""The lesson on broad competence runs, and even a short training teaches the easy skill before the hard ones."""
+
+import importlib.util
+import math
+from pathlib import Path
+
+import pytest
+
+from clozelab.data.skills import SKILLS, VOCABULARY, World
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "05_narrow_objective_broad_competence.py"
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    spec = importlib.util.spec_from_file_location("lesson_05", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_agreement_comes_first(lesson, tmp_path):
+    result = lesson.main(["--fast", "--out", str(tmp_path)])
+    figures = {name: values[0] for name, values in result.figures.items()}
+    assert result.verdict == "not judged"
+    assert {row[0] for row in result.rows} >= {*SKILLS}
+    assert figures["agreement, held out"] > max(figures["copying, held out"], figures["translation, held out"])
+    assert figures["nats, late"] < 0.6 * math.log(len(VOCABULARY))
+    assert (tmp_path / f"{SCRIPT.stem}.png").stat().st_size > 10_000
+
+
+def test_the_longer_lists_are_new_and_have_one_right_answer(lesson):
+    lists = lesson.longer_lists(World(0), 8)
+    assert len(lists) == 8
+    assert all(len(set(exercise.answer)) == 6 and exercise.right(exercise.prompt[1:-1]) for exercise in lists)
+
+
+def test_a_skill_comes_when_it_is_half_way_from_a_guess(lesson):
+    exams = {10: {"agreement": 0.7, "copying": 0.4}, 20: {"agreement": 0.8, "copying": 0.6}}
+    assert lesson.comes(exams, "agreement") == lesson.comes(exams, "copying") == 20
+    assert lesson.comes({10: {"agreement": 0.7}}, "agreement") == math.inf
+    assert lesson.when([{"exams": exams}, {"exams": {10: {"agreement": 0.7}}}], "agreement") == "20 to never"

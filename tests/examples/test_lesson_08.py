@@ -1,0 +1,53 @@
+"""The lesson on assistants runs, and a base model stops asking on after a few examples."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+from clozelab.data.skills import World
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "08_from_objective_to_assistant.py"
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    spec = importlib.util.spec_from_file_location("lesson_08", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_base_model_asks_on_and_the_fine_tuned_one_does_not(lesson, tmp_path):
+    result = lesson.main(["--fast", "--out", str(tmp_path)])
+    figures = {name: values[0] for name, values in result.figures.items()}
+    assert result.verdict == "not judged"
+    assert len(result.rows) == 1 + len(lesson.WAYS) * len(lesson.EXAMPLES)
+    assert figures["known form, 0 examples, arithmetic: asks"] > 0.5
+    assert figures["known form, 64 examples, arithmetic: asks"] < 0.5
+    assert (tmp_path / f"{SCRIPT.stem}.png").stat().st_size > 10_000
+
+
+def test_none_of_the_questions_asked_was_among_the_examples(lesson):
+    world = World(0)
+    taught = world.exercises("arithmetic", 64, held_out=False, draw=1)
+    asked = lesson.questions(world, "arithmetic", 40, taught)
+    assert len(asked) >= 10
+    assert not {exercise.question for exercise in asked} & {exercise.question for exercise in taught}
+    assert len({exercise.question for exercise in lesson.questions(world, "facts", 40, taught)}) == 16
+
+
+def test_what_counts_as_asking_answering_and_right(lesson, monkeypatch):
+    world = World(0)
+    [exercise] = world.exercises("arithmetic", 1)
+    good, question = ("say", *exercise.answer, "."), ("what", "is", "3", "+", "4", "?")
+    for words, expected in (
+        (good, {"asks": 0, "answers": 1, "right": 1}),
+        (exercise.answer, {"asks": 0, "answers": 1, "right": 0}),
+        ((*good, *question), {"asks": 1, "answers": 0, "right": 0}),
+        ((), {"asks": 0, "answers": 0, "right": 0}),
+        ((".",) * 12, {"asks": 0, "answers": 0, "right": 0}),
+    ):
+        monkeypatch.setattr(lesson.CAUSAL, "answer", lambda *_, words=words, **__: [world.ids(words)])
+        assert lesson.examine(torch.nn.Identity(), world, "say {} .", [exercise]) == expected

@@ -1,0 +1,62 @@
+"""Lesson 10: the truth is Bayes' rule, the chain rule adds up, and the direction shows even when fast."""
+
+import importlib.util
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+PATH = Path(__file__).parents[2] / "examples" / "10_exposure_bias.py"
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    spec = importlib.util.spec_from_file_location("lesson_10", PATH)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_truth_is_a_distribution_at_every_place_and_multiplies_to_the_probability_of_the_text(lesson):
+    texts = torch.randint(lesson.SYMBOLS, (20, 30), generator=torch.Generator().manual_seed(0))  # any text at all
+    log_p = lesson.truth(texts)
+    assert torch.allclose(log_p.exp().sum(-1), torch.ones(20, 30).double())
+    whole = torch.stack([dialect.log_prob(texts) for dialect in lesson.DIALECTS]).logsumexp(0) - math.log(4)
+    assert torch.allclose(log_p.gather(2, texts[..., None]).sum((1, 2)), whole)
+
+
+def test_a_distance_is_zero_from_itself_and_finite_where_the_first_never_says_a_symbol(lesson):
+    p = torch.tensor([[[0.5, 0.3, 0.2]]]).double().log()
+    cut = torch.tensor([[[0.625, 0.375, 0.0]]]).double().log()
+    assert lesson.kl(p, p).tolist() == [0.0]
+    assert lesson.kl(cut, p).item() == pytest.approx(math.log(1 / 0.8))
+    assert lesson.kl(p, cut).item() == math.inf
+
+
+def test_what_is_judged_is_what_is_drawn(lesson, monkeypatch):
+    """The exact chances of a model's first symbol agree with how often it writes them, under each decoding."""
+    monkeypatch.setattr(lesson, "LENGTH", 1)
+    torch.manual_seed(0)
+    model = lesson.OBJECTIVE.build_model(lesson.SPECIAL.vocab_size, "tiny", width=32, layers=1, heads=1)
+    with torch.no_grad():
+        model.embedding.weight.mul_(20)  # so that it has preferences
+    for decoding in ({}, {"temperature": 0.6}, {"top_p": 0.7}):
+        texts = lesson.written(model, torch.zeros(20_000, 0).long(), seed=0, **decoding)
+        chances = lesson.said_by(model, texts[:1], **decoding)[0, 0].exp()
+        seen = texts[:, 0].bincount(minlength=lesson.SYMBOLS) / len(texts)
+        assert (seen - chances).abs().max() < 0.02  # more than five standard errors
+
+
+def test_the_direction_shows_even_when_fast(lesson, tmp_path):
+    result = lesson.main(["--fast", "--out", str(tmp_path)])
+    assert result.verdict == "not judged"
+    assert (tmp_path / "10_exposure_bias.png").stat().st_size > 10_000
+    one = {name: values[0] for name, values in result.figures.items()}
+    assert one["80 steps, noise / true"] > 1.3  # the measure can see
+    assert one["80 steps, own / true, quarter 2"] > 1.0
+    cold, plain = ("80 steps, temperature 0.6, ", "80 steps, temperature 1.0, ")
+    assert one[cold + "KL(truth‖model)"] > 1.5 * one[plain + "KL(truth‖model)"]
+    assert one[cold + "excess nats"] < one[plain + "excess nats"] - 0.2
+    assert "80 steps, top-p 0.8, KL(truth‖model)" not in one  # infinite
+    assert one["80 steps, top-p 0.8, never said"] > 0.05

@@ -1,0 +1,47 @@
+"""The lesson on the ceiling runs; both worlds are taught and asked the same, and a copy is what is fine-tuned."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+from clozelab.data.skills import World
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "11_ceiling_on_alignment.py"
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    spec = importlib.util.spec_from_file_location("lesson_11", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_it_runs(lesson, tmp_path):
+    result = lesson.main(["--fast", "--out", str(tmp_path)])
+    assert result.verdict == "not judged"
+    assert [row[1] for row in result.rows[1:5]] == [str(n) for n in lesson.EXAMPLES]
+    for name in lesson.WORLDS:
+        assert result.figures[f"copying {name}, 0 examples, whole"] == [0.0]  # nobody answers
+    assert (tmp_path / f"{SCRIPT.stem}.png").stat().st_size > 10_000
+
+
+def test_examples_are_learned_by_heart_and_the_base_model_stays_as_it_was(lesson):
+    world = World(0)
+    base = lesson.pretrain(world, 20)
+    before = base.embedding.weight.clone()
+    examples = world.exercises("translation", 2, held_out=False, draw=1)
+    taught = lesson.finetune(base, world, examples, 60)
+    assert torch.equal(base.embedding.weight, before)
+    assert lesson.shares_right(base, world, examples)[0] == 0.0
+    assert lesson.shares_right(taught, world, examples) == (1.0, 1.0)
+
+
+def test_what_is_examined_was_never_an_example(lesson):
+    world = World(0)
+    exam = world.exercises("translation", 100)
+    taught = world.exercises("translation", 1000, held_out=False, draw=1)
+    assert (len(exam), len(taught)) == (100, 1000)
+    assert not {exercise.prompt[:2] for exercise in exam} & {exercise.prompt[:2] for exercise in taught}

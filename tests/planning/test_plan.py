@@ -1,0 +1,239 @@
+"""A whole plan: which strategy, how long, and what the page of tables says."""
+
+import math
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from clozelab.cli import main
+from clozelab.errors import InputError
+from clozelab.models import ModelConfig, model_config
+from clozelab.objectives import OBJECTIVES, CausalLM, MaskedLM, SpanCorruption
+from clozelab.planning import Machine, config_near, plan
+from clozelab.planning.plan import DELIVERED
+
+PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
+
+
+def made(total=7e9, objective=CausalLM, **settings):
+    machine = Machine(**settings.pop("machine", {}))
+    settings = {"tokens": 1e12, **settings}
+    return plan(objective(), config_near(total, objective.architecture), machine=machine, **settings)
+
+
+def test_a_small_model_has_room_on_one_device_and_a_larger_one_is_sharded():
+    assert made(1.24e8).chosen.strategy == "one device"
+    assert made(1.24e8, machine={"devices": 8}).chosen.strategy == "replicated"
+    assert made(7e9, machine={"devices": 8}).chosen.strategy == "sharded"
+    assert made(7e9).chosen is None
+
+
+def test_the_least_number_of_devices_is_the_least():
+    needed = made(7e9).devices_needed()
+    assert made(7e9, machine={"devices": needed}).chosen.strategy == "sharded"
+    assert made(7e9, machine={"devices": needed - 1}).chosen is None
+
+
+def test_what_is_whole_on_every_device_can_be_too_much_for_any_number_of_them():
+    """The copies that autocast keeps of 70 thousand million parameters are 140 GB; in float32 there are none."""
+    assert made(7e10).devices_needed() is None
+    assert made(7e10).memory("sharded", 1).casts == pytest.approx(140e9, rel=0.01)
+    assert made(7e10, precision="float32", length=512).devices_needed() == 37
+
+
+def test_what_the_page_says_has_room_has():
+    def has_room(total, devices, strategy):
+        return made(total, machine={"devices": devices}).layout(strategy).fits
+
+    assert has_room(3e9, 8, "replicated")
+    assert not has_room(3.5e9, 8, "replicated")
+    assert has_room(1e10, 8, "sharded")
+    assert [made(total).devices_needed() for total in (1.3e10, 1.5e10, 2e10)] == [11, 18, None]
+
+
+def test_the_largest_micro_batch_that_has_room_is_taken():
+    run = made(machine={"devices": 8})
+    layout = run.chosen
+    assert layout.memory.total <= run.machine.memory < run.memory("sharded", layout.micro_batch + 1).total
+    assert layout.micro_batch * layout.passes >= run.rows_of_device
+
+
+def test_time_is_work_over_speed():
+    """6 operations a parameter and token, and attention and unembedding: 7e9 on 1e12 tokens at 40% of 1e15."""
+    run = made(machine={"devices": 8})
+    rough = 6 * 7e9 * 1e12 / (8 * 1e15 * 0.4)
+    assert rough < run.steps * run.seconds_computing < 1.15 * rough
+    assert run.run_flops == pytest.approx(run.steps * run.seconds_computing * 8 * 1e15 * 0.4)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.values())
+def test_more_of_a_machine_never_takes_longer(objective):
+    base = {"devices": 8, "network": 1e11}
+    run = made(1e9, objective, machine=base)
+    seconds = run.seconds(run.chosen, overlapped=False)
+    for better in ({"flops": 2e15}, {"network": 2e11}, {"memory": 160e9}, {"utilisation": 0.5}, {"devices": 16}):
+        other = made(1e9, objective, machine=base | better)
+        assert other.seconds(other.chosen, overlapped=False) <= seconds * 1.0001, better
+
+
+def test_more_devices_hold_less_each_and_overlapping_never_hurts():
+    few, many = (made(machine={"devices": n}) for n in (8, 64))
+    assert many.memory("sharded", 1).total < few.memory("sharded", 1).total
+    assert many.memory("replicated", 1) == few.memory("replicated", 1)
+    for run in (few, many):
+        for layout in run.layouts:
+            assert run.seconds(layout) <= run.seconds(layout, overlapped=False)
+
+
+def test_muon_remembers_less_and_computes_more():
+    adamw, muon = (made(machine={"devices": 8}, optimizer=name) for name in ("adamw", "muon"))
+    assert muon.memory("replicated", 1).optimizer < adamw.memory("replicated", 1).optimizer
+    assert muon.seconds_computing > adamw.seconds_computing
+    assert muon.run_flops == adamw.run_flops
+
+
+def test_settings_of_the_data_count():
+    slow = made(1.24e8, SpanCorruption, delivered=1e5)
+    assert slow.delivered == 1e5
+    assert slow.tokens_a_second(slow.chosen) > slow.delivered  # two cores must make its batches
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tokens": 0}, "tokens must be"),
+        ({"tokens": math.nan}, "tokens must be"),
+        ({"batch_tokens": math.inf}, "batch_tokens must be"),
+        ({"length": 0}, "length must be"),
+        ({"precision": "int8"}, "precision must be"),
+        ({"optimizer": "sgd"}, "optimizer must be"),
+        ({"delivered": 0}, "delivered must be"),
+        ({"machine": {"devices": 4096}}, "too few for 4,096 devices"),
+        ({"machine": {"devices": 0}}, "devices must be"),
+        ({"machine": {"devices": 2.0}}, "devices must be"),
+        ({"machine": {"flops": math.inf}}, "flops of a device"),
+        ({"machine": {"memory": -1}}, "memory of a device"),
+        ({"machine": {"network": 0}}, "network of a device"),
+        ({"machine": {"utilisation": 1.1}}, "utilisation is a share"),
+        ({"machine": {"kind": "tpu"}}, "kind must be"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        made(1e9, **settings)
+
+
+def test_an_objective_whose_batches_nobody_timed_needs_to_be_told():
+    class Other(MaskedLM):
+        name = "other"
+
+    config = ModelConfig(vocab_size=100)
+    with pytest.raises(InputError, match="nobody measured"):
+        plan(Other(), config, tokens=1e9)
+    assert plan(Other(), config, tokens=1e9, delivered=1e6).objective == "other"
+
+
+# ------------------------------------------------------------------ the command
+
+
+def printed(capsys, *arguments):
+    assert main(["plan", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_command_prints_each_strategy_of_one_objective(capsys):
+    out = printed(capsys, "--params", "7e9", "--tokens", "1e12", "--objective", "causal", "--devices", "8")
+    heading, *lines = out.splitlines()
+    assert re.split(r"\s{3,}", heading.strip()) == ["causal, replicated", "causal, sharded"]
+    table = [re.split(r"\s{3,}", line.strip()) for line in lines]
+    assert ["has room", "no", "yes"] in table
+    assert "so the weights are sharded" in out
+
+
+def test_the_command_prints_all_objectives_side_by_side(capsys):
+    out = printed(capsys, "--size", "tiny", "--vocab-size", "4096", "--length", "128", "--markdown")
+    heading, rule, *lines = out.splitlines()
+    assert heading == "|  | causal, one device | masked, one device | span, one device |"
+    assert rule == "|---|---|---|---|"
+    assert all(line.count("|") == 5 for line in lines if line.startswith("|"))
+    assert "| parameters | 1.31 M | 1.31 M | 1.45 M |" in lines
+
+
+def test_the_command_says_what_would_help(capsys):
+    assert "fully sharded, it takes 3" in printed(capsys, "--objective", "causal")
+    assert "tensor or pipeline parallelism" in printed(capsys, "--objective", "masked", "--params", "1e12")
+    assert "tokenizers reserve 100 sentinels" in printed(capsys, "--objective", "span")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--params", "0"], "--params: expected a number of parameters from 1 to 1e15, got '0'"),
+        (["--params", "1e4"], "no shape has about 1e\\+04 parameters"),
+        (["--params", "7e9", "--size", "tiny"], "not allowed with"),
+        (["--tokens", "nan"], "--tokens: expected a number of tokens"),
+        (["--objective", "next"], "invalid choice: 'next'"),
+        (["--devices", "2.5"], "--devices: expected a whole number"),
+        (["--devices", "3000"], "too few for 3,000 devices"),
+        (["--utilisation", "40"], "--utilisation: expected a probability"),
+        (["--network", "inf"], "--network: expected a number above 0"),
+        (["--length", "1", "--objective", "causal"], "nothing to predict"),
+        (["--length", "2", "--objective", "span"], "cannot hold a visible token"),
+        (["--vocab-size", "1000000000000"], "no shape has about"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys):
+    assert main(["plan", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1
+    assert error.startswith("clozelab: ")
+    assert re.search(message, error), error
+
+
+# ------------------------------------------------------------------ the page
+
+BLOCKS = re.findall(r"```sh\n(clozelab plan .*?)\n```\n\n(\|.*?\n)\n", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_page_has_a_table_for_each_machine():
+    assert len(BLOCKS) >= 4
+
+
+@pytest.mark.parametrize(("command", "table"), BLOCKS)
+def test_the_tables_of_the_page_are_what_the_command_prints(command, table, capsys):
+    out = printed(capsys, *shlex.split(command.replace("\\\n", " "))[2:])
+    assert table == "".join(line + "\n" for line in out.splitlines() if line.startswith("|"))
+
+
+def test_the_page_reckons_rightly_what_share_of_the_peak_was_measured():
+    """| causal | 21,249 | 8.65 MFLOP | 184 GFLOP/s | 43% |: the product and the share of 430 GFLOP/s."""
+    rows = re.findall(r"\| (\w+) \| ([\d,]+) \| ([\d.]+) MFLOP \| (\d+) GFLOP/s \| (\d+)% \|", PAGE.read_text("utf-8"))
+    assert [row[0] for row in rows] == list(OBJECTIVES)
+    for name, speed, operations, rate, share in rows:
+        objective = OBJECTIVES[name]()
+        run = plan(objective, model_config(objective.architecture, "tiny", 4096), tokens=1, length=128)
+        a_token = run.flops.total / run.row.text
+        done = a_token * int(speed.replace(",", ""))
+        assert (operations, rate, share) == (f"{a_token / 1e6:.2f}", f"{done / 1e9:.0f}", f"{done / 430e9 * 100:.0f}")
+
+
+def test_the_page_says_how_little_work_a_token_may_be_before_a_core_falls_behind():
+    page, machine = PAGE.read_text("utf-8"), Machine()
+    costs = [f"{machine.flops * machine.utilisation / speed / 1e6:.2g}" for speed in DELIVERED.values()]
+    assert f"costs less than {costs[0]}, {costs[1]} or {costs[2]} MFLOP" in page
+    cores = []
+    for objective in OBJECTIVES.values():
+        config = model_config(objective.architecture, "tiny", 4096)
+        run = plan(objective(), config, tokens=1e12, length=128, batch_tokens=524288)
+        cores.append(f"{run.tokens_a_second(run.chosen) / run.delivered:.2g}")
+    assert f"they would need {cores[0]}, {cores[1]} and {cores[2]} cores" in page
+    for name, speed in DELIVERED.items():
+        assert f"| {name} | {speed / 1e6:.0f} (" in page
+
+
+def test_a_plan_for_another_machine_is_one_replaced_field():
+    run = made(1.24e8)
+    assert replace(run, machine=Machine(devices=8)).rows_of_device == math.ceil(run.rows / 8)

@@ -1,0 +1,48 @@
+"""What each process of `test_processes.py` does: the same runs, written into a folder.
+
+torchrun --nproc-per-node 2 one_of_several.py FOLDER [--sharded] [--resume] [--muon]
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from clozelab.data import pack, train_bpe
+from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption
+from clozelab.training import Processes, TrainConfig, joined, train
+from clozelab.training.run import seeded_model
+
+DOCUMENTS = [f"Document {n} says that {n} and {n + 1} make {2 * n + 1}." for n in range(80)]
+OBJECTIVES = (CausalLM(), MaskedLM(), SpanCorruption())
+CONFIG = TrainConfig(
+    steps=6,
+    length=24,
+    batch_size=6,  # on 4 processes 2, 2, 1, 1
+    micro_batch=2,
+    eval_rows=8,
+    eval_every=3,
+    checkpoint_every=3,
+    precision="float32",
+)
+
+
+def runs(folder: Path, processes: Processes, *, optimizer: str = "adamw", resume: bool = False) -> None:
+    """Each objective, in double precision: what remains of a difference is then no rounding of single precision."""
+    tokenizer = train_bpe(DOCUMENTS, vocab_size=400, sentinels=20)
+    text, heldout = (pack(part, tokenizer, cache_dir=folder) for part in (DOCUMENTS[:60], DOCUMENTS[60:]))
+    torch.set_default_dtype(torch.float64)
+    try:
+        for objective in OBJECTIVES:
+            model = seeded_model(objective, tokenizer.vocab_size, "tiny", 0, width=16, layers=2, heads=1)
+            run, config = folder / objective.name, replace(CONFIG, optimizer=optimizer)
+            train(objective, model, tokenizer, text, heldout, config, run=run, resume=resume, processes=processes)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+if __name__ == "__main__":
+    with joined(sharded="--sharded" in sys.argv) as these:
+        name = "muon" if "--muon" in sys.argv else "adamw"
+        runs(Path(sys.argv[1]), these, optimizer=name, resume="--resume" in sys.argv)

@@ -1,0 +1,157 @@
+"""One run on several processes is the run on one: the same examples, masks, mean and weights."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from clozelab.errors import InputError
+from clozelab.objectives import Loss
+from clozelab.training import Processes, joined, load_run, read_metrics
+
+SCRIPT = Path(__file__).parent / "one_of_several.py"
+NAMES = ("causal", "masked", "span")
+
+
+def script():
+    """The script as a module, for the run in this process."""
+    spec = importlib.util.spec_from_file_location("one_of_several", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def launch(count, *arguments):
+    """Run under torchrun; its output where it failed."""
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", count, *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(list(map(str, words)), env=environment, capture_output=True, text=True, timeout=240)
+
+
+def train_on(count, folder, *flags):
+    done = launch(count, SCRIPT, folder, *flags)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def losses(folder, name):
+    return [line["loss"] for line in read_metrics(folder / name / "metrics.jsonl") if "loss" in line]
+
+
+def weights(folder, name):
+    return load_file(folder / name / "checkpoints" / "step-00000006" / "model.safetensors")
+
+
+def forget_the_end(folder):
+    """As a run that was killed after its checkpoint of step 3."""
+    for name in NAMES:
+        shutil.rmtree(folder / name / "checkpoints" / "step-00000006")
+
+
+def assert_same(folder, reference, within):
+    for name in NAMES:
+        mine, theirs = weights(folder, name), weights(reference, name)
+        assert mine.keys() == theirs.keys()
+        assert max(float((mine[key] - theirs[key]).abs().max()) for key in mine) < within, name
+        assert losses(folder, name) == pytest.approx(losses(reference, name), abs=within), name
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The runs of one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    script().runs(folder, Processes())
+    return folder
+
+
+def test_two_processes_make_the_run_of_one_and_one_goes_on_with_it(alone, tmp_path):
+    train_on(2, tmp_path)
+    assert_same(tmp_path, alone, within=1e-12)
+    forget_the_end(tmp_path)
+    script().runs(tmp_path, Processes(), resume=True)
+    assert_same(tmp_path, alone, within=1e-12)
+
+
+def test_shards_make_the_run_of_one_and_any_number_goes_on_with_them(alone, tmp_path):
+    train_on(2, tmp_path, "--sharded")
+    assert_same(tmp_path, alone, within=1e-12)
+    forget_the_end(tmp_path)
+    with pytest.raises(InputError, match="in shards"):
+        load_run(tmp_path / "causal")
+    train_on(1, tmp_path, "--sharded", "--resume")
+    assert_same(tmp_path, alone, within=1e-12)
+    assert load_run(tmp_path / "causal").step == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [[], ["--sharded"]], ids=["replicated", "sharded"])
+def test_four_processes_with_uneven_shares_make_the_run_of_one(alone, tmp_path, flags):
+    train_on(4, tmp_path, *flags)
+    assert_same(tmp_path, alone, within=1e-12)
+    forget_the_end(tmp_path)
+    train_on(3, tmp_path, "--resume", *flags)
+    assert_same(tmp_path, alone, within=1e-12)
+
+
+@pytest.mark.slow
+def test_muon_in_shards_differs_by_the_rounding_of_its_bfloat16_alone(tmp_path):
+    """It makes its steps orthogonal in bfloat16, whose sums depend on how a matrix is cut."""
+    script().runs(tmp_path / "alone", Processes(), optimizer="muon")
+    train_on(2, tmp_path / "two", "--muon")
+    assert_same(tmp_path / "two", tmp_path / "alone", within=1e-12)
+    train_on(2, tmp_path / "shards", "--muon", "--sharded")
+    assert_same(tmp_path / "shards", tmp_path / "alone", within=2e-2)
+    assert losses(tmp_path / "shards", "span") == pytest.approx(losses(tmp_path / "alone", "span"), abs=3e-3)
+
+
+def test_the_command_line_runs_under_torchrun_and_a_bad_flag_is_no_traceback(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLOZELAB_CACHE", str(tmp_path / "cache"))
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n\n".join(f"Document {n} says that {n} and {n + 1} make {2 * n + 1}." for n in range(80)))
+    flags = ["--corpus", corpus, "--vocab-size", 400, "--length", 24, "--steps", 4, "--batch-size", 5]
+    # Without the `--` torchrun takes our --run for an abbreviation of two flags of its own.
+    words = ["-m", "--", "clozelab.cli", "train", *flags, "--precision", "float32", "--run", tmp_path / "run"]
+    done = launch(2, *words, "--sample-every", 2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("held-out loss") == 1  # one of them speaks
+    assert [line["step"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if "loss" in line] == [1, 2, 3, 4]
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["train"]["batch_size"] == 5
+    again = launch(2, *words)  # the folder holds a run
+    assert again.returncode != 0
+    assert "clozelab: " in again.stderr
+    assert "already holds a run" in again.stderr
+    assert 'cli.py", line' not in again.stderr  # torchrun's own traceback is all there is
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
+def test_shares_are_the_batch_in_order(count):
+    rows = list(range(6))
+    shares = [Processes(rank, count).share(rows) for rank in range(count)]
+    assert [row for share in shares for row in share] == rows
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_fewer_rows_than_processes_are_refused():
+    with pytest.raises(InputError, match="2 examples cannot be shared out among 3 processes"):
+        Processes(0, 3).share([1, 2])
+
+
+def test_alone_nothing_is_sent():
+    loss = Loss(torch.tensor(3.0), torch.tensor(2))
+    with joined() as processes:
+        assert processes == Processes()
+        assert processes.total(loss) is loss
+        assert processes.most(1.5, 2.5) == [1.5, 2.5]
+        assert processes.told(lambda: "word") == "word"
+
+
+def test_sharding_needs_others_to_share_with(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(InputError, match="torchrun"), joined(sharded=True):
+        pass
