@@ -18,5 +18,16 @@ def test_the_code_of_the_readme_runs(capsys):
 
 
 def test_the_readme_names_every_room():
-    for room in ("objectives", "models", "data", "training", "planning", "evaluation", "display", "testing"):
+    for room in (
+        "objectives",
+        "models",
+        "data",
+        "training",
+        "planning",
+        "planning",
+        "evaluation",
+        "display",
+        "testing",
+        "course",
+    ):
         assert f"{room}/" in README
