@@ -184,9 +184,9 @@ def scores(task: Task, steps: int, width: int, seed: int) -> dict[str, float]:
 # ## What was tried, and what it suggests
 #
 # On the news all four go the other way: the causal model is ahead, also where the encoders have read as many texts (the
-# rows "equal texts"). A likely reason is that it is paid at every position and masked LM at 15% of them; but hiding more
-# did not close the gap on the news. None of the three comes near the bag of words, and by nearest neighbour none is
-# better than untrained weights: 8,000 short texts teach such a model little of what words mean.
+# rows "equal texts"). A likely reason is that it is paid at every position and masked LM at 15% of them; but hiding
+# more did not close the gap on the news. None of the three comes near the bag of words, and by nearest neighbour none
+# is better than untrained weights: 8,000 short texts teach such a model little of what words mean.
 #
 # - *Another way to hide*, `MaskedLM(0.4)` in `OBJECTIVES`, one seed, 320 steps on the news: 47% / 41%, hardly more.
 # - *A task where counting is of no use*, the script without `--corpus`, one seed: bag of words 32% / 42%, causal
