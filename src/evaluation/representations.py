@@ -16,21 +16,31 @@ from ..models import EncoderDecoder, measuring
 from ..models.language_model import check_flags
 
 
-def embed(model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None = None, *, batch_size: int = 64) -> Tensor:
+def embed(
+    model: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    *,
+    pool: str = "mean",
+    batch_size: int = 64,
+) -> Tensor:
     """The mean of a model's last hidden states over the real tokens of each text: (B, D) of texts (B, T).
 
-    Of an encoder-decoder these are the encoder's. No dropout, no gradients.
+    `pool="last"` takes the last real token's alone, the only one that has read the whole text in a causal model. Of an
+    encoder-decoder these are the encoder's. No dropout, no gradients.
 
     >>> from clozelab.models import build
     >>> embed(build("encoder-only", "tiny", vocab_size=50), torch.tensor([[7, 8, 9], [7, 8, 0]])).shape
     torch.Size([2, 128])
 
-    Raises `InputError` for a text without a real token, and for a model that returns no hidden states, as one of
-    Hugging Face's. Source: Reimers and Gurevych 2019 (Sentence-BERT), section 3.
+    Raises `InputError` for a text without a real token, for another way to pool, and for a model that returns no hidden
+    states, as one of Hugging Face's. Source: Reimers and Gurevych 2019 (Sentence-BERT), section 3.
     """
     mask = _mask_of(input_ids, attention_mask)
     if not bool(mask.any(1).all()):
         raise InputError("expected at least one real token in each text: an empty text has no representation")
+    if pool not in ("mean", "last"):
+        raise InputError(f"pool must be mean or last, got {pool!r}")
     read = model.encode if isinstance(model, EncoderDecoder) else model
     parts = []
     with measuring(model):
@@ -38,7 +48,11 @@ def embed(model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None = N
             hidden = read(ids, real)  # (b, T, D)
             if not isinstance(hidden, Tensor):
                 raise InputError(f"expected a model that returns hidden states (B, T, D), got {type(hidden).__name__}")
-            parts.append((hidden.float() * real[..., None]).sum(1) / real.sum(1, keepdim=True))
+            if pool == "last":
+                last = (real * torch.arange(1, real.shape[1] + 1, device=real.device)).argmax(1)  # (b,)
+                parts.append(hidden[torch.arange(len(hidden), device=last.device), last].float())
+            else:
+                parts.append((hidden.float() * real[..., None]).sum(1) / real.sum(1, keepdim=True))
     return torch.cat(parts)
 
 

@@ -203,3 +203,26 @@ def test_near_is_by_direction_from_the_common_mean():
 def test_what_does_not_fit_together_is_refused(probe, change, message):
     with pytest.raises(InputError, match=message):
         probe(*change(torch.rand(4, 2), torch.tensor([0, 1, 0, 1])))
+
+
+# ------------------------------------------------------------------ embed, the last token alone
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_the_last_token_is_the_last_real_one(architecture, side):
+    model, text = stirred(architecture).eval(), texts()
+    read = model.encode if architecture == "encoder-decoder" else model
+    filler = torch.zeros(len(text), 4, dtype=torch.long)
+    parts, real = (text, filler), (torch.ones_like(text), filler)
+    if side == "left":
+        parts, real = parts[::-1], real[::-1]
+    with torch.no_grad():
+        alone = read(text)[:, -1]
+    last = embed(model, torch.cat(parts, 1), torch.cat(real, 1), pool="last")
+    torch.testing.assert_close(last, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_another_way_to_pool_is_refused():
+    with pytest.raises(InputError, match="pool"):
+        embed(stirred("encoder-only"), texts(), pool="first")

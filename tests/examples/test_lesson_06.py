@@ -1,0 +1,45 @@
+"""Lesson 06: what a text is about, told from its vector."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    path = Path(__file__).parents[2] / "examples" / "06_better_embeddings.py"
+    spec = importlib.util.spec_from_file_location("better_embeddings", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_trained_model_knows_what_counting_cannot(lesson, tmp_path):
+    result = lesson.main(["--fast", "--out", str(tmp_path)])
+    assert result.verdict == "not judged"
+    probes = {name.removeprefix("probe/"): values[0] for name, values in result.figures.items() if "probe" in name}
+    assert probes["bag of words"] < 0.45  # four languages that use their letters equally often
+    assert probes["causal"] > probes["bag of words"] + 0.1
+    assert (tmp_path / "06_better_embeddings.png").stat().st_size > 10_000
+
+
+def test_equal_compute_gives_the_encoder_more_texts_than_the_causal_model(lesson):
+    task = lesson.made(400)
+    causal, masked, _ = (lesson.flops_of_step(objective, task, width=32) for objective in lesson.OBJECTIVES)
+    assert masked < causal  # it compares fewer positions with the vocabulary
+
+
+def test_texts_come_from_a_file_with_their_labels(lesson, tmp_path):
+    path = tmp_path / "news.csv"
+    path.write_text("".join(f'"{n % 2 + 1}","Title {n}","{"some words of text " * n}"\n' for n in range(20)))
+    task = lesson.from_file(path, length=12, vocab_size=400)
+    assert task.texts.shape[1] == 12
+    assert 5 < len(task.texts) < 20  # the shortest ones are left out
+    assert set(task.labels.tolist()) == {0, 1}
+    assert sorted(torch_ids(task.split(0))) == list(range(len(task.texts)))
+
+
+def torch_ids(parts):
+    """All numbers of both sides of a split."""
+    return [int(i) for part in parts for i in part]

@@ -1,0 +1,46 @@
+"""Lesson 12: what the training loss says of dirty text."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    path = Path(__file__).parents[2] / "examples" / "12_data_quality_is_silent.py"
+    spec = importlib.util.spec_from_file_location("data_quality_is_silent", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_training_loss_praises_some_dirt_and_tells_of_other(lesson, tmp_path):
+    result = lesson.main(["--fast", "--out", str(tmp_path)])
+    assert result.verdict == "not judged"
+    losses = {name: values[0] for name, values in result.figures.items()}
+    for kind in ("boilerplate", "zero bytes"):
+        assert losses[f"training/{kind}"] < losses["training/clean"] - 0.1
+    assert losses["training/shuffled"] > losses["training/clean"] + 0.1
+    for kind in ("zero bytes", "shuffled"):
+        assert losses[f"clean/{kind}"] > losses["clean/clean"] + 0.02
+    assert (tmp_path / "12_data_quality_is_silent.png").stat().st_size > 10_000
+
+
+def test_each_kind_of_dirt_touches_half_of_the_letters_and_no_length(lesson):
+    clean = lesson.heap("clean", 0, 0, 1000)["input_ids"]
+    for kind in lesson.DIRT:
+        text = lesson.heap(kind, 0, 0, 1000)["input_ids"]
+        assert text.shape == clean.shape
+        untouched = float((text == clean).float().mean())
+        assert 0.45 < untouched < (0.9 if kind == "noise" else 0.65), kind
+
+
+def test_shuffling_keeps_the_letters_and_another_code_page_their_pattern(lesson):
+    clean, dirty = (lesson.heap(kind, 0, 0)["input_ids"][0] for kind in ("clean", "shuffled"))
+    assert dirty.sort().values.equal(clean.sort().values)
+    dirty = lesson.heap("wrong code page", 0, 0)["input_ids"][0]
+    assert (dirty[:, None] == dirty).equal(clean[:, None] == clean)
+    assert sorted(lesson.OTHER_CODE.tolist()) == list(range(26))
+    assert torch.equal(lesson.heap("zero bytes", 0, 0)["input_ids"][0, ::2], clean[:16])
