@@ -78,9 +78,16 @@ def causal_floor(source: MarkovSource, labels: Tensor) -> Floor:
     >>> coin = MarkovSource(torch.tensor([[0.9, 0.1], [0.1, 0.9]]))
     >>> round(causal_floor(coin, torch.tensor([[0, 0, 1]])).mean, 4)  # (-ln 0.9 - ln 0.1) / 2
     1.204
+
+    Raises `InputError` for a paid label behind one that is not: what the model read there is not among the labels.
     """
     before, after = labels[:, :-1], labels[:, 1:]
     paid = after != IGNORED
+    if bool((paid & (before == IGNORED)).any()):
+        raise InputError(
+            "expected every paid label to stand behind another one, whose symbol it depends on: give whole texts, and "
+            "leave out what is not to be counted from the end"
+        )
     cost = -source.transition.log()[before.clamp(min=0), after.clamp(min=0)]
     return Floor((cost * paid).sum(1), paid.sum(1))
 

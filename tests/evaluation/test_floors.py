@@ -9,7 +9,7 @@ import torch
 from clozelab.data import Bernoulli, RandomSpans, corrupt_spans, span_counts
 from clozelab.data.sources import MarkovSource
 from clozelab.errors import InputError
-from clozelab.evaluation import floor, masked_floor
+from clozelab.evaluation import causal_floor, floor, masked_floor
 from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption
 
 
@@ -148,3 +148,10 @@ def test_spans_that_t5_would_not_draw_are_refused():
     with pytest.raises(InputError, match="begin visible and end hidden"):
         floor(SpanCorruption(), source, special, batch)
     assert isinstance(SpanCorruption().hide.scheme, RandomSpans)
+
+
+def test_a_floor_does_not_guess_what_stood_behind_an_unpaid_label():
+    coin = MarkovSource(torch.tensor([[0.9, 0.1], [0.1, 0.9]]))
+    assert causal_floor(coin, torch.tensor([[0, 0, -100]])).mean == pytest.approx(0.1054, abs=1e-4)
+    with pytest.raises(InputError, match="behind another one"):
+        causal_floor(coin, torch.tensor([[0, -100, 1]]))
