@@ -212,7 +212,9 @@ def main(arguments: list[str] | None = None) -> Result:
         curves[steps] = {name: torch.stack([one[name] for one in error]) for name in error[0]}  # (seeds, T)
         for name, decoding in DECODINGS.items():
             found = [both_ways(model, texts, seed, **decoding) for model, seed in zip(models, visit.seeds)]
-            judged |= {(steps, name, what): Seeds(tuple(one[what] for one in found)) for what in JUDGED}
+            values = {what: tuple(one[what] for one in found) for what in JUDGED}
+            finite = [what for what in JUDGED if all(map(math.isfinite, values[what]))]
+            judged |= {(steps, name, what): Seeds(values[what]) for what in finite}
 
     def error_in(quarter: int, steps: int, prefix: str) -> Seeds:
         places = curves[steps][prefix][:, (quarter - 1) * QUARTER : quarter * QUARTER]
@@ -231,11 +233,13 @@ def main(arguments: list[str] | None = None) -> Result:
         figures |= {f"{steps} steps, {what}": one for what, one in measured.items()}
         exposed = [f"{true[1]:.4f}", f"{own[1]:.4f}", f"{own[0] / true[0]:.2f}", f"{rates[-1]:.2f}", f"{backwards:.2f}"]
         for name in DECODINGS:
-            error, other, excess, never = (judged[steps, name, what] for what in JUDGED)
-            other = f"infinite ({never.mean:.1%} never said)" if never.mean else f"{other:.4f}"
+            error, excess, never = (judged[steps, name, what] for what in (JUDGED[0], *JUDGED[2:]))
+            other = f"infinite ({never.mean:.1%} never said)"
+            if (steps, name, JUDGED[1]) in judged:
+                other = f"{judged[steps, name, JUDGED[1]]:.4f}"
             rows.append([str(steps), *exposed, name, f"{error:.4f}", other, f"{excess:.3f}"])
             exposed = [""] * len(exposed)
-    plain, *others = DECODINGS
+    plain, *others = (name for name in DECODINGS if all((n, name, JUDGED[1]) in judged for n in strengths))
     best = min(others, key=lambda name: judged[strengths[-1], name, JUDGED[0]].mean)
 
     def change(what: str) -> str:
@@ -254,7 +258,7 @@ def main(arguments: list[str] | None = None) -> Result:
     return visit.conclude(
         verdict="held" if all(held) else "held in part" if any(gap.above for gap in gaps) else "contradicted",
         finding=finding,
-        figures={name: one for name, one in figures.items() if all(map(math.isfinite, one.values))},
+        figures=figures,
         headings=["steps", *exposure, "decoding", *JUDGED[:3]],
         rows=rows,
         picture=draw(curves, judged),

@@ -13,6 +13,7 @@ from clozelab.planning import Machine, loss_work, parameters, plan, row_of, save
 from clozelab.training import TrainConfig
 from clozelab.training.loop import accumulate
 from clozelab.training.optimizers import optimizer_of, step_with_mean
+from clozelab.training.processes import Paying
 
 
 def bytes_kept(small, precision):
@@ -59,12 +60,10 @@ def test_adamw_takes_sixteen_bytes_a_parameter_and_muon_less():
 def test_a_step_at_its_highest(make, name, precision, vocabulary):
     """Two passes of a micro-batch, clipping and AdamW: over the plan by 2% at most, under it by 7% at most."""
     small = make(name, rows=4, length=128, vocabulary=vocabulary, width=128, layers=2, heads=4)
-    optimizer = optimizer_of(small.model, TrainConfig())
+    optimizer, paying = optimizer_of(small.model, TrainConfig()), Paying(small.objective, small.model)
 
     def step():
-        total = accumulate(
-            small.objective, small.model, [small.batch] * 2, torch.device("cpu"), precision == "bfloat16"
-        )
+        total = accumulate(paying, [small.batch] * 2, torch.device("cpu"), precision == "bfloat16")
         step_with_mean(small.model, optimizer, total, clip=1.0)
 
     step()  # the optimiser remembers from here on
