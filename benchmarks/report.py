@@ -352,7 +352,7 @@ SECTIONS = [
         "widths",
         "Learning rates at another width",
         "python benchmarks/widths.py --corpus tinyshakespeare.txt --publish",
-        "8 minutes on one core",
+        "5 minutes on one core",
         "`tiny` and `small` like the same learning rates",
         "Do the learning rates that suit the preset `tiny` suit `small`, three times as wide, without another search? "
         "Both learning rates of each recipe are multiplied together.",

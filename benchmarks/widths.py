@@ -1,6 +1,6 @@
 """Do the learning rates of the preset `tiny` suit `small`, three times as wide, without being searched again?
 
-    python benchmarks/widths.py --corpus tinyshakespeare.txt --publish     8 minutes on one core
+    python benchmarks/widths.py --corpus tinyshakespeare.txt --publish     5 minutes on one core
     python benchmarks/widths.py --quick                                    seconds, only that it runs
 
 Characters, causal LM, two recipes: Muon (0.02 for the matrices inside the blocks, AdamW 6e-3 for the rest) and AdamW
@@ -100,7 +100,7 @@ def main() -> None:
     """Sweep, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", default="builtin")
-    parser.add_argument("--steps", type=int, default=90)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--quick", action="store_true", help="only see that it runs: `tiny` alone, two steps")
     parser.add_argument("--out", type=Path, default=Path("runs/widths"))
     parser.add_argument("--publish", action="store_true", help="also put figures and picture into the repository")
