@@ -18,6 +18,8 @@ from clozelab.training import Processes, joined, load_run, read_metrics
 
 SCRIPT = Path(__file__).parent / "one_of_several.py"
 NAMES = ("causal", "masked", "span")
+ROUNDING = 1e-8
+"""What rounding of 1e-16 can become where AdamW divides a gradient of nothing but rounding by its eps of 1e-8."""
 
 
 def script():
@@ -93,10 +95,10 @@ def test_shards_make_the_run_of_one_and_any_number_goes_on_with_them(alone, tmp_
 @pytest.mark.parametrize("flags", [[], ["--sharded"]], ids=["replicated", "sharded"])
 def test_four_processes_with_uneven_shares_make_the_run_of_one(alone, tmp_path, flags):
     train_on(4, tmp_path, *flags)
-    assert_same(tmp_path, alone, within=1e-12)
+    assert_same(tmp_path, alone, within=ROUNDING)
     forget_the_end(tmp_path)
     train_on(3, tmp_path, "--resume", *flags)
-    assert_same(tmp_path, alone, within=1e-12)
+    assert_same(tmp_path, alone, within=ROUNDING)
 
 
 @pytest.mark.slow
