@@ -1,19 +1,6 @@
 """Lesson 01: what the three families are paid for is counted right, and compute is found on the curve."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
-
-SCRIPT = Path(__file__).parents[2] / "examples" / "01_three_families.py"
-
-
-@pytest.fixture(scope="module")
-def lesson():
-    spec = importlib.util.spec_from_file_location("lesson_01", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

@@ -1,22 +1,9 @@
 """Lesson 02: a product of conditionals sums to one over all texts, a pseudo-likelihood does not."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
 
 from clozelab.data.sources import MarkovSource
-
-SCRIPT = Path(__file__).parents[2] / "examples" / "02_product_of_conditionals.py"
-
-
-@pytest.fixture(scope="module")
-def lesson():
-    spec = importlib.util.spec_from_file_location("lesson_02", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

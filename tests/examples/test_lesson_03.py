@@ -1,19 +1,6 @@
 """Lesson 03: without its mask a decoder's loss falls below what is possible, and what it writes is worse."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
-
-SCRIPT = Path(__file__).parents[2] / "examples" / "03_the_causal_mask.py"
-
-
-@pytest.fixture(scope="module")
-def lesson():
-    spec = importlib.util.spec_from_file_location("lesson_03", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

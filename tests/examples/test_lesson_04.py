@@ -1,20 +1,7 @@
 """Lesson 04: the schemes hide what they say, the judge cannot be fooled, and the direction shows even when fast."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
-
-PATH = Path(__file__).parents[2] / "examples" / "04_training_is_inference.py"
-
-
-@pytest.fixture(scope="module")
-def lesson():
-    spec = importlib.util.spec_from_file_location("lesson_04", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_any_share_hides_every_number_of_tokens_as_often(lesson):

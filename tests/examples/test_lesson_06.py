@@ -1,19 +1,5 @@
 """Lesson 06: what a text is about, told from its vector."""
 
-import importlib.util
-from pathlib import Path
-
-import pytest
-
-
-@pytest.fixture(scope="module")
-def lesson():
-    path = Path(__file__).parents[2] / "examples" / "06_better_embeddings.py"
-    spec = importlib.util.spec_from_file_location("better_embeddings", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 def test_a_trained_model_knows_what_counting_cannot(lesson, tmp_path):
     result = lesson.main(["--fast", "--out", str(tmp_path)])

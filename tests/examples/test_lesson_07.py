@@ -1,20 +1,9 @@
 """Text to text: the tasks, the compute that is equal, and what is told of an answer's length."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 import torch
-
-
-@pytest.fixture(scope="module")
-def lesson():
-    path = Path(__file__).parents[2] / "examples" / "07_text_to_text.py"
-    spec = importlib.util.spec_from_file_location("lesson_07", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

@@ -1,22 +1,10 @@
 """The lesson on assistants runs, and a base model stops asking on after a few examples."""
 
-import importlib.util
 from pathlib import Path
 
-import pytest
 import torch
 
 from clozelab.data.skills import World
-
-SCRIPT = Path(__file__).parents[2] / "examples" / "08_from_objective_to_assistant.py"
-
-
-@pytest.fixture(scope="module")
-def lesson():
-    spec = importlib.util.spec_from_file_location("lesson_08", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_base_model_asks_on_and_the_fine_tuned_one_does_not(lesson, tmp_path):
@@ -26,7 +14,7 @@ def test_the_base_model_asks_on_and_the_fine_tuned_one_does_not(lesson, tmp_path
     assert len(result.rows) == 1 + len(lesson.WAYS) * len(lesson.EXAMPLES)
     assert figures["known form, 0 examples, arithmetic: asks"] > 0.5
     assert figures["known form, 64 examples, arithmetic: asks"] < 0.5
-    assert (tmp_path / f"{SCRIPT.stem}.png").stat().st_size > 10_000
+    assert (tmp_path / f"{Path(lesson.__file__).stem}.png").stat().st_size > 10_000
 
 
 def test_none_of_the_questions_asked_was_among_the_examples(lesson):

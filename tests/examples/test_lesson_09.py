@@ -1,20 +1,9 @@
 """Four uses of three objectives: each measure is right for who knows the language, and for who knows nothing."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 import torch
-
-
-@pytest.fixture(scope="module")
-def lesson():
-    path = Path(__file__).parents[2] / "examples" / "09_choosing_by_the_name.py"
-    spec = importlib.util.spec_from_file_location("lesson_09", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

@@ -1,21 +1,9 @@
 """Lesson 10: the truth is Bayes' rule, the chain rule adds up, and the direction shows even when fast."""
 
-import importlib.util
 import math
-from pathlib import Path
 
 import pytest
 import torch
-
-PATH = Path(__file__).parents[2] / "examples" / "10_exposure_bias.py"
-
-
-@pytest.fixture(scope="module")
-def lesson():
-    spec = importlib.util.spec_from_file_location("lesson_10", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_truth_is_a_distribution_at_every_place_and_multiplies_to_the_probability_of_the_text(lesson):

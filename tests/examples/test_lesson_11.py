@@ -1,22 +1,10 @@
 """The lesson on the ceiling runs; both worlds are taught and asked the same, and a copy is what is fine-tuned."""
 
-import importlib.util
 from pathlib import Path
 
-import pytest
 import torch
 
 from clozelab.data.skills import World
-
-SCRIPT = Path(__file__).parents[2] / "examples" / "11_ceiling_on_alignment.py"
-
-
-@pytest.fixture(scope="module")
-def lesson():
-    spec = importlib.util.spec_from_file_location("lesson_11", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_it_runs(lesson, tmp_path):
@@ -25,7 +13,7 @@ def test_it_runs(lesson, tmp_path):
     assert [row[1] for row in result.rows[1:5]] == [str(n) for n in lesson.EXAMPLES]
     for name in lesson.WORLDS:
         assert result.figures[f"copying {name}, 0 examples, whole"] == [0.0]  # nobody answers
-    assert (tmp_path / f"{SCRIPT.stem}.png").stat().st_size > 10_000
+    assert (tmp_path / f"{Path(lesson.__file__).stem}.png").stat().st_size > 10_000
 
 
 def test_examples_are_learned_by_heart_and_the_base_model_stays_as_it_was(lesson):

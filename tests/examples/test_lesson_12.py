@@ -1,19 +1,6 @@
 """Lesson 12: what the training loss says of dirty text."""
 
-import importlib.util
-from pathlib import Path
-
-import pytest
 import torch
-
-
-@pytest.fixture(scope="module")
-def lesson():
-    path = Path(__file__).parents[2] / "examples" / "12_data_quality_is_silent.py"
-    spec = importlib.util.spec_from_file_location("data_quality_is_silent", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_training_loss_praises_some_dirt_and_tells_of_other(lesson, tmp_path):

@@ -1,24 +1,9 @@
 """What the knobs do, fast: two of them, one seed, 40 steps; and the exercises that all settings are judged by."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 from clozelab.course import Seeds
-
-SCRIPT = Path(__file__).parents[2] / "examples" / "13_what_the_knobs_do.py"
-
-
-@pytest.fixture(scope="module")
-def lesson():
-    spec = importlib.util.spec_from_file_location("lesson_13", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_a_mask_that_never_changes_is_learned_by_heart(lesson, tmp_path):
