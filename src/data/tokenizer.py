@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .cache import fingerprint, written_whole
-from .corpus import checked_text
+from .documents import checked_text
 from .special import SpecialIds
 
 PAD, EOS, UNKNOWN, MASK = "<pad>", "</s>", "<unk>", "<mask>"

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ..data import IGNORED, Tokenizer, train_bpe
-from ..data.corpus import checked_text
+from ..data.documents import checked_text
 from ..errors import InputError
 from ..objectives import Objective
 

@@ -141,6 +141,22 @@ def test_a_streamed_table_can_be_read_again_and_again(tmp_path):
         assert list(streamed.heldout) == whole.heldout
 
 
+def test_a_folder_of_tables_is_all_their_rows_in_the_order_of_their_names(tmp_path):
+    for name, texts in (("b", ["three", "four"]), ("a", ["one", "two"])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    corpus = load_corpus(tmp_path, heldout=0.5, split="position")
+    assert "".join(corpus.train + corpus.heldout) == "onetwothreefour"
+    streamed = load_corpus(tmp_path, streaming=True)
+    assert sorted([*streamed.train, *streamed.heldout]) == ["four", "one", "three", "two"]
+
+
+def test_a_folder_with_tables_of_two_kinds_is_refused(tmp_path):
+    write_tables(tmp_path)
+    for streaming in (False, True):
+        with pytest.raises(InputError, match=r"several kinds, arrow and csv"):
+            load_corpus(tmp_path, streaming=streaming)
+
+
 # ------------------------------------------------------------------ bad input
 
 
@@ -184,7 +200,7 @@ def file(name, content):
         (file("a.jsonl", b'{"text": 3}\n{"text": 4}\n'), "holds int in row 0"),
         (file("a.csv", b"text\ncaf\xe9\n"), "cannot be read as csv"),
         (file("a.parquet", b"not parquet"), "cannot be read as parquet"),
-        (lambda folder: folder, "holds no text files"),
+        (lambda folder: folder, "holds neither text files nor tables"),
         (lambda folder: ["a", 3], "got int in place 1"),
         (lambda folder: [], "holds no text"),
         (lambda folder: 7, "got int"),
