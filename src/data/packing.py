@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,9 @@ from .tokenizer import Tokenizer
 
 FORMAT = 2
 BATCH = 1024
-"""Documents that are tokenised at a time, in parallel."""
+"""Texts that are tokenised at a time, in parallel, and"""
+CHARACTERS = 2**22
+"""of how many characters together, or one text of more."""
 
 
 @dataclass(frozen=True)
@@ -139,12 +140,11 @@ def pack(
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
     counts = {"documents": 0, "bytes": 0, "tokens": 0}
     with written_whole(folder / f"{key}.bin") as file:
-        for batch in _batches(_shown(documents, progress)):
-            ids = tokenizer.encode_batch(batch)
-            stream = [token for document in ids for token in (*document, tokenizer.special.eos)]
-            file.write(np.array(stream, dtype=dtype).tobytes())
-            counts["documents"] += len(batch)
-            counts["bytes"] += sum(len(document.encode()) for document in batch)
+        for text, ids, ended in encoded(_shown(documents, progress), tokenizer):
+            stream = np.array([*ids, tokenizer.special.eos] if ended else ids, dtype=dtype)
+            file.write(stream.tobytes())
+            counts["documents"] += ended
+            counts["bytes"] += len(text.encode())
             counts["tokens"] += len(stream)
     with written_whole(folder / f"{key}.json") as file:
         file.write(
@@ -155,10 +155,38 @@ def pack(
     return packed
 
 
-def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
-    iterator = iter(documents)
-    while batch := list(islice(iterator, BATCH)):
-        yield batch
+def encoded(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[tuple[str, list[int], bool]]:
+    """(text, its tokens, whether a document ends there), a batch at a time, in memory that no document's length sets.
+
+    A document of more than about a million characters comes in pieces, whose tokens are those of the whole. Raises
+    `InputError` for one that cannot be cut.
+
+    >>> from clozelab.data import train_characters
+    >>> list(encoded(["ab", "b"], train_characters(["ab"], sentinels=0)))
+    [('ab', [4, 5], True), ('b', [5], True)]
+    """
+    batch: list[tuple[str, bool]] = []
+    characters = 0
+    for text, ended in _pieces(documents, tokenizer):
+        if batch and (len(batch) == BATCH or characters + len(text) > CHARACTERS):
+            yield from _encoded(batch, tokenizer)
+            batch, characters = [], 0
+        batch.append((text, ended))
+        characters += len(text)
+    yield from _encoded(batch, tokenizer)
+
+
+def _pieces(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[tuple[str, bool]]:
+    for document in documents:
+        left = len(document)
+        for piece in tokenizer.cut(document):
+            left -= len(piece)
+            yield piece, left == 0
+
+
+def _encoded(batch: list[tuple[str, bool]], tokenizer: Tokenizer) -> Iterator[tuple[str, list[int], bool]]:
+    for (text, ended), ids in zip(batch, tokenizer.encode_batch([text for text, _ in batch])):
+        yield text, ids, ended
 
 
 def _shown(documents: Iterable[str], progress: bool) -> Iterable[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,11 @@ KNOWN_NAMES = {
 
 LARGEST = 2_000_000
 """Ids that a vocabulary may have: eight times the largest in use."""
+
+PIECE = 2**20
+"""Characters that are encoded at once, or a few more: `tokenizers` needs some 140 bytes for each."""
+LONGEST = 2**24
+"""Characters without a place to cut that still pass for text; they need 2.4 GB."""
 
 
 def sentinel_name(k: int) -> str:
@@ -74,6 +81,13 @@ class Tokenizer:
         """Token ids of many texts, in parallel."""
         return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
+    def cut(self, text: str) -> Iterator[str]:
+        """A long text in pieces whose tokens, one after another, are those of the whole; a short one as it is.
+
+        Raises `InputError` for a text of which more than `LONGEST` characters cannot be cut.
+        """
+        return cut(text, self.backend)
+
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """Text of ids; special ids by their names, or left out."""
         return self.backend.decode(list(ids), skip_special_tokens=skip_special)
@@ -112,6 +126,42 @@ class Tokenizer:
         """Write a tokenizer.json that `load_tokenizer` and Hugging Face's libraries read."""
         with written_whole(Path(path)) as file:
             file.write(self.backend.to_str(pretty=False).encode())
+
+
+def cut(text: str, backend: tokenizers.Tokenizer) -> Iterator[str]:
+    """`Tokenizer.cut`: pieces of about `PIECE` characters, cut at a place where the tokenizer itself cuts.
+
+    That is before white space that follows something else, where GPT-2's pattern and nearly all others end a word,
+    and between any two characters for a vocabulary of characters. Each place is tried on the text around it: a
+    tokenizer that looks across it, or has no words, fails there and gets the next one, or the text whole.
+    """
+    words = backend.pre_tokenizer is not None
+    places = _BETWEEN_CHARACTERS if isinstance(backend.model, models.WordLevel) else _BETWEEN_WORDS
+    start = 0
+    while len(text) - start > PIECE:
+        candidates = places.finditer(text, start + PIECE - 1, start + LONGEST) if words else ()
+        for place in (found.end() for found in islice(candidates, 1000)):
+            if _cuts(backend, text[max(start, place - 256) : place], text[place : place + 256]):
+                yield text[start:place]
+                start = place
+                break
+        else:
+            if len(text) - start > LONGEST:
+                raise InputError(
+                    f"a text of {len(text):,} characters cannot be cut after the first {start:,}: expected white space "
+                    f"between words within {LONGEST:,} characters; is it text?"
+                )
+            break
+    yield text[start:]
+
+
+_BETWEEN_WORDS = re.compile(r"\S(?=[ \n])")
+_BETWEEN_CHARACTERS = re.compile(r"[\s\S]")
+
+
+def _cuts(backend: tokenizers.Tokenizer, left: str, right: str) -> bool:
+    whole, *parts = (backend.encode(text, add_special_tokens=False).ids for text in (left + right, left, right))
+    return whole == parts[0] + parts[1]
 
 
 def train_bpe(
@@ -154,7 +204,8 @@ def _trained_bpe(texts: Iterable[str], vocab_size: int, sentinels: int) -> Token
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    backend.train_from_iterator(_texts(texts), trainer)
+    untrained = tokenizers.Tokenizer.from_str(backend.to_str())  # cuts words alike; the one in training is locked
+    backend.train_from_iterator((piece for text in _texts(texts) for piece in cut(text, untrained)), trainer)
     return _with_sentinels(backend, sentinels, unknown=())
 
 

@@ -64,6 +64,16 @@ def test_documents_within_a_block_are_told_apart():
     assert document_ids(tokens, eos=1).tolist() == [[0, 0, 1, 1, 1, 2, 3], [0, 1, 1, 1, 1, 1, 1]]
 
 
+def test_a_long_document_is_packed_in_pieces_and_none_the_wiser(tokenizer, tmp_path, monkeypatch):
+    documents = ["short", " ".join(DOCUMENTS), "", "the end"]
+    whole = pack(documents, tokenizer, cache_dir=tmp_path / "whole")
+    monkeypatch.setattr("clozelab.data.tokenizer.PIECE", 50)
+    monkeypatch.setattr("clozelab.data.packing.CHARACTERS", 200)
+    cut = pack(documents, tokenizer, cache_dir=tmp_path / "cut")
+    assert cut.tokens.tolist() == whole.tokens.tolist()
+    assert (cut.documents, cut.bytes, cut.fingerprint) == (whole.documents, whole.bytes, whole.fingerprint)
+
+
 # ------------------------------------------------------------------ the cache
 
 

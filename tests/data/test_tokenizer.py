@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
+import clozelab.data.tokenizer as module
 from clozelab.data import load_tokenizer, train_bpe, train_characters
 from clozelab.errors import InputError
 
@@ -82,6 +83,72 @@ def test_a_saved_tokenizer_is_the_same_one(make, tmp_path):
         assert again.special == first.special
         assert again.encode("some text, some more") == first.encode("some text, some more")
         assert again.fingerprint == first.fingerprint
+
+
+# ------------------------------------------------------------------ long texts
+
+
+def split_at(pattern):
+    """A byte-level tokenizer whose words are cut by a pattern."""
+    byte_level = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend = tokenizers.Tokenizer.from_str(plain_backend().to_str())
+    words = tokenizers.pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated")
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([words, byte_level])
+    return load_tokenizer(backend, sentinels=0)
+
+
+LLAMA_3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+SPACED = st.text(st.one_of(st.sampled_from(" \n\t\u00a0\u2028aab.,'s19"), st.characters(codec="utf-8")))
+
+
+@pytest.fixture(scope="module")
+def kinds(tokenizer):
+    return [tokenizer, train_characters(["hello there"]), split_at(LLAMA_3), split_at(r"\s+")]
+
+
+@given(text=SPACED, piece=st.integers(1, 8))
+def test_the_pieces_of_a_long_text_have_its_tokens(kinds, text, piece):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "PIECE", piece)
+        for kind in kinds:
+            pieces = list(kind.cut(text))
+            assert "".join(pieces) == text
+            assert [id for ids in kind.encode_batch(pieces) for id in ids] == kind.encode(text)
+
+
+def test_a_long_text_is_cut_small_wherever_it_has_words(kinds, monkeypatch):
+    monkeypatch.setattr(module, "PIECE", 100)
+    text = "The number 12 comes before 13; it's so.\nAnd so on, hello there! " * 50
+    for kind in kinds:
+        assert max(map(len, kind.cut(text))) < 130
+    assert {len(piece) for piece in kinds[1].cut("x" * 1000)} == {100}  # characters can be cut anywhere
+
+
+def test_a_long_text_without_a_word_is_refused_before_it_needs_its_memory(tokenizer, monkeypatch):
+    monkeypatch.setattr(module, "PIECE", 100)
+    monkeypatch.setattr(module, "LONGEST", 1000)
+    assert list(tokenizer.cut("x" * 1000)) == ["x" * 1000]
+    with pytest.raises(InputError, match="2,101 characters cannot be cut after the first 101"):
+        list(tokenizer.cut("x" * 101 + " " + "x" * 1999))
+    with pytest.raises(InputError, match="is it text"):
+        train_bpe(["x" * 1001], vocab_size=400)
+
+
+def test_a_tokenizer_that_has_no_words_gets_its_text_whole(monkeypatch):
+    monkeypatch.setattr(module, "PIECE", 100)
+    backend = plain_backend()
+    backend.pre_tokenizer = None
+    assert len(list(load_tokenizer(backend).cut("the cat " * 50))) == 1
+
+
+def test_training_on_pieces_is_training_on_the_whole(monkeypatch):
+    texts = [" ".join(f"The number {n} comes\nbefore {n + 1}." for n in range(start, start + 50)) for start in (0, 300)]
+    whole = train_bpe(texts, vocab_size=450)
+    monkeypatch.setattr(module, "PIECE", 64)
+    assert train_bpe(texts, vocab_size=450).fingerprint == whole.fingerprint
 
 
 def plain_backend():
