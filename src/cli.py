@@ -1,4 +1,4 @@
-"""The command line: `clozelab train | compare | floors | show | check | course | plan | generate | fill`.
+"""The command line: `clozelab train | pack | compare | floors | show | check | course | plan | generate | fill`.
 
 It parses and prints; the work is elsewhere. Bad input is one line on standard error and exit code 2. Heavy imports wait
 until a command runs, so that `--help` does not.
@@ -61,6 +61,7 @@ SEED = _number(int, 0, 2**63 - 1, "a whole number from 0 to 2^63 - 1")
 POSITIVE = _number(float, TINY, HUGE, "a number above 0")
 SHARE = _number(float, TINY, math.nextafter(1, 0), "a share between 0 and 1, 0.15 for 15 percent")
 PROBABILITY = _number(float, TINY, 1, "a probability above 0, up to 1")
+WORKERS = _number(int, 0, 256, "a whole number from 0 to 256")
 SPAN = _number(float, 1, HUGE, "a number of tokens of at least 1")
 
 
@@ -106,10 +107,27 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--noise-density", type=SHARE, default=0.15, help="share of tokens hidden (masked and span)")
     train.add_argument("--mean-span", type=SPAN, default=3.0, help="mean tokens of a hidden span (span)")
     train.add_argument(
+        "--stream",
+        action="store_true",
+        help="read tables or a hub name as they come, for more text than fits the memory",
+    )
+    train.add_argument(
+        "--workers", type=WORKERS, default=0, help="processes that tokenise ahead of the steps (with --stream)"
+    )
+    train.add_argument(
         "--sharded", action="store_true", help="under torchrun: each process holds its part of the model"
     )
     train.add_argument("--run", type=_path, help="run folder  (default: runs/OBJECTIVE)")
     train.add_argument("--resume", action="store_true", help="go on with the run in --run, as it was described then")
+
+    pack = command(
+        "pack",
+        "tokenise tables of any size once, into shards that many runs share",
+        "clozelab pack --corpus tables/ --out packed/ --workers 8",
+    )
+    _add_corpus(pack)
+    pack.add_argument("--out", type=_path, required=True, help="folder of the shards, which --corpus takes afterwards")
+    pack.add_argument("--workers", type=WORKERS, default=1, help="processes that tokenise, a file each at a time")
 
     compare = command(
         "compare",
@@ -264,7 +282,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
-    from .training import Processes, TrainConfig, TrainResult, joined, prepare, read_run, train
+    from .training import Processes, TrainConfig, TrainResult, joined, prepare, prepare_stream, read_run, train
     from .training.run import seeded_model
 
     run = args.run or Path("runs") / args.objective
@@ -272,6 +290,10 @@ def _train(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
         args = _resumed(run, read_run(run).get("description"), explicit)
     elif (run / "run.json").exists():
         raise InputError(f"{run} already holds a run: go on with it by --resume, or choose another folder by --run")
+    if args.workers and not args.stream:
+        raise InputError(
+            "--workers tokenise a stream ahead: without --stream all text is tokenised before the first step"
+        )
     objective = _objective(args.objective, args)
     config = TrainConfig(
         steps=args.steps,
@@ -291,10 +313,13 @@ def _train(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     corpus = _corpus(args)
     if args.resume:
         corpus |= {"tokenizer": str(run / "tokenizer.json"), "sentinels": 0}  # as it is
-    told = {key: value for key, value in vars(args).items() if key not in ("command", "run", "resume")}
+    told = {key: value for key, value in vars(args).items() if key not in ("command", "run", "resume", "workers")}
 
     def run_it(processes: Processes) -> TrainResult:
-        prepared = prepare(**corpus, progress=sys.stderr.isatty(), processes=processes)
+        if args.stream:
+            prepared = prepare_stream(**corpus, processes=processes)
+        else:
+            prepared = prepare(**corpus, progress=sys.stderr.isatty(), processes=processes)
         return train(
             objective,
             seeded_model(objective, prepared.tokenizer.vocab_size, args.size, args.seed).to(processes.device),
@@ -307,6 +332,7 @@ def _train(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
             progress=True,
             description={"command": told},
             processes=processes,
+            workers=args.workers,
         )
 
     with joined(sharded=args.sharded) as processes:
@@ -335,6 +361,7 @@ def _resumed(run: Path, description: Any, explicit: dict[str, Any]) -> argparse.
         args = build_parser().parse_args(words)
     except InputError as error:
         raise InputError(f"the command in {run / 'run.json'} is damaged: {error}") from error
+    args.workers = explicit.pop("workers", 0)  # who reads changes nothing in what is read
     for name, value in explicit.items():
         if getattr(args, name) != value:
             flag = f"--{name.replace('_', '-')}"
@@ -343,6 +370,21 @@ def _resumed(run: Path, description: Any, explicit: dict[str, Any]) -> argparse.
                 f"(its learning rate follows its length); leave {flag} out, or begin another run"
             )
     return args
+
+
+def _pack(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
+    from .data import pack_shards
+    from .training import prepare_stream
+
+    prepared = prepare_stream(**_corpus(args))
+    packed = pack_shards(
+        prepared.text.documents, list(prepared.corpus.heldout), prepared.tokenizer, args.out, workers=args.workers
+    )
+    print(
+        f"{len(packed):,} tokens of {packed.documents:,} documents ({packed.bytes:,} bytes) in {len(packed.shards)} "
+        f"shards: clozelab train --corpus {args.out}"
+    )
+    return 0
 
 
 def _compare(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
@@ -524,6 +566,7 @@ def _sampling(args: argparse.Namespace) -> dict[str, Any]:
 
 COMMANDS = {
     "train": _train,
+    "pack": _pack,
     "compare": _compare,
     "floors": _floors,
     "show": _show,

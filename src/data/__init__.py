@@ -29,8 +29,11 @@ from .sentinels import (
     span_lengths,
     split_spans,
 )
+from .shards import PackedShards, is_packed, open_shards, pack_shards
 from .skills import Exercise, World
 from .special import SpecialIds
+from .stream import Lane, Stream
+from .streamed import StreamedDocuments
 from .tokenizer import Tokenizer, load_tokenizer, train_bpe, train_characters
 
 __all__ = [
@@ -45,14 +48,18 @@ __all__ = [
     "HideNext",
     "HideSpans",
     "HideTokens",
+    "Lane",
     "MaskScheme",
     "MixtureSource",
     "Noise",
     "Packed",
+    "PackedShards",
     "RandomSpans",
     "Rows",
     "SpanLengths",
     "SpecialIds",
+    "Stream",
+    "StreamedDocuments",
     "Tokenizer",
     "WholeWords",
     "World",
@@ -61,9 +68,12 @@ __all__ = [
     "corrupt_spans",
     "document_ids",
     "exact_count_mask",
+    "is_packed",
     "load_corpus",
     "load_tokenizer",
+    "open_shards",
     "pack",
+    "pack_shards",
     "pairs_to_fill",
     "pairs_to_go_on",
     "pairs_to_unmask",

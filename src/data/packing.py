@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from torch import Tensor
 from ..errors import InputError
 from .cache import cache_folder, fingerprint, written_whole
 from .tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from .shards import PackedShards
 
 FORMAT = 2
 BATCH = 1024
@@ -47,13 +50,18 @@ class Packed:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @property
+    def parts(self) -> Sequence[np.ndarray]:
+        """Of which blocks are cut: here all of it."""
+        return [self.tokens]
+
     def blocks(self, length: int) -> Blocks:
         """The stream in blocks of `length`; raises `InputError` where it does not fill one."""
         return Blocks(self, length)
 
 
 class Blocks(torch.utils.data.Dataset):
-    """The whole blocks of a packed text: `blocks.take(ids)` gives (B, length), `blocks[i]` one example.
+    """The whole blocks of each part of a packed text: `blocks.take(ids)` gives (B, length), `blocks[i]` one example.
 
     As a dataset each example carries its `identity`, which the collator seeds its noise by, and the `epoch` last
     given to `set_epoch` (which `accelerate` and so the Hugging Face Trainer call).
@@ -65,10 +73,12 @@ class Blocks(torch.utils.data.Dataset):
     (2, 1)
     """
 
-    def __init__(self, packed: Packed, length: int) -> None:
+    def __init__(self, packed: Packed | PackedShards, length: int) -> None:
         if length < 1:
             raise InputError(f"a block needs at least 1 token, got {length}")
-        if len(packed) < length:
+        self._parts = [part[: len(part) // length * length].reshape(-1, length) for part in packed.parts]
+        self._begins = np.cumsum([0, *map(len, self._parts)])  # the number of each part's first block
+        if len(self) == 0:
             raise InputError(
                 f"the corpus of {packed.documents} documents has {len(packed)} tokens, which does not fill one block "
                 f"of {length}: use more text or shorter blocks"
@@ -78,20 +88,27 @@ class Blocks(torch.utils.data.Dataset):
         self.epoch = 0
 
     def __len__(self) -> int:
-        return len(self.packed) // self.length
+        return int(self._begins[-1])
 
     @property
     def remainder(self) -> int:
-        """Tokens at the end that fill no block, and are in none."""
-        return len(self.packed) % self.length
+        """Tokens at the ends of the parts that fill no block, and are in none."""
+        return len(self.packed) - len(self) * self.length
 
     def take(self, ids: Sequence[int] | Tensor) -> Tensor:
         """Blocks by their numbers: (B, length) int64, a copy."""
         numbers = np.asarray(ids)
         if numbers.ndim != 1 or (numbers.size and (numbers.dtype.kind not in "iu" or numbers.min() < 0)):
             raise InputError(f"expected the numbers (B,) of blocks, from 0, got {ids!r:.80}")
-        whole = self.packed.tokens[: len(self) * self.length].reshape(len(self), self.length)
-        return torch.from_numpy(whole[numbers.astype(np.int64)].astype(np.int64))
+        if numbers.size and numbers.max() >= len(self):
+            raise IndexError(f"block {numbers.max()} of {len(self)}")
+        numbers = numbers.astype(np.int64)
+        taken = np.empty((len(numbers), self.length), np.int64)
+        of = np.searchsorted(self._begins, numbers, side="right") - 1  # which part each lies in
+        for part in np.unique(of):
+            here = of == part
+            taken[here] = self._parts[part][numbers[here] - self._begins[part]]
+        return torch.from_numpy(taken)
 
     def set_epoch(self, epoch: int) -> None:
         """The epoch that the next examples belong to."""
@@ -134,13 +151,18 @@ def pack(
     if iter(documents) is documents:  # can be read once only
         documents = list(documents)
     key = fingerprint(documents, f"{tokenizer.fingerprint} {FORMAT}")
-    found = _read(folder, key)
+    found = read_packed(folder, key)
     if found is not None:
         return found
+    return write_packed(_shown(documents, progress), tokenizer, folder, key)
+
+
+def write_packed(documents: Iterable[str], tokenizer: Tokenizer, folder: Path, key: str) -> Packed:
+    """Tokenise documents into `folder/KEY.bin`, with `KEY.json` beside it; each is there whole or not at all."""
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
     counts = {"documents": 0, "bytes": 0, "tokens": 0}
     with written_whole(folder / f"{key}.bin") as file:
-        for text, ids, ended in encoded(_shown(documents, progress), tokenizer):
+        for text, ids, ended in encoded(documents, tokenizer):
             stream = np.array([*ids, tokenizer.special.eos] if ended else ids, dtype=dtype)
             file.write(stream.tobytes())
             counts["documents"] += ended
@@ -150,7 +172,7 @@ def pack(
         file.write(
             json.dumps({"format": FORMAT, "dtype": dtype.name, "tokenizer": tokenizer.fingerprint, **counts}).encode()
         )
-    packed = _read(folder, key)
+    packed = read_packed(folder, key)
     assert packed is not None
     return packed
 
@@ -198,7 +220,7 @@ def _shown(documents: Iterable[str], progress: bool) -> Iterable[str]:
     return track(documents, description="tokenising", console=Console(stderr=True), transient=True)
 
 
-def _read(folder: Path, key: str) -> Packed | None:
+def read_packed(folder: Path, key: str) -> Packed | None:
     """The packed text of a key, or None where it is missing or damaged (it is then made again)."""
     try:
         described = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
@@ -206,7 +228,7 @@ def _read(folder: Path, key: str) -> Packed | None:
         path, tokens = folder / f"{key}.bin", int(described["tokens"])
         if described["format"] != FORMAT or path.stat().st_size != tokens * dtype.itemsize:
             return None
-        stream = np.memmap(path, dtype=dtype, mode="r", shape=(tokens,))
+        stream = np.memmap(path, dtype=dtype, mode="r", shape=(tokens,)) if tokens else np.zeros(0, dtype)
         return Packed(stream, int(described["documents"]), int(described["bytes"]), key, described["tokenizer"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import Any
 
 from ..errors import InputError
 from .documents import checked_text, is_heldout
-from .tables import TABLES, column_of, read_hub, read_tables, tables_in, why
+from .tables import TABLES, read_hub, read_tables, tables_in, texts_of, why
 
+ROWS = 32
+"""That are read at a time."""
 ENDS = 2**16
 """Bytes at the beginning and at the end of a file that it is known by."""
 
@@ -19,10 +20,10 @@ ENDS = 2**16
 class StreamedDocuments:
     """One side of a streamed corpus, split by hash: each iteration reads it again from the start."""
 
-    def __init__(self, rows: Any, column: str, name: str, share: float, heldout: bool, known_by: str) -> None:
+    def __init__(self, rows: Any, column: str, name: str, share: float, heldout: bool, fingerprint: str) -> None:
         self.rows, self.column, self.name, self.share, self.heldout = rows, column, name, share, heldout
-        self.fingerprint = hashlib.blake2b(repr((known_by, column, share)).encode(), digest_size=16).hexdigest()
-        """Of the files that are read, as `known_by` tells them apart."""
+        self.fingerprint = fingerprint
+        """Of the files, as far as they can be told apart without reading them all, and of column and share."""
 
     @property
     def files(self) -> int:
@@ -33,44 +34,46 @@ class StreamedDocuments:
         """Every `of`-th file, from `number` on; `of` must divide the number of files."""
         from datasets.distributed import split_dataset_by_node
 
-        part = copy.copy(self)
-        part.rows = split_dataset_by_node(self.rows, number, of, strategy="shards")
-        return part
+        rows = split_dataset_by_node(self.rows, number, of, strategy="shards")
+        return StreamedDocuments(rows, self.column, self.name, self.share, self.heldout, self.fingerprint)
 
     def read(self, position: dict[str, Any] | None = None) -> Reading:
         """The documents from a position on that an earlier reading noted; from the start where None."""
         return Reading(self, position)
 
     def __iter__(self) -> Iterator[str]:
-        return self.read()
+        for documents in self.read():
+            yield from documents
 
 
-class Reading(Iterator[str]):
-    """One way through streamed documents, which knows at any time how far it has come."""
+class Reading(Iterator[list[str]]):
+    """One way through streamed documents, those of some rows at a time, which knows how far it has come.
+
+    `datasets` has its own way of sharing rows out among the workers of a `DataLoader`, but for rows in batches: here
+    whoever reads a part reads all of it.
+    """
 
     def __init__(self, documents: StreamedDocuments, position: dict[str, Any] | None = None) -> None:
-        self._documents = documents
-        self._rows = copy.deepcopy(documents.rows)  # two readings of the same rows would share their place
+        self._of = documents
+        self._rows = documents.part(0, 1).rows  # its own: two readings of the same rows would share their place
         if position is not None:
             self._rows.load_state_dict(position)
-        self._column = column_of(self._rows, documents.column, documents.name)
+        self._batches = self._rows.iter(batch_size=ROWS)
 
     @property
     def position(self) -> dict[str, Any]:
-        """Behind the last document that was read, as JSON can hold it."""
+        """Behind the last rows that were read, as JSON can hold it."""
         return self._rows.state_dict()
 
-    def __next__(self) -> str:
-        told = self._documents
-        while True:
-            try:
-                document = next(self._column)
-            except (StopIteration, InputError):
-                raise
-            except Exception as error:  # of many kinds, by the format of the file
-                raise InputError(f"{told.name} cannot be read any further: {why(error)}") from error
-            if document.strip() and is_heldout(checked_text(document, told.name), told.share) == told.heldout:
-                return document
+    def __next__(self) -> list[str]:
+        try:
+            rows = next(self._batches)
+        except StopIteration:
+            raise
+        except Exception as error:  # of many kinds, by the format of the file
+            raise InputError(f"{self._of.name} cannot be read any further: {why(error)}") from error
+        texts = (checked_text(text, self._of.name) for text in texts_of(rows, self._of.column, self._of.name))
+        return [text for text in texts if text.strip() and is_heldout(text, self._of.share) == self._of.heldout]
 
 
 def stream_documents(source: Any, column: str, share: float) -> tuple[StreamedDocuments, StreamedDocuments]:
@@ -98,8 +101,11 @@ def stream_documents(source: Any, column: str, share: float) -> tuple[StreamedDo
     return _sides(read_tables(files, column, streaming=True), column, path.name, share, known_by)
 
 
-def _sides(rows: Any, column: str, name: str, share: float, known_by: str) -> tuple[Any, Any]:
-    train, heldout = (StreamedDocuments(rows, column, name, share, side, known_by) for side in (False, True))
+def _sides(
+    rows: Any, column: str, name: str, share: float, known_by: str
+) -> tuple[StreamedDocuments, StreamedDocuments]:
+    fingerprint = hashlib.blake2b(repr((known_by, column, share)).encode(), digest_size=16).hexdigest()
+    train, heldout = (StreamedDocuments(rows, column, name, share, side, fingerprint) for side in (False, True))
     return train, heldout
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,16 +84,20 @@ def _header(path: Path) -> list[str]:
 
 def column_of(rows: Any, column: str, name: str) -> Iterator[str]:
     """The texts of one column, missing ones left out; raises `InputError` where it is missing or holds no text."""
-    names = [str(known) for known in rows.column_names or []]
-    if names and column not in names:
-        raise InputError(f"{name} has no column {column!r}: it has {', '.join(map(repr, names))}; choose one of them")
-    for place, row in enumerate(rows):
-        value = row.get(column, row.get(int(column)) if column.isdecimal() else None)
-        if value is None:
-            continue
-        if not isinstance(value, str):
-            raise InputError(f"column {column!r} of {name} holds {type(value).__name__} in row {place}, expected text")
-        yield value
+    for batch in rows.iter(batch_size=1000):
+        yield from texts_of(batch, column, name)
+
+
+def texts_of(batch: Mapping[str, Sequence[Any]], column: str, name: str) -> Iterator[str]:
+    """The same of some rows: a list of values for each column."""
+    if column not in batch:
+        columns = ", ".join(map(repr, batch))
+        raise InputError(f"{name} has no column {column!r}: it has {columns}; choose one of them")
+    for value in batch[column]:
+        if isinstance(value, str):
+            yield value
+        elif value is not None:
+            raise InputError(f"column {column!r} of {name} holds {type(value).__name__}, expected text: {value!r:.60}")
 
 
 def read_hub(name: str, *, streaming: bool = False) -> Any:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -126,6 +127,20 @@ class Tokenizer:
         """Write a tokenizer.json that `load_tokenizer` and Hugging Face's libraries read."""
         with written_whole(Path(path)) as file:
             file.write(self.backend.to_str(pretty=False).encode())
+
+
+@contextmanager
+def tokenizing_in_one_thread() -> Iterator[None]:
+    """For the processes that are begun while this lasts: a forked one has none of the threads of `tokenizers`."""
+    was = os.environ.get("TOKENIZERS_PARALLELISM")
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    try:
+        yield
+    finally:
+        if was is None:
+            del os.environ["TOKENIZERS_PARALLELISM"]
+        else:
+            os.environ["TOKENIZERS_PARALLELISM"] = was
 
 
 def cut(text: str, backend: tokenizers.Tokenizer) -> Iterator[str]:

@@ -10,7 +10,8 @@ from .loop import NotFinite, TrainResult, read_run, train
 from .optimizers import Optimizers, optimizer_of, step_with_mean
 from .processes import Processes, joined
 from .report import read_metrics
-from .run import Prepared, TrainedRun, load_run, prepare
+from .run import Prepared, PreparedStream, TrainedRun, load_run, prepare, prepare_stream
+from .streamed import StreamedBatches
 
 __all__ = [
     "Batches",
@@ -19,7 +20,9 @@ __all__ = [
     "NotFinite",
     "Optimizers",
     "Prepared",
+    "PreparedStream",
     "Processes",
+    "StreamedBatches",
     "TrainConfig",
     "TrainResult",
     "TrainedRun",
@@ -30,6 +33,7 @@ __all__ = [
     "load_run",
     "optimizer_of",
     "prepare",
+    "prepare_stream",
     "read_checkpoint",
     "read_metrics",
     "read_run",

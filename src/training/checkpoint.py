@@ -55,6 +55,11 @@ class Checkpoint:
         return float(self.state["seconds"])
 
     @property
+    def positions(self) -> dict[str, Any]:
+        """Of a streamed corpus: where each of its lanes was read."""
+        return dict(self.state.get("positions", {}))
+
+    @property
     def sharded(self) -> bool:
         """Whether it was written in shards, by processes among which the weights were shared out."""
         return bool(self.state.get("sharded", False))

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..data import Noise, Packed, Tokenizer
+from ..data import Noise, Packed, PackedShards, Stream, Tokenizer
 from ..errors import InputError, NotFinite
 from ..evaluation import HeldOut, evaluate, fixed_batches
 from ..models import LanguageModel
@@ -26,6 +26,7 @@ from .config import TrainConfig
 from .optimizers import Optimizers, optimizer_of, step_with_mean
 from .processes import ALONE, Processes, local
 from .report import Metrics, progress_bar
+from .streamed import StreamedBatches
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def train(
     objective: Objective,
     model: nn.Module,
     tokenizer: Tokenizer,
-    text: Packed,
+    text: Packed | PackedShards | Stream,
     heldout: Packed,
     config: TrainConfig | None = None,
     *,
@@ -64,6 +65,7 @@ def train(
     progress: bool = False,
     description: Mapping[str, Any] | None = None,
     processes: Processes = ALONE,
+    workers: int = 0,
 ) -> TrainResult:
     """Train `model` on `text` by `objective`, evaluating on `heldout`.
 
@@ -75,6 +77,9 @@ def train(
     are summed, and the gradient is divided once. With several `processes` (see `joined`), each of which calls this
     alike, that is the mean over all of them: the run is the same as in one process, but for rounding and dropout. The
     first writes.
+
+    A `Stream` as `text` is tokenised as it comes, by `workers` processes ahead of the steps, or by this one where 0;
+    where each of its files was last read is part of a checkpoint.
 
     `description` is kept in `run.json`. Raises `InputError` for a run folder that already holds a run, for a resumed
     run that is not this one, for text shorter than one example, and for examples in which nothing is to be said;
@@ -97,7 +102,10 @@ def train(
     special = tokenizer.special
     collator = objective.collator(special, seed=config.seed, within_documents=config.within_documents)
     length = objective.raw_length(config.length)
-    batches = Batches(text.blocks(length), collator, config.batch_size)
+    if isinstance(text, Stream):
+        batches = StreamedBatches(text, length, collator, config.batch_size, workers)
+    else:
+        batches = Batches(text.blocks(length), collator, config.batch_size)
     fixed = fixed_batches(heldout.blocks(length), collator, rows=config.eval_rows, batch_size=config.batch_size)
     if not any(bool(objective.paid(batch).any()) for batch in fixed):
         raise InputError(
@@ -108,10 +116,13 @@ def train(
     paying = processes.wrap(objective, model)
     optimizer = optimizer_of(model, config)
     store = _Store(Path(run) if run is not None else None, identity, description, processes)
-    step, seconds = store.open(tokenizer, model, optimizer) if resume else store.create(tokenizer)
+    step, seconds, positions = store.open(model, optimizer) if resume else store.create(tokenizer)
+    if isinstance(batches, StreamedBatches):
+        batches.go_to(step, positions)
     metrics = Metrics(store.run if processes.first else None, resume_at=step)
     bfloat16 = uses_bfloat16(config.precision, device)
-    bytes_per_token = text.bytes / max(len(text.tokens), 1) if objective.is_likelihood else None
+    measured = heldout if isinstance(text, Stream) else text
+    bytes_per_token = measured.bytes / max(len(measured), 1) if objective.is_likelihood else None
     first, started_with = step, seconds
     curve: list[tuple[int, float]] = []
     last_eval: tuple[int, HeldOut] | None = None
@@ -178,9 +189,9 @@ def train(
                 metrics.write(step, sample=sample)
                 bar.say(f"step {step}: {sample}")
             if config.checkpoint_every and step % config.checkpoint_every == 0:
-                store.save(step, model, optimizer, seconds, finished=progress_of(step, seconds) >= 1)
+                store.save(step, model, optimizer, seconds, batches, finished=progress_of(step, seconds) >= 1)
         finished = progress_of(step, seconds) >= 1
-        store.save(step, model, optimizer, seconds, finished=finished)
+        store.save(step, model, optimizer, seconds, batches, finished=finished)
         if finished:
             evaluate_at(step)
     tokens = (step - first) * config.batch_size * length
@@ -188,11 +199,12 @@ def train(
 
 
 def _fit_together(
-    objective: Objective, model: nn.Module, tokenizer: Tokenizer, text: Packed, heldout: Packed
+    objective: Objective, model: nn.Module, tokenizer: Tokenizer, text: Packed | PackedShards | Stream, heldout: Packed
 ) -> torch.device:
     """The device of the model, once what is to be trained together is known to belong together."""
     for name, packed in (("text", text), ("held-out text", heldout)):
-        if packed.tokenizer != tokenizer.fingerprint:
+        theirs = packed.tokenizer.fingerprint if isinstance(packed, Stream) else packed.tokenizer
+        if theirs != tokenizer.fingerprint:
             raise InputError(f"the {name} was packed with another tokenizer than the one that is given: pack it again")
     if isinstance(model, LanguageModel):
         if model.config.vocab_size < tokenizer.vocab_size:
@@ -262,15 +274,18 @@ def _sample(objective: Objective, model: nn.Module, tokenizer: Tokenizer, heldou
     return objective.demonstrate(model, tokenizer, beginning, generator=generator).marked()
 
 
-def _identity(objective: Objective, model: nn.Module, text: Packed, config: TrainConfig) -> dict[str, Any]:
+def _identity(
+    objective: Objective, model: nn.Module, text: Packed | PackedShards | Stream, config: TrainConfig
+) -> dict[str, Any]:
     """What must be the same for a run to be the same run."""
     shape = {name: list(parameter.shape) for name, parameter in model.named_parameters()}
     model_config = getattr(model, "config", None)
+    size = {"files": text.documents.files} if isinstance(text, Stream) else {"tokens": len(text)}
     return {
         "objective": objective.name,
         "objective_settings": objective.settings,
         "model": asdict(model_config) if model_config is not None and hasattr(model_config, "layers") else shape,
-        "corpus": {"fingerprint": text.fingerprint, "tokens": len(text.tokens)},
+        "corpus": {"fingerprint": text.fingerprint, **size},
         "train": json.loads(json.dumps(asdict(config))),
     }
 
@@ -290,9 +305,10 @@ class _Store:
         """What a message can say of the last checkpoint."""
         return f"; the checkpoint of step {self.saved} is kept" if self.saved >= 0 else ""
 
-    def create(self, tokenizer: Tokenizer) -> tuple[int, float]:
+    def create(self, tokenizer: Tokenizer) -> tuple[int, float, dict[str, Any]]:
+        """Begin a run: (steps done, seconds spent, positions in the stream), which are none."""
         self.processes.told(lambda: self._create(tokenizer))
-        return 0, 0.0
+        return 0, 0.0, {}
 
     def _create(self, tokenizer: Tokenizer) -> None:
         if self.run is None:
@@ -319,7 +335,8 @@ class _Store:
         }
         write_json(self.run / "run.json", told)
 
-    def open(self, tokenizer: Tokenizer, model: nn.Module, optimizer: Optimizers) -> tuple[int, float]:
+    def open(self, model: nn.Module, optimizer: Optimizers) -> tuple[int, float, dict[str, Any]]:
+        """Go on with a run: (steps done, seconds spent, positions in the stream) of its last checkpoint."""
         if self.run is None:
             raise InputError("resume=True needs the run folder to resume from")
         described = read_run(self.run)
@@ -330,7 +347,7 @@ class _Store:
             if theirs != mine:
                 raise InputError(f"{self.run} is another run: its {key} is {_difference(theirs, mine)}")
         if not any((self.run / "checkpoints").glob("step-*")):
-            return 0, 0.0  # stopped before its first checkpoint: begin again
+            return 0, 0.0, {}  # stopped before its first checkpoint: begin again
         checkpoint = latest_checkpoint(self.run)
         if checkpoint.sharded != self.processes.sharded:
             how = ("in shards", "whole")
@@ -346,10 +363,17 @@ class _Store:
             checkpoint.load_model(model)
             checkpoint.load_optimizer(optimizer)
         self.saved = checkpoint.step
-        return checkpoint.step, checkpoint.seconds
+        return checkpoint.step, checkpoint.seconds, checkpoint.positions
 
     def save(
-        self, step: int, model: nn.Module, optimizer: Optimizers, seconds: float, *, finished: bool = False
+        self,
+        step: int,
+        model: nn.Module,
+        optimizer: Optimizers,
+        seconds: float,
+        batches: Batches | StreamedBatches,
+        *,
+        finished: bool = False,
     ) -> None:
         if self.run is None or self.saved == step:
             return
@@ -358,7 +382,9 @@ class _Store:
                 f"{self.identity['objective']}, step {step}: some weights are infinite or NaN, so they were not "
                 f"saved{self.kept}; a lower learning rate is the usual cure"
             )
-        state = {"objective": self.identity["objective"], "seconds": seconds}
+        state: dict[str, Any] = {"objective": self.identity["objective"], "seconds": seconds}
+        if isinstance(batches, StreamedBatches):
+            state["positions"] = self.processes.union(batches.positions)
         if self.processes.sharded:
             from .shards import save_shards
 
@@ -390,7 +416,9 @@ def _difference(theirs: Any, mine: Any) -> str:
     return f"{theirs!r} there, {mine!r} here"
 
 
-def _not_finite(objective: Objective, step: int, nats: float, norm: float, batches: Batches, store: _Store) -> str:
+def _not_finite(
+    objective: Objective, step: int, nats: float, norm: float, batches: Batches | StreamedBatches, store: _Store
+) -> str:
     identities, _ = batches.examples(step)
     return (
         f"{objective.name}, step {step + 1}: the loss is {nats} and the gradient's norm {norm}, on the examples "

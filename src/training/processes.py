@@ -138,6 +138,14 @@ class Processes:
         dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return tensor.tolist()
 
+    def union(self, noted: Mapping[str, Any]) -> dict[str, Any]:
+        """What all processes noted, together."""
+        if self.count == 1:
+            return dict(noted)
+        gathered: list[Any] = [None] * self.count
+        dist.all_gather_object(gathered, dict(noted))
+        return {key: value for one in gathered for key, value in one.items()}
+
     def told(self, make: Callable[[], Value]) -> Value:
         """What `make()` gives in the first process, told to all; an `InputError` or `OSError` is raised in all."""
         if self.count == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,14 @@ from torch import nn
 from ..data import (
     Corpus,
     Packed,
+    PackedShards,
+    Stream,
+    StreamedDocuments,
     Tokenizer,
+    is_packed,
     load_corpus,
     load_tokenizer,
+    open_shards,
     pack,
     train_bpe,
     train_characters,
@@ -34,7 +40,17 @@ class Prepared:
 
     corpus: Corpus
     tokenizer: Tokenizer
-    text: Packed
+    text: Packed | PackedShards
+    heldout: Packed
+
+
+@dataclass(frozen=True)
+class PreparedStream:
+    """A corpus that is read as it comes, ready to be trained on."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    text: Stream
     heldout: Packed
 
 
@@ -55,27 +71,87 @@ def prepare(
     `tokenizer` is "bpe" (trained on the training part), "characters", the path of a tokenizer.json, or a
     `Tokenizer`. Of several `processes` the first makes tokenizer and packed text, and the others take those. Raises
     what those raise.
+
+    A folder that `pack_shards` made is taken as it is, with its tokenizer; raises `InputError` where another is given.
     """
+    if isinstance(source, (str, Path)) and is_packed(source):
+        own, text, heldout_text = open_shards(source)
+        same = tokenizer == "bpe" or (
+            tokenizer != "characters" and _tokenizer(tokenizer, (), 0, sentinels).fingerprint == own.fingerprint
+        )
+        if not same:
+            raise InputError(f"{source} was packed with its own tokenizer, not with {tokenizer}: leave that out")
+        return Prepared(Corpus(Path(source).name, (), ()), own, text, heldout_text)
     corpus = load_corpus(source, text_column=text_column, split=split, heldout=heldout)
 
-    def chosen() -> Tokenizer:
+    def first() -> Tokenizer:
         """The tokenizer, and what it makes of the text in the cache, where the other processes find it."""
-        if isinstance(tokenizer, Tokenizer):
-            made = tokenizer
-        elif tokenizer == "bpe":
-            made = train_bpe(corpus.train, vocab_size=vocab_size, sentinels=sentinels, cache_dir=cache_folder())
-        elif tokenizer == "characters":
-            made = train_characters(corpus.train, sentinels=sentinels)
-        else:
-            made = load_tokenizer(tokenizer, sentinels=sentinels)
+        made = _tokenizer(tokenizer, corpus.train, vocab_size, sentinels)
         if processes.count > 1:
             for documents in (corpus.train, corpus.heldout):
                 pack(documents, made, progress=progress)
         return made
 
-    made = processes.told(chosen)
+    made = processes.told(first)
     text, heldout_text = (pack(part, made, progress=progress) for part in (corpus.train, corpus.heldout))
     return Prepared(corpus, made, text, heldout_text)
+
+
+BEGINNING = {"tokenizer": 10_000_000, "heldout": 4_000_000}
+"""Characters at the beginning of a streamed corpus that a tokenizer is trained on, and that are held out."""
+
+
+def prepare_stream(
+    source: Any,
+    *,
+    tokenizer: str | Tokenizer = "bpe",
+    vocab_size: int = 4096,
+    sentinels: int = 100,
+    text_column: str = "text",
+    split: str = "auto",
+    heldout: float = 0.1,
+    processes: Processes = ALONE,
+) -> PreparedStream:
+    """As `prepare`, for a corpus that is too large for it: tables or a hub name, read while it is trained on.
+
+    A tokenizer is trained on the first ten million characters to be learned from. `heldout` is the share of documents
+    that are never learned from, of which those of the first four million characters are tested on.
+    """
+    corpus = load_corpus(source, text_column=text_column, split=split, heldout=heldout, streaming=True)
+    assert isinstance(corpus.train, StreamedDocuments)
+    begins = list(_beginning(corpus.heldout, BEGINNING["heldout"]))
+    if not begins:
+        raise InputError(f"{corpus.name} has no document to hold out: use more text, or a greater share than {heldout}")
+
+    def first() -> Tokenizer:
+        made = _tokenizer(tokenizer, _beginning(corpus.train, BEGINNING["tokenizer"]), vocab_size, sentinels)
+        pack(begins, made)
+        return made
+
+    made = processes.told(first)
+    return PreparedStream(
+        Corpus(corpus.name, corpus.train, begins), made, Stream(corpus.train, made), pack(begins, made)
+    )
+
+
+def _tokenizer(tokenizer: str | Tokenizer, texts: Iterable[str], vocab_size: int, sentinels: int) -> Tokenizer:
+    """The one that is meant, trained where it has to be."""
+    if isinstance(tokenizer, Tokenizer):
+        return tokenizer
+    if tokenizer == "bpe":
+        return train_bpe(texts, vocab_size=vocab_size, sentinels=sentinels, cache_dir=cache_folder())
+    if tokenizer == "characters":
+        return train_characters(texts, sentinels=sentinels)
+    return load_tokenizer(tokenizer, sentinels=sentinels)
+
+
+def _beginning(documents: Iterable[str], characters: int) -> Iterator[str]:
+    """The first documents, until they have so many characters."""
+    for document in documents:
+        yield document
+        characters -= len(document)
+        if characters <= 0:
+            return
 
 
 @dataclass(frozen=True)

@@ -197,7 +197,7 @@ def file(name, content):
         (file("a.csv", b""), "is empty"),
         (file("a.csv", b"n,words\n1,hello\n"), r"no column 'text': it has 'n', 'words'"),
         (file("a.jsonl", b'{"text": "a"}\n{"text'), "cannot be read as json"),
-        (file("a.jsonl", b'{"text": 3}\n{"text": 4}\n'), "holds int in row 0"),
+        (file("a.jsonl", b'{"text": 3}\n{"text": 4}\n'), "holds int, expected text: 3"),
         (file("a.csv", b"text\ncaf\xe9\n"), "cannot be read as csv"),
         (file("a.parquet", b"not parquet"), "cannot be read as parquet"),
         (lambda folder: folder, "holds neither text files nor tables"),
