@@ -293,6 +293,32 @@ def processes(record: dict[str, Any]) -> Outcome:
     return Outcome(f"{most:.1e} nats", met, body + missed("processes", met))
 
 
+FLAT = 1.1
+"""How much more memory than early in the run there may be late in it."""
+
+
+def streaming_table(record: dict[str, Any]) -> str:
+    """Markdown: a line for each way through the corpus."""
+    lines = [
+        cells("way", "time", "tokens a second", "of one core", "memory early", "late", "peak"),
+        cells(*["---"] * 7),
+    ]
+    for row in record["rows"]:
+        speeds = (f"{row['tokens'] / row[key] / 1e6:.2f} M" for key in ("seconds", "cpu"))
+        sizes = (f"{row[key] / 1e6:.0f} MB" for key in ("early", "late", "peak"))
+        lines.append(cells(row["way"], f"{row['seconds'] / 60:.1f} min", *speeds, *sizes))
+    return "\n".join(lines)
+
+
+def streaming(record: dict[str, Any]) -> Outcome:
+    """Whether memory was as flat late as early."""
+    most = max(row["late"] / row["early"] for row in record["rows"])
+    peak = max(row["peak"] for row in record["rows"])
+    body = f"{record['bytes'] / 1e9:.2f} GB in {record['files']} files, {record['workers']} workers.\n\n"
+    figure = f"{most:.2f}x, at most {peak / 1e6:.0f} MB"
+    return Outcome(figure, most <= FLAT, body + streaming_table(record) + missed("streaming", most <= FLAT))
+
+
 SECTIONS = [
     Section(
         "suite",
@@ -369,6 +395,18 @@ SECTIONS = [
         "far do the losses lie from those of one process?",
         processes,
         "processes.png",
+    ),
+    Section(
+        "streaming",
+        "A corpus larger than memory",
+        "python benchmarks/streaming.py --publish",
+        "45 minutes of one core",
+        f"at most {FLAT}x the memory late in the corpus that there is early in it",
+        "All batches of a corpus in files of JSON lines, tokenised as they come (stream); a fifth of it packed "
+        "once into shards (pack); all batches of those, mapped into memory (packed). Memory is that of all processes "
+        "together.",
+        streaming,
+        "streaming.png",
     ),
     Section(
         "gpu",
