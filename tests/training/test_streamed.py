@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,7 +12,15 @@ from clozelab.data import Stream, load_corpus
 from clozelab.data.stream import WINDOW
 from clozelab.errors import InputError
 from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption
-from clozelab.training import Processes, StreamedBatches, TrainConfig, prepare_stream, read_checkpoint, train
+from clozelab.training import (
+    Processes,
+    StreamedBatches,
+    TrainConfig,
+    prepare_stream,
+    read_checkpoint,
+    read_metrics,
+    train,
+)
 from clozelab.training.run import seeded_model
 
 OBJECTIVES = [CausalLM(), MaskedLM(), SpanCorruption()]
@@ -175,3 +185,23 @@ def test_a_corpus_that_changed_is_refused(tmp_path, change):
         (corpus / "1.jsonl").write_text(text.replace("row 3 ", "raw 3 "))
     with pytest.raises(InputError, match="another text"):
         run(tmp_path / "run", corpus, steps=4, resume=True)
+
+
+@pytest.mark.slow
+def test_any_number_of_processes_streams_the_run_of_one_and_goes_on_with_it(tmp_path):
+    """Three of them share twelve rows of four lanes, and two go on from what the three noted."""
+    corpus = write(tmp_path / "corpus", rows=200)
+    flags = ["--corpus", corpus, "--stream", "--vocab-size", 400, "--length", LENGTH, "--batch-size", 12]
+    flags += ["--precision", "float32", "--eval-every", 0, "--sample-every", 0, "--checkpoint-every", 3, "--steps", 6]
+
+    def launched(count, run, *words):
+        begins = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", count]
+        words = [*begins, "-m", "--", "clozelab.cli", "train", "--run", tmp_path / run, *words]
+        done = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return [line["loss"] for line in read_metrics(tmp_path / run / "metrics.jsonl") if "loss" in line]
+
+    alone = launched(1, "one", *flags)
+    assert launched(3, "three", *flags) == pytest.approx(alone, abs=1e-4)
+    shutil.rmtree(tmp_path / "three/checkpoints/step-00000006")
+    assert launched(2, "three", "--resume", "--workers", 2) == pytest.approx(alone, abs=1e-4)
