@@ -55,6 +55,26 @@ def test_a_run_goes_on_as_it_was_described(capsys):
     assert [line["step"] for line in read_metrics("run/metrics.jsonl") if "loss" in line] == list(range(1, 7))
 
 
+def test_a_streamed_run_goes_on_with_another_number_of_workers(capsys):
+    assert train("masked", "--stream", "--checkpoint-every", "4") == 0
+    assert main(["train", "--run", "run", "--resume", "--workers", "1"]) == 0
+    assert train("masked", "--stream", "--split", "position", run="other") == 2
+    assert 'can only be split by "hash"' in capsys.readouterr().err
+    assert train("masked", "--workers", "1", run="other") == 2
+    assert "without --stream" in capsys.readouterr().err
+
+
+def test_a_corpus_is_packed_once_and_trained_on(capsys):
+    assert main(["pack", "--corpus", "corpus.jsonl", "--out", "packed", "--vocab-size", "400"]) == 0
+    assert "in 1 shards: clozelab train --corpus packed" in capsys.readouterr().out
+    assert main(["train", "--corpus", "packed", "--steps", "2", "--run", "run", "--batch-size", "4"]) == 0
+    assert main(["train", "--run", "run", "--resume"]) == 0
+    assert main(["pack", "--corpus", "corpus.jsonl", "--out", "packed", "--vocab-size", "420"]) == 2
+    assert "packed holds another corpus" in capsys.readouterr().err
+    assert main(["pack", "--corpus", "builtin", "--out", "elsewhere"]) == 2
+    assert "only tables, folders of tables, and hub names" in capsys.readouterr().err
+
+
 def test_compare_ends_in_a_table_a_file_and_a_picture(capsys):
     assert main(["compare", "--corpus", "corpus.jsonl", "--tokens", "3000", "--out", "out", *FAST]) == 0
     printed = capsys.readouterr().out
