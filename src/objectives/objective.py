@@ -156,6 +156,12 @@ class Objective(nn.Module):
             if not isinstance(batch.get(key), Tensor) or batch[key].dim() != 2:
                 raise InputError(f"expected {key!r} (B, T) in the batch, got {type(batch.get(key)).__name__}")
         self.check_batch(batch)
+        if isinstance(getattr(model, "module", None), LanguageModel) and not hasattr(model, "unembedding"):
+            # Its hidden states would be taken for logits.
+            raise InputError(
+                f"expected a model, got a {type(model).__name__} around one, which hides its unembedding: put it "
+                "around clozelab.training.Paying(objective, model), and the loss is Loss(*paying(batch))"
+            )
         theirs = OTHERS_KEYS if isinstance(model, LanguageModel) else ()
         output = model(**{key: batch[key] for key in MODEL_KEYS if key in batch and key not in theirs})
         if isinstance(output, Tensor):

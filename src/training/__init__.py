@@ -8,7 +8,7 @@ from .config import TrainConfig
 from .learn import learn
 from .loop import NotFinite, TrainResult, read_run, train
 from .optimizers import Optimizers, optimizer_of, step_with_mean
-from .processes import Processes, joined
+from .processes import Paying, Processes, joined
 from .report import read_metrics
 from .run import Prepared, PreparedStream, TrainedRun, load_run, prepare, prepare_stream
 from .streamed import StreamedBatches
@@ -19,6 +19,7 @@ __all__ = [
     "Compared",
     "NotFinite",
     "Optimizers",
+    "Paying",
     "Prepared",
     "PreparedStream",
     "Processes",

@@ -35,7 +35,16 @@ class Paying(nn.Module):
     """An objective and its model as one module, so that what is wrapped around both sees every use of a weight.
 
     The model's unembedding is used by the objective, outside of the model's own `forward`; DDP and FSDP prepare weights
-    for the `forward` of what they wrap, and no longer.
+    for the `forward` of what they wrap, and no longer. In your own loop (`examples/recipes.py`):
+
+        paying = torch.nn.parallel.DistributedDataParallel(Paying(objective, model))
+        loss = Loss(*paying(batch))
+
+    >>> from clozelab.objectives import CausalLM
+    >>> text = torch.arange(8)[None]
+    >>> paying = Paying(CausalLM(), CausalLM().build_model(8, "tiny", width=16, layers=1, heads=1))
+    >>> Loss(*paying({"input_ids": text, "labels": text})).count
+    tensor(7)
     """
 
     def __init__(self, objective: Objective, model: nn.Module) -> None:

@@ -304,3 +304,12 @@ def test_training_reduces_each_loss_of_one_batch(special: SpecialIds):
             objective(model, batch).mean.backward()
             optimizer.step()
         assert objective(model, batch).mean.item() < first / 2
+
+
+def test_a_wrapper_that_hides_the_unembedding_is_refused(special):
+    """Its hidden states, were they as wide as the vocabulary or wider, would pass for logits."""
+    objective = MaskedLM()
+    model = objective.build_model(special.vocab_size, "tiny", width=128, layers=1, heads=1)
+    batch = objective.collator(special)([{"input_ids": list(range(5, 25))}])
+    with pytest.raises(InputError, match=r"got a DataParallel around one.*Paying\(objective, model\)"):
+        objective(torch.nn.DataParallel(model), batch)
