@@ -319,6 +319,55 @@ def streaming(record: dict[str, Any]) -> Outcome:
     return Outcome(figure, most <= FLAT, body + streaming_table(record) + missed("streaming", most <= FLAT))
 
 
+SOAK_GOALS = {"memory": 0.02, "speed": 0.05}
+"""By what share memory may have grown at the end, and speed have fallen. Open files and threads: not at all."""
+
+
+def soak_goals(record: dict[str, Any]) -> dict[str, bool]:
+    """Whether the end is as the beginning, by what is measured."""
+    begun, end = record["beginning"], record["end"]
+    return {
+        "memory": end["memory"] <= (1 + SOAK_GOALS["memory"]) * begun["memory"],
+        "files": end["files"] <= begun["files"],
+        "threads": end["threads"] <= begun["threads"],
+        "speed": end["speed"] >= (1 - SOAK_GOALS["speed"]) * begun["speed"],
+    }
+
+
+def soak_table(record: dict[str, Any]) -> str:
+    """Markdown: a line for each thing that was looked at, beginning and end."""
+    met = soak_goals(record)
+    minutes = [f"minutes {record[part]['from']:.0f} to {record[part]['to']:.0f}" for part in ("beginning", "end")]
+    lines = [cells("", *minutes, "change", ""), cells(*["---"] * 5)]
+    rows = [
+        ("memory, MB", "memory", 1e6, ".1f"),
+        ("open files", "files", 1, "g"),
+        ("threads", "threads", 1, "g"),
+        ("tokens a processor second, all work", "speed", 1, ",.0f"),
+        ("tokens a second, training steps alone", "speed_of_steps", 1, ",.0f"),
+    ]
+    for name, key, unit, form in rows:
+        begun, end = (record[part][key] / unit for part in ("beginning", "end"))
+        lines.append(
+            cells(name, f"{begun:{form}}", f"{end:{form}}", f"{end / begun - 1:+.1%}", met_or_not(met.get(key)))
+        )
+    return "\n".join(lines)
+
+
+def soak(record: dict[str, Any]) -> Outcome:
+    """The end of the run against its beginning."""
+    change = {key: record["end"][key] / record["beginning"][key] - 1 for key in ("memory", "speed")}
+    met = all(soak_goals(record).values())
+    body = (
+        f"{record['objective'].capitalize()}: {record['steps']:,} steps, {record['evaluations']} evaluations, "
+        f"{record['completions']} samples and {record['checkpoints']} checkpoints in {record['minutes']:.0f} minutes. "
+        f"In the start-up, which stands apart, memory came to {record['peak_of_start_up'] / 1e6:.0f} MB at most.\n\n"
+        f"{soak_table(record)}"
+    )
+    figure = f"memory {change['memory']:+.1%}, speed {change['speed']:+.1%}"
+    return Outcome(figure, met, body + missed("soak", met))
+
+
 SECTIONS = [
     Section(
         "suite",
@@ -407,6 +456,19 @@ SECTIONS = [
         "together.",
         streaming,
         "streaming.png",
+    ),
+    Section(
+        "soak",
+        "An hour of training",
+        "python benchmarks/soak.py --publish",
+        "62 minutes on one core",
+        f"at its end memory within {SOAK_GOALS['memory']:.0%}, speed within {SOAK_GOALS['speed']:.0%}, no more open "
+        "files and threads",
+        "The usual `clozelab train` for an hour, with checkpoints, evaluations and samples: is the end as the "
+        "beginning? Memory and processor time are those of the whole process, seen from outside; the first minutes "
+        "stand apart.",
+        soak,
+        "soak.png",
     ),
     Section(
         "gpu",
