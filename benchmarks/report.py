@@ -344,7 +344,7 @@ def soak_table(record: dict[str, Any]) -> str:
         ("open files", "files", 1, "g"),
         ("threads", "threads", 1, "g"),
         ("tokens a processor second, all work", "speed", 1, ",.0f"),
-        ("tokens a second, training steps alone", "speed_of_steps", 1, ",.0f"),
+        ("tokens a second of the clock, which other programs slow", "speed_of_steps", 1, ",.0f"),
     ]
     for name, key, unit, form in rows:
         begun, end = (record[part][key] / unit for part in ("beginning", "end"))

@@ -1,6 +1,9 @@
 """Where text comes from, and how some of it is held out."""
 
 import json
+import os
+import subprocess
+import sys
 
 import datasets
 import pytest
@@ -68,31 +71,39 @@ def test_any_iterable_of_strings_will_do():
     assert everything(load_corpus(rows["text"])) == sorted(DOCUMENTS)
 
 
-def test_builtin_is_about_two_megabytes_of_english_that_is_already_here(monkeypatch, tmp_path):
-    monkeypatch.setenv("CLOZELAB_CACHE", str(tmp_path))
-    corpus = load_corpus("builtin")
-    text = everything(corpus)
+@pytest.fixture(scope="module")
+def builtin(tmp_path_factory):
+    """(what a process of its own said of the builtin corpus that it made, the cache folder where it put it)."""
+    code = """if True:
+        import json, sys
+        from clozelab.data import load_corpus
+        corpus = load_corpus("builtin")
+        strangers = [m for m in ("antigravity", "this", "turtle", "idlelib") if m in sys.modules]
+        print(json.dumps({"train": corpus.train, "heldout": corpus.heldout, "strangers": strangers}))
+    """
+    cache = tmp_path_factory.mktemp("cache")
+    environment = {**os.environ, "CLOZELAB_CACHE": str(cache)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout), cache
+
+
+def test_builtin_is_about_two_megabytes_of_english_that_is_already_here(builtin, monkeypatch):
+    made, cache = builtin
+    text = sorted([*made["train"], *made["heldout"]])
     assert 1.5e6 < sum(map(len, text)) < 4e6
     assert len(set(text)) == len(text)
     assert any("is the built-in" in document or "sequence" in document for document in text)
+    monkeypatch.setenv("CLOZELAB_CACHE", str(cache))
+    before = sorted(cache.iterdir())
     again = load_corpus("builtin")  # from the cache folder
-    assert (again.train, again.heldout) == (corpus.train, corpus.heldout)
+    assert (again.train, again.heldout) == (made["train"], made["heldout"])
+    assert sorted(cache.iterdir()) == before != []
 
 
-def test_builtin_runs_none_of_the_modules_that_it_reads(tmp_path):
+def test_builtin_runs_none_of_the_modules_that_it_reads(builtin):
     """`antigravity` opens a web page when it is imported, `this` prints a poem."""
-    import subprocess
-    import sys
-
-    code = (
-        "import sys; from clozelab.data import load_corpus; load_corpus('builtin');"
-        "print([m for m in ('antigravity', 'this', 'turtle', 'idlelib') if m in sys.modules])"
-    )
-    import os
-
-    environment = {**os.environ, "CLOZELAB_CACHE": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    made, _ = builtin
+    assert made["strangers"] == []
 
 
 def test_empty_documents_and_missing_values_are_left_out(tmp_path):
