@@ -1,6 +1,8 @@
 """What each process of `test_processes.py` does: the same runs, written into a folder.
 
-torchrun --nproc-per-node 2 one_of_several.py FOLDER [--sharded] [--resume] [--muon]
+torchrun --nproc-per-node 2 one_of_several.py FOLDER [--replicated] [--sharded] [--resume] [--muon]
+
+Replicated unless only `--sharded` is said; with both flags it does both, into FOLDER/replicated and FOLDER/sharded.
 """
 
 import sys
@@ -43,6 +45,10 @@ def runs(folder: Path, processes: Processes, *, optimizer: str = "adamw", resume
 
 
 if __name__ == "__main__":
-    with joined(sharded="--sharded" in sys.argv) as these:
-        name = "muon" if "--muon" in sys.argv else "adamw"
-        runs(Path(sys.argv[1]), these, optimizer=name, resume="--resume" in sys.argv)
+    folder, *flags = sys.argv[1:]
+    ways = [way for way in ("replicated", "sharded") if f"--{way}" in flags] or ["replicated"]
+    with joined(sharded="sharded" in ways) as these:
+        for way in ways:
+            place = Path(folder) / (way if len(ways) == 2 else "")
+            name, again = "muon" if "--muon" in flags else "adamw", "--resume" in flags
+            runs(place, replace(these, sharded=way == "sharded"), optimizer=name, resume=again)

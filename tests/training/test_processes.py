@@ -72,23 +72,31 @@ def alone(tmp_path_factory):
     return folder
 
 
-def test_two_processes_make_the_run_of_one_and_one_goes_on_with_it(alone, tmp_path):
-    train_on(2, tmp_path)
-    assert_same(tmp_path, alone, within=1e-12)
-    forget_the_end(tmp_path)
-    script().runs(tmp_path, Processes(), resume=True)
-    assert_same(tmp_path, alone, within=1e-12)
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory):
+    """The runs of two processes, replicated and sharded, which are started once for both."""
+    folder = tmp_path_factory.mktemp("two")
+    train_on(2, folder, "--replicated", "--sharded")
+    return folder
 
 
-def test_shards_make_the_run_of_one_and_any_number_goes_on_with_them(alone, tmp_path):
-    train_on(2, tmp_path, "--sharded")
-    assert_same(tmp_path, alone, within=1e-12)
-    forget_the_end(tmp_path)
+def test_two_processes_make_the_run_of_one_and_one_goes_on_with_it(alone, by_two):
+    folder = by_two / "replicated"
+    assert_same(folder, alone, within=1e-12)
+    forget_the_end(folder)
+    script().runs(folder, Processes(), resume=True)
+    assert_same(folder, alone, within=1e-12)
+
+
+def test_shards_make_the_run_of_one_and_any_number_goes_on_with_them(alone, by_two):
+    folder = by_two / "sharded"
+    assert_same(folder, alone, within=1e-12)
+    forget_the_end(folder)
     with pytest.raises(InputError, match="in shards"):
-        load_run(tmp_path / "causal")
-    train_on(1, tmp_path, "--sharded", "--resume")
-    assert_same(tmp_path, alone, within=1e-12)
-    assert load_run(tmp_path / "causal").step == 6
+        load_run(folder / "causal")
+    train_on(1, folder, "--sharded", "--resume")
+    assert_same(folder, alone, within=1e-12)
+    assert load_run(folder / "causal").step == 6
 
 
 @pytest.mark.slow
