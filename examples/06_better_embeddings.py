@@ -202,7 +202,7 @@ def scores(task: Task, steps: int, width: int, seed: int) -> dict[str, float]:
 def main(arguments: list[str] | None = None) -> Result:
     """Measure, judge, draw."""
     visit = LESSON.visit(arguments, corpus=True)
-    steps, width = visit.choose(250, fast=50), visit.choose(64, fast=32)
+    steps, width = visit.choose(250, fast=30), visit.choose(64, fast=32)
     task = from_file(visit.corpus) if visit.corpus else made(visit.choose(6000, fast=800))
     per_seed = [scores(task, steps, width, seed) for seed in visit.seeds]
     figures = {name: Seeds(tuple(one[name] for one in per_seed)) for name in per_seed[0]}
