@@ -38,8 +38,8 @@ from results import Result, speed, table
 
 from clozelab.evaluation import evaluate, fixed_batches
 from clozelab.models import layers
-from clozelab.objectives import CausalLM
-from clozelab.training import Batches, TrainConfig, optimizer_of, prepare, step_with_mean
+from clozelab.objectives import OBJECTIVES, CausalLM
+from clozelab.training import Batches, TrainConfig, optimizer_of, prepare, step_with_mean, training_flops
 from clozelab.training.loop import accumulate, uses_bfloat16
 from clozelab.training.processes import Paying
 from clozelab.training.run import seeded_model
@@ -166,10 +166,10 @@ def _trained(device: Device, objective: str) -> list[Result]:
     ]
 
 
-def operations_of(objective: str, vocabulary: int, batch: dict[str, torch.Tensor], shape: dict[str, int]) -> int:
+def operations_of(objective: str, vocabulary: int, batch: dict[str, torch.Tensor], shape: dict[str, int]) -> float:
     """Of one step, counted without the compiler: the counter does not see into its kernels."""
-    step, _ = steps.ours(objective, vocabulary, batch, **shape)
-    return steps.floating_point_operations(lambda: step("bfloat16"))
+    _, model = steps.ours(objective, vocabulary, batch, **shape)
+    return training_flops(OBJECTIVES[objective](), model, [batch])
 
 
 def peer(device: Device, objective: str, vocabulary: int, batch: dict[str, torch.Tensor], shape: dict) -> Any:

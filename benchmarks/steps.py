@@ -13,7 +13,7 @@ from results import Result, speed
 
 from clozelab.data import SpecialIds
 from clozelab.objectives import OBJECTIVES
-from clozelab.training import TrainConfig, optimizer_of
+from clozelab.training import TrainConfig, optimizer_of, training_flops
 
 PEERS = {"causal": "`GPT2LMHeadModel`", "masked": "`BertForMaskedLM`", "span": "`T5ForConditionalGeneration`"}
 GOALS = {"causal": 1.5, "masked": 2.0, "span": 2.0}
@@ -127,7 +127,7 @@ def times(objective: str, vocabulary: int, rows: int, length: int, shape: dict, 
         chosen[dtype] = min(trial, key=lambda name: min(trial[name].cpu))
         sides[f"theirs {dtype}"] = candidates[chosen[dtype]]
     spent = {name: vars(t) for name, t in alternate(sides, rounds).items()}
-    operations = floating_point_operations(_bound(our_step, "float32"))
+    operations = training_flops(OBJECTIVES[objective](), our_model, [batch])
     best = {dtype: _best_product(dtype, rows) for dtype in DTYPES}
     limits = {dtype: operations / best[dtype] for dtype in DTYPES}
     return {"times": spent, "attention": chosen, "parameters": sizes, "tokens": tokens, "limits": limits}
@@ -208,35 +208,11 @@ def _compared(processes: Processes, name: str, arguments: dict[str, Any], rounds
 # --------------------------------------------------------------------------- the machine
 
 
-def floating_point_operations(work: Callable[[], Any]) -> int:
-    """Of all products in forward and backward, counted as PyTorch dispatches them.
-
-    PyTorch's own counter does not know the fused attention of processors, so it is told: all T x T pairs, also where
-    half of them are hidden. Nothing but products counts: no norms, no softmax, no optimiser. The loss's chunks run
-    inside the counter and count once.
-    """
-    from torch.utils import flop_counter
-
-    fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-
-    def backward(d_out: Any, q: Any, k: Any, v: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
-        return flop_counter.sdpa_backward_flop_count(d_out, q, k, v)
-
-    def forward(q: Any, k: Any, v: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
-        return flop_counter.sdpa_flop_count(q, k, v)
-
-    fused_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-    counter = flop_counter.FlopCounterMode(display=False, custom_mapping={fused: forward, fused_backward: backward})
-    with counter:
-        work()
-    return counter.get_total_flops()
-
-
 def utilisation(objective: str, vocabulary: int, rows: int, length: int, shape: dict, rounds: int, quick: bool) -> Any:
     """Share of the machine's best product that a step of ours reaches, by dtype: products and steps in turns."""
     batch, _ = _batch(objective, vocabulary, rows, length)
-    step, _ = ours(objective, vocabulary, batch, **shape)
-    operations = floating_point_operations(_bound(step, "float32"))
+    step, model = ours(objective, vocabulary, batch, **shape)
+    operations = training_flops(OBJECTIVES[objective](), model, [batch])
     shares = {}
     for dtype in DTYPES:
         products = {str(size): product(dtype, size) for size in ((64,) if quick else (512, 1024, 2048))}
