@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .hiding import IGNORED, Hide, Rows
+from .hiding import IGNORED, Hide, Rows, side_by_side
 from .noise import Noise, identity_of
 from .packing import document_ids
 from .special import SpecialIds, whole_number
@@ -112,7 +112,7 @@ class Collator:
             raise InputError(f"expected a list of dicts that hold 'input_ids', got {came}")
         texts = [_one_dimensional(example["input_ids"], "input_ids") for example in examples]
         lengths = [len(text) for text in texts]
-        tokens = _fill(texts, self.special.pad)  # (B, T)
+        tokens = side_by_side(texts, self.special.pad)  # (B, T)
         present = torch.arange(tokens.shape[1]) < torch.tensor(lengths)[:, None]
         noise = Noise.of(
             self.seed,
@@ -124,7 +124,7 @@ class Collator:
             """(B, T) of a key with one value for each token, or None where no example has it."""
             if not any(key in example for example in examples):
                 return None
-            return _fill(
+            return side_by_side(
                 [_aligned(example.get(key), key, n, missing) for example, n in zip(examples, lengths)],
                 missing,
             )
@@ -194,11 +194,6 @@ def _aligned(values: Any, key: str, length: int, missing: int) -> Tensor:
     return tensor
 
 
-def _fill(rows: Sequence[Tensor], value: int) -> Tensor:
-    """Rows of any length side by side (B, T), filled up on the right."""
-    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
-
-
 def _identity(example: Mapping[str, Any], tokens: Tensor) -> int | str:
     identity = example.get("identity")
     return identity_of(tokens) if identity is None else identity
@@ -215,5 +210,5 @@ def _together(values: list[Any], key: str, lengths: list[int], same_text: bool) 
             raise InputError(
                 f"'{key}' has one value for each token, but span corruption changes the number of tokens: remove it"
             )
-        return _fill(tensors, 0)
+        return side_by_side(tensors, 0)
     return torch.stack(tensors) if len({tensor.shape for tensor in tensors}) == 1 else values

@@ -6,12 +6,13 @@ objectives; the collator applies whichever it is given, so a new objective bring
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ..errors import InputError
 from .masking import BatchScheme, ExactCount, MaskScheme, RandomSpans, scheme_name
@@ -236,3 +237,13 @@ def shift_right(targets: Tensor, start: int) -> Tensor:
     tensor([[ 0, 99, 12, 13]])
     """
     return torch.cat([torch.full_like(targets[:, :1], start), targets[:, :-1]], 1)
+
+
+def side_by_side(rows: Sequence[Any], value: int) -> Tensor:
+    """Rows of any length as one tensor (B, T), filled up on the right.
+
+    >>> side_by_side([[5, 6, 7], [8]], 0)
+    tensor([[5, 6, 7],
+            [8, 0, 0]])
+    """
+    return pad_sequence([torch.as_tensor(row) for row in rows], batch_first=True, padding_value=value)

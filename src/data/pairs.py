@@ -20,12 +20,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from ..errors import InputError
-from .hiding import IGNORED, shift_right
+from .hiding import IGNORED, shift_right, side_by_side
 from .special import SpecialIds, whole_number
 
 Ids = Sequence[Sequence[int]]
@@ -45,7 +43,7 @@ def pairs_to_go_on(prompts: Ids, answers: Ids, special: SpecialIds) -> dict[str,
     _check(prompts, answers, special)
     rows = [[*prompt, *answer, special.eos] for prompt, answer in zip(prompts, answers)]
     labels = [[IGNORED] * len(prompt) + [*answer, special.eos] for prompt, answer in zip(prompts, answers)]
-    return {**_beside(rows, special), "labels": _filled(labels, IGNORED)}
+    return {**_beside(rows, special), "labels": side_by_side(labels, IGNORED)}
 
 
 def pairs_to_unmask(prompts: Ids, answers: Ids, special: SpecialIds) -> dict[str, Tensor]:
@@ -62,7 +60,7 @@ def pairs_to_unmask(prompts: Ids, answers: Ids, special: SpecialIds) -> dict[str
         raise InputError("an encoder answers in the place of masks, but SpecialIds.mask is None")
     rows = [[*prompt, *[special.mask] * len(answer), special.eos] for prompt, answer in zip(prompts, answers)]
     labels = [[*[IGNORED] * len(prompt), *answer, IGNORED] for prompt, answer in zip(prompts, answers)]
-    return {**_beside(rows, special), "labels": _filled(labels, IGNORED)}
+    return {**_beside(rows, special), "labels": side_by_side(labels, IGNORED)}
 
 
 def pairs_to_fill(prompts: Ids, answers: Ids, special: SpecialIds) -> dict[str, Tensor]:
@@ -80,11 +78,11 @@ def pairs_to_fill(prompts: Ids, answers: Ids, special: SpecialIds) -> dict[str, 
     first = special.sentinels[0]
     rows = [[*prompt, first, special.eos] for prompt in prompts]
     targets = [[first, *answer, special.eos] for answer in answers]
-    said = _filled(targets, special.pad)
+    said = side_by_side(targets, special.pad)
     return {
         **_beside(rows, special),
         "decoder_input_ids": shift_right(said, special.pad),
-        "labels": _filled(targets, IGNORED),
+        "labels": side_by_side(targets, IGNORED),
     }
 
 
@@ -106,9 +104,7 @@ def _check(prompts: Ids, answers: Ids, special: SpecialIds) -> None:
 
 
 def _beside(rows: Ids, special: SpecialIds) -> dict[str, Tensor]:
-    return {"input_ids": _filled(rows, special.pad), "attention_mask": _filled([[1] * len(row) for row in rows], 0)}
-
-
-def _filled(rows: Ids, value: int) -> Tensor:
-    """Side by side (B, T), filled up on the right."""
-    return pad_sequence([torch.tensor(list(row)) for row in rows], batch_first=True, padding_value=value)
+    return {
+        "input_ids": side_by_side(rows, special.pad),
+        "attention_mask": side_by_side([[1] * len(row) for row in rows], 0),
+    }
