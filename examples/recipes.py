@@ -58,7 +58,7 @@ def bare_loop(model, rows, objective, collate, *, epochs, micro_batch, micros):
                 loss.sum.backward()
                 total = total + loss  # sums with sums, counts with counts
             for weight in model.parameters():
-                weight.grad /= total.count  # divided once
+                weight.grad /= total.count.clamp(min=1)  # divided once
             optimizer.step()
             optimizer.zero_grad()
             losses.append(total.mean.item())
@@ -85,10 +85,10 @@ def accelerate_loop(model, rows, objective, collate, *, epochs, micro_batch, mic
                 total = total + loss
             nats, count = map(float, accelerator.reduce((total.sum.detach(), total.count)))  # of all processes
             for weight in model.parameters():
-                weight.grad *= accelerator.num_processes / count  # the mean over processes had divided already
+                weight.grad *= accelerator.num_processes / max(count, 1)  # the mean over processes had divided already
             optimizer.step()
             optimizer.zero_grad()
-            losses.append(nats / count)
+            losses.append(nats / max(count, 1))
     return losses
 
 
@@ -113,10 +113,10 @@ def fabric_loop(model, rows, objective, collate, *, epochs, micro_batch, micros)
                 total = total + loss
             nats, count = map(float, fabric.all_reduce((total.sum.detach(), total.count), reduce_op="sum"))
             for weight in model.parameters():
-                weight.grad *= fabric.world_size / count  # the mean over processes had divided already
+                weight.grad *= fabric.world_size / max(count, 1)  # the mean over processes had divided already
             optimizer.step()
             optimizer.zero_grad()
-            losses.append(nats / count)
+            losses.append(nats / max(count, 1))
     return losses
 
 

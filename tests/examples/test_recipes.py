@@ -81,6 +81,18 @@ def test_the_bare_loop_has_fresh_masks_in_each_epoch(recipes, monkeypatch):
     assert (frozen[3:] - fresh[3:]).abs().min() > 1e-4
 
 
+@pytest.mark.parametrize("name", ["bare PyTorch", "Accelerate", "Lightning Fabric"])
+def test_a_step_that_pays_for_nothing_spoils_no_weight(recipes, name, monkeypatch):
+    """A causal model has nothing to say of a text of one token."""
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
+    monkeypatch.setattr(recipes, "ragged_rows", lambda: [{"input_ids": [5]}] * 10 + [{"input_ids": [5, 6, 7]}] * 2)
+    losses, weights = trained(recipes, name, CausalLM(), our_model(CausalLM()))
+    assert losses[0] == 0
+    assert losses[1] > 0
+    assert weights.isfinite().all()
+
+
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one():
     """The script itself, under torchrun: its bare loop is run by each process alone."""
