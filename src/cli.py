@@ -7,6 +7,7 @@ until a command runs, so that `--help` does not.
 from __future__ import annotations
 
 import argparse
+import errno
 import math
 import os
 import sys
@@ -618,8 +619,11 @@ def _refuse(error: Exception) -> int:
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
         text = f"{error.strerror}{where}"
-        if error.errno == 28:
-            text = f"no space left on the disk{where}: free some; what was complete before is kept"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            text = (
+                f"no space left on the disk{where}: free some and go on, with a run by --resume; what was complete "
+                "before is kept"
+            )
     print(f"clozelab: {text if len(text) < 1000 else text[:1000] + '...'}", file=sys.stderr)
     return 2
 
