@@ -1,0 +1,260 @@
+"""What the tests of faults share: a small run in a process that can be stopped, and the record of what came of it.
+
+    pytest tests/faults -m faults --record docs/faults.json
+
+runs all of them and writes down what was tried, survived and lost; the table of the README is made from that.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+
+from clozelab.data import packing
+from clozelab.models import presets
+from clozelab.training import read_metrics
+
+ONE_RUN = Path(__file__).parent / "one_run.py"
+STEPS = 80
+WORDS = (
+    "the a cat dog house tree river night day light and or but sees hears finds loses under over near old new".split()
+)
+
+
+# ------------------------------------------------------------------ the record
+
+
+def pytest_addoption(parser):
+    parser.addoption("--record", metavar="FILE", help="write what was tried, survived and lost as JSON")
+
+
+@dataclass
+class Tally:
+    """Of each fault how often it was tried, and how often nothing was lost."""
+
+    faults: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def add(self, fault: str, survived: bool) -> None:
+        """One more of a fault."""
+        counts = self.faults.setdefault(fault, {"tried": 0, "survived": 0, "lost": 0})
+        counts["tried"] += 1
+        counts["survived" if survived else "lost"] += 1
+
+    @contextmanager
+    def trying(self, fault: str):
+        """One more of a fault, survived if all that is asserted inside holds."""
+        try:
+            yield
+        except BaseException:
+            self.add(fault, survived=False)
+            raise
+        self.add(fault, survived=True)
+
+
+def table(record: dict) -> str:
+    """The record as it stands in the README."""
+    rows = [
+        f"| {fault} | {counts['tried']} | {counts['survived']} | {counts['lost']} |"
+        for fault, counts in record["faults"].items()
+    ]
+    return "\n".join(["| fault | tried | survived | lost |", "|---|---|---|---|", *rows])
+
+
+@pytest.fixture(scope="session")
+def tally(request) -> Tally:
+    return request.config.stash.setdefault(TALLY, Tally())
+
+
+@pytest.fixture
+def table_of():
+    return table
+
+
+TALLY = pytest.StashKey[Tally]()
+
+
+def pytest_sessionfinish(session):
+    path, tally = session.config.getoption("--record", None), session.config.stash.get(TALLY, None)
+    if path and tally:
+        record = {"faults": dict(sorted(tally.faults.items())), "torch": torch.__version__}
+        Path(path).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        print("\n" + table(record))
+
+
+# ------------------------------------------------------------------ a run that can be stopped
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> Path:
+    """A folder of small texts, enough that to tokenise and to pack them takes a moment."""
+    folder, words = tmp_path_factory.mktemp("corpus"), random.Random(0)
+    for n in range(80):
+        sentences = (" ".join(words.choices(WORDS, k=words.randint(4, 12))) for _ in range(80))
+        text = ". ".join(f"{sentence} {words.randrange(10_000)}" for sentence in sentences)
+        (folder / f"{n:03d}.txt").write_text(f"{text}.\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def begin(corpus):
+    """The words that begin a run: `begin("causal", run)`, and more flags."""
+
+    def words(objective, run, *more):
+        flags = {
+            "--objective": objective,
+            "--corpus": corpus,
+            "--run": run,
+            "--vocab-size": 500,
+            "--length": 24,
+            "--batch-size": 8,
+            "--steps": STEPS,
+            "--eval-every": 10,
+            "--checkpoint-every": 5,
+            "--sample-every": 20,
+            "--precision": "float32",
+        }
+        return ["train", *(str(word) for pair in flags.items() for word in pair), *map(str, more)]
+
+    return words
+
+
+@pytest.fixture(scope="session")
+def go_on():
+    """The words that go on with a run."""
+    return lambda run: ["train", "--run", str(run), "--resume"]
+
+
+class Child:
+    """A process that runs `clozelab` and writes down what it does."""
+
+    def __init__(self, folder: Path, words, *flags, launcher=()) -> None:
+        self.log = folder / f"log-{time.monotonic_ns()}"
+        environment = {**os.environ, "CLOZELAB_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+        self.said = open(f"{self.log}.out", "w+", encoding="utf-8")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [sys.executable, *launcher, str(ONE_RUN), str(self.log), *flags, *words],
+            env=environment,
+            stdout=self.said,
+            stderr=subprocess.STDOUT,
+            # A shell that starts pytest in the background has SIGINT ignored, which children inherit.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+
+    def phases(self) -> list[tuple[float, str]]:
+        """(moment, phase) of each that began so far."""
+        lines = self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []
+        return [(float(moment), phase) for moment, phase in (line.split() for line in lines)]
+
+    def await_phase(self, phase: str, nth: int = 1, seconds: float = 120) -> bool:
+        """Whether the phase began, for the nth time, before the process ended."""
+        begun = time.monotonic()
+        while time.monotonic() - begun < seconds:
+            if sum(name == phase for _, name in self.phases()) >= nth:
+                return True
+            if self.process.poll() is not None:
+                return False
+            time.sleep(0.001)
+        raise TimeoutError(f"{phase} did not begin within {seconds} s: {self.output()}")
+
+    def send(self, number: int) -> str:
+        """Send a signal; which phase it met."""
+        self.process.send_signal(number)
+        if number == signal.SIGKILL:
+            self.process.wait()
+        return self.phases()[-1][1]
+
+    def end(self, seconds: float = 120) -> int:
+        """Wait for the end; the exit code."""
+        try:
+            return self.process.wait(seconds)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+
+    def output(self) -> str:
+        """What it has printed."""
+        return Path(self.said.name).read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def child(tmp_path):
+    """`child(words)` starts one; none outlives its test."""
+    children = []
+
+    def start(words, *flags, folder=tmp_path, **settings):
+        children.append(Child(folder, words, *flags, **settings))
+        return children[-1]
+
+    yield start
+    for one in children:
+        one.said.close()
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()
+
+
+def final_weights(run: Path) -> bytes:
+    """The file of weights after the last step."""
+    return (run / "checkpoints" / f"step-{STEPS:08d}" / "model.safetensors").read_bytes()
+
+
+def measured(run: Path) -> list[dict]:
+    """The metrics without their times."""
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in read_metrics(run / "metrics.jsonl")]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run that nothing disturbed."""
+
+    run: Path
+    took: dict[str, list[float]]
+    """Seconds of each phase, each time that it came."""
+
+    def is_equal_to(self, run: Path) -> bool:
+        """Bit for bit in weights, and in all that was measured."""
+        return final_weights(self.run) == final_weights(run) and measured(self.run) == measured(run)
+
+
+@pytest.fixture(scope="session")
+def whole(begin, tmp_path_factory):
+    """`whole(objective)`: the run that the others must end like."""
+    made = {}
+
+    def of(objective) -> Whole:
+        if objective not in made:
+            folder = tmp_path_factory.mktemp(f"whole-{objective}")
+            undisturbed = Child(folder, begin(objective, folder / "run"))
+            assert undisturbed.end() == 0, undisturbed.output()
+            took: dict[str, list[float]] = {}
+            phases = undisturbed.phases()
+            for (begun, phase), (ended, _) in zip(phases, phases[1:]):
+                took.setdefault(phase, []).append(ended - begun)
+            made[objective] = Whole(folder / "run", took)
+            undisturbed.said.close()
+        return made[objective]
+
+    return of
+
+
+# ------------------------------------------------------------------ the same in this process
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """The models and the cache of a child, in this process."""
+    for sizes in presets.PRESETS.values():
+        monkeypatch.setitem(sizes, "tiny", {"width": 32, "layers": 1, "heads": 2})
+    monkeypatch.setitem(presets.PRESETS["encoder-decoder"]["tiny"], "decoder_layers", 1)
+    monkeypatch.setattr(packing, "BATCH", 8)
+    monkeypatch.setenv("CLOZELAB_CACHE", str(tmp_path / "cache"))
