@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
-from .errors import InputError, NotFinite
+from .errors import InputError, NotFinite, ProcessLost
 
 NAMES = ("causal", "masked", "span")
 
@@ -580,7 +580,7 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0, 2 for bad input, 1 for a loss that is no number, 130 if stopped."""
+    """Run one command; returns its exit code: 0, 2 for bad input, 130 if stopped, 1 for what went wrong on the way."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that knows only ASCII
     try:
@@ -593,7 +593,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
     except (InputError, OSError) as error:
         return _refuse(error)
-    except NotFinite as error:
+    except (NotFinite, ProcessLost) as error:
         print(f"clozelab: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

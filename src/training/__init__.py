@@ -8,7 +8,7 @@ from .config import TrainConfig
 from .learn import learn
 from .loop import NotFinite, TrainResult, read_run, train
 from .optimizers import Optimizers, optimizer_of, step_with_mean
-from .processes import Processes, joined
+from .processes import Processes, ProcessLost, joined
 from .report import read_metrics
 from .run import Prepared, PreparedStream, TrainedRun, load_run, prepare, prepare_stream
 from .streamed import StreamedBatches
@@ -21,6 +21,7 @@ __all__ = [
     "Optimizers",
     "Prepared",
     "PreparedStream",
+    "ProcessLost",
     "Processes",
     "StreamedBatches",
     "TrainConfig",

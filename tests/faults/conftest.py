@@ -14,6 +14,7 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,7 @@ from clozelab.training import read_metrics
 
 ONE_RUN = Path(__file__).parent / "one_run.py"
 STEPS = 80
-WORDS = (
-    "the a cat dog house tree river night day light and or but sees hears finds loses under over near old new".split()
-)
+WORDS = ["the", "cat", "dog", "house", "tree", "river", "night", "sees", "hears", "finds", "loses", "under", "near"]
 
 
 # ------------------------------------------------------------------ the record
@@ -136,9 +135,9 @@ def go_on():
 class Child:
     """A process that runs `clozelab` and writes down what it does."""
 
-    def __init__(self, folder: Path, words, *flags, launcher=()) -> None:
+    def __init__(self, folder: Path, words, *flags, launcher=(), **variables) -> None:
         self.log = folder / f"log-{time.monotonic_ns()}"
-        environment = {**os.environ, "CLOZELAB_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "CLOZELAB_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1", **variables}
         self.said = open(f"{self.log}.out", "w+", encoding="utf-8")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, *launcher, str(ONE_RUN), str(self.log), *flags, *words],
@@ -149,16 +148,23 @@ class Child:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
-    def phases(self) -> list[tuple[float, str]]:
-        """(moment, phase) of each that began so far."""
-        lines = self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []
-        return [(float(moment), phase) for moment, phase in (line.split() for line in lines)]
+    def phases(self, rank: int = 0) -> list[tuple[float, str]]:
+        """(moment, phase) of each that began so far, in one of several processes."""
+        return [(float(moment), phase) for moment, _, phase in self._lines(rank)]
 
-    def await_phase(self, phase: str, nth: int = 1, seconds: float = 120) -> bool:
+    def pid(self, rank: int = 0) -> int:
+        """Of the process that works, which may have been started by another."""
+        return int(self._lines(rank)[0][1])
+
+    def _lines(self, rank: int) -> list[list[str]]:
+        log = Path(f"{self.log}.{rank}")
+        return [line.split() for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
+
+    def await_phase(self, phase: str, nth: int = 1, rank: int = 0, seconds: float = 120) -> bool:
         """Whether the phase began, for the nth time, before the process ended."""
         begun = time.monotonic()
         while time.monotonic() - begun < seconds:
-            if sum(name == phase for _, name in self.phases()) >= nth:
+            if sum(name == phase for _, name in self.phases(rank)) >= nth:
                 return True
             if self.process.poll() is not None:
                 return False
@@ -228,21 +234,21 @@ class Whole:
 
 @pytest.fixture(scope="session")
 def whole(begin, tmp_path_factory):
-    """`whole(objective)`: the run that the others must end like."""
+    """`whole(objective)`: the run that the others must end like; by `launcher` in several processes."""
     made = {}
 
-    def of(objective) -> Whole:
-        if objective not in made:
+    def of(objective, launcher=()) -> Whole:
+        if (objective, launcher) not in made:
             folder = tmp_path_factory.mktemp(f"whole-{objective}")
-            undisturbed = Child(folder, begin(objective, folder / "run"))
+            undisturbed = Child(folder, begin(objective, folder / "run"), launcher=launcher)
             assert undisturbed.end() == 0, undisturbed.output()
             took: dict[str, list[float]] = {}
             phases = undisturbed.phases()
-            for (begun, phase), (ended, _) in zip(phases, phases[1:]):
+            for (begun, phase), (ended, _) in pairwise(phases):
                 took.setdefault(phase, []).append(ended - begun)
-            made[objective] = Whole(folder / "run", took)
+            made[objective, launcher] = Whole(folder / "run", took)
             undisturbed.said.close()
-        return made[objective]
+        return made[objective, launcher]
 
     return of
 

@@ -2,7 +2,7 @@
 
     python one_run.py LOG [--slow-evaluation] train --corpus book.txt --run runs/book
 
-The models are made small; nothing else is changed.
+Of several processes under torchrun each has a LOG of its own. The models are made small; nothing else is changed.
 """
 
 import functools
@@ -36,7 +36,7 @@ def write_down(log, phases):
     doing = ["starting"]
 
     def say():
-        os.write(file, f"{time.monotonic()} {doing[-1]}\n".encode())
+        os.write(file, f"{time.monotonic()} {os.getpid()} {doing[-1]}\n".encode())
 
     def watched(phase, function):
         @functools.wraps(function)
@@ -78,7 +78,7 @@ def slow_evaluation():
 
 if __name__ == "__main__":
     log, *words = sys.argv[1:]
-    write_down(log, PHASES)
+    write_down(f"{log}.{os.environ.get('RANK', 0)}", PHASES)
     shrink()
     if words[0] == "--slow-evaluation":
         slow_evaluation()
