@@ -186,19 +186,19 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     try:
         state = dict(json.loads((path / "state.json").read_text(encoding="utf-8")))
-        version = state["format"]
-        if version == FORMAT:
-            sums, said = dict(state["sha256"]), state.pop("sha256_of_this")
-            float(state["seconds"])
-            if path.name != _name(int(state["step"])):
-                raise ValueError(f"it is of step {state['step']}")
+        if state["format"] != FORMAT:
+            raise InputError(
+                f"{path} was written in format {state['format']}, this version reads format {FORMAT}: go on with the "
+                "version that wrote it"
+            )
+        sums, said = dict(state["sha256"]), state.pop("sha256_of_this")
+        float(state["seconds"])
+        if path.name != _name(int(state["step"])):
+            raise ValueError(f"it is of step {state['step']}")
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path, f"state.json cannot be read ({error})") from error
-    if version != FORMAT:
-        raise InputError(
-            f"{path} was written in format {version}, this version reads format {FORMAT}: go on with the version "
-            "that wrote it"
-        )
     if said != _sha256_of_state(state):
         raise _damaged(path, "state.json is not what was written")
     needed = () if state.get("sharded") else ("model.safetensors", "optimizer.safetensors")

@@ -84,7 +84,10 @@ TALLY = pytest.StashKey[Tally]()
 def pytest_sessionfinish(session):
     path, tally = session.config.getoption("--record", None), session.config.stash.get(TALLY, None)
     if path and tally:
-        record = {"faults": dict(sorted(tally.faults.items())), "torch": torch.__version__}
+        record = {
+            "faults": dict(sorted(tally.faults.items(), key=lambda item: item[0].casefold())),
+            "torch": torch.__version__,
+        }
         Path(path).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         print("\n" + table(record))
 
@@ -171,21 +174,17 @@ class Child:
             time.sleep(0.001)
         raise TimeoutError(f"{phase} did not begin within {seconds} s: {self.output()}")
 
-    def send(self, number: int) -> str:
-        """Send a signal; which phase it met."""
-        self.process.send_signal(number)
-        if number == signal.SIGKILL:
-            self.process.wait()
-        return self.phases()[-1][1]
+    def kill(self) -> None:
+        """By the signal that nobody can catch."""
+        self.process.kill()
+        self.process.wait()
 
     def end(self, seconds: float = 120) -> int:
         """Wait for the end; the exit code."""
         try:
             return self.process.wait(seconds)
         finally:
-            if self.process.poll() is None:
-                self.process.kill()
-                self.process.wait()
+            self.kill()
 
     def output(self) -> str:
         """What it has printed."""
@@ -204,9 +203,7 @@ def child(tmp_path):
     yield start
     for one in children:
         one.said.close()
-        if one.process.poll() is None:
-            one.process.kill()
-            one.process.wait()
+        one.kill()
 
 
 def final_weights(run: Path) -> bytes:

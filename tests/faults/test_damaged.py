@@ -66,7 +66,7 @@ def test_a_flipped_bit_is_found(small, words, refused, tmp_path, tally, objectiv
         path.write_bytes(damaged)
         if name == "state.json" and means_the_same(damaged, written):
             continue
-        with tally.trying(f"a bit of {name} flipped"), pytest.raises(InputError, match=r"step-00000012"):
+        with tally.trying(f"a bit flipped: {name}"), pytest.raises(InputError, match=r"step-00000012"):
             latest_checkpoint(run)
     path.write_bytes(damaged)
     refused(run, "step-00000012")
@@ -93,10 +93,10 @@ def test_a_file_that_was_cut_off_is_found(small, words, refused, tmp_path, tally
     written, weights = path.read_bytes(), (checkpoint.path / "model.safetensors").read_bytes()
     for length in (*moment.sample(range(len(written)), 20), 0, len(written) - 1):
         path.write_bytes(written[:length])
-        with tally.trying(f"{name} cut off"), pytest.raises(InputError, match=f"is damaged: .*{CURE}"):
+        with tally.trying(f"a file cut off: {name}"), pytest.raises(InputError, match=f"is damaged: .*{CURE}"):
             latest_checkpoint(run)
     path.unlink()
-    with tally.trying(f"{name} cut off"):
+    with tally.trying(f"a file cut off: {name}"):
         refused(run, "is damaged", CURE)
         goes_on_without(checkpoint.path, run, weights)
 

@@ -19,8 +19,8 @@ def kill_in(phase, child, words, whole, moment):
         return None
     lasts = whole.took[phase]
     time.sleep(moment.uniform(0, sorted(lasts)[len(lasts) // 2]))
-    met = victim.send(signal.SIGKILL)
-    return met if victim.process.returncode == -signal.SIGKILL else None
+    victim.kill()
+    return victim.phases()[-1][1] if victim.process.returncode == -signal.SIGKILL else None
 
 
 def ends_alike_though_killed(phases, objective, child, begin, go_on, whole, run, moment, tally=None):

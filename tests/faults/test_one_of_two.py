@@ -40,7 +40,7 @@ def test_the_other_ends_says_so_and_both_go_on(child, begin, go_on, undisturbed,
     with tally.trying("one of two processes killed"):
         processes = two(child, begin("span", run))
         assert processes[0].await_phase(phase, nth=2)
-        processes[gone].send(signal.SIGKILL)
+        processes[gone].kill()
         begun, left = time.monotonic(), processes[1 - gone]
         assert left.end(SOON) == 1
         assert time.monotonic() - begun < SOON
@@ -73,7 +73,7 @@ def test_torchrun_that_is_asked_to_stop_has_both_save(child, begin, go_on, undis
         assert running.await_phase("checkpointing", nth=1)
         for rank in range(2):
             os.kill(running.pid(rank), signal.SIGTERM)
-        running.send(signal.SIGTERM)
+        running.process.terminate()
         running.end(10)
         assert "stopped after step" in running.output()
         both_end([child(go_on(run), launcher=TORCHRUN)])

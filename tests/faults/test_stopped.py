@@ -14,7 +14,7 @@ GRACE = 10.0
 def stop(running, number) -> float:
     """Seconds that it took to stop; fails where a scheduler would have killed it."""
     asked = time.monotonic()
-    running.send(number)
+    running.process.send_signal(number)
     running.end(GRACE)
     return time.monotonic() - asked
 
@@ -61,12 +61,12 @@ def test_an_evaluation_longer_than_the_grace_is_broken_off_and_made_later(
         if nth == 2:  # a run that has got as far as the evaluation after step 10
             running = child(begin("masked", run))
             assert running.await_phase("checkpointing", nth=2)
-            running.send(signal.SIGKILL)
+            running.kill()
         running = child(go_on(run) if nth == 2 else begin("masked", run), "--slow-evaluation")
         assert running.await_phase("evaluating")
         time.sleep(1.5)
         for _ in range(times - 1):
-            running.send(signal.SIGTERM)
+            running.process.terminate()
             time.sleep(0.05)
         assert stop(running, signal.SIGTERM) < GRACE
         assert running.process.returncode == 130, running.output()
