@@ -6,6 +6,7 @@ runs all of them and writes down what was tried, survived and lost; the table of
 """
 
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -24,7 +25,12 @@ from clozelab.data import packing
 from clozelab.models import presets
 from clozelab.training import read_metrics
 
-ONE_RUN = Path(__file__).parent / "one_run.py"
+sys.path.insert(0, str(Path(__file__).parent))
+import one_run  # where the processes find it too
+
+NURSERY = multiprocessing.get_context("forkserver")
+"""Processes are forked from one that has done nothing but the imports, which take longer than these runs."""
+NURSERY.set_forkserver_preload(["one_run", "torch._dynamo", "pytest"])
 STEPS = 80
 WORDS = ["the", "cat", "dog", "house", "tree", "river", "night", "sees", "hears", "finds", "loses", "under", "near"]
 
@@ -136,59 +142,78 @@ def go_on():
 
 
 class Child:
-    """A process that runs `clozelab` and writes down what it does."""
+    """A process that runs `clozelab` and writes down what it does; under torchrun, a process and those it starts."""
 
-    def __init__(self, folder: Path, words, *flags, launcher=(), **variables) -> None:
-        self.log = folder / f"log-{time.monotonic_ns()}"
-        environment = {**os.environ, "CLOZELAB_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1", **variables}
-        self.said = open(f"{self.log}.out", "w+", encoding="utf-8")  # noqa: SIM115
-        self.process = subprocess.Popen(
-            [sys.executable, *launcher, str(ONE_RUN), str(self.log), *flags, *words],
-            env=environment,
-            stdout=self.said,
-            stderr=subprocess.STDOUT,
-            # A shell that starts pytest in the background has SIGINT ignored, which children inherit.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
+    def __init__(self, folder: Path, words, *flags, torchrun: int = 0, **variables) -> None:
+        self.log, self.rank = folder / f"log-{time.monotonic_ns()}", int(variables.get("RANK", 0))
+        self.said = Path(f"{self.log}.out")
+        variables["CLOZELAB_CACHE"] = str(folder / "cache")
+        words = [str(self.log), *flags, *words]
+        if torchrun:
+            launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(torchrun), "--"]
+            with open(self.said, "w", encoding="utf-8") as said:
+                self.process = subprocess.Popen(
+                    [sys.executable, *launcher, one_run.__file__, *words],
+                    env={**os.environ, **variables, "OMP_NUM_THREADS": "1"},
+                    stdout=said,
+                    stderr=subprocess.STDOUT,
+                )
+        else:
+            self.process = NURSERY.Process(target=one_run.run, args=(words, variables, str(self.said)))
+            self.process.start()
 
-    def phases(self, rank: int = 0) -> list[tuple[float, str]]:
-        """(moment, phase) of each that began so far, in one of several processes."""
+    @property
+    def code(self) -> int | None:
+        """The exit code; that of a process that was killed is minus its signal, of one that lives None."""
+        return self.process.poll() if isinstance(self.process, subprocess.Popen) else self.process.exitcode
+
+    def phases(self, rank: int | None = None) -> list[tuple[float, str]]:
+        """(moment, phase) of each that began so far."""
         return [(float(moment), phase) for moment, _, phase in self._lines(rank)]
 
-    def pid(self, rank: int = 0) -> int:
-        """Of the process that works, which may have been started by another."""
+    def pid(self, rank: int) -> int:
+        """Of one of those that torchrun has started."""
         return int(self._lines(rank)[0][1])
 
-    def _lines(self, rank: int) -> list[list[str]]:
-        log = Path(f"{self.log}.{rank}")
+    def _lines(self, rank: int | None) -> list[list[str]]:
+        log = Path(f"{self.log}.{self.rank if rank is None else rank}")
         return [line.split() for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
 
-    def await_phase(self, phase: str, nth: int = 1, rank: int = 0, seconds: float = 120) -> bool:
+    def await_phase(self, phase: str, nth: int = 1, seconds: float = 120) -> bool:
         """Whether the phase began, for the nth time, before the process ended."""
         begun = time.monotonic()
         while time.monotonic() - begun < seconds:
-            if sum(name == phase for _, name in self.phases(rank)) >= nth:
+            if sum(name == phase for _, name in self.phases()) >= nth:
                 return True
-            if self.process.poll() is not None:
+            if self.code is not None:
                 return False
             time.sleep(0.001)
         raise TimeoutError(f"{phase} did not begin within {seconds} s: {self.output()}")
 
-    def kill(self) -> None:
-        """By the signal that nobody can catch."""
-        self.process.kill()
-        self.process.wait()
+    def send(self, number: int) -> None:
+        """A signal, where it still lives."""
+        if self.code is None:
+            os.kill(self.process.pid, number)
 
     def end(self, seconds: float = 120) -> int:
-        """Wait for the end; the exit code."""
-        try:
-            return self.process.wait(seconds)
-        finally:
+        """Wait for the end; the exit code. One that has not ended by then is killed."""
+        begun = time.monotonic()
+        while self.code is None and time.monotonic() - begun < seconds:
+            time.sleep(0.002)
+        if self.code is None:
             self.kill()
+            raise TimeoutError(f"it did not end within {seconds} s: {self.output()}")
+        return self.code
+
+    def kill(self) -> None:
+        """By the signal that nobody can catch."""
+        self.send(signal.SIGKILL)
+        while self.code is None:
+            time.sleep(0.002)
 
     def output(self) -> str:
         """What it has printed."""
-        return Path(self.said.name).read_text(encoding="utf-8")
+        return self.said.read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -196,13 +221,12 @@ def child(tmp_path):
     """`child(words)` starts one; none outlives its test."""
     children = []
 
-    def start(words, *flags, folder=tmp_path, **settings):
-        children.append(Child(folder, words, *flags, **settings))
+    def start(words, *flags, **settings):
+        children.append(Child(tmp_path, words, *flags, **settings))
         return children[-1]
 
     yield start
     for one in children:
-        one.said.close()
         one.kill()
 
 
@@ -221,7 +245,7 @@ class Whole:
     """A run that nothing disturbed."""
 
     run: Path
-    took: dict[str, list[float]]
+    took: dict[str, list[float]] = field(default_factory=dict)
     """Seconds of each phase, each time that it came."""
 
     def is_equal_to(self, run: Path) -> bool:
@@ -230,22 +254,26 @@ class Whole:
 
 
 @pytest.fixture(scope="session")
+def undisturbed():
+    """A run as the one that others must end like."""
+    return Whole
+
+
+@pytest.fixture(scope="session")
 def whole(begin, tmp_path_factory):
-    """`whole(objective)`: the run that the others must end like; by `launcher` in several processes."""
+    """`whole(objective)`: the run that the others must end like."""
     made = {}
 
-    def of(objective, launcher=()) -> Whole:
-        if (objective, launcher) not in made:
+    def of(objective) -> Whole:
+        if objective not in made:
             folder = tmp_path_factory.mktemp(f"whole-{objective}")
-            undisturbed = Child(folder, begin(objective, folder / "run"), launcher=launcher)
+            undisturbed = Child(folder, begin(objective, folder / "run"))
             assert undisturbed.end() == 0, undisturbed.output()
             took: dict[str, list[float]] = {}
-            phases = undisturbed.phases()
-            for (begun, phase), (ended, _) in pairwise(phases):
+            for (begun, phase), (ended, _) in pairwise(undisturbed.phases()):
                 took.setdefault(phase, []).append(ended - begun)
-            made[objective, launcher] = Whole(folder / "run", took)
-            undisturbed.said.close()
-        return made[objective, launcher]
+            made[objective] = Whole(folder / "run", took)
+        return made[objective]
 
     return of
 

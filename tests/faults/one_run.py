@@ -2,11 +2,12 @@
 
     python one_run.py LOG [--slow-evaluation] train --corpus book.txt --run runs/book
 
-Of several processes under torchrun each has a LOG of its own. The models are made small; nothing else is changed.
+Of several processes each has a LOG of its own. The models are made small; nothing else is changed.
 """
 
 import functools
 import os
+import signal
 import sys
 import time
 
@@ -76,11 +77,22 @@ def slow_evaluation():
     clozelab.evaluation.heldout.positions_read = slow
 
 
-if __name__ == "__main__":
-    log, *words = sys.argv[1:]
+def run(words, variables=None, output=None):
+    """All that this process does, with more variables of its environment, and into a file."""
+    os.environ |= variables or {}
+    if output is not None:
+        for stream in (1, 2):
+            os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    # Where pytest was started in the background of a shell, SIGINT is ignored, which is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    log, *words = words
     write_down(f"{log}.{os.environ.get('RANK', 0)}", PHASES)
     shrink()
     if words[0] == "--slow-evaluation":
         slow_evaluation()
         words = words[1:]
     sys.exit(clozelab.cli.main(words))
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

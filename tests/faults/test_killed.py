@@ -20,7 +20,7 @@ def kill_in(phase, child, words, whole, moment):
     lasts = whole.took[phase]
     time.sleep(moment.uniform(0, sorted(lasts)[len(lasts) // 2]))
     victim.kill()
-    return victim.phases()[-1][1] if victim.process.returncode == -signal.SIGKILL else None
+    return victim.phases()[-1][1] if victim.code == -signal.SIGKILL else None
 
 
 def ends_alike_though_killed(phases, objective, child, begin, go_on, whole, run, moment, tally=None):

@@ -1,7 +1,10 @@
 """Asked to stop, as a scheduler asks: SIGTERM, and ten seconds until it kills."""
 
+import json
+import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +17,7 @@ GRACE = 10.0
 def stop(running, number) -> float:
     """Seconds that it took to stop; fails where a scheduler would have killed it."""
     asked = time.monotonic()
-    running.process.send_signal(number)
+    running.send(number)
     running.end(GRACE)
     return time.monotonic() - asked
 
@@ -38,7 +41,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_to_the_same_weights(
         assert running.await_phase("training", nth=2)
         time.sleep(0.05)
         stop(running, number)
-        assert running.process.returncode == 130, running.output()
+        assert running.code == 130, running.output()
         said = running.output()
         stopped = latest_checkpoint(run).step
         assert f"stopped after step {stopped}, all saved in {run}; go on: clozelab train --run {run} --resume" in said
@@ -66,10 +69,10 @@ def test_an_evaluation_longer_than_the_grace_is_broken_off_and_made_later(
         assert running.await_phase("evaluating")
         time.sleep(1.5)
         for _ in range(times - 1):
-            running.process.terminate()
+            running.send(signal.SIGTERM)
             time.sleep(0.05)
         assert stop(running, signal.SIGTERM) < GRACE
-        assert running.process.returncode == 130, running.output()
+        assert running.code == 130, running.output()
         assert "all saved" in running.output()
         rest = child(go_on(run))
         assert rest.end() == 0, rest.output()
@@ -88,8 +91,33 @@ def test_what_comes_before_training_stops_at_once_and_is_begun_again(child, begi
         assert running.await_phase(phase)
         time.sleep(0.3)
         assert stop(running, signal.SIGTERM) < 1
-        assert running.process.returncode == -signal.SIGTERM
+        assert running.code == -signal.SIGTERM
         assert not run.exists()
         again = child(begin("causal", run))
         assert again.end() == 0, again.output()
         assert whole("causal").is_equal_to(run)
+
+
+@pytest.mark.faults
+def test_workers_that_are_asked_to_stop_too_leave_it_to_the_first(child, begin, go_on, undisturbed, tmp_path, tally):
+    """A scheduler tells all processes of a job; those that tokenise a stream must still give the batch of this step."""
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    for name in ("a", "b"):
+        rows = (json.dumps({"text": f"Document {n} of {name} says that {n} is not {n + 1}."}) for n in range(400))
+        (tables / f"{name}.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    run, streamed = tmp_path / "run", ("--corpus", tables, "--stream", "--workers", 2)
+    with tally.trying("SIGTERM to a run and the workers that tokenise for it"):
+        assert child(begin("masked", tmp_path / "undisturbed", *streamed)).end() == 0
+        running = child(begin("masked", run, *streamed))
+        assert running.await_phase("checkpointing")
+        mine = running.process.pid
+        workers = Path(f"/proc/{mine}/task/{mine}/children").read_text(encoding="utf-8").split()
+        assert len(workers) == 2
+        for worker in workers:
+            os.kill(int(worker), signal.SIGTERM)
+        stop(running, signal.SIGTERM)
+        assert running.code == 130, running.output()
+        rest = child([*go_on(run), "--workers", "2"])
+        assert rest.end() == 0, rest.output()
+        assert undisturbed(tmp_path / "undisturbed").is_equal_to(run)
