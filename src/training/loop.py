@@ -469,8 +469,9 @@ def _interruptions() -> Iterator[list[str]]:
 
     try:
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, signal.SIGTERM)  # no SIGHUP on Windows
-            before[number] = signal.signal(number, catch)
+            if hasattr(signal, name):  # no SIGHUP on Windows
+                number = getattr(signal, name)
+                before[number] = signal.signal(number, catch)
     except ValueError:  # not in the main thread: leave the signals to whoever is
         before.clear()
     try:

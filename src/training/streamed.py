@@ -155,8 +155,7 @@ def _as_it_is(item: Any) -> Any:
 
 
 def _left_to_the_main_process(worker: int) -> None:
-    """Ctrl-C at a terminal, and SIGTERM by a scheduler, reach all processes; the first may need one batch more."""
+    """Ctrl-C at a terminal reaches all processes; the first ends its step, for which it may need one batch more."""
     import signal
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -113,10 +113,8 @@ def test_a_disk_that_fills_up_while_packing(small, disk, words, tmp_path, tally,
     documents = [f"Document {n} says that {n} and {n + 1} make {2 * n + 1}." for n in range(2_000)]
     tokenizer = train_bpe(documents, 400)
     stream = pack(documents, tokenizer, cache_dir=tmp_path / "cache").tokens.tobytes()
-    for pages in range(0, 1_000):
+    for pages in range(-(-len(stream) // PAGE) + 1):  # with one more its description fits too
         disk.leave(pages)
-        if pages * PAGE > len(stream) + 2 * PAGE:
-            break
         with tally.trying("disk full while packing"):
             with pytest.raises(OSError, match=f"No space left on device.*{disk.folder}"):
                 pack(documents, tokenizer)
@@ -125,6 +123,7 @@ def test_a_disk_that_fills_up_while_packing(small, disk, words, tmp_path, tally,
             assert pack(documents, tokenizer).tokens.tobytes() == stream
         for path in disk.folder.iterdir():
             path.unlink()
+    disk.leave(pages + 1)
     assert pack(documents, tokenizer).tokens.tobytes() == stream  # it fits at last
 
 

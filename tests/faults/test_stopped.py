@@ -1,10 +1,7 @@
 """Asked to stop, as a scheduler asks: SIGTERM, and ten seconds until it kills."""
 
-import json
-import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
@@ -96,28 +93,3 @@ def test_what_comes_before_training_stops_at_once_and_is_begun_again(child, begi
         again = child(begin("causal", run))
         assert again.end() == 0, again.output()
         assert whole("causal").is_equal_to(run)
-
-
-@pytest.mark.faults
-def test_workers_that_are_asked_to_stop_too_leave_it_to_the_first(child, begin, go_on, undisturbed, tmp_path, tally):
-    """A scheduler tells all processes of a job; those that tokenise a stream must still give the batch of this step."""
-    tables = tmp_path / "tables"
-    tables.mkdir()
-    for name in ("a", "b"):
-        rows = (json.dumps({"text": f"Document {n} of {name} says that {n} is not {n + 1}."}) for n in range(400))
-        (tables / f"{name}.jsonl").write_text("\n".join(rows), encoding="utf-8")
-    run, streamed = tmp_path / "run", ("--corpus", tables, "--stream", "--workers", 2)
-    with tally.trying("SIGTERM to a run and the workers that tokenise for it"):
-        assert child(begin("masked", tmp_path / "undisturbed", *streamed)).end() == 0
-        running = child(begin("masked", run, *streamed))
-        assert running.await_phase("checkpointing")
-        mine = running.process.pid
-        workers = Path(f"/proc/{mine}/task/{mine}/children").read_text(encoding="utf-8").split()
-        assert len(workers) == 2
-        for worker in workers:
-            os.kill(int(worker), signal.SIGTERM)
-        stop(running, signal.SIGTERM)
-        assert running.code == 130, running.output()
-        rest = child([*go_on(run), "--workers", "2"])
-        assert rest.end() == 0, rest.output()
-        assert undisturbed(tmp_path / "undisturbed").is_equal_to(run)
