@@ -7,6 +7,7 @@ until a command runs, so that `--help` does not.
 from __future__ import annotations
 
 import argparse
+import errno
 import math
 import os
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
-from .errors import InputError, NotFinite
+from .errors import InputError, NotFinite, ProcessLost
 
 NAMES = ("causal", "masked", "span")
 
@@ -579,7 +580,7 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0, 2 for bad input, 1 for a loss that is no number, 130 if stopped."""
+    """Run one command; returns its exit code: 0, 2 for bad input, 130 if stopped, 1 for what went wrong on the way."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that knows only ASCII
     try:
@@ -592,7 +593,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
     except (InputError, OSError) as error:
         return _refuse(error)
-    except NotFinite as error:
+    except (NotFinite, ProcessLost) as error:
         print(f"clozelab: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -618,8 +619,11 @@ def _refuse(error: Exception) -> int:
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
         text = f"{error.strerror}{where}"
-        if error.errno == 28:
-            text = f"no space left on the disk{where}: free some; what was complete before is kept"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            text = (
+                f"no space left on the disk{where}: free some and go on, with a run by --resume; what was complete "
+                "before is kept"
+            )
     print(f"clozelab: {text if len(text) < 1000 else text[:1000] + '...'}", file=sys.stderr)
     return 2
 

@@ -9,6 +9,13 @@ class InputError(ValueError):
     """
 
 
+class ProcessLost(RuntimeError):
+    """Another process of the same run has gone, so that this one cannot go on: the message says what to do.
+
+    The command line prints the message as one line and exits with code 1.
+    """
+
+
 class NotFinite(ArithmeticError):
     """A loss, a gradient or a weight became infinite or NaN: the message names the step and the examples.
 

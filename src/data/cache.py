@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import platform
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import InputError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""The disk has no space left, or this user may have no more of it."""
 
 
 def cache_folder() -> Path:
@@ -47,21 +53,36 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     """A file to write that appears at `path` when all of it is on the disk, and never in part.
 
     It is written beside its place and renamed into it, so that whoever reads finds the old file or the new one. What a
-    killed process left beside it is cleared away; what a living one is writing is left alone.
+    killed process left beside it is cleared away; what a living one is writing is left alone, as is what one on another
+    machine that shares the disk writes, of which nobody here can know whether it lives.
+
+    Raises `OSError`, which names `path`, when the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for abandoned in path.parent.glob(f".{path.name}.*"):
-        if not _alive(abandoned.name.rsplit(".", 1)[-1]):
-            abandoned.unlink(missing_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    machine = platform.node()
+    for other in path.parent.glob(f".{path.name}~{machine}~*"):
+        if not _alive(other.name.split("~")[-2]):
+            other.unlink(missing_ok=True)
+    beside = path.with_name(f".{path.name}~{machine}~{os.getpid()}~{threading.get_ident()}")
     try:
-        with open(beside, "wb") as file:
+        with full_disk_named(path), open(beside, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Names the file in an `OSError` of a full disk inside, which by itself says only that there is no space."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def _alive(process: str) -> bool:

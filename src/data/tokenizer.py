@@ -123,10 +123,14 @@ class Tokenizer:
         content = self.backend.to_str(pretty=False) + repr(self.special)
         return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
+    def to_json(self) -> bytes:
+        """What `save` writes."""
+        return self.backend.to_str(pretty=False).encode()
+
     def save(self, path: str | Path) -> None:
         """Write a tokenizer.json that `load_tokenizer` and Hugging Face's libraries read."""
         with written_whole(Path(path)) as file:
-            file.write(self.backend.to_str(pretty=False).encode())
+            file.write(self.to_json())
 
 
 @contextmanager

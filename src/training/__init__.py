@@ -8,7 +8,7 @@ from .config import TrainConfig
 from .learn import learn
 from .loop import NotFinite, TrainResult, read_run, train
 from .optimizers import Optimizers, optimizer_of, step_with_mean
-from .processes import Paying, Processes, joined
+from .processes import Paying, Processes, ProcessLost, joined
 from .report import read_metrics
 from .run import Prepared, PreparedStream, TrainedRun, load_run, prepare, prepare_stream
 from .streamed import StreamedBatches
@@ -22,6 +22,7 @@ __all__ = [
     "Paying",
     "Prepared",
     "PreparedStream",
+    "ProcessLost",
     "Processes",
     "StreamedBatches",
     "TrainConfig",

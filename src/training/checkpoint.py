@@ -10,7 +10,7 @@ Where weights are shared out among processes, `model/` and `optimizer/` are fold
 there were processes, which any number of them can read, and `model.safetensors` is written with the last one alone.
 
 A checkpoint is written beside its place and renamed into it, so that it is there whole or not at all, and holds the
-SHA-256 of its files, so that damage is found before it is trained on.
+SHA-256 of its files and of what `state.json` itself says, so that damage is found before it is trained on.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ from ..data.cache import written_whole
 from ..errors import InputError
 from .optimizers import Optimizers
 
-FORMAT = 1
+FORMAT = 2
 KEPT = 2
 """Checkpoints that are kept: the last, and the one before it in case the last is damaged."""
 
@@ -80,7 +81,9 @@ class Checkpoint:
             raise _damaged(self.path, f"model.safetensors cannot be read ({error})") from error
         except RuntimeError as error:
             reason = " ".join(str(error).split())
-            raise InputError(f"{self.path} holds the weights of a model of another shape: {reason:.300}") from error
+            raise InputError(
+                f"{self.path} holds the weights of a model of another shape ({reason:.300}); {_cure(self.path)}"
+            ) from error
 
     def load_optimizer(self, optimizer: Optimizers) -> None:
         """Read the optimiser's state, exactly as it was."""
@@ -105,7 +108,6 @@ def save_checkpoint(run: Path, step: int, model: nn.Module, optimizer: Optimizer
 
     Raises `OSError` when the disk is full; what was complete before stays as it was.
     """
-    folder = run / "checkpoints"
     beside = begin_checkpoint(run, step)
     try:
         save_model(model, str(beside / "model.safetensors"))
@@ -117,20 +119,29 @@ def save_checkpoint(run: Path, step: int, model: nn.Module, optimizer: Optimizer
         }
         save_file(tensors, str(beside / "optimizer.safetensors"))
         return finish_checkpoint(beside, run, step, param_groups=saved["param_groups"], **state)
-    except SafetensorError as error:  # its own word for a full disk
+    except SafetensorError as error:
         shutil.rmtree(beside, ignore_errors=True)
-        raise OSError(f"could not write {folder / _name(step)}: {error}") from error
+        raise could_not_write(run / "checkpoints" / _name(step), error) from error
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
 
 
 def begin_checkpoint(run: Path, step: int) -> Path:
-    """An empty folder beside the place of a checkpoint."""
+    """An empty folder beside the place of a checkpoint; what a killed run left beside others is cleared away."""
     beside = run / "checkpoints" / f".{_name(step)}.tmp"
-    shutil.rmtree(beside, ignore_errors=True)
+    for abandoned in beside.parent.glob(".step-*.tmp"):
+        shutil.rmtree(abandoned, ignore_errors=True)
     beside.mkdir(parents=True)
     return beside
+
+
+def could_not_write(path: Path, error: SafetensorError) -> OSError:
+    """What safetensors says of a full disk, and the like, in its own kind of error."""
+    number = re.search(r"os error (\d+)", str(error))
+    if number is None:
+        return OSError(f"could not write {path}: {error}")
+    return OSError(int(number[1]), os.strerror(int(number[1])), str(path))
 
 
 def finish_checkpoint(beside: Path, run: Path, step: int, **state: Any) -> Path:
@@ -139,7 +150,8 @@ def finish_checkpoint(beside: Path, run: Path, step: int, **state: Any) -> Path:
     path = folder / _name(step)
     files = sorted(str(file.relative_to(beside)) for file in beside.rglob("*.safetensors"))
     sums = {name: sha256_of(beside / name) for name in files}
-    write_json(beside / "state.json", {"format": FORMAT, "step": step, "sha256": sums, **state})
+    state = json.loads(json.dumps({"format": FORMAT, "step": step, "sha256": sums, **state}))  # as it will be read
+    write_json(beside / "state.json", {**state, "sha256_of_this": _sha256_of_state(state)})
     for name in (*sums, "."):
         _fsync(beside / name)
     if path.exists():  # the same step, written again by a run that was resumed: equal but for its times
@@ -151,29 +163,44 @@ def finish_checkpoint(beside: Path, run: Path, step: int, **state: Any) -> Path:
     return path
 
 
-def latest_checkpoint(run: str | Path) -> Checkpoint:
-    """The last checkpoint of a run, checked; raises `InputError` where there is none or it is damaged."""
+def latest_checkpoint(run: str | Path, objective: str | None = None) -> Checkpoint:
+    """The last checkpoint of a run, checked; raises `InputError` where there is none or it is damaged.
+
+    With the name of an `objective` also where it is of another one.
+    """
     run = Path(run)
     found = _complete(run)
     if not found:
         raise InputError(f"{run} holds no checkpoint: expected folders {run / 'checkpoints'}/step-...")
-    return read_checkpoint(found[-1])
+    checkpoint = read_checkpoint(found[-1])
+    theirs = checkpoint.state.get("objective")
+    if objective is not None and theirs != objective:
+        raise InputError(
+            f"{checkpoint.path} is of another run: its objective is {theirs}, not {objective}; {_cure(checkpoint.path)}"
+        )
+    return checkpoint
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """A checkpoint folder, checked file by file against its sums."""
     path = Path(path)
     try:
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        sums = dict(state["sha256"])
-        version = state["format"]
+        state = dict(json.loads((path / "state.json").read_text(encoding="utf-8")))
+        if state["format"] != FORMAT:
+            raise InputError(
+                f"{path} was written in format {state['format']}, this version reads format {FORMAT}: go on with the "
+                "version that wrote it"
+            )
+        sums, said = dict(state["sha256"]), state.pop("sha256_of_this")
         float(state["seconds"])
         if path.name != _name(int(state["step"])):
             raise ValueError(f"it is of step {state['step']}")
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path, f"state.json cannot be read ({error})") from error
-    if version != FORMAT:
-        raise InputError(f"{path} was written in format {version}, this version reads format {FORMAT}")
+    if said != _sha256_of_state(state):
+        raise _damaged(path, "state.json is not what was written")
     needed = () if state.get("sharded") else ("model.safetensors", "optimizer.safetensors")
     for name in dict.fromkeys((*needed, *sums)):
         if Path(name).is_absolute() or ".." in Path(name).parts:
@@ -186,9 +213,17 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _damaged(path: Path, what: str) -> InputError:
+    return InputError(f"the checkpoint {path} is damaged: {what}; {_cure(path)}")
+
+
+def _cure(path: Path) -> str:
+    """What to do about a checkpoint that cannot be used."""
     others = [other.name for other in _complete(path.parent.parent) if other.name != path.name]
-    cure = f"delete it to go on from {others[-1]}" if others else "there is no other one in this run: start anew"
-    return InputError(f"the checkpoint {path} is damaged: {what}; {cure}")
+    return f"delete it to go on from {others[-1]}" if others else "there is no other one in this run: start anew"
+
+
+def _sha256_of_state(state: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def _name(step: int) -> str:

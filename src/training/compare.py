@@ -86,9 +86,9 @@ def compare(
             run=None if run is None else run / objective.name,
             progress=progress,
         )
-        assert result.heldout is not None
         if not result.finished:
             raise KeyboardInterrupt
+        assert result.heldout is not None
         collator = objective.collator(special, seed=config.seed)
         batches = Batches(prepared.text.blocks(length), collator, config.batch_size)
         seen = label_counts(objective, (batches[n] for n in range(min(steps, 100))), tokenizer.vocab_size)

@@ -71,7 +71,8 @@ def train(
 
     With a `run` folder, metrics, samples and checkpoints are written there, and `resume=True` goes on from its
     last checkpoint, bit for bit on the CPU as if it had never stopped: weights and optimiser are restored, and
-    batch n is a function of (text, seed, n). Ctrl-C and SIGTERM finish the step, save, and return.
+    batch n is a function of (text, seed, n). Ctrl-C and SIGTERM finish the step, save, and return; an evaluation that
+    they break off is made when the run goes on.
 
     Each step is one mean over everything that it saw: the losses of its micro-batches are summed, their counts
     are summed, and the gradient is divided once. With several `processes` (see `joined`), each of which calls this
@@ -112,7 +113,7 @@ def train(
             f"examples of {config.length} input tokens leave the {objective.name} objective nothing to predict: "
             "choose a greater length"
         )
-    identity = _identity(objective, model, text, config)  # before anything is wrapped around the model
+    identity = _identity(objective, model, text, heldout, config)  # before anything is wrapped around the model
     paying = processes.wrap(objective, model)
     optimizer = optimizer_of(model, config)
     store = _Store(Path(run) if run is not None else None, identity, description, processes)
@@ -126,6 +127,8 @@ def train(
     first, started_with = step, seconds
     curve: list[tuple[int, float]] = []
     last_eval: tuple[int, HeldOut] | None = None
+    # Begun with, and broken off the last time: what the first process knows of its metrics is told to all.
+    owing = step == 0 or (_is_due(step, config.eval_every) and not processes.told(lambda: step in metrics.evaluated))
 
     def pay(batch: Mapping[str, torch.Tensor]) -> Loss:
         return Loss(*paying(batch))
@@ -133,11 +136,22 @@ def train(
     def progress_of(done: float, spent: float) -> float:
         return done / config.steps if config.minutes is None else spent / (60 * config.minutes)
 
-    def evaluate_at(step: int) -> HeldOut:
+    def fixed_until_asked_to_stop() -> Iterator[Mapping[str, torch.Tensor]]:
+        for batch in fixed:
+            if any(processes.most(bool(interrupted))):
+                raise _AskedToStop
+            yield batch
+
+    def evaluate_at(step: int) -> bool:
+        """Whether it was done, not broken off."""
         nonlocal last_eval
         if last_eval is None or last_eval[0] != step:
-            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                result = evaluate(objective, model, fixed, byte_lengths=tokenizer.byte_lengths, pay=pay)
+            until_asked = fixed_until_asked_to_stop()
+            try:
+                with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                    result = evaluate(objective, model, until_asked, byte_lengths=tokenizer.byte_lengths, pay=pay)
+            except _AskedToStop:
+                return False
             last_eval = step, result
             if not math.isfinite(result.nats):
                 raise NotFinite(f"{objective.name}, step {step}: the held-out loss is {result.nats}{store.kept}")
@@ -145,7 +159,7 @@ def train(
             metrics.write_heldout(step, result)
             per_byte = "" if result.bits_per_byte is None else f", {result.bits_per_byte:.3f} bits per byte"
             bar.say(f"step {step}: held-out loss {result.nats:.4f} nats{per_byte}")
-        return last_eval[1]
+        return True
 
     total_steps = config.steps if config.minutes is None else None
     with (
@@ -154,9 +168,7 @@ def train(
         flushed_denormals(),
     ):
         model.train()
-        stopping = bool(interrupted)
-        if step == 0:
-            evaluate_at(0)
+        stopping = owing and not evaluate_at(step)
         while progress_of(step, seconds) < 1 and not stopping:
             begun = time.perf_counter()
             share = config.schedule(progress_of(step + 0.5, seconds))
@@ -181,21 +193,28 @@ def train(
                 seconds=round(seconds, 3),
             )
             bar.show(step, nats, speed)
-            if config.eval_every and step % config.eval_every == 0:
-                evaluate_at(step)
-            if config.sample_every and step % config.sample_every == 0:
+            if _is_due(step, config.eval_every):
+                stopping = not evaluate_at(step) or stopping
+            if _is_due(step, config.sample_every):
                 with processes.gathered(paying):
                     sample = _sample(objective, model, tokenizer, heldout, config.seed + step)
                 metrics.write(step, sample=sample)
                 bar.say(f"step {step}: {sample}")
-            if config.checkpoint_every and step % config.checkpoint_every == 0:
+            if _is_due(step, config.checkpoint_every):
                 store.save(step, model, optimizer, seconds, batches, finished=progress_of(step, seconds) >= 1)
         finished = progress_of(step, seconds) >= 1
         store.save(step, model, optimizer, seconds, batches, finished=finished)
-        if finished:
-            evaluate_at(step)
+        finished = finished and evaluate_at(step)
     tokens = (step - first) * config.batch_size * length
     return TrainResult(step, finished, last_eval and last_eval[1], curve, seconds - started_with, tokens)
+
+
+class _AskedToStop(Exception):
+    """Breaks off an evaluation, in all processes at the same batch."""
+
+
+def _is_due(step: int, every: int) -> bool:
+    return bool(every) and step % every == 0
 
 
 def _fit_together(
@@ -275,7 +294,11 @@ def _sample(objective: Objective, model: nn.Module, tokenizer: Tokenizer, heldou
 
 
 def _identity(
-    objective: Objective, model: nn.Module, text: Packed | PackedShards | Stream, config: TrainConfig
+    objective: Objective,
+    model: nn.Module,
+    text: Packed | PackedShards | Stream,
+    heldout: Packed,
+    config: TrainConfig,
 ) -> dict[str, Any]:
     """What must be the same for a run to be the same run."""
     shape = {name: list(parameter.shape) for name, parameter in model.named_parameters()}
@@ -285,7 +308,7 @@ def _identity(
         "objective": objective.name,
         "objective_settings": objective.settings,
         "model": asdict(model_config) if model_config is not None and hasattr(model_config, "layers") else shape,
-        "corpus": {"fingerprint": text.fingerprint, **size},
+        "corpus": {"fingerprint": text.fingerprint, **size, "heldout": heldout.fingerprint},
         "train": json.loads(json.dumps(asdict(config))),
     }
 
@@ -319,8 +342,9 @@ class _Store:
             raise InputError(
                 f"{self.run} already holds a run: resume it, or choose another folder; nothing there was changed"
             )
-        for name in ("tokenizer.json", "metrics.jsonl"):
-            if (self.run / name).exists():
+        for name, mine in (("tokenizer.json", tokenizer.to_json()), ("metrics.jsonl", None)):
+            # A run that was stopped as it began has left its tokenizer there, and nothing else.
+            if (self.run / name).exists() and (self.run / name).read_bytes() != mine:
                 raise InputError(
                     f"{self.run} holds a {name} that is of no run: choose another folder; nothing there was changed"
                 )
@@ -343,12 +367,15 @@ class _Store:
         for key, mine in self.identity.items():
             theirs = described.get(key)
             if theirs != mine and key == "corpus":
-                raise InputError(f"{self.run} was begun on another text, or with another tokenizer: bring those back")
+                raise InputError(
+                    f"{self.run} was begun on another text, or with another tokenizer: bring those back, or begin "
+                    "another run in a folder of its own"
+                )
             if theirs != mine:
                 raise InputError(f"{self.run} is another run: its {key} is {_difference(theirs, mine)}")
         if not any((self.run / "checkpoints").glob("step-*")):
             return 0, 0.0, {}  # stopped before its first checkpoint: begin again
-        checkpoint = latest_checkpoint(self.run)
+        checkpoint = latest_checkpoint(self.run, self.identity["objective"])
         if checkpoint.sharded != self.processes.sharded:
             how = ("in shards", "whole")
             raise InputError(
@@ -429,22 +456,22 @@ def _not_finite(
 
 @contextmanager
 def _interruptions() -> Iterator[list[str]]:
-    """Collects the signals that ask to stop, so that a step ends before the run does; a second one stops at once."""
+    """Collects the signals that ask to stop, so that a step ends before the run does; a second Ctrl-C stops at once.
+
+    A second SIGTERM says nothing new: a scheduler sends it to all processes, and torchrun hands it on to its own.
+    """
     caught: list[str] = []
     before: dict[int, Any] = {}
 
     def catch(number: int, frame: Any) -> None:
         caught.append(signal.Signals(number).name)
-        for other, handler in before.items():
-            signal.signal(other, handler)
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
 
     try:
-        for number in {
-            signal.SIGINT,
-            signal.SIGTERM,
-            getattr(signal, "SIGHUP", signal.SIGTERM),
-        }:  # no SIGHUP on Windows
-            before[number] = signal.signal(number, catch)
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):  # no SIGHUP on Windows
+                number = getattr(signal, name)
+                before[number] = signal.signal(number, catch)
     except ValueError:  # not in the main thread: leave the signals to whoever is
         before.clear()
     try:

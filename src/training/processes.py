@@ -25,7 +25,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, ProcessLost
 from ..objectives import Loss, Objective
 
 Value = TypeVar("Value")
@@ -179,7 +179,7 @@ ALONE = Processes()
 def joined(*, sharded: bool = False) -> Iterator[Processes]:
     """The processes that `torchrun` started, joined while this lasts; this one alone where it did not.
 
-    Each takes the accelerator of its local rank where there is one.
+    Each takes the accelerator of its local rank where there is one. Raises `ProcessLost` where another one has gone.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if "RANK" not in os.environ or (count == 1 and not sharded):
@@ -192,6 +192,14 @@ def joined(*, sharded: bool = False) -> Iterator[Processes]:
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), sharded)
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):  # whose errors have no kind of their own
+            raise
+        reason = " ".join(str(error).split())
+        raise ProcessLost(
+            f"another process of this run has gone, was killed or cannot be reached ({reason:.200}); what was saved is "
+            "kept: go on by --resume, with any number of processes"
+        ) from error
     finally:
         gc.collect()  # a sharded model that outlives its group can abort the interpreter as it ends (torch 2.13, gloo)
         dist.destroy_process_group()

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from ..data.cache import written_whole
+from ..data.cache import full_disk_named, written_whole
 from ..evaluation import HeldOut
 
 
@@ -46,7 +46,7 @@ class Metrics:
     def write(self, step: int, **values: Any) -> None:
         """Add one line, at once on the disk as far as the system goes."""
         if self.path is not None:
-            with open(self.path, "a", encoding="utf-8") as file:
+            with full_disk_named(self.path), open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **values}) + "\n")
 
 

@@ -183,7 +183,7 @@ def load_run(run: str | Path, *, expected: str | tuple[str, ...] = ()) -> Traine
     if name not in OBJECTIVES or not isinstance(shape, dict) or "width" not in shape:
         raise InputError(f"{run} was trained with an objective or a model of your own ({name}): load it in your code")
     objective = OBJECTIVES[name]()
-    checkpoint = latest_checkpoint(run)
+    checkpoint = latest_checkpoint(run, name)
     try:
         model = ARCHITECTURES[objective.architecture](ModelConfig(**shape))
     except (TypeError, ValueError, RuntimeError) as error:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
@@ -26,7 +27,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from ..errors import InputError
-from .checkpoint import Checkpoint, begin_checkpoint, finish_checkpoint
+from .checkpoint import Checkpoint, begin_checkpoint, could_not_write, finish_checkpoint
 from .optimizers import Optimizers
 from .processes import Processes
 
@@ -52,6 +53,8 @@ def save_shards(
             together = _tensors(get_model_state_dict(model, options=WHOLE))
             if processes.first:
                 save_file(together, str(beside / "model.safetensors"), metadata={"format": "pt"})
+    except SafetensorError as error:
+        failure = could_not_write(beside, error)
     except CheckpointException as error:  # what any of the processes met, told to all
         failure = OSError(f"could not write {beside}: {' '.join(str(error).split())[-300:]}")
 

@@ -1,6 +1,7 @@
 """Documents to one stream: nothing padded, nothing lost silently, nothing half written."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -159,11 +160,16 @@ def test_two_at_once_do_each_other_no_harm(tmp_path):
 
 
 def test_a_living_writer_is_left_alone(tmp_path):
-    theirs = tmp_path / f".name.{os.getppid()}"
-    theirs.write_text("being written")
+    living = tmp_path / f".name~{platform.node()}~{os.getppid()}~1"
+    elsewhere = tmp_path / ".name~another machine~999999999~1"  # a number that no process here has
+    dead = tmp_path / f".name~{platform.node()}~999999999~1"
+    for theirs in (living, elsewhere, dead):
+        theirs.write_text("being written")
     with written_whole(tmp_path / "name") as file:
         file.write(b"mine")
-    assert theirs.exists()
+    assert living.exists()
+    assert elsewhere.exists()
+    assert not dead.exists()
     assert (tmp_path / "name").read_bytes() == b"mine"
 
 

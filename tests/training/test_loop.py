@@ -2,13 +2,8 @@
 
 import json
 import os
-import random
 import shutil
 import signal
-import subprocess
-import sys
-import textwrap
-import time
 from dataclasses import replace
 
 import pytest
@@ -271,63 +266,3 @@ def test_a_run_by_the_clock_ends_when_its_time_is_over(tokenizer, packed):
 def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         TrainConfig(**settings)
-
-
-KILLED = """
-    import sys
-    from clozelab.data import load_corpus, pack, train_bpe
-    from clozelab.objectives import OBJECTIVES
-    from clozelab.training import TrainConfig, train
-    from clozelab.training.run import seeded_model
-    import torch
-    torch.set_num_threads(1)
-    run, name = sys.argv[1:]
-    documents = [f"Document {n} says that {n} and {n + 1} make {2 * n + 1}." for n in range(80)]
-    tokenizer = train_bpe(documents, vocab_size=400)
-    text, heldout = pack(documents[:60], tokenizer), pack(documents[60:], tokenizer)
-    objective = OBJECTIVES[name]()
-    model = seeded_model(objective, tokenizer.vocab_size, "tiny", 0, width=32, layers=1, heads=2)
-    config = TrainConfig(steps=STEPS, length=24, batch_size=8, eval_every=20, checkpoint_every=7, eval_rows=8)
-    import pathlib
-    resume = pathlib.Path(run, "run.json").exists()
-    result = train(objective, model, tokenizer, text, heldout, config, run=run, resume=resume)
-    print("finished", result.finished)
-"""
-
-
-def _ends_alike_though_killed(tmp_path, name, kills, steps, seed):
-    script = tmp_path / "script.py"
-    script.write_text(textwrap.dedent(KILLED).replace("STEPS", str(steps)))
-    env = {**os.environ, "CLOZELAB_CACHE": str(tmp_path / "cache")}
-    command = [sys.executable, str(script)]
-    subprocess.run([*command, str(tmp_path / "whole"), name], check=True, env=env, capture_output=True)
-    moment, survived = random.Random(seed), 0
-    for _ in range(kills):
-        process = subprocess.Popen([*command, str(tmp_path / "cut"), name], env=env, stdout=subprocess.PIPE)
-        metrics, begun = tmp_path / "cut" / "metrics.jsonl", time.time()
-        size = metrics.stat().st_size if metrics.exists() else 0
-        while process.poll() is None and time.time() - begun < 60:  # until it trains; then a random moment more
-            if metrics.exists() and metrics.stat().st_size != size:
-                break
-            time.sleep(0.005)
-        time.sleep(moment.uniform(0, 0.4))
-        survived += process.poll() is None
-        process.kill()
-        process.wait()
-    done = subprocess.run([*command, str(tmp_path / "cut"), name], check=True, env=env, capture_output=True, text=True)
-    assert "finished True" in done.stdout
-    assert survived > 0  # it was killed at work at least once
-    a, b = ((latest_checkpoint(tmp_path / run).path / "model.safetensors").read_bytes() for run in ("whole", "cut"))
-    assert a == b
-    return survived
-
-
-def test_a_run_killed_three_times_ends_with_the_same_bytes(tmp_path):
-    _ends_alike_though_killed(tmp_path, "masked", kills=3, steps=150, seed=0)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", ["causal", "masked", "span"])
-def test_a_run_killed_at_ten_random_moments_ends_with_the_same_bytes(tmp_path, name):
-    assert _ends_alike_though_killed(tmp_path, name, kills=10, steps=600, seed=1) >= 5
