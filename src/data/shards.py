@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -119,7 +121,10 @@ def pack_shards(
         for number in missing:
             make(number, names[number])
     else:
-        with tokenizing_in_one_thread(), ProcessPoolExecutor(min(workers, len(missing))) as pool:
+        with (
+            tokenizing_in_one_thread(),
+            ProcessPoolExecutor(min(workers, len(missing)), initializer=_end_with_the_first) as pool,
+        ):
             try:
                 for done in as_completed([pool.submit(make, number, names[number]) for number in missing]):
                     done.result()
@@ -167,6 +172,18 @@ def _described(path: Path) -> dict[str, object]:
     if not isinstance(described, dict) or described.get("format") != FORMAT or "fingerprint" not in described:
         raise InputError(f"{path} is of a format that this version does not read (it reads format {FORMAT})")
     return described
+
+
+def _end_with_the_first() -> None:
+    """A worker whose first process was killed would wait for work for ever."""
+    first = multiprocessing.parent_process()
+    assert first is not None
+
+    def wait() -> None:
+        first.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _shard(documents: StreamedDocuments, tokenizer: Tokenizer, folder: Path, of: int, number: int, name: str) -> None:

@@ -85,7 +85,7 @@ def train(
     `description` is kept in `run.json`. Raises `InputError` for a run folder that already holds a run, for a resumed
     run that is not this one, for text shorter than one example, and for examples in which nothing is to be said;
     `NotFinite` when the loss or a weight is no number any more, the last good checkpoint untouched; `OSError` when the
-    disk is full.
+    disk is full or a worker dies.
 
     >>> from clozelab.data import load_corpus, pack, train_bpe
     >>> from clozelab.objectives import MaskedLM
@@ -166,6 +166,7 @@ def train(
         progress_bar(objective.name, total_steps, step, progress and processes.first, bytes_per_token) as bar,
         _interruptions() as interrupted,
         flushed_denormals(),
+        batches.reading() if isinstance(batches, StreamedBatches) else nullcontext(),
     ):
         model.train()
         stopping = owing and not evaluate_at(step)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -17,6 +19,8 @@ from .processes import ALONE, Processes
 
 AHEAD = 8
 """Batches that each worker has ready."""
+GRACE = 10
+"""Seconds after SIGTERM at which a worker ends, if it has not been let go before."""
 
 
 class StreamedBatches:
@@ -26,7 +30,7 @@ class StreamedBatches:
     batch comes from. With `workers`, other processes of this machine read and tokenise ahead, sharing those lanes out.
     Who reads changes nothing in what is read.
 
-    Raises `InputError` for a batch that is asked for out of turn, and `OSError` where a worker dies.
+    Raises `InputError` for a batch that is asked for out of turn, and `OSError` where a worker dies (see `reading`).
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -89,6 +93,25 @@ class StreamedBatches:
             part = slice(start, start + (size or len(rows)))
             yield self.collator.block(blocks[part], identities[part])
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """While this lasts batches are asked for; at its end the workers are let go.
+
+        That a worker has died PyTorch tells by breaking off whatever this process does at that moment, be it a step;
+        so the error is caught around all of it, and raised as `OSError`.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise OSError(
+                f"a worker that reads {self.name} died ({' '.join(str(error).split()):.120}); was there too little "
+                "memory? What was saved is kept: go on with the run by --resume"
+            ) from error
+        finally:
+            self._blocks = None
+
     def _rows(self, n: int) -> list[tuple[Lane, int]]:
         """(lane, number of the block in it) of each row of batch n."""
         return [(lane, number) for lane in self.lanes for number in range(n * self.each, (n + 1) * self.each)]
@@ -98,7 +121,7 @@ class StreamedBatches:
         feed = _Feed(lanes, self.each, self._next, self.positions)
         self.positions = {}
         workers = min(self.workers, len(lanes))
-        source = iter(feed) if workers == 0 else _ahead(feed, workers, self.name)
+        source = iter(feed) if workers == 0 else _ahead(feed, workers)
         while True:
             parts = list(islice(source, max(1, workers)))
             for part in parts:
@@ -128,7 +151,7 @@ class _Feed(IterableDataset):
             yield error
 
 
-def _ahead(feed: _Feed, workers: int, name: str) -> Iterator[Any]:
+def _ahead(feed: _Feed, workers: int) -> Iterator[Any]:
     """What the feed gives in each of several workers, in turn."""
     loader = DataLoader(
         feed,
@@ -137,25 +160,18 @@ def _ahead(feed: _Feed, workers: int, name: str) -> Iterator[Any]:
         prefetch_factor=AHEAD,
         collate_fn=_as_it_is,
         generator=torch.Generator(),  # or it would draw from the global one
-        worker_init_fn=_left_to_the_main_process,
+        worker_init_fn=_left_to_the_first,
     )
     with tokenizing_in_one_thread():
         ahead = iter(loader)
-    try:
-        yield from ahead
-    except RuntimeError as error:
-        raise OSError(
-            f"a worker that reads {name} died ({' '.join(str(error).split()):.120}); was there too little memory? "
-            "All that was saved is kept"
-        ) from error
+    yield from ahead
 
 
 def _as_it_is(item: Any) -> Any:
     return item
 
 
-def _left_to_the_main_process(worker: int) -> None:
-    """Ctrl-C at a terminal reaches all processes; the first ends its step, for which it may need one batch more."""
-    import signal
-
+def _left_to_the_first(worker: int) -> None:
+    """A signal to stop may reach all processes; the first ends its step, for which it may need one batch more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))

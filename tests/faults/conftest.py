@@ -145,15 +145,19 @@ def go_on():
 
 
 class Child:
-    """A process that runs `clozelab` and writes down what it does; under torchrun, a process and those it starts."""
+    """A process that runs `clozelab` and writes down what it does; under torchrun, a process and those it starts.
 
-    def __init__(self, folder: Path, words, *flags, torchrun: int = 0, **variables) -> None:
+    One from the nursery starts others from there as well; with `alone` it is begun as a command is, and forks its own.
+    """
+
+    def __init__(self, folder: Path, words, *flags, torchrun: int = 0, alone: bool = False, **variables) -> None:
         self.log, self.rank = folder / f"log-{time.monotonic_ns()}", int(variables.get("RANK", 0))
         self.said = Path(f"{self.log}.out")
         variables["CLOZELAB_CACHE"] = str(folder / "cache")
         words = [str(self.log), *flags, *words]
-        if torchrun:
+        if torchrun or alone:
             launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(torchrun), "--"]
+            launcher = launcher if torchrun else []
             with open(self.said, "w", encoding="utf-8") as said:
                 self.process = subprocess.Popen(
                     [sys.executable, *launcher, one_run.__file__, *words],
