@@ -10,6 +10,7 @@ from typing import Any
 
 from ..data.cache import written_whole
 from ..errors import InputError
+from ..plain import plain
 
 VERDICTS = ("held", "held in part", "contradicted", "not judged")
 """What can become of a claim. "not judged": too few seeds, as in a fast run."""
@@ -120,7 +121,8 @@ def print_results(results: Sequence[Result]) -> None:
         table.add_column(heading, **settings)
     for result in results:
         took = f"{result.seconds / 60:.1f}"
-        table.add_row(f"{result.lesson} {result.title}", result.claim, result.finding, result.verdict, took)
+        told = (f"{result.lesson} {result.title}", result.claim, result.finding, result.verdict)
+        table.add_row(*map(plain, told), took)
     table.caption = "min: processor minutes of the whole script; ± standard deviation over seeds"
     Console(markup=False, emoji=False).print(table)  # "[mask]" is a word here
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
 from ..errors import InputError
-from .cache import fingerprint, written_whole
+from .cache import fingerprint, read_json, written_whole
 from .documents import checked_text
 from .special import SpecialIds
 
@@ -38,6 +38,8 @@ LARGEST = 2_000_000
 
 PIECE = 2**20
 """Characters that are encoded at once, or a few more: `tokenizers` needs some 140 bytes for each."""
+LONGER = 100
+"""Times that a text may grow as it is normalised, or decoded: none of those in use makes it twice as long."""
 LONGEST = 2**24
 """Characters without a place to cut that still pass for text; they need 2.4 GB."""
 
@@ -66,6 +68,8 @@ class Tokenizer:
         backend.encode_special_tokens = True  # special tokens in a text are text
         backend.no_padding()
         backend.no_truncation()
+        if getattr(backend.model, "dropout", None):
+            backend.model.dropout = None  # or a text would be other tokens each time
         self.backend = backend
         self.special = special
 
@@ -76,11 +80,17 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids, nothing added at either end."""
-        return self.backend.encode(checked_text(text), add_special_tokens=False).ids
+        return self._encoded(text).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of many texts, in parallel."""
-        return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        with _no_panic():
+            encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def _encoded(self, text: str) -> tokenizers.Encoding:
+        with _no_panic():
+            return self.backend.encode(checked_text(text), add_special_tokens=False)
 
     def cut(self, text: str) -> Iterator[str]:
         """A long text in pieces whose tokens, one after another, are those of the whole; a short one as it is.
@@ -99,7 +109,7 @@ class Tokenizer:
 
     def word_ids(self, text: str) -> list[int]:
         """Which word each token of `encode(text)` belongs to, as the tokenizer itself cut the text; -1 for none."""
-        words = self.backend.encode(checked_text(text), add_special_tokens=False).word_ids
+        words = self._encoded(text).word_ids
         return [-1 if word is None else word for word in words]
 
     @cached_property
@@ -147,6 +157,17 @@ def tokenizing_in_one_thread() -> Iterator[None]:
             os.environ["TOKENIZERS_PARALLELISM"] = was
 
 
+@contextmanager
+def _no_panic() -> Iterator[None]:
+    """A pattern that tries too many ways to match ends in a panic of the library, which no `except` expects."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise InputError(f"the tokenizer gave up on a text ({error}): is its pattern one that backtracks?") from error
+
+
 def cut(text: str, backend: tokenizers.Tokenizer) -> Iterator[str]:
     """`Tokenizer.cut`: pieces of about `PIECE` characters, cut at a place where the tokenizer itself cuts.
 
@@ -179,7 +200,8 @@ _BETWEEN_CHARACTERS = re.compile(r"[\s\S]")
 
 
 def _cuts(backend: tokenizers.Tokenizer, left: str, right: str) -> bool:
-    whole, *parts = (backend.encode(text, add_special_tokens=False).ids for text in (left + right, left, right))
+    with _no_panic():
+        whole, *parts = (backend.encode(text, add_special_tokens=False).ids for text in (left + right, left, right))
     return whole == parts[0] + parts[1]
 
 
@@ -295,11 +317,14 @@ def load_tokenizer(source: str | Path | Any, sentinels: int = 100) -> Tokenizer:
         if not path.is_file():
             raise FileNotFoundError(2, "no tokenizer file", str(path))
         try:
-            content = path.read_text(encoding="utf-8")
-            json.loads(content)
-            backend = tokenizers.Tokenizer.from_str(content)
+            growth = max(_growth(part) for part in _parts(read_json(path, 2**27)))
+            backend = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
         except Exception as error:  # the library raises bare Exception
             raise InputError(f"{path} is not a tokenizer.json: {str(error).strip():.200}") from error
+        if growth > LONGER:
+            raise InputError(
+                f"{path} can make a text {growth:,} times as long, expected at most {LONGER}: is it meant?"
+            )
     elif isinstance(source, tokenizers.Tokenizer):
         backend = tokenizers.Tokenizer.from_str(source.to_str())
     elif isinstance(getattr(source, "backend_tokenizer", None), tokenizers.Tokenizer):
@@ -322,10 +347,31 @@ def load_tokenizer(source: str | Path | Any, sentinels: int = 100) -> Tokenizer:
     others = {id for id, token in added.items() if token.special} | (
         {_id(backend, unknown)} if unknown and backend.token_to_id(unknown) is not None else set()
     )
-    vocab_size = max(backend.get_vocab(with_added_tokens=True).values()) + 1
+    there = list(backend.get_vocab(with_added_tokens=True).values())
+    vocab_size = max(there) + 1
+    if vocab_size > LARGEST or len(set(there)) < len(there):
+        reason = "some ids stand for two tokens" if vocab_size <= LARGEST else f"its ids go up to {max(there):,}"
+        raise InputError(f"expected a vocabulary of at most {LARGEST:,} ids, each for one token, but {reason}")
+    others |= set(range(vocab_size)) - set(there)  # a gap: ids of no token
     return Tokenizer(
         backend, SpecialIds(vocab_size, ids["pad"], ids["eos"], ids["mask"], ordered, sorted(others - meant))
     )
+
+
+def _parts(described: Any) -> list[Any]:
+    """What changes the characters of a text on its way in and out."""
+    return [described.get(name) for name in ("normalizer", "pre_tokenizer", "decoder")]
+
+
+def _growth(part: Any) -> int:
+    """The most characters that a part of a tokenizer.json makes of one: what its replacements in a row come to."""
+    if isinstance(part, list):
+        return math.prod(map(_growth, part))
+    if not isinstance(part, dict):
+        return 1
+    content = part.get("content")
+    own = max(1, len(content)) if isinstance(content, str) else 1
+    return own * _growth([value for value in part.values() if isinstance(value, list)])
 
 
 def _find_or_add(backend: tokenizers.Tokenizer, name: str, chosen: int | None) -> int:

@@ -13,6 +13,7 @@ from ..data import IGNORED, Tokenizer, train_bpe
 from ..data.documents import checked_text
 from ..errors import InputError
 from ..objectives import Objective
+from ..plain import plain
 
 READ, HIDDEN, PAID, UNPAID = "default", "bold yellow", "bold green", "dim"
 """Told apart by sign as well as by colour: what is not paid is a dot."""
@@ -55,7 +56,7 @@ def show_objective(objective: Objective, tokenizer: Tokenizer, text: str, *, see
     text_ids = tokens[0].tolist()
 
     def piece(id: int) -> str:
-        return "".join(tokenizer.pieces([id])).strip() or "␣"
+        return plain("".join(tokenizer.pieces([id])).strip()) or "␣"
 
     def read(ids: Sequence[int], originals: Sequence[int]) -> list[tuple[str, str]]:
         return [

@@ -61,8 +61,8 @@ class ModelConfig:
         if not 0.0 <= self.dropout < 1.0:
             raise InputError(f"dropout is a share, in [0, 1), got {self.dropout!r}")
         for name in ("rotary_base", "norm_eps"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} must be positive, got {getattr(self, name)!r}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be positive and finite, got {getattr(self, name)!r}")
 
     @property
     def head_size(self) -> int:

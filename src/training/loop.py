@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ..data import Noise, Packed, PackedShards, Stream, Tokenizer
+from ..data.cache import read_json
 from ..errors import InputError, NotFinite
 from ..evaluation import HeldOut, evaluate, fixed_batches
 from ..models import LanguageModel
@@ -338,6 +339,7 @@ class _Store:
             return
         if self.run.exists() and not self.run.is_dir():
             raise InputError(f"expected a folder for the run, but {self.run} is a file")
+        self._inside()
         if (self.run / "run.json").exists() or (self.run / "checkpoints").exists():
             raise InputError(
                 f"{self.run} already holds a run: resume it, or choose another folder; nothing there was changed"
@@ -373,6 +375,7 @@ class _Store:
                 )
             if theirs != mine:
                 raise InputError(f"{self.run} is another run: its {key} is {_difference(theirs, mine)}")
+        self._inside()
         if not any((self.run / "checkpoints").glob("step-*")):
             return 0, 0.0, {}  # stopped before its first checkpoint: begin again
         checkpoint = latest_checkpoint(self.run, self.identity["objective"])
@@ -391,6 +394,14 @@ class _Store:
             checkpoint.load_optimizer(optimizer)
         self.saved = checkpoint.step
         return checkpoint.step, checkpoint.seconds, checkpoint.positions
+
+    def _inside(self) -> None:
+        """Nothing is written outside of the run folder, wherever a folder that somebody sent points to."""
+        if self.run is not None and (self.run / "checkpoints").is_symlink():
+            raise InputError(
+                f"{self.run / 'checkpoints'} is a link, and what is written there would lie elsewhere: to keep a run "
+                "on another disk, make the run folder itself the link"
+            )
 
     def save(
         self,
@@ -427,10 +438,7 @@ def read_run(run: str | Path) -> dict[str, Any]:
     path = Path(run) / "run.json"
     if not path.is_file():
         raise InputError(f"{run} holds no run: {path} is missing; is the path right?")
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged: {error}") from error
+    described = read_json(path)
     if not isinstance(described, dict) or described.get("format") != 1:
         raise InputError(f"{path} is of a format that this version does not read (it reads format 1)")
     return described
