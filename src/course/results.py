@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checks import path_of
 from ..data.cache import written_whole
 from ..errors import InputError
 from ..plain import plain
@@ -88,7 +89,7 @@ _FITS: dict[str, Callable[[Any], bool]] = {
 
 def read_results(folder: str | Path) -> list[Result]:
     """The results in a folder, by number. Raises `InputError` where there is none."""
-    paths = sorted(Path(folder).glob("[0-9][0-9]_*.json"))
+    paths = sorted(path_of(folder, "the folder of results").glob("[0-9][0-9]_*.json"))
     if not paths:
         raise InputError(
             f"{folder} holds no results of lessons (NN_name.json): run a script of examples/ first, or say --folder"

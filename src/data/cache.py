@@ -74,6 +74,8 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
 
     Raises `OSError`, which names `path`, when the disk is full.
     """
+    if not path.name:
+        raise InputError(f"expected the path of a file, got {str(path)!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
     machine = platform.node()
     for other in path.parent.glob(f".{path.name}~{machine}~*"):

@@ -18,6 +18,7 @@ import torch
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
+from ..checks import of_kind, path_of, whole_number
 from ..errors import InputError
 from .cache import fingerprint, read_json, written_whole
 from .documents import checked_text
@@ -65,6 +66,13 @@ class Tokenizer:
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, special: SpecialIds) -> None:
+        of_kind(backend, tokenizers.Tokenizer, "the backend", "load_tokenizer takes other kinds")
+        of_kind(special, SpecialIds, "special ids")
+        if special.vocab_size < backend.get_vocab_size():
+            raise InputError(
+                f"the special ids are of a vocabulary of {special.vocab_size} ids, but the tokenizer has "
+                f"{backend.get_vocab_size()}: do they belong together?"
+            )
         backend.encode_special_tokens = True  # special tokens in a text are text
         backend.no_padding()
         backend.no_truncation()
@@ -84,8 +92,11 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of many texts, in parallel."""
+        if isinstance(texts, str) or not isinstance(texts, Iterable):
+            raise InputError(f"expected several texts, got one {type(texts).__name__}: put it in a list")
+        checked = [checked_text(text) for text in texts]
         with _no_panic():
-            encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+            encodings = self.backend.encode_batch_fast(checked, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
     def _encoded(self, text: str) -> tokenizers.Encoding:
@@ -97,11 +108,14 @@ class Tokenizer:
 
         Raises `InputError` for a text of which more than `LONGEST` characters cannot be cut.
         """
-        return cut(text, self.backend)
+        return cut(checked_text(text), self.backend)
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """Text of ids; special ids by their names, or left out."""
-        return self.backend.decode(list(ids), skip_special_tokens=skip_special)
+        try:
+            return self.backend.decode(list(ids), skip_special_tokens=skip_special)
+        except (TypeError, OverflowError) as error:
+            raise InputError(f"expected token ids, whole numbers from 0, got {ids!r:.80}") from error
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Readable text of each token by itself; part of a character shows as U+FFFD."""
@@ -218,6 +232,7 @@ def train_bpe(
     Source: Radford et al. 2019 (GPT-2), section 2.2.
     """
     least = 256 + 3 + _checked_sentinels(sentinels)
+    vocab_size = whole_number(vocab_size, "vocab_size")
     if vocab_size > LARGEST:
         raise InputError(f"vocab_size must be at most {LARGEST}, got {vocab_size}")
     if vocab_size < least:
@@ -227,7 +242,8 @@ def train_bpe(
     if cache_dir is None:
         return _trained_bpe(texts, vocab_size, sentinels)
     texts = texts if iter(texts) is not texts else list(texts)  # can be read once only
-    kept = Path(cache_dir) / f"{fingerprint(texts, f'bpe {vocab_size} {sentinels} {tokenizers.__version__}')}.bpe.json"
+    key = fingerprint(texts, f"bpe {vocab_size} {sentinels} {tokenizers.__version__}")
+    kept = path_of(cache_dir, "cache_dir") / f"{key}.bpe.json"
     with suppress(FileNotFoundError, InputError):  # none yet, or a damaged one
         return load_tokenizer(kept, sentinels=0)
     trained = _trained_bpe(texts, vocab_size, sentinels)
@@ -270,7 +286,7 @@ def train_characters(texts: Iterable[str], sentinels: int = 100) -> Tokenizer:
 
 
 def _checked_sentinels(sentinels: int) -> int:
-    if not 0 <= sentinels <= LARGEST:
+    if not 0 <= whole_number(sentinels, "sentinels") <= LARGEST:
         raise InputError(f"sentinels must lie in 0 .. {LARGEST}, got {sentinels}")
     return sentinels
 
@@ -310,6 +326,8 @@ def load_tokenizer(source: str | Path | Any, sentinels: int = 100) -> Tokenizer:
     Raises `FileNotFoundError` for a path that does not exist and `InputError` for a file that is no tokenizer.
     """
     _checked_sentinels(sentinels)
+    if isinstance(source, Tokenizer):  # ours has what it needs
+        source = source.backend
     chosen: dict[str, int | None] = {}
     if isinstance(source, (str, Path)):
         path = Path(source)

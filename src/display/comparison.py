@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import InputError
 from ..plain import plain
 from ..training.checkpoint import write_json
 from .curves import draw_loss
@@ -22,6 +23,8 @@ def print_comparison(rows: Sequence[Compared], corpus: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    if not rows:
+        raise InputError("there is nothing to compare: expected at least one objective")
     tokens = rows[0].result.tokens
     table = Table(
         title=Text(f"three objectives on {plain(corpus)}, {tokens / 1e6:.2f} M tokens of text each"),

@@ -9,6 +9,7 @@ import torch
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from ..checks import of_kind
 from ..data import IGNORED, Tokenizer, train_bpe
 from ..data.documents import checked_text
 from ..errors import InputError
@@ -44,6 +45,8 @@ def show_objective(objective: Objective, tokenizer: Tokenizer, text: str, *, see
 
     Raises `InputError` for an empty text (nothing could be hidden in it).
     """
+    of_kind(objective, Objective, "the objective")
+    of_kind(tokenizer, Tokenizer, "the tokenizer")
     tokens = torch.tensor([tokenizer.encode(text)])
     if tokens.numel() == 0:
         raise InputError("the text is empty: nothing can be hidden in it")

@@ -30,8 +30,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
+from ..checks import path_of, whole_number
 from ..data.cache import read_json, written_whole
-from ..data.special import whole_number
 from ..errors import InputError
 from .optimizers import Optimizers
 
@@ -197,7 +197,7 @@ def latest_checkpoint(run: str | Path, objective: str | None = None) -> Checkpoi
 
     With the name of an `objective` also where it is of another one.
     """
-    run = Path(run)
+    run = path_of(run, "the run folder")
     found = _complete(run)
     if not found:
         raise InputError(f"{run} holds no checkpoint: expected folders {run / 'checkpoints'}/step-...")
@@ -212,7 +212,7 @@ def latest_checkpoint(run: str | Path, objective: str | None = None) -> Checkpoi
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """A checkpoint folder, checked file by file against its sums."""
-    path = Path(path)
+    path = path_of(path, "a checkpoint")
     try:
         state = dict(read_json(path / "state.json"))
     except (OSError, ValueError, TypeError) as error:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..checks import of_kind, path_of
 from ..data import Noise, Packed, PackedShards, Stream, Tokenizer
 from ..data.cache import read_json
 from ..errors import InputError, NotFinite
@@ -99,7 +100,7 @@ def train(
     >>> result.finished, result.step
     (True, 5)
     """
-    config = config or TrainConfig()
+    config = TrainConfig() if config is None else of_kind(config, TrainConfig, "the settings")
     device = _fit_together(objective, model, tokenizer, text, heldout)
     special = tokenizer.special
     collator = objective.collator(special, seed=config.seed, within_documents=config.within_documents)
@@ -117,7 +118,7 @@ def train(
     identity = _identity(objective, model, text, heldout, config)  # before anything is wrapped around the model
     paying = processes.wrap(objective, model)
     optimizer = optimizer_of(model, config)
-    store = _Store(Path(run) if run is not None else None, identity, description, processes)
+    store = _Store(path_of(run, "the run folder") if run is not None else None, identity, description, processes)
     step, seconds, positions = store.open(model, optimizer) if resume else store.create(tokenizer)
     if isinstance(batches, StreamedBatches):
         batches.go_to(step, positions)
@@ -222,7 +223,11 @@ def _fit_together(
     objective: Objective, model: nn.Module, tokenizer: Tokenizer, text: Packed | PackedShards | Stream, heldout: Packed
 ) -> torch.device:
     """The device of the model, once what is to be trained together is known to belong together."""
+    of_kind(objective, Objective, "the objective")
+    of_kind(model, nn.Module, "the model")
+    of_kind(tokenizer, Tokenizer, "the tokenizer")
     for name, packed in (("text", text), ("held-out text", heldout)):
+        of_kind(packed, (Packed, PackedShards, Stream), f"the {name}", "pack makes it")
         theirs = packed.tokenizer.fingerprint if isinstance(packed, Stream) else packed.tokenizer
         if theirs != tokenizer.fingerprint:
             raise InputError(f"the {name} was packed with another tokenizer than the one that is given: pack it again")
@@ -435,7 +440,7 @@ class _Store:
 
 def read_run(run: str | Path) -> dict[str, Any]:
     """`run.json`, or an `InputError` that says what is missing."""
-    path = Path(run) / "run.json"
+    path = path_of(run, "the run folder") / "run.json"
     if not path.is_file():
         raise InputError(f"{run} holds no run: {path} is missing; is the path right?")
     described = read_json(path)

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from ..checks import path_of
 from ..data.cache import full_disk_named, written_whole
 from ..errors import InputError
 from ..evaluation import HeldOut
@@ -54,7 +55,7 @@ class Metrics:
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """The lines of a `metrics.jsonl`; what is no such line, as a last one that was cut off, is left out."""
-    lines = (_metrics(line) for line in Path(path).read_bytes().splitlines())
+    lines = (_metrics(line) for line in path_of(path, "a file of metrics").read_bytes().splitlines())
     return [line for line in lines if line is not None]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..checks import path_of
 from ..data import (
     Corpus,
     Packed,
@@ -171,7 +172,7 @@ def load_run(run: str | Path, *, expected: str | tuple[str, ...] = ()) -> Traine
     objective, and a damaged checkpoint.
     """
     expected = (expected,) if isinstance(expected, str) else expected
-    run = Path(run)
+    run = path_of(run, "the run folder")
     described = read_run(run)
     name = described.get("objective")
     if expected and name not in expected:
