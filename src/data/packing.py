@@ -104,7 +104,7 @@ class Blocks(torch.utils.data.Dataset):
         if numbers.ndim != 1 or (numbers.size and (numbers.dtype.kind not in "iu" or numbers.min() < 0)):
             raise InputError(f"expected the numbers (B,) of blocks, from 0, got {ids!r:.80}")
         if numbers.size and numbers.max() >= len(self):
-            raise InputError(f"expected the numbers of blocks, 0 to {len(self) - 1}, got {numbers.max()}")
+            raise IndexError(f"block {numbers.max()} of {len(self)}")
         numbers = numbers.astype(np.int64)
         taken = np.empty((len(numbers), self.length), np.int64)
         of = np.searchsorted(self._begins, numbers, side="right") - 1  # which part each lies in

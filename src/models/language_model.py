@@ -114,8 +114,8 @@ def call(model: Callable[..., Any], *args: Any, **inputs: Any) -> Any:
         except TypeError:
             given = ", ".join([*["a tensor"] * len(args), *inputs])
             raise InputError(
-                f"{type(model).__name__} takes ({', '.join(takes.parameters)}), but was given {given}: is it a model of "
-                "another kind? An objective takes its logits as well"
+                f"{type(model).__name__} takes ({', '.join(takes.parameters)}), but was given {given}: is it a model "
+                "of another kind? An objective takes its logits as well"
             ) from error
         raise  # its own affair
 
