@@ -82,6 +82,37 @@ train --corpus . --steps 1
 train --corpus a::b.jsonl --steps 1
 train --resume --run corpus.jsonl --steps 1
 train --resume --run folder --steps 1
+pack
+pack --corpus corpus.jsonl
+pack --out packed
+pack --corpus nowhere.jsonl --out packed
+pack --corpus corpus.jsonl --out ""
+pack --corpus corpus.jsonl --out corpus.jsonl
+pack --corpus corpus.jsonl --out packed --workers -1
+pack --corpus corpus.jsonl --out packed --workers 1000000
+pack --corpus corpus.jsonl --out packed --vocab-size 3
+pack --corpus corpus.jsonl --out packed --column body
+pack --corpus corpus.jsonl --out packed --tokenizer nowhere.json
+pack --corpus corpus.jsonl --out packed --split position
+pack --corpus builtin --out packed
+pack --corpus nul.txt --out packed
+pack --corpus folder --out packed
+pack --corpus deep.json --out packed
+pack --corpus fifo.jsonl --out packed
+pack --corpus nums.jsonl --out packed
+train --stream --steps 1
+train --stream --corpus nul.txt --steps 1
+train --stream --corpus nowhere.jsonl --steps 1
+train --stream --corpus "" --steps 1
+train --stream --corpus corpus.jsonl --split position --steps 1
+train --stream --corpus corpus.jsonl --column body --steps 1
+train --stream --corpus nums.jsonl --steps 1
+train --stream --corpus deep.json --steps 1
+train --stream --corpus fifo.jsonl --steps 1
+train --stream --corpus folder --steps 1
+train --corpus corpus.jsonl --workers 2 --steps 1
+train --stream --corpus corpus.jsonl --workers -1 --steps 1
+train --stream --corpus corpus.jsonl --workers x --steps 1
 compare --tokens 0
 compare --tokens -1
 compare --tokens x

@@ -219,7 +219,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise _damaged(path, f"state.json cannot be read ({error})") from error
     if state.get("format", FORMAT) != FORMAT:
         raise InputError(
-            f"{path} was written in format {state['format']!r:.80}, this version reads format {FORMAT}: go on with the "
+            f"{path} was written in format {state['format']!s:.80}, this version reads format {FORMAT}: go on with the "
             "version that wrote it"
         )
     try:
