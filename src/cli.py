@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from . import __version__
 from .errors import InputError, NotFinite, ProcessLost
+from .plain import plain
 
 NAMES = ("causal", "masked", "span")
 
@@ -54,6 +55,14 @@ def _number(kind: type, low: float, high: float, what: str) -> Callable[[str], A
     return parse
 
 
+CHECKS_OF = {
+    "scheme": "returns, protected, targets, nothing to hide, unchanged, generator, global state, varies, rate, spans, "
+    "position",
+    "collator": "returns, unchanged, targets, nothing to hide, unselected, paid, partition, replacements, protected, "
+    "round trip, decoder, lengths, labels, end of text",
+    "objective": "uniform, unpaid, accumulation, nothing to predict, leaks",
+}
+"""What `check --skip` takes: told here too, so that --help need not import what checks."""
 TINY, HUGE = sys.float_info.min, sys.float_info.max
 COUNT = _number(int, 1, 10**12, "a whole number of at least 1")
 COUNT_OR_NONE = _number(int, 0, 10**12, "a whole number of at least 0")
@@ -178,7 +187,14 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--tokenizer", help="path of a tokenizer.json, for a collator that does not tell its special ids"
     )
-    check.add_argument("--skip", nargs="+", default=(), metavar="CHECK", help="names of checks that are not wanted")
+    check.add_argument(
+        "--skip",
+        nargs="+",
+        default=(),
+        metavar="CHECK",
+        help="names of checks that are not wanted"
+        + "".join(f"; of a{'n' * (kind == 'objective')} {kind}: {names}" for kind, names in CHECKS_OF.items()),
+    )
 
     course = command(
         "course",
@@ -295,6 +311,7 @@ def _train(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
         raise InputError(
             "--workers tokenise a stream ahead: without --stream all text is tokenised before the first step"
         )
+    _refuse_idle(args, explicit)
     objective = _objective(args.objective, args)
     config = TrainConfig(
         steps=args.steps,
@@ -340,12 +357,14 @@ def _train(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
         result = run_it(processes)  # whose model is gone before the processes part
     if not result.finished:
         if processes.first:
-            print(f"stopped after step {result.step}, all saved in {run}; go on: clozelab train --run {run} --resume")
+            told = f"stopped after step {result.step}, all saved in {run}; go on: clozelab train --run {run} --resume"
+            print(plain(told))
         return 130
     assert result.heldout is not None
     per_byte = "" if result.heldout.bits_per_byte is None else f", {result.heldout.bits_per_byte:.3f} bits per byte"
     if processes.first:
-        print(f"{args.objective}: held-out loss {result.heldout.nats:.4f} nats per paid position{per_byte}, in {run}")
+        told = f"{args.objective}: held-out loss {result.heldout.nats:.4f} nats per paid position{per_byte}, in {run}"
+        print(plain(told))
     return 0
 
 
@@ -356,6 +375,8 @@ def _resumed(run: Path, description: Any, explicit: dict[str, Any]) -> argparse.
         raise InputError(f"{run} was not begun by `clozelab train`: resume it from your code")
     words = ["train", "--resume"]
     for name, value in command.items():
+        if name in ("help", "version"):
+            raise InputError(f"the command in {run / 'run.json'} is damaged: it holds {name}")
         if value is not None and value is not False:
             words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     try:
@@ -402,6 +423,7 @@ def _compare(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
         precision=args.precision,
         seed=args.seed,
     )
+    _refuse_idle(args, explicit)
     prepared = prepare(**_corpus(args), progress=sys.stderr.isatty())
     rows = compare(
         [_objective(name, args) for name in NAMES],
@@ -415,7 +437,7 @@ def _compare(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     )
     print_comparison(rows, prepared.corpus.name)
     save_comparison(rows, args.out)
-    print(f"table and loss curves: {args.out}/comparison.json, {args.out}/comparison.png")
+    print(plain(f"table and loss curves: {args.out}/comparison.json, {args.out}/comparison.png"))
     return 0
 
 
@@ -431,7 +453,7 @@ def _floors(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
             results.append(reach_floor(EXERCISES[name], seed=seed, steps=args.steps))
             save_floors(results, args.out)  # after each, so that an interruption costs one
     print_floors(results)
-    print(f"figures and curves: {args.out}/floors.json, {args.out}/floors.png")
+    print(plain(f"figures and curves: {args.out}/floors.json, {args.out}/floors.png"))
     return 1 if any(result.verdict.startswith("LEAK") for result in results) else 0
 
 
@@ -441,6 +463,7 @@ def _show(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     from .data import load_tokenizer
     from .display import show_objective, word_tokenizer
 
+    _refuse_idle(args, explicit)
     tokenizer = word_tokenizer(args.text) if args.tokenizer is None else load_tokenizer(args.tokenizer)
     console = Console()
     for name in NAMES if args.objective is None else (args.objective,):
@@ -454,10 +477,11 @@ def _check(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
 
     special = load_tokenizer(args.tokenizer).special if args.tokenizer else None
     try:
-        print(target.check(target.load(args.target), rate=args.rate, special=special, skip=args.skip))
+        report = target.check(target.load(args.target), rate=args.rate, special=special, skip=args.skip)
     except CheckFailed as failed:
-        print(failed.report)
+        print(plain(str(failed.report)))
         return 1
+    print(plain(str(report)))
     return 0
 
 
@@ -466,7 +490,7 @@ def _course(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
 
     results = read_results(args.folder)
     if args.markdown:
-        print(claims_table(results))
+        print(plain(claims_table(results)))
     else:
         print_results(results)
     return 0
@@ -477,6 +501,7 @@ def _plan(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     from .models import model_config
     from .planning import Machine, config_near, plan
 
+    _refuse_idle(args, explicit)
     machine = Machine(
         devices=args.devices,
         flops=args.device_flops,
@@ -514,23 +539,42 @@ def _plan(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
 def _generate(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     from .training import load_run
 
+    _refuse_idle(args, explicit)
     trained = load_run(args.run, expected=("causal",))
     answer = trained.objective.complete(
         trained.model, trained.tokenizer, args.prompt, max_new_tokens=args.tokens, **_sampling(args)
     )
-    print(answer)
+    print(plain(str(answer)))
     return 0
 
 
 def _fill(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     from .training import load_run
 
+    _refuse_idle(args, explicit)
     trained = load_run(args.run, expected=("masked", "span"))
     more = {} if args.order is None else {"order": args.order}
     if more and trained.objective.name != "masked":
         raise InputError(f"--order is for masked models; {args.run} holds a {trained.objective.name} objective")
-    print(trained.objective.complete(trained.model, trained.tokenizer, args.text, **more, **_sampling(args)))
+    answer = trained.objective.complete(trained.model, trained.tokenizer, args.text, **more, **_sampling(args))
+    print(plain(str(answer)))
     return 0
+
+
+def _refuse_idle(args: argparse.Namespace, explicit: dict[str, Any]) -> None:
+    """Refuse a flag that was given and would change nothing: whoever gave it thinks that it does."""
+    objective, own = getattr(args, "objective", None), getattr(args, "tokenizer", None)
+    idle = {
+        "noise_density": (objective == "causal", "causal hides no share of the tokens"),
+        "mean_span": (objective in ("causal", "masked"), f"{objective} hides no spans"),
+        "vocab_size": (own not in (None, "bpe"), "this tokenizer has the size that it has"),
+        "column": (getattr(args, "corpus", None) == "builtin", "the builtin corpus has no columns"),
+        "steps": ("minutes" in explicit, "--minutes ends the run instead"),
+    }
+    idle |= dict.fromkeys(("temperature", "top_k", "top_p"), ("greedy" in explicit, "--greedy draws nothing"))
+    for name, (changes_nothing, why) in idle.items():
+        if name in explicit and changes_nothing:
+            raise InputError(f"--{name.replace('_', '-')} {explicit[name]} would change nothing: {why}; leave it out")
 
 
 def _objective(name: str, args: argparse.Namespace) -> Any:
@@ -594,7 +638,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, OSError) as error:
         return _refuse(error)
     except (NotFinite, ProcessLost) as error:
-        print(f"clozelab: {error}", file=sys.stderr)
+        print(f"clozelab: {plain(str(error))}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocate" not in str(error):
+            raise
+        print("clozelab: not enough memory: choose a smaller --size, --length or --micro-batch", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("clozelab: stopped; what was saved before is kept", file=sys.stderr)
@@ -615,15 +664,16 @@ def _refuse(error: Exception) -> int:
     """One line, exit code 2; what all processes of a run refuse alike, the first one says."""
     if isinstance(error, InputError) and os.environ.get("RANK", "0") != "0":
         return 2
-    text = "".join(sign if sign.isprintable() else "\ufffd" for sign in " ".join(str(error).split()))
+    text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
-        where = f" ({error.filename})" if error.filename else ""
+        where = f" ({error.filename})" if error.filename else ""  # a name may be anything
         text = f"{error.strerror}{where}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             text = (
                 f"no space left on the disk{where}: free some and go on, with a run by --resume; what was complete "
                 "before is kept"
             )
+    text = plain(" ".join(text.split()))
     print(f"clozelab: {text if len(text) < 1000 else text[:1000] + '...'}", file=sys.stderr)
     return 2
 

@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checks import path_of
 from ..data.cache import written_whole
 from ..errors import InputError
+from ..plain import plain
 
 VERDICTS = ("held", "held in part", "contradicted", "not judged")
 """What can become of a claim. "not judged": too few seeds, as in a fast run."""
@@ -87,7 +89,7 @@ _FITS: dict[str, Callable[[Any], bool]] = {
 
 def read_results(folder: str | Path) -> list[Result]:
     """The results in a folder, by number. Raises `InputError` where there is none."""
-    paths = sorted(Path(folder).glob("[0-9][0-9]_*.json"))
+    paths = sorted(path_of(folder, "the folder of results").glob("[0-9][0-9]_*.json"))
     if not paths:
         raise InputError(
             f"{folder} holds no results of lessons (NN_name.json): run a script of examples/ first, or say --folder"
@@ -120,7 +122,8 @@ def print_results(results: Sequence[Result]) -> None:
         table.add_column(heading, **settings)
     for result in results:
         took = f"{result.seconds / 60:.1f}"
-        table.add_row(f"{result.lesson} {result.title}", result.claim, result.finding, result.verdict, took)
+        told = (f"{result.lesson} {result.title}", result.claim, result.finding, result.verdict)
+        table.add_row(*map(plain, told), took)
     table.caption = "min: processor minutes of the whole script; ± standard deviation over seeds"
     Console(markup=False, emoji=False).print(table)  # "[mask]" is a word here
 

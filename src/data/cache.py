@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import platform
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ..errors import InputError
 
@@ -48,6 +49,21 @@ def fingerprint(documents: Iterable[str], maker: str) -> str:
     return content.hexdigest()
 
 
+def read_json(path: Path, most: int = 2**26) -> Any:
+    """What a JSON file of at most so many bytes says: what it becomes in memory may be forty times as large.
+
+    Raises `InputError` for a larger one and for what is no JSON, `OSError` for what cannot be read.
+    """
+    if not path.is_file():  # a pipe would be waited for
+        raise FileNotFoundError(2, "no such file", str(path))
+    if path.stat().st_size > most:
+        raise InputError(f"{path} has {path.stat().st_size:,} bytes: expected at most {most:,}")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
     """A file to write that appears at `path` when all of it is on the disk, and never in part.
@@ -58,6 +74,8 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
 
     Raises `OSError`, which names `path`, when the disk is full.
     """
+    if not path.name:
+        raise InputError(f"expected the path of a file, got {str(path)!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
     machine = platform.node()
     for other in path.parent.glob(f".{path.name}~{machine}~*"):

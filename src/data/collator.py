@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import is_whole, of_kind, tensor, whole_number
 from ..errors import InputError
 from .hiding import IGNORED, Hide, Rows, side_by_side
 from .noise import Noise, identity_of
 from .packing import document_ids
-from .special import SpecialIds, whole_number
+from .special import SpecialIds
 
 _OWN_KEYS = ("input_ids", "attention_mask", "labels", "word_ids", "special_tokens_mask", "identity", "epoch")
 
@@ -61,8 +62,10 @@ class Collator:
         epoch: int = 0,
         within_documents: bool = False,
     ) -> None:
+        if not callable(hide):
+            raise InputError(f"expected a way of hiding, as HideNext(), got {type(hide).__name__}")
         self.hide = hide
-        self.special = special
+        self.special = of_kind(special, SpecialIds, "special ids", "give tokenizer.special, or fill in SpecialIds")
         self.seed = whole_number(seed, "seed")
         self.within_documents = within_documents
         # In shared memory, so that workers that outlive an epoch (persistent_workers) see it change.
@@ -90,13 +93,16 @@ class Collator:
 
         `epoch` is one number or one for each row; the collator's own where it is None.
         """
+        if not isinstance(tokens, (Tensor, np.ndarray, list, tuple)) or not hasattr(identities, "__len__"):
+            came = f"{type(tokens).__name__} and {type(identities).__name__}"
+            raise InputError(f"expected token ids (B, T) and B identities, got {came}")
         tokens = torch.as_tensor(tokens)
         if tokens.dim() != 2 or len(tokens) != len(identities) or not is_whole(tokens):
             raise InputError(
                 f"expected token ids (B, T) of whole numbers and B identities, got {tokens.dtype} of shape "
                 f"{tuple(tokens.shape)} and {len(identities)}"
             )
-        if word_ids is not None and word_ids.shape != tokens.shape:
+        if word_ids is not None and tensor(word_ids, "word_ids", "(B, T)").shape != tokens.shape:
             raise InputError(
                 f"expected word_ids {tuple(tokens.shape)}, one for each token, got {tuple(word_ids.shape)}"
             )
@@ -178,11 +184,6 @@ def _one_dimensional(values: Any, key: str) -> Tensor:
             f"'{key}' must be a list of integers or a 1-D tensor, got {tensor.dtype} of shape {tuple(tensor.shape)}"
         )
     return tensor.long().cpu()
-
-
-def is_whole(tensor: Tensor) -> bool:
-    """Whether its numbers are whole: ids, and not shares or flags."""
-    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
 
 
 def _aligned(values: Any, key: str, length: int, missing: int) -> Tensor:

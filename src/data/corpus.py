@@ -8,12 +8,13 @@ import json
 import platform
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checks import number
 from ..errors import InputError
 from .cache import cache_folder, written_whole
 from .documents import checked_text, split_by_hash, split_by_position
@@ -73,7 +74,7 @@ def load_corpus(
     """
     if split not in ("auto", "hash", "position"):
         raise InputError(f'split must be "auto", "hash" or "position", got {split!r}')
-    if not 0.0 < heldout < 1.0:
+    if not 0.0 < number(heldout, "heldout") < 1.0:
         raise InputError(f"heldout must lie strictly between 0 and 1, got {heldout!r}: it is a share, 0.1 for a tenth")
     text_column = str(text_column)
     if streaming:
@@ -120,7 +121,7 @@ def _read(source: Any, text_column: str) -> tuple[str, Iterable[str]]:
         if path.suffix.lower() in TABLES:
             return path.name, column_of(read_tables([path], text_column), text_column, path.name)
         return path.name, [_text_of(path)]
-    if source == "builtin":
+    if isinstance(source, str) and source == "builtin":
         return "builtin", builtin_documents()
     if isinstance(source, str):
         return source, column_of(read_hub(source), text_column, source)
@@ -139,7 +140,7 @@ def _is_path(source: str) -> bool:
 
 
 def _strings(source: Any) -> list[str]:
-    if not isinstance(source, Iterable) or isinstance(source, bytes):
+    if not isinstance(source, Iterable) or isinstance(source, (bytes, Mapping)):
         raise InputError(
             'expected "builtin", a path, a hub name or an iterable of strings as the corpus, got '
             f"{type(source).__name__}"

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from ..checks import WHOLE, tensor, whole_number
 from ..errors import InputError
 from .masking import BatchScheme, ExactCount, MaskScheme, RandomSpans, scheme_name
 from .noise import Noise
-from .replacement import replace_tokens
+from .replacement import check_shares, replace_tokens
 from .sentinels import corrupt_span_batch
 from .special import SpecialIds
 
@@ -138,12 +139,7 @@ class HideTokens:
 
     def __post_init__(self) -> None:
         _check_scheme(self.scheme)
-        shares = (self.mask_share, self.random_share)
-        if not (min(shares) >= 0 and max(shares) >= 0 and sum(shares) <= 1 + 1e-9):  # a NaN is none of these
-            raise InputError(
-                f"mask_share {self.mask_share} and random_share {self.random_share} must not be negative and sum to "
-                "at most 1: the rest is the share that stays unchanged"
-            )
+        check_shares(self.mask_share, self.random_share)
 
     def __call__(self, rows: Rows) -> dict[str, Tensor]:
         special = rows.special
@@ -236,6 +232,8 @@ def shift_right(targets: Tensor, start: int) -> Tensor:
     >>> shift_right(torch.tensor([[99, 12, 13, 1]]), start=0)
     tensor([[ 0, 99, 12, 13]])
     """
+    tensor(targets, "targets", "(B, L)", WHOLE)
+    start = whole_number(start, "the start id")
     return torch.cat([torch.full_like(targets[:, :1], start), targets[:, :-1]], 1)
 
 

@@ -19,6 +19,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ..checks import FLAGS, REAL, WHOLE, same_shape, tensor, whole_number
 from ..errors import InputError
 
 MaskScheme = Callable[[Tensor, Tensor, torch.Generator], Tensor]
@@ -63,6 +64,7 @@ def bernoulli_mask(maskable: Tensor, noise: Tensor, rate: float) -> Tensor:
     Source: Devlin et al. 2018 (BERT), section 3.1, in the form that Hugging Face uses, plus the minimum.
     """
     _check_share("rate", rate)
+    _check_noise(maskable, noise)
     if maskable.shape[-1] == 0:
         return torch.zeros_like(maskable)
     smallest = noise.masked_fill(~maskable, 2.0).amin(-1, keepdim=True)
@@ -84,6 +86,7 @@ def exact_count_mask(maskable: Tensor, noise: Tensor, rate: float) -> Tensor:
     Source: `create_masked_lm_predictions` of Google's BERT.
     """
     _check_share("rate", rate)
+    _check_noise(maskable, noise)
     counts = hidden_count(maskable.sum(-1), rate)  # (...)
     most = int(counts.max()) if counts.numel() else 0
     in_order = bool((counts != most).any())  # where all rows hide as many, which of them comes first is all one
@@ -114,6 +117,7 @@ def span_counts(n: int, density: float, mean_span: float) -> tuple[int, int]:
     """
     _check_share("noise density", density)
     _check_mean_span(mean_span)
+    n = whole_number(n, "the number of tokens", 0, 2**62)
     if n <= 1:
         return n, n
     hidden = min(max(round(n * density), 1), n - 1)
@@ -140,6 +144,7 @@ def random_spans_mask(maskable: Tensor, noise: Tensor, density: float, mean_span
 
     Source: Raffel et al. 2020 (T5), section 3.1.4, and `random_spans_noise_mask` of its code.
     """
+    _check_noise(maskable, noise, "(B, T)" if isinstance(maskable, Tensor) and maskable.dim() != 1 else "(T)")
     if maskable.dim() == 1:
         return random_spans_mask(maskable[None], noise[None], density, mean_span)[0]
     counts = maskable.sum(1)  # (B,)
@@ -193,6 +198,8 @@ def whole_word_mask(maskable: Tensor, noise: Tensor, rate: float, word_ids: Tens
     Source: the whole-word option of Google's BERT (May 2019); without the rule of Hugging Face, which takes
     a word to begin where characters are missing between tokens and finds one single word in Chinese.
     """
+    _check_noise(maskable, noise, "(B, T)" if isinstance(maskable, Tensor) and maskable.dim() != 1 else "(T)")
+    same_shape(maskable=maskable, word_ids=tensor(word_ids, "word_ids", "(..., T)", WHOLE))
     if maskable.dim() == 1:
         return whole_word_mask(maskable[None], noise[None], rate, word_ids[None])[0]
     _check_share("rate", rate)
@@ -231,7 +238,15 @@ def _check_mean_span(value: float) -> None:
         raise InputError(f"mean_span must be at least 1 token, and finite, got {value!r}")
 
 
+def _check_noise(maskable: Tensor, noise: Tensor, shape: str = "(..., T)") -> None:
+    tensor(maskable, "maskable", shape, FLAGS)
+    same_shape(maskable=maskable, noise=tensor(noise, "noise", shape, REAL))
+    if not bool(((noise >= 0) & (noise < 1)).all()):
+        raise InputError("noise must lie in [0, 1): it is drawn uniformly, by Noise.uniform or torch.rand")
+
+
 def _draw(maskable: Tensor, generator: torch.Generator) -> Tensor:
+    tensor(maskable, "maskable", "(..., T)", FLAGS)
     return torch.rand(maskable.shape, generator=generator, dtype=torch.float64)
 
 

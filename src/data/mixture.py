@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..checks import of_kind, whole_number
 from ..errors import InputError
 from .sources import MarkovSource
 
@@ -35,7 +36,9 @@ class MixtureSource:
     """At least two, of K symbols each."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sources", tuple(self.sources))
+        if not isinstance(self.sources, Iterable):
+            raise InputError(f"expected several sources, got {type(self.sources).__name__}")
+        object.__setattr__(self, "sources", tuple(of_kind(source, MarkovSource, "a source") for source in self.sources))
         sizes = [source.symbols for source in self.sources]
         if len(sizes) < 2 or len(set(sizes)) > 1:
             raise InputError(f"expected at least two sources of as many symbols each, got {sizes} symbols")
@@ -47,7 +50,8 @@ class MixtureSource:
 
     def sample(self, texts: int, length: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Texts (texts, length) int64 of symbols 0 .. K - 1, and the kind (texts,) int64 of each."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(whole_number(seed, "seed", -(2**63), 2**64 - 1))
+        whole_number(texts, "texts", 0), whole_number(length, "length", 1)
         kinds = torch.randint(len(self.sources), (texts,), generator=generator)
         seeds = torch.randint(2**31, (len(self.sources),), generator=generator).tolist()
         text = torch.empty(texts, length, dtype=torch.int64)

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import whole_number
 from ..errors import InputError
-from .special import whole_number
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -88,6 +88,7 @@ class Noise:
         53 bits, so that equal numbers, which a choice of the k smallest would have to break by position,
         never happen in practice.
         """
+        n = whole_number(n, "how many numbers", 0)
         with np.errstate(over="ignore"):
             counters = np.arange(1, n + 1, dtype=np.uint64) * _GOLDEN  # (n,)
             bits = _mix(self._of_stream(stream)[:, None] + counters)  # (B, n)
@@ -100,9 +101,12 @@ class Noise:
 
     def row(self, b: int) -> Noise:
         """The noise of example b alone."""
+        if not 0 <= whole_number(b, "the row") < len(self.keys):
+            raise InputError(f"expected a row from 0 to {len(self.keys) - 1}, got {b}")
         return Noise(self.keys[b : b + 1])
 
     def _of_stream(self, stream: int) -> np.ndarray:
+        stream = whole_number(stream, "the stream", 0)
         with np.errstate(over="ignore"):
             return _mix(self.keys + np.uint64(stream + 1) * _GOLDEN)
 

@@ -22,9 +22,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from ..checks import of_kind, whole_number
 from ..errors import InputError
 from .hiding import IGNORED, shift_right, side_by_side
-from .special import SpecialIds, whole_number
+from .special import SpecialIds
 
 Ids = Sequence[Sequence[int]]
 """Rows of token ids, of any lengths."""
@@ -87,6 +88,9 @@ def pairs_to_fill(prompts: Ids, answers: Ids, special: SpecialIds) -> dict[str, 
 
 
 def _check(prompts: Ids, answers: Ids, special: SpecialIds) -> None:
+    of_kind(special, SpecialIds, "special ids", "give tokenizer.special")
+    if not (hasattr(prompts, "__len__") and hasattr(answers, "__len__")):
+        raise InputError("expected rows of token ids as prompts, and as answers")
     if len(prompts) != len(answers) or not len(prompts):
         raise InputError(f"expected an answer for each prompt, got {len(prompts)} prompts and {len(answers)} answers")
     if not all(hasattr(row, "__len__") for row in (*prompts, *answers)):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..checks import FLAGS, REAL, WHOLE, number, same_shape, tensor, whole_number
+from ..errors import InputError
+
 
 def replace_tokens(
     tokens: Tensor,
@@ -37,8 +40,17 @@ def replace_tokens(
     >>> replace_tokens(tokens, mask, noise, mask_id=2, replacements=torch.arange(5, 15))
     tensor([ 5,  2,  7, 10,  5,  9])
 
+    Raises `InputError` for shapes and types that do not fit, shares that are none, and no replacements.
     Source: Devlin et al. 2018 (BERT), section 3.1 and appendix A.1.
     """
+    check_shares(mask_share, random_share)
+    tensor(tokens, "tokens", "(..., T)", WHOLE)
+    same_shape(
+        tokens=tokens, mask=tensor(mask, "mask", "(..., T)", FLAGS), noise=tensor(noise, "noise", "(..., T)", REAL)
+    )
+    mask_id = whole_number(mask_id, "mask_id")
+    if random_share > 0 and not len(tensor(replacements, "replacements", "(N)", WHOLE)):
+        raise InputError("no id may stand in the place of another: expected replacements, the ids that are text")
     masked = mask & (noise < mask_share)
     random = mask & ~masked & (noise < mask_share + random_share)
     result = tokens.masked_fill(masked, mask_id)
@@ -47,3 +59,13 @@ def replace_tokens(
         drawn = (within * len(replacements)).long().clamp(0, len(replacements) - 1)
         result.masked_scatter_(random, replacements.to(tokens)[drawn])
     return result
+
+
+def check_shares(mask_share: float, random_share: float) -> None:
+    """Raises `InputError` for shares that do not leave a share."""
+    shares = number(mask_share, "mask_share"), number(random_share, "random_share")
+    if not (min(shares) >= 0 and max(shares) >= 0 and sum(shares) <= 1 + 1e-9):  # a NaN is none of these
+        raise InputError(
+            f"mask_share {mask_share} and random_share {random_share} must not be negative and sum to at most 1: the "
+            "rest is the share that stays unchanged"
+        )

@@ -20,15 +20,15 @@ Source: Raffel et al. 2020 (T5), section 3.1.4 and figure 2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..checks import FLAGS, WHOLE, same_shape, tensor, whole_number
 from ..errors import InputError
 from .masking import span_counts
-from .special import whole_number
 
 
 def corrupt_spans(
@@ -56,7 +56,8 @@ def corrupt_spans(
     Raises `InputError` for shapes or types that do not fit, for more hidden runs than there are sentinels, and
     for a text that holds a sentinel already.
     """
-    if tokens.dim() != 1 or tokens.shape != mask.shape:
+    tensor(tokens, "tokens", "(..., T)", WHOLE)
+    if tokens.dim() != 1 or tokens.shape != tensor(mask, "mask", "(..., T)").shape:
         raise InputError(
             f"expected tokens (T,) and a mask of the same shape, got {tuple(tokens.shape)} and {tuple(mask.shape)}; "
             "corrupt_span_batch takes rows (B, T)"
@@ -98,9 +99,14 @@ def corrupt_span_batch(
 
     `documents` (B, T), where given, is carried along with the tokens.
     """
-    if mask.dtype != torch.bool:
+    tensor(tokens, "tokens", "(B, T)", WHOLE)
+    if tensor(mask, "mask", "(B, T)").dtype != torch.bool:
         raise InputError(f"expected a boolean mask (True = hidden), got {mask.dtype}")
-    present = torch.ones_like(mask) if present is None else present
+    present = torch.ones_like(mask) if present is None else tensor(present, "present", "(B, T)", FLAGS)
+    same_shape(tokens=tokens, mask=mask, present=present)
+    eos = None if eos is None else whole_number(eos, "eos")
+    if documents is not None:
+        same_shape(tokens=tokens, documents=tensor(documents, "documents", "(B, T)"))
     hidden = mask & present
     starts = hidden.clone()  # the first token of each hidden run
     starts[:, 1:] &= ~hidden[:, :-1]
@@ -144,6 +150,8 @@ def _read(page: Tensor, chosen: Tensor, pad: int) -> tuple[Tensor, Tensor]:
 
 def _sentinel_ids(sentinels: Sequence[int], runs: Tensor, final_sentinel: bool, tokens: Tensor) -> Tensor:
     """The sentinels as a tensor, one more than is used, once they are known to be enough and not in the text."""
+    if isinstance(sentinels, str) or not hasattr(sentinels, "__len__"):
+        raise InputError(f"expected sentinels as a list of ids, got {type(sentinels).__name__}")
     needed = (int(runs.max()) if len(runs) else 0) + final_sentinel
     if needed > len(sentinels):
         raise InputError(
@@ -178,14 +186,23 @@ def split_spans(targets: Tensor | Sequence[int], sentinels: Sequence[int]) -> li
     >>> split_spans([99, 12, 13, 98, 15, 97], sentinels=[99, 98, 97])
     [(0, [12, 13]), (1, [15]), (2, [])]
     """
-    number = {id: k for k, id in enumerate(sentinels)}
+    number = _numbered(sentinels)
     spans: list[tuple[int, list[int]]] = []
-    for token in targets.tolist() if isinstance(targets, Tensor) else targets:
+    said = tensor(targets, "targets", "(L)").tolist() if isinstance(targets, Tensor) else targets
+    if not isinstance(said, Sequence):
+        raise InputError(f"expected targets as a tensor (L) or a list of ids, got {type(said).__name__}")
+    for token in said:
         if token in number:
             spans.append((number[token], []))
         elif spans:
             spans[-1][1].append(token)
     return spans
+
+
+def _numbered(sentinels: Sequence[int]) -> dict[int, int]:
+    if isinstance(sentinels, str) or not isinstance(sentinels, Iterable):
+        raise InputError(f"expected sentinels as a list of ids, got {type(sentinels).__name__}")
+    return {whole_number(id, "each sentinel"): k for k, id in enumerate(sentinels)}
 
 
 def restore_spans(inputs: Tensor, targets: Tensor, sentinels: Sequence[int], *, eos: int | None = None) -> Tensor:
@@ -195,12 +212,14 @@ def restore_spans(inputs: Tensor, targets: Tensor, sentinels: Sequence[int], *, 
     targets must answer the sentinels of the inputs, each once, in the same order, counted from the first one.
     One more sentinel with nothing behind it may close the targets.
     """
+    tensor(inputs, "inputs", "(S)", WHOLE)
+    tensor(targets, "targets", "(L)", WHOLE)
     if eos is not None:
         for name, text in (("inputs", inputs), ("targets", targets)):
             if len(text) == 0 or text[-1] != eos:
                 raise InputError(f"expected the {name} to end with the end-of-text id {eos}, got {text.tolist()[-3:]}")
         inputs, targets = inputs[:-1], targets[:-1]
-    number = {id: k for k, id in enumerate(sentinels)}
+    number = _numbered(sentinels)
     asked = [number[token] for token in inputs.tolist() if token in number]
     spans = split_spans(targets, sentinels)
     if spans and spans[-1] == (len(asked), []):

@@ -35,8 +35,9 @@ from random import Random
 import torch
 from torch import Tensor
 
+from ..checks import whole_number
 from ..errors import InputError
-from .special import SpecialIds, whole_number
+from .special import SpecialIds
 
 Words = tuple[str, ...]
 
@@ -167,7 +168,7 @@ class World:
 
     def words(self, ids: Iterable[int]) -> list[str]:
         """The inverse of `ids`."""
-        return [VOCABULARY[int(id)] for id in ids]
+        return [VOCABULARY[whole_number(id, "each id", 0, len(VOCABULARY) - 1)] for id in ids]
 
     # ------------------------------------------------------------------ text
 
@@ -176,13 +177,15 @@ class World:
 
         It is made of whole texts of a few sentences, with an end of text behind each; the last is cut off.
         """
-        rng, words = Random(f"{self.seed} text {n}"), [END]
+        length = whole_number(length, "length", 0)
+        rng, words = Random(f"{self.seed} text {whole_number(n, 'the number of a text')}"), [END]
         while len(words) < length:
             words += [*self._some_text(rng), END]
         return self.ids(words[:length])
 
     def block(self, n: int, rows: int, length: int) -> Tensor:
         """(rows, length) int64: texts number n x rows and following, as batch n of training."""
+        rows, n = whole_number(rows, "rows", 1), whole_number(n, "the number of a block")
         return torch.tensor([self.text(n * rows + row, length) for row in range(rows)])
 
     def prose(self, n: int, length: int) -> list[int]:
@@ -230,6 +233,7 @@ class World:
         """
         if skill not in SKILLS:
             raise InputError(f"a skill is one of {', '.join(SKILLS)}, got {skill!r}")
+        count = whole_number(count, "count", 1)
         rng, found = Random(f"{self.seed} {skill} {draw}"), {}
         for _ in range(100 * count):
             exercise = self._exercise(skill, rng)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from ..checks import WHOLE, number, tensor, whole_number
 from ..errors import InputError
 from .special import SpecialIds
 
@@ -35,7 +37,7 @@ class MarkovSource:
     """(K, K), rows sum to one."""
 
     def __post_init__(self) -> None:
-        matrix = self.transition.double()
+        matrix = tensor(self.transition, "the transition matrix", "(..., K)").double()
         square = matrix.dim() == 2 and len(matrix) == matrix.shape[1] and len(matrix) > 0
         if not square or (matrix < 0).any() or not torch.allclose(matrix.sum(1), torch.ones(len(matrix)).double()):
             raise InputError(
@@ -43,7 +45,8 @@ class MarkovSource:
                 + (f" with row sums {matrix.sum(1).tolist()[:4]}" if square else "")
             )
         object.__setattr__(self, "transition", matrix / matrix.sum(1, keepdim=True))
-        if (self.stationary < 1e-12).any():
+        apart = int(torch.linalg.matrix_rank(self.transition.T - torch.eye(len(matrix)).double())) < len(matrix) - 1
+        if apart or (self.stationary < 1e-12).any():
             raise InputError("some symbols are never reached again: expected a chain in which each can follow in time")
 
     @classmethod
@@ -53,12 +56,12 @@ class MarkovSource:
         Random numbers, sharpened or flattened until the entropy is right. Raises `InputError` for an entropy outside
         (0, ln K).
         """
-        most = torch.tensor(float(symbols)).log().item()
-        if not 0.0 < entropy < most:
+        most = math.log(whole_number(symbols, "symbols", 1))
+        if not 0.0 < number(entropy, "entropy") < most:
             raise InputError(
                 f"the entropy of {symbols} symbols lies between 0 and ln {symbols} = {most:.4f}, got {entropy}"
             )
-        numbers = torch.randn(symbols, symbols, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        numbers = torch.randn(symbols, symbols, generator=_generator(seed), dtype=torch.float64)
 
         def chain(sharpness: float) -> MarkovSource:
             """From uniform (0) to one successor each; a millionth is kept of uniform, so that nothing falls apart."""
@@ -95,7 +98,8 @@ class MarkovSource:
 
     def sample(self, texts: int, length: int, *, seed: int = 0) -> Tensor:
         """(texts, length) int64 of symbols 0 .. K - 1."""
-        generator = torch.Generator().manual_seed(seed)
+        texts, length = whole_number(texts, "texts", 0), whole_number(length, "length", 1)
+        generator = _generator(seed)
         draws = torch.rand(texts, length, generator=generator, dtype=torch.float64)
         following = self.transition.cumsum(1)
         symbol = (draws[:, :1] > self.stationary.cumsum(0)).sum(1).clamp(max=self.symbols - 1)
@@ -107,10 +111,23 @@ class MarkovSource:
 
     def log_prob(self, text: Tensor) -> Tensor:
         """ln p of texts (..., T): a number each."""
+        if not tensor(text, "text", "(..., T)", WHOLE).shape[-1]:
+            raise InputError("expected texts of at least one symbol")
+        check_symbols(text, self.symbols)
         first = self.stationary.log()[text[..., 0]]
         return first + self.transition.log()[text[..., :-1], text[..., 1:]].sum(-1)
 
     def special_ids(self, sentinels: int = 100) -> SpecialIds:
         """Ids for models of this language: the symbols keep their numbers 0 .. K - 1, the special ids stand behind."""
-        k = self.symbols
+        k, sentinels = self.symbols, whole_number(sentinels, "sentinels", 0)
         return SpecialIds(k + 3 + sentinels, k, k + 1, k + 2, range(k + 3 + sentinels - 1, k + 2, -1))
+
+
+def check_symbols(text: Tensor, symbols: int) -> None:
+    """Raises `InputError` for what is no symbol of a language."""
+    if text.numel() and not 0 <= int(text.min()) <= int(text.max()) < symbols:
+        raise InputError(f"symbols must lie in 0 .. {symbols - 1}, got {int(text.min())} .. {int(text.max())}")
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(whole_number(seed, "seed", -(2**63), 2**64 - 1))

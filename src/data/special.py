@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..checks import whole_number
 from ..errors import InputError
-
-
-def whole_number(value: Any, name: str) -> int:
-    """The value as an int; raises `InputError` for what is none, 1.5 and 1.0 and True among it.
-
-    >>> whole_number(torch.tensor(3), "seed")
-    3
-    """
-    try:
-        if not isinstance(value, bool):
-            return operator.index(value)
-    except TypeError:
-        pass
-    raise InputError(f"{name} must be a whole number, got {value!r:.80} ({type(value).__name__})")
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,8 @@ def stream_documents(source: Any, column: str, share: float) -> tuple[StreamedDo
     elif path.suffix.lower() in TABLES:
         if not path.exists():
             raise FileNotFoundError(2, "no such corpus file", str(path))
+        if not path.is_file():
+            raise InputError(f"{path} is neither a file nor a folder, so it has no end that could be read to")
         files = [path]
     elif path.exists():
         raise InputError(f"{path} is no table, and only tables can be streamed: {', '.join(TABLES)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ def read_tables(files: Sequence[Path], column: str, *, streaming: bool = False) 
             raise InputError(f"{path} is empty")
     path = files[0]
     kind = TABLES[path.suffix.lower()]
-    more: dict[str, Any] = {"data_files": [str(path) for path in files], "split": "train"}
+    more: dict[str, Any] = {"data_files": [glob.escape(str(path)) for path in files], "split": "train"}
     if kind in ("csv", "json"):
         more["encoding"] = "utf-8"
     if kind == "csv" and column.isdecimal() and column not in _header(path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,8 +18,9 @@ import torch
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
+from ..checks import of_kind, path_of, whole_number
 from ..errors import InputError
-from .cache import fingerprint, written_whole
+from .cache import fingerprint, read_json, written_whole
 from .documents import checked_text
 from .special import SpecialIds
 
@@ -38,6 +39,8 @@ LARGEST = 2_000_000
 
 PIECE = 2**20
 """Characters that are encoded at once, or a few more: `tokenizers` needs some 140 bytes for each."""
+LONGER = 100
+"""Times that a text may grow as it is normalised, or decoded: none of those in use makes it twice as long."""
 LONGEST = 2**24
 """Characters without a place to cut that still pass for text; they need 2.4 GB."""
 
@@ -63,9 +66,18 @@ class Tokenizer:
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, special: SpecialIds) -> None:
+        of_kind(backend, tokenizers.Tokenizer, "the backend", "load_tokenizer takes other kinds")
+        of_kind(special, SpecialIds, "special ids")
+        if special.vocab_size < backend.get_vocab_size():
+            raise InputError(
+                f"the special ids are of a vocabulary of {special.vocab_size} ids, but the tokenizer has "
+                f"{backend.get_vocab_size()}: do they belong together?"
+            )
         backend.encode_special_tokens = True  # special tokens in a text are text
         backend.no_padding()
         backend.no_truncation()
+        if getattr(backend.model, "dropout", None):
+            backend.model.dropout = None  # or a text would be other tokens each time
         self.backend = backend
         self.special = special
 
@@ -76,22 +88,34 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids, nothing added at either end."""
-        return self.backend.encode(checked_text(text), add_special_tokens=False).ids
+        return self._encoded(text).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of many texts, in parallel."""
-        return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        if isinstance(texts, str) or not isinstance(texts, Iterable):
+            raise InputError(f"expected several texts, got one {type(texts).__name__}: put it in a list")
+        checked = [checked_text(text) for text in texts]
+        with _no_panic():
+            encodings = self.backend.encode_batch_fast(checked, add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def _encoded(self, text: str) -> tokenizers.Encoding:
+        with _no_panic():
+            return self.backend.encode(checked_text(text), add_special_tokens=False)
 
     def cut(self, text: str) -> Iterator[str]:
         """A long text in pieces whose tokens, one after another, are those of the whole; a short one as it is.
 
         Raises `InputError` for a text of which more than `LONGEST` characters cannot be cut.
         """
-        return cut(text, self.backend)
+        return cut(checked_text(text), self.backend)
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """Text of ids; special ids by their names, or left out."""
-        return self.backend.decode(list(ids), skip_special_tokens=skip_special)
+        try:
+            return self.backend.decode(list(ids), skip_special_tokens=skip_special)
+        except (TypeError, OverflowError) as error:
+            raise InputError(f"expected token ids, whole numbers from 0, got {ids!r:.80}") from error
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Readable text of each token by itself; part of a character shows as U+FFFD."""
@@ -99,7 +123,7 @@ class Tokenizer:
 
     def word_ids(self, text: str) -> list[int]:
         """Which word each token of `encode(text)` belongs to, as the tokenizer itself cut the text; -1 for none."""
-        words = self.backend.encode(checked_text(text), add_special_tokens=False).word_ids
+        words = self._encoded(text).word_ids
         return [-1 if word is None else word for word in words]
 
     @cached_property
@@ -147,6 +171,17 @@ def tokenizing_in_one_thread() -> Iterator[None]:
             os.environ["TOKENIZERS_PARALLELISM"] = was
 
 
+@contextmanager
+def _no_panic() -> Iterator[None]:
+    """A pattern that tries too many ways to match ends in a panic of the library, which no `except` expects."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise InputError(f"the tokenizer gave up on a text ({error}): is its pattern one that backtracks?") from error
+
+
 def cut(text: str, backend: tokenizers.Tokenizer) -> Iterator[str]:
     """`Tokenizer.cut`: pieces of about `PIECE` characters, cut at a place where the tokenizer itself cuts.
 
@@ -179,7 +214,8 @@ _BETWEEN_CHARACTERS = re.compile(r"[\s\S]")
 
 
 def _cuts(backend: tokenizers.Tokenizer, left: str, right: str) -> bool:
-    whole, *parts = (backend.encode(text, add_special_tokens=False).ids for text in (left + right, left, right))
+    with _no_panic():
+        whole, *parts = (backend.encode(text, add_special_tokens=False).ids for text in (left + right, left, right))
     return whole == parts[0] + parts[1]
 
 
@@ -196,6 +232,7 @@ def train_bpe(
     Source: Radford et al. 2019 (GPT-2), section 2.2.
     """
     least = 256 + 3 + _checked_sentinels(sentinels)
+    vocab_size = whole_number(vocab_size, "vocab_size")
     if vocab_size > LARGEST:
         raise InputError(f"vocab_size must be at most {LARGEST}, got {vocab_size}")
     if vocab_size < least:
@@ -205,7 +242,8 @@ def train_bpe(
     if cache_dir is None:
         return _trained_bpe(texts, vocab_size, sentinels)
     texts = texts if iter(texts) is not texts else list(texts)  # can be read once only
-    kept = Path(cache_dir) / f"{fingerprint(texts, f'bpe {vocab_size} {sentinels} {tokenizers.__version__}')}.bpe.json"
+    key = fingerprint(texts, f"bpe {vocab_size} {sentinels} {tokenizers.__version__}")
+    kept = path_of(cache_dir, "cache_dir") / f"{key}.bpe.json"
     with suppress(FileNotFoundError, InputError):  # none yet, or a damaged one
         return load_tokenizer(kept, sentinels=0)
     trained = _trained_bpe(texts, vocab_size, sentinels)
@@ -248,7 +286,7 @@ def train_characters(texts: Iterable[str], sentinels: int = 100) -> Tokenizer:
 
 
 def _checked_sentinels(sentinels: int) -> int:
-    if not 0 <= sentinels <= LARGEST:
+    if not 0 <= whole_number(sentinels, "sentinels") <= LARGEST:
         raise InputError(f"sentinels must lie in 0 .. {LARGEST}, got {sentinels}")
     return sentinels
 
@@ -288,6 +326,8 @@ def load_tokenizer(source: str | Path | Any, sentinels: int = 100) -> Tokenizer:
     Raises `FileNotFoundError` for a path that does not exist and `InputError` for a file that is no tokenizer.
     """
     _checked_sentinels(sentinels)
+    if isinstance(source, Tokenizer):  # ours has what it needs
+        source = source.backend
     chosen: dict[str, int | None] = {}
     if isinstance(source, (str, Path)):
         path = Path(source)
@@ -295,11 +335,14 @@ def load_tokenizer(source: str | Path | Any, sentinels: int = 100) -> Tokenizer:
         if not path.is_file():
             raise FileNotFoundError(2, "no tokenizer file", str(path))
         try:
-            content = path.read_text(encoding="utf-8")
-            json.loads(content)
-            backend = tokenizers.Tokenizer.from_str(content)
+            growth = max(_growth(part) for part in _parts(read_json(path, 2**27)))
+            backend = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
         except Exception as error:  # the library raises bare Exception
             raise InputError(f"{path} is not a tokenizer.json: {str(error).strip():.200}") from error
+        if growth > LONGER:
+            raise InputError(
+                f"{path} can make a text {growth:,} times as long, expected at most {LONGER}: is it meant?"
+            )
     elif isinstance(source, tokenizers.Tokenizer):
         backend = tokenizers.Tokenizer.from_str(source.to_str())
     elif isinstance(getattr(source, "backend_tokenizer", None), tokenizers.Tokenizer):
@@ -322,10 +365,31 @@ def load_tokenizer(source: str | Path | Any, sentinels: int = 100) -> Tokenizer:
     others = {id for id, token in added.items() if token.special} | (
         {_id(backend, unknown)} if unknown and backend.token_to_id(unknown) is not None else set()
     )
-    vocab_size = max(backend.get_vocab(with_added_tokens=True).values()) + 1
+    there = list(backend.get_vocab(with_added_tokens=True).values())
+    vocab_size = max(there) + 1
+    if vocab_size > LARGEST or len(set(there)) < len(there):
+        reason = "some ids stand for two tokens" if vocab_size <= LARGEST else f"its ids go up to {max(there):,}"
+        raise InputError(f"expected a vocabulary of at most {LARGEST:,} ids, each for one token, but {reason}")
+    others |= set(range(vocab_size)) - set(there)  # a gap: ids of no token
     return Tokenizer(
         backend, SpecialIds(vocab_size, ids["pad"], ids["eos"], ids["mask"], ordered, sorted(others - meant))
     )
+
+
+def _parts(described: Any) -> list[Any]:
+    """What changes the characters of a text on its way in and out."""
+    return [described.get(name) for name in ("normalizer", "pre_tokenizer", "decoder")]
+
+
+def _growth(part: Any) -> int:
+    """The most characters that a part of a tokenizer.json makes of one: what its replacements in a row come to."""
+    if isinstance(part, list):
+        return math.prod(map(_growth, part))
+    if not isinstance(part, dict):
+        return 1
+    content = part.get("content")
+    own = max(1, len(content)) if isinstance(content, str) else 1
+    return own * _growth([value for value in part.values() if isinstance(value, list)])
 
 
 def _find_or_add(backend: tokenizers.Tokenizer, name: str, chosen: int | None) -> int:

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import InputError
+from ..plain import plain
 from ..training.checkpoint import write_json
 from .curves import draw_loss
 
@@ -19,10 +21,13 @@ def print_comparison(rows: Sequence[Compared], corpus: str) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
+    if not rows:
+        raise InputError("there is nothing to compare: expected at least one objective")
     tokens = rows[0].result.tokens
     table = Table(
-        title=f"three objectives on {corpus}, {tokens / 1e6:.2f} M tokens of text each",
+        title=Text(f"three objectives on {plain(corpus)}, {tokens / 1e6:.2f} M tokens of text each"),
         caption="nats per paid position on held-out text; objectives answer different questions, "
         "so compare each with its own baselines",
         box=box.SIMPLE_HEAD,
@@ -36,7 +41,7 @@ def print_comparison(rows: Sequence[Compared], corpus: str) -> None:
     console.print(table)
     console.print("The same text, in brackets what the model says:", style="bold")
     for row in rows:
-        console.print(f"{row.objective.name:8}", " ".join(row.sample.split()), markup=False, highlight=False)
+        console.print(f"{row.objective.name:8}", plain(" ".join(row.sample.split())), markup=False, highlight=False)
 
 
 def _per_byte(row: Compared) -> str:

@@ -15,10 +15,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ..checks import WHOLE, number, of_kind, same_shape, tensor, whole_number
 from ..data.hiding import IGNORED, HideTokens
 from ..data.masking import Bernoulli, RandomSpans
+from ..data.replacement import check_shares
 from ..data.sentinels import split_spans
-from ..data.sources import MarkovSource
+from ..data.sources import MarkovSource, check_symbols
 from ..data.special import SpecialIds
 from ..errors import InputError
 from ..objectives import CausalLM, MaskedLM, Objective, SpanCorruption
@@ -41,8 +43,9 @@ class Floor:
 
 def floor(objective: Objective, source: MarkovSource, special: SpecialIds, batch: Mapping[str, Tensor]) -> Floor:
     """The floor of a batch of one of the three objectives; raises `InputError` for settings that have no exact one."""
+    of_kind(special, SpecialIds, "special ids", "give source.special_ids()")
     if isinstance(objective, CausalLM):
-        return causal_floor(source, batch["labels"])
+        return causal_floor(source, _of(batch, "labels"))
     if isinstance(objective, MaskedLM) and isinstance(objective.hide, HideTokens):
         hide = objective.hide
         if not isinstance(hide.scheme, Bernoulli):
@@ -52,15 +55,15 @@ def floor(objective: Objective, source: MarkovSource, special: SpecialIds, batch
             )
         return masked_floor(
             source,
-            batch["input_ids"],
-            batch["labels"],
+            _of(batch, "input_ids"),
+            _of(batch, "labels"),
             mask_id=special.mask if special.mask is not None else -1,
             rate=hide.scheme.rate,
             mask_share=hide.mask_share,
             random_share=hide.random_share,
         )
     if isinstance(objective, SpanCorruption) and isinstance(getattr(objective.hide, "scheme", None), RandomSpans):
-        return span_floor(source, batch["input_ids"], batch["labels"], special)
+        return span_floor(source, _of(batch, "input_ids"), _of(batch, "labels"), special)
     raise InputError(f"no exact floor is known for {objective}")
 
 
@@ -81,6 +84,7 @@ def causal_floor(source: MarkovSource, labels: Tensor) -> Floor:
 
     Raises `InputError` for a paid label behind one that is not: what the model read there is not among the labels.
     """
+    _check_labels(source, labels)
     before, after = labels[:, :-1], labels[:, 1:]
     paid = after != IGNORED
     if bool((paid & (before == IGNORED)).any()):
@@ -90,6 +94,18 @@ def causal_floor(source: MarkovSource, labels: Tensor) -> Floor:
         )
     cost = -source.transition.log()[before.clamp(min=0), after.clamp(min=0)]
     return Floor((cost * paid).sum(1), paid.sum(1))
+
+
+def _of(batch: Mapping[str, Tensor], key: str) -> Tensor:
+    if not isinstance(batch, Mapping) or key not in batch:
+        raise InputError(f"expected a batch with {key!r}: did it come from objective.collator(...)?")
+    return batch[key]
+
+
+def _check_labels(source: MarkovSource, labels: Tensor) -> None:
+    of_kind(source, MarkovSource, "the source")
+    tensor(labels, "labels", "(B, T)", WHOLE)
+    check_symbols(labels[labels != IGNORED], source.symbols)
 
 
 # --------------------------------------------------------------------------- masked LM
@@ -116,7 +132,13 @@ def masked_floor(
 
     Source: Rabiner 1989, section III; the channel is BERT's 80/10/10.
     """
-    k = source.symbols
+    _check_labels(source, labels)
+    same_shape(labels=labels, inputs=tensor(inputs, "inputs", "(B, T)", WHOLE))
+    check_shares(mask_share, random_share)
+    if not 0 <= number(rate, "rate") <= 1:
+        raise InputError(f"rate is a share, from 0 to 1, got {rate!r}")
+    k, mask_id = source.symbols, whole_number(mask_id, "mask_id")
+    check_symbols(inputs[inputs != mask_id], k)
     same = torch.eye(k, dtype=torch.float64)
     keep_share = 1.0 - mask_share - random_share
     # (K, K + 1): probability that a selected symbol is seen as each symbol, and in the last column as [MASK].
@@ -159,6 +181,9 @@ def span_floor(source: MarkovSource, inputs: Tensor, labels: Tensor, special: Sp
 
     Shapes: inputs (B, S) and labels (B, L) as the collator makes them from rows of one length.
     """
+    of_kind(source, MarkovSource, "the source")
+    tensor(inputs, "inputs", "(B, S)", WHOLE)
+    tensor(labels, "labels", "(B, L)", WHOLE)
     nats, counts = [], []
     for read, said in zip(inputs.tolist(), labels.tolist()):
         said = [label for label in said if label != IGNORED]

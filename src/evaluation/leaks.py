@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..checks import number, of_kind, tensor, whole_number
 from ..errors import InputError
 from ..models.visibility import Visibility
 from ..objectives import Objective
@@ -157,6 +158,9 @@ def probe(
     Raises `InputError` for more than one row, a declaration that is missing or of another shape, a model whose output
     is not the same twice or not a number, and a vocabulary with nothing to replace a token by.
     """
+    number(tolerance, "tolerance"), whole_number(alternatives, "alternatives"), whole_number(batch_size, "batch_size")
+    of_kind(model, nn.Module, "the model")
+    of_kind(inputs, Mapping, "the inputs")
     if tolerance < 0 or alternatives < 1 or batch_size < 1:
         raise InputError(
             "expected tolerance >= 0, alternatives >= 1 and batch_size >= 1, got "
@@ -239,6 +243,8 @@ def probe_objective(
 
     Raises `InputError` as `probe` does, and for an objective of an unknown architecture.
     """
+    of_kind(objective, Objective, "the objective")
+    of_kind(batch, Mapping, "the batch")
     rules = {
         "decoder-only": {"input_ids": "causal"},
         "encoder-only": {"input_ids": "full"},
@@ -268,6 +274,7 @@ def reach(readable: Tensor, layers: int | None = None) -> Tensor:
 
     `layers=None`: as many as it takes until nothing is added. Raises `InputError` for another shape.
     """
+    tensor(readable, "who may read whom", "(..., T)")
     if readable.dim() != 2 or readable.shape[0] != readable.shape[1] or readable.dtype != torch.bool:
         raise InputError(f"expected who may read whom (T, T) of bools, got {readable.dtype} {tuple(readable.shape)}")
     step = readable | torch.eye(len(readable), dtype=torch.bool, device=readable.device)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checks import WHOLE, tensor, whole_number
 from ..errors import InputError
 from ..models import EncoderDecoder, measuring
 from ..models.language_model import check_flags
@@ -42,6 +43,7 @@ def embed(
     if pool not in ("mean", "last"):
         raise InputError(f"pool must be mean or last, got {pool!r}")
     read = model.encode if isinstance(model, EncoderDecoder) else model
+    batch_size = whole_number(batch_size, "batch_size", 1)
     parts = []
     with measuring(model):
         for ids, real in zip(input_ids.split(batch_size), mask.split(batch_size)):
@@ -119,14 +121,15 @@ def nearest_neighbours(train: Tensor, labels: Tensor, test: Tensor, test_labels:
 
 def _mask_of(input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
     """(B, T), 1 for a real token."""
-    if not isinstance(input_ids, Tensor) or input_ids.dim() != 2:
-        raise InputError(f"expected input_ids as a tensor (B, T), got {type(input_ids).__name__}")
+    tensor(input_ids, "input_ids", "(B, T)", WHOLE)
     check_flags(input_ids, attention_mask=attention_mask)
     return torch.ones_like(input_ids) if attention_mask is None else attention_mask
 
 
 def _check(train: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor) -> None:
     for vectors, names, what in ((train, labels, "to learn from"), (test, test_labels, "to test on")):
+        tensor(vectors, f"the vectors {what}", "(..., D)")
+        tensor(names, f"the labels {what}", "(..., N)")
         if vectors.dim() != 2 or names.shape != vectors.shape[:1] or not len(vectors):
             raise InputError(
                 f"expected vectors (N, D) and a label (N,) for each, at least one, got {tuple(vectors.shape)} and "

@@ -26,9 +26,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checks import of_kind, tensor, whole_number
 from ..data.hiding import IGNORED
 from ..errors import InputError
 from ..models import measuring
+from ..models.language_model import call
 from ..objectives import CausalLM, Loss
 
 
@@ -74,7 +76,7 @@ class Scores:
 
         Raises `InputError` for another shape.
         """
-        if byte_counts.shape not in (self.parts.shape, self.parts.shape[:1]):
+        if tensor(byte_counts, "byte_counts", "(..., B)").shape not in (self.parts.shape, self.parts.shape[:1]):
             raise InputError(
                 f"expected byte counts {tuple(self.parts.shape)} of tokens or {tuple(self.parts.shape[:1])} of texts, "
                 f"got {tuple(byte_counts.shape)}"
@@ -115,9 +117,14 @@ def causal_log_prob(
 
     Source: Bengio et al. 2003, section 1.1.
     """
+    if getattr(model, "architecture", "decoder-only") == "encoder-only":
+        raise InputError(
+            "an encoder has read what it is asked for, so it gives a text no probability: expected a decoder"
+        )
     rows = _Rows.of(input_ids, attention_mask)
     ids, real = rows.ids, rows.real
     if start_id is not None:
+        start_id = whole_number(start_id, "start_id")
         ids = torch.cat([torch.full_like(ids[:, :1], start_id), ids], 1)  # (B, T + 1)
         real = torch.cat([real.any(1, keepdim=True), real], 1)
     # Read is all but the last token, said is all but the first: what the loss pays.
@@ -125,7 +132,7 @@ def causal_log_prob(
     parts = torch.zeros(said.shape, device=ids.device)
     if bool(scored.any()):
         with in_full_precision(model):
-            outputs = model(input_ids=read, **_mask_where_needed(readable))
+            outputs = call(model, input_ids=read, **_mask_where_needed(readable))
             parts[scored] = _log_probs(model, outputs, scored, said)
     if start_id is None:
         parts, scored = (F.pad(values, (1, 0)) for values in (parts, scored))
@@ -161,10 +168,11 @@ def pseudo_log_likelihood(
 
     Source: Salazar et al. 2020, section 2; words of several tokens: Kauf and Ivanova 2023.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    batch_size, mask_id = whole_number(batch_size, "batch_size", 1), whole_number(mask_id, "mask_id")
     rows = _Rows.of(input_ids, attention_mask)
-    if scored is not None and (scored.shape != input_ids.shape or scored.dtype != torch.bool):
+    if scored is not None and (
+        tensor(scored, "scored", "(..., T)").shape != input_ids.shape or scored.dtype != torch.bool
+    ):
         raise InputError(f"expected scored {tuple(input_ids.shape)} of bools, got {scored.dtype} {tuple(scored.shape)}")
     asked = rows.real if scored is None else rows.real & rows.to_left(scored)
     parts = torch.zeros(rows.ids.shape, device=rows.ids.device)
@@ -174,7 +182,9 @@ def pseudo_log_likelihood(
             here = torch.zeros(len(places), parts.shape[1], dtype=torch.bool, device=places.device)
             here[copies, places] = True
             said = rows.ids[rows_asked]  # (N, T): one copy of its row for each token that is asked for
-            outputs = model(input_ids=said.masked_fill(here, mask_id), **_mask_where_needed(rows.real[rows_asked]))
+            outputs = call(
+                model, input_ids=said.masked_fill(here, mask_id), **_mask_where_needed(rows.real[rows_asked])
+            )
             parts[rows_asked, places] = _log_probs(model, outputs, here, said)
     return rows.scores(parts, asked)
 
@@ -200,7 +210,10 @@ def infill_log_prob(
     Source: Raffel et al. 2020 (T5), section 2.1.
     """
     rows = _Rows.of(input_ids, attention_mask)
-    if labels.dim() == 2 and bool(((labels[:, :-1] == IGNORED) & (labels[:, 1:] != IGNORED)).any()):
+    start_id = whole_number(start_id, "start_id")
+    if tensor(labels, "labels", "(..., T)").dim() == 2 and bool(
+        ((labels[:, :-1] == IGNORED) & (labels[:, 1:] != IGNORED)).any()
+    ):
         raise InputError(f"{IGNORED} may stand only behind the targets: a decoder cannot read a gap")
     targets = _Rows.of(labels, labels != IGNORED, "labels")
     if len(rows.ids) != len(targets.ids):
@@ -210,7 +223,7 @@ def infill_log_prob(
     if bool(scored.any()):
         read = torch.cat([torch.full_like(said[:, :1], start_id), said[:, :-1]], 1)  # one place behind
         with in_full_precision(model):
-            outputs = model(input_ids=rows.ids, decoder_input_ids=read, **_mask_where_needed(rows.real))
+            outputs = call(model, input_ids=rows.ids, decoder_input_ids=read, **_mask_where_needed(rows.real))
             parts[scored] = _log_probs(model, outputs, scored, said)
     return targets.scores(parts, scored)
 
@@ -221,6 +234,7 @@ def infill_log_prob(
 @contextmanager
 def in_full_precision(model: nn.Module) -> Iterator[None]:
     """`measuring`, and no autocast."""
+    of_kind(model, nn.Module, "the model")
     device = next((parameter.device.type for parameter in model.parameters()), "cpu")
     with measuring(model), torch.autocast(device, enabled=False):
         yield
@@ -239,9 +253,9 @@ class _Rows:
 
     @classmethod
     def of(cls, ids: Tensor, attention_mask: Tensor | None, name: str = "input_ids") -> _Rows:
-        if ids.dim() != 2 or ids.dtype not in (torch.int64, torch.int32):
+        if tensor(ids, name, "(..., T)").dim() != 2 or ids.dtype not in (torch.int64, torch.int32):
             raise InputError(f"expected {name} (B, T) of whole numbers, got {ids.dtype} of shape {tuple(ids.shape)}")
-        if attention_mask is not None and attention_mask.shape != ids.shape:
+        if attention_mask is not None and tensor(attention_mask, "attention_mask", "(..., T)").shape != ids.shape:
             raise InputError(f"expected attention_mask {tuple(ids.shape)}, got {tuple(attention_mask.shape)}")
         real = torch.ones_like(ids, dtype=torch.bool) if attention_mask is None else attention_mask != 0
         begins = real & ~F.pad(real, (1, 0))[:, :-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..checks import tensor
 from ..errors import InputError
 from .language_model import LanguageModel, check_flags
 from .layers import Block, Cache, ModelConfig, rms_norm
@@ -85,6 +86,8 @@ class EncoderDecoder(LanguageModel):
         x = self._embed(decoder_input_ids, "decoder_input_ids")  # (B, T, D)
         flags = {"decoder_attention_mask": decoder_attention_mask, "decoder_document_ids": decoder_document_ids}
         check_flags(decoder_input_ids, **flags)
+        if tensor(memory, "memory", "(B, S, D)").shape[::2] != x.shape[::2]:
+            raise InputError(f"expected a memory ({len(x)}, S, {x.shape[2]}), got {tuple(memory.shape)}")
         if (document_ids is None) != (decoder_document_ids is None):
             raise InputError("document_ids and decoder_document_ids go together: one side alone cannot be told apart")
         if cache is not None and not all(flag is None for flag in (document_ids, *flags.values())):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
+from ..checks import REAL, number, of_kind, tensor, whole_number
 from ..errors import InputError, NotFinite
 from .decoder_only import DecoderOnly
 from .encoder_decoder import EncoderDecoder
 from .encoder_only import EncoderOnly
-from .language_model import measuring
+from .language_model import call, measuring
 from .layers import Cache
 
 ORDERS = ("all", "left_to_right", "confidence", "random")
@@ -54,6 +55,9 @@ def sample_token(
     Raises `InputError` for a temperature that is not above 0, top_k below 1 and top_p outside (0, 1]; `NotFinite` for
     logits that are not numbers.
     """
+    tensor(logits, "logits", "(B, V)", REAL)
+    if generator is not None:
+        of_kind(generator, torch.Generator, "the generator")
     if greedy:
         _check_sampling(logits, temperature, top_k, top_p)
         return logits.argmax(-1)
@@ -89,16 +93,18 @@ def token_chances(
 
 
 def _check_sampling(logits: Tensor, temperature: float, top_k: int | None, top_p: float | None) -> None:
-    if not 0 < temperature < math.inf:
+    if not tensor(logits, "logits", "(..., V)", REAL).shape[-1]:
+        raise InputError("expected logits of at least one id, got none")
+    if not 0 < number(temperature, "temperature") < math.inf:
         raise InputError(
             f"temperature must be above 0 and finite, got {temperature!r}: for the likeliest token say greedy=True"
         )
-    if top_k is not None and top_k < 1:
+    if top_k is not None and whole_number(top_k, "top_k") < 1:
         raise InputError(f"top_k must be at least 1, got {top_k!r}: None keeps all")
-    if top_p is not None and not 0 < top_p <= 1:
+    if top_p is not None and not 0 < number(top_p, "top_p") <= 1:
         raise InputError(f"top_p must lie in (0, 1], got {top_p!r}: None or 1.0 keeps all")
-    if bool(logits.isnan().any()):
-        raise NotFinite("some logits are NaN, so there is no likeliest token: are the model's weights finite?")
+    if not bool(logits.amax(-1).isfinite().all()):  # NaN, infinity, or all of a row forbidden
+        raise NotFinite("some logits are NaN or infinite, so there is no likeliest token: are the weights finite?")
 
 
 def generate(
@@ -122,13 +128,14 @@ def generate(
 
     Raises `InputError` for an empty prompt, ids outside the vocabulary, and what `sample_token` refuses.
     """
+    _can(model, "unembed")
     _check_prompt(prompt_ids, "prompt_ids", max_new_tokens)
     never = _forbidden(model, forbidden, prompt_ids.device)
     _forbidden(model, () if eos is None else (eos,), prompt_ids.device)  # is it an id at all?
     cache = Cache()
 
     def read(ids: Tensor) -> Tensor:
-        return model.unembed(model(ids, cache=cache)[:, -1]).masked_fill(never, -torch.inf)
+        return model.unembed(call(model, ids, cache=cache)[:, -1]).masked_fill(never, -torch.inf)
 
     with measuring(model):
         return torch.cat((prompt_ids, _say(read, prompt_ids, max_new_tokens, eos, sampling)), 1)
@@ -160,11 +167,14 @@ def fill_spans(
 
     Raises `InputError` for an empty text, ids outside the vocabulary, and what `sample_token` refuses.
     """
+    _can(model, "unembed", "encode", "decode")
     _check_prompt(input_ids, "input_ids", max_new_tokens)
     device = input_ids.device
     never = _forbidden(model, forbidden, device).repeat(len(input_ids), 1)  # (B, V)
+    if isinstance(sentinels, str) or not isinstance(sentinels, Iterable):
+        raise InputError(f"expected sentinels as a list of ids, got {type(sentinels).__name__}")
     _forbidden(model, (start_id, eos, *sentinels), device)  # are they ids at all?
-    if len(sentinels):
+    if len(list(sentinels)):
         order = torch.tensor(list(sentinels), device=device)  # (N,)
         stands = (input_ids[:, :, None] == order).any(1)  # (B, N)
         places = torch.arange(len(order), device=device)
@@ -210,9 +220,10 @@ def fill_masks(
 
     Raises `InputError` for an unknown order, ids outside the vocabulary, and what `sample_token` refuses.
     """
+    _can(model, "unembed")
     if order not in ORDERS:
         raise InputError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
-    if rounds is not None and (rounds < 1 or order == "all"):
+    if rounds is not None and (whole_number(rounds, "rounds") < 1 or order == "all"):
         raise InputError(f"rounds must be at least 1, and order 'all' has one; got {rounds!r} with order {order!r}")
     if not isinstance(input_ids, Tensor) or input_ids.dim() != 2:
         raise InputError(f"expected input_ids as a tensor (B, T), got {type(input_ids).__name__}")
@@ -224,7 +235,7 @@ def fill_masks(
     with measuring(model):
         for left in range(rounds, 0, -1):
             blank = filled == mask_id  # (B, T)
-            logits = model.unembed(model(filled, attention_mask)[blank]).masked_fill(never, -torch.inf)  # (N, V)
+            logits = model.unembed(call(model, filled, attention_mask)[blank]).masked_fill(never, -torch.inf)  # (N, V)
             tokens = sample_token(logits, **sampling)  # (N,)
             urgency = torch.full(filled.shape, -torch.inf, device=filled.device)
             if order == "confidence":
@@ -257,10 +268,22 @@ def _say(read: Callable[[Tensor], Tensor], ids: Tensor, count: int, eos: int | N
     return said
 
 
+def _can(model: object, *needed: str) -> None:
+    """Raises `InputError` for a model that lacks what a way of speaking needs; a wrapper hands on what it wraps."""
+    lacks = [name for name in ("config", *needed) if not hasattr(model, name)]
+    if lacks:
+        raise InputError(
+            f"this {type(model).__name__} has no {', '.join(lacks)}: generate takes a DecoderOnly, fill_masks an "
+            "EncoderOnly, fill_spans an EncoderDecoder"
+        )
+
+
 def _forbidden(model: DecoderOnly | EncoderOnly | EncoderDecoder, ids: Sequence[int], device: torch.device) -> Tensor:
     """bool (V,): True for what must not be said."""
     vocab_size = model.config.vocab_size
-    ids = [int(id) for id in ids]
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
+        raise InputError(f"expected forbidden ids as a list, got {type(ids).__name__}")
+    ids = [whole_number(id, "each special id") for id in ids]
     if not all(0 <= id < vocab_size for id in ids):
         raise InputError(f"special ids must lie in 0 .. {vocab_size - 1}, got {min(ids)} .. {max(ids)}")
     never = torch.zeros(vocab_size, dtype=torch.bool, device=device)
@@ -278,5 +301,5 @@ def _check_prompt(ids: Tensor, name: str, max_new_tokens: int) -> None:
             f"expected {name} (B, T) with at least one token, got shape {tuple(ids.shape)}: to begin from nothing, "
             "begin with the end-of-text token"
         )
-    if max_new_tokens < 1:
+    if whole_number(max_new_tokens, "max_new_tokens") < 1:
         raise InputError(f"max_new_tokens must be at least 1, got {max_new_tokens!r}")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checks import of_kind, tensor
 from ..errors import InputError
 from .layers import ModelConfig, rotary
 
@@ -31,7 +33,7 @@ class LanguageModel(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config = of_kind(config, ModelConfig, "the shape of a model", "ModelConfig(vocab_size=...)")
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         # Blocks start as the identity, so a tied model starts by repeating what it reads, by a logit of width x std. It
         # is chosen to make that V^(1/3) times as likely as another token: the first loss then stays within 2% of ln V
@@ -46,6 +48,8 @@ class LanguageModel(nn.Module):
 
     def unembed(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of hidden states (..., D)."""
+        if tensor(hidden, "hidden", "(..., D)").shape[-1] != self.config.width:
+            raise InputError(f"expected hidden states of width {self.config.width}, got {hidden.shape[-1]}")
         return F.linear(hidden, self.unembedding)
 
     def parameter_count(self, *, vocabulary: bool = True) -> int:
@@ -55,6 +59,8 @@ class LanguageModel(nn.Module):
 
     def _embed(self, ids: Tensor, name: str = "input_ids") -> Tensor:
         """(B, T) -> (B, T, D), checked at this one door."""
+        if not isinstance(ids, Tensor):
+            raise InputError(f"expected {name} as a tensor (B, T), got {type(ids).__name__}")
         if ids.dim() != 2 or ids.dtype not in (torch.int64, torch.int32):
             raise InputError(f"expected {name} (B, T) of whole numbers, got {ids.dtype} of shape {tuple(ids.shape)}")
         # On an accelerator the check would make the host wait, and its own bounds check speaks.
@@ -84,6 +90,7 @@ def measuring(model: nn.Module) -> Iterator[None]:
     >>> model.training
     True
     """
+    of_kind(model, nn.Module, "a model")
     modes = {part: part.training for part in model.modules()}  # a part may be frozen while the whole is not
     model.eval()
     try:
@@ -94,10 +101,29 @@ def measuring(model: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
+def call(model: Callable[..., Any], *args: Any, **inputs: Any) -> Any:
+    """`model(*args, **inputs)`; raises `InputError` for a model that takes other arguments."""
+    if not callable(model):
+        raise InputError(f"expected a model, got {type(model).__name__}")
+    try:
+        return model(*args, **inputs)
+    except TypeError as error:
+        takes = inspect.signature(model.forward if isinstance(model, nn.Module) else model)
+        try:
+            takes.bind(*args, **inputs)
+        except TypeError:
+            given = ", ".join([*["a tensor"] * len(args), *inputs])
+            raise InputError(
+                f"{type(model).__name__} takes ({', '.join(takes.parameters)}), but was given {given}: is it a model "
+                "of another kind? An objective takes its logits as well"
+            ) from error
+        raise  # its own affair
+
+
 def check_flags(ids: Tensor, **flags: Tensor | None) -> None:
     """Raises `InputError` where a mask or document ids have another shape than the token ids."""
     for name, flag in flags.items():
-        if flag is not None and flag.shape != ids.shape:
+        if flag is not None and tensor(flag, name, "(B, T)").shape != ids.shape:
             raise InputError(
                 f"expected {name} of the shape {tuple(ids.shape)} of its token ids, got {tuple(flag.shape)}: one "
                 "number for each token"

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checks import number, of_kind, tensor, whole_number
 from ..errors import InputError
 from .visibility import Visibility
 
@@ -50,19 +51,19 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "width", "layers", "heads", "feed_forward", "decoder_layers"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int) and value >= 1):
-                raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
+            if getattr(self, name) is not None or name not in ("feed_forward", "decoder_layers"):
+                whole_number(getattr(self, name), name, least=1)
         if self.width % (2 * self.heads):
             raise InputError(
                 f"width {self.width} must be an even multiple of heads {self.heads}: each head gets width / heads "
                 "numbers, and rotary positions turn them in pairs"
             )
-        if not 0.0 <= self.dropout < 1.0:
+        of_kind(self.tied, bool, "tied")
+        if not 0.0 <= number(self.dropout, "dropout") < 1.0:
             raise InputError(f"dropout is a share, in [0, 1), got {self.dropout!r}")
         for name in ("rotary_base", "norm_eps"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} must be positive, got {getattr(self, name)!r}")
+            if not 0 < number(getattr(self, name), name) < math.inf:
+                raise InputError(f"{name} must be positive and finite, got {getattr(self, name)!r}")
 
     @property
     def head_size(self) -> int:
@@ -117,6 +118,8 @@ def attention_reference(q: Tensor, k: Tensor, v: Tensor, readable: Tensor | None
 
     Source: Vaswani et al. 2017, section 3.2.1.
     """
+    for name, heads in (("q", q), ("k", k), ("v", v)):
+        tensor(heads, name, "(B, H, T, K)")
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (B, H, T, S)
     if readable is None:
         return scores.softmax(-1) @ v

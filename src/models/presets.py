@@ -45,9 +45,9 @@ def model_config(architecture: str, size: str, vocab_size: int, **overrides: Any
 
     Raises `InputError` for names and fields that do not exist.
     """
-    if architecture not in PRESETS:
+    if not isinstance(architecture, str) or architecture not in PRESETS:
         raise InputError(f"architecture must be one of {', '.join(PRESETS)}, got {architecture!r}")
-    if size not in PRESETS[architecture]:
+    if not isinstance(size, str) or size not in PRESETS[architecture]:
         raise InputError(f"size must be one of {', '.join(PRESETS[architecture])}, got {size!r}")
     unknown = overrides.keys() - {field.name for field in fields(ModelConfig)}
     if unknown:

@@ -25,6 +25,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ..checks import WHOLE, tensor, whole_number
 from ..errors import InputError
 
 
@@ -40,7 +41,8 @@ def causal(queries: int, keys: int | None = None, device: torch.device | None = 
 
     Raises `InputError` for more queries than keys. Source: Vaswani et al. 2017, section 3.2.3.
     """
-    keys = queries if keys is None else keys
+    queries = whole_number(queries, "the number of queries", 0)
+    keys = queries if keys is None else whole_number(keys, "the number of keys", 0)
     if keys < queries:
         raise InputError(f"causal queries are the last of the keys, but there are {queries} queries and {keys} keys")
     return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
@@ -54,6 +56,7 @@ def full(queries: int, keys: int, device: torch.device | None = None) -> Tensor:
 
     Source: Devlin et al. 2019 (BERT), section 3.
     """
+    queries, keys = whole_number(queries, "the number of queries", 0), whole_number(keys, "the number of keys", 0)
     return torch.ones(queries, keys, dtype=torch.bool, device=device)
 
 
@@ -67,7 +70,10 @@ def prefix(length: int, prefix_length: int | Tensor) -> Tensor:
 
     Raises `InputError` for a prefix that is longer than the text. Source: Raffel et al. 2020 (T5), section 3.2.1.
     """
-    lengths = torch.as_tensor(prefix_length)
+    length = whole_number(length, "the length", 0)
+    if not isinstance(prefix_length, Tensor):
+        prefix_length = torch.tensor(whole_number(prefix_length, "the length of the prefix"))
+    lengths = tensor(prefix_length, "the lengths of the prefixes", "(...)", WHOLE)
     if lengths.numel() and not (int(lengths.min()) >= 0 and int(lengths.max()) <= length):
         raise InputError(f"a prefix of {length} tokens has 0 to {length} tokens, got {prefix_length}")
     inside = torch.arange(length, device=lengths.device) < lengths[..., None]  # (T) or (B, T)
@@ -85,6 +91,8 @@ def within_documents(query_documents: Tensor, key_documents: Tensor) -> Tensor:
 
     Raises `InputError` for ids that are not (B, T) and (B, S).
     """
+    tensor(query_documents, "query_documents", "(..., T)")
+    tensor(key_documents, "key_documents", "(..., S)")
     if query_documents.dim() != 2 or key_documents.dim() != 2 or len(query_documents) != len(key_documents):
         came = f"{tuple(query_documents.shape)} and {tuple(key_documents.shape)}"
         raise InputError(f"expected document ids (B, T) and (B, S), got {came}")
@@ -97,7 +105,7 @@ def real(attention_mask: Tensor) -> Tensor:
     >>> real(torch.tensor([[1, 1, 0]])).shape
     torch.Size([1, 1, 1, 3])
     """
-    return attention_mask[:, None, None, :] != 0
+    return tensor(attention_mask, "attention_mask", "(B, S)")[:, None, None, :] != 0
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,16 @@ class Visibility:
         key_documents: Tensor | None = None,
     ) -> Visibility:
         """The rule together with padding (B, S) and documents (B, T) and (B, S)."""
+        queries, keys = whole_number(queries, "the number of queries", 0), whole_number(keys, "the number of keys", 0)
+        if causal and keys < queries:
+            raise InputError(f"causal queries are the last of the keys, but there are {queries} and {keys} keys")
+        for name, flags, length in (
+            ("attention_mask", attention_mask, keys),
+            ("query_documents", query_documents, queries),
+            ("key_documents", key_documents, keys),
+        ):
+            if flags is not None and tensor(flags, name, "(B, T)").shape[1] != length:
+                raise InputError(f"expected {name} of {length} tokens, got shape {tuple(flags.shape)}")
         readable = None
         # One look at B x S flags (and on an accelerator one wait) buys the kernel without a mask.
         if attention_mask is not None and not bool((attention_mask != 0).all()):

@@ -10,13 +10,16 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..checks import number, whole_number
 from ..data.collator import Collator
+from ..data.documents import checked_text
 from ..data.hiding import IGNORED, Hide
 from ..data.pairs import Ids
-from ..data.special import SpecialIds, whole_number
+from ..data.special import SpecialIds
 from ..data.tokenizer import Tokenizer
 from ..errors import InputError
 from ..models import LanguageModel, build
+from ..models.language_model import call
 from .cross_entropy import loss_terms, unembedded_terms
 
 MODEL_KEYS = (
@@ -64,9 +67,11 @@ class Loss:
 
     def __radd__(self, other: int) -> Loss:
         """So that `sum(losses)`, which begins with 0, works."""
-        return self
+        return self if other == 0 else NotImplemented
 
     def __add__(self, other: Loss) -> Loss:
+        if not isinstance(other, Loss):
+            return NotImplemented
         terms = dict(self.terms)
         for name, term in other.terms.items():
             terms[name] = terms[name] + term if name in terms else term
@@ -101,9 +106,9 @@ class Objective(nn.Module):
 
     def __init__(self, *, label_smoothing: float = 0.0, z_loss: float = 0.0, **settings: Any) -> None:
         super().__init__()
-        if not 0.0 <= label_smoothing < 1.0:
+        if not 0.0 <= number(label_smoothing, "label_smoothing") < 1.0:
             raise InputError(f"label_smoothing must lie in [0, 1), got {label_smoothing!r}")
-        if not 0.0 <= z_loss < float("inf"):
+        if not 0.0 <= number(z_loss, "z_loss") < float("inf"):
             raise InputError(f"z_loss must not be negative, and finite, got {z_loss!r}")
         self.label_smoothing = label_smoothing
         self.z_loss = z_loss
@@ -163,7 +168,7 @@ class Objective(nn.Module):
                 "around clozelab.training.Paying(objective, model), and the loss is Loss(*paying(batch))"
             )
         theirs = OTHERS_KEYS if isinstance(model, LanguageModel) else ()
-        output = model(**{key: batch[key] for key in MODEL_KEYS if key in batch and key not in theirs})
+        output = call(model, **{key: batch[key] for key in MODEL_KEYS if key in batch and key not in theirs})
         if isinstance(output, Tensor):
             return self._pay(output, batch["labels"], getattr(model, "unembedding", None))
         if not hasattr(output, "logits"):
@@ -316,7 +321,7 @@ def encode_blanks(tokenizer: Tokenizer, text: str, blanks: Iterable[int]) -> lis
 
     Raises `InputError` for a text without a blank, or with more of them than ids to stand there.
     """
-    if BLANK not in text:
+    if BLANK not in checked_text(text):
         raise InputError(f"expected a text with blanks written {BLANK}, got {text!r:.80}")
     *before, last = text.split(BLANK)
     ids: list[int] = []

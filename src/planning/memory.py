@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..checks import of_kind
 from ..errors import InputError
 from ..models import ModelConfig
 from ..objectives.cross_entropy import CHUNK
@@ -48,6 +49,8 @@ def state(count: Parameters, optimizer: str = "adamw", devices: int = 1) -> Stat
 
     Raises `InputError` for an optimiser that does not exist.
     """
+    of_kind(count, Parameters, "the parameters", "parameters(config, architecture) counts them")
+    whole("devices", devices)
     known("optimizer", optimizer, OPTIMIZERS)
     by_adamw = count.ends if optimizer == "muon" else count.ends + count.matrices
     by_muon = count.matrices if optimizer == "muon" else ()

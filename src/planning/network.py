@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..checks import of_kind
 from .memory import whole
 from .shape import Parameters, size
 
@@ -48,6 +49,7 @@ def replicated(count: Parameters, devices: int) -> Traffic:
 
     Raises `InputError` for a number of devices that is none.
     """
+    of_kind(count, Parameters, "the parameters", "parameters(config, architecture) counts them")
     whole("devices", devices)
     return Traffic(reduced=2 * (devices - 1) * NUMBER * count.total // devices)
 
@@ -70,6 +72,7 @@ def sharded(count: Parameters, devices: int, passes: int = 1) -> Traffic:
 
     Raises `InputError` for numbers of devices or passes that are none.
     """
+    of_kind(count, Parameters, "the parameters", "parameters(config, architecture) counts them")
     whole("devices", devices)
     whole("passes", passes)
     blocks, tables = size(count.matrices, devices), size(count.ends, devices)

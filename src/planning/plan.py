@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
+from ..checks import number, of_kind
 from ..errors import InputError
 from ..models import ModelConfig
 from ..objectives import Objective
@@ -51,9 +52,9 @@ class Machine:
         if not (isinstance(self.devices, int) and 1 <= self.devices <= MOST_DEVICES):
             raise InputError(f"devices must be a whole number from 1 to {MOST_DEVICES:,}, got {self.devices!r}")
         for name in ("flops", "memory", "network"):
-            if not 0 < getattr(self, name) < math.inf:
+            if not 0 < number(getattr(self, name), name) < math.inf:
                 raise InputError(f"{name} of a device must be positive and finite, got {getattr(self, name)!r}")
-        if not 0 < self.utilisation <= 1:
+        if not 0 < number(self.utilisation, "utilisation") <= 1:
             raise InputError(f"utilisation is a share, in (0, 1], got {self.utilisation!r}")
         known("kind", self.kind, KINDS)
 
@@ -274,9 +275,11 @@ def plan(
 
     Raises `InputError` for numbers that make no sense, and for a step that has fewer rows than there are devices.
     """
-    machine = machine or Machine()
+    machine = Machine() if machine is None else of_kind(machine, Machine, "the machine")
+    of_kind(objective, Objective, "the objective")
+    of_kind(config, ModelConfig, "the shape of the model")
     for name, value in (("tokens", tokens), ("batch_tokens", batch_tokens)):
-        if not 1 <= value <= 1e18:
+        if not 1 <= number(value, name) <= 1e18:
             raise InputError(f"{name} must be a number from 1 to 1e18, got {value!r}")
     known("precision", precision, PRECISIONS)
     known("optimizer", optimizer, OPTIMIZERS)
@@ -292,7 +295,7 @@ def plan(
     if delivered is None and objective.name not in DELIVERED:
         raise InputError(f"nobody measured how fast batches of {objective.name} are made: say delivered=...")
     delivered = DELIVERED[objective.name] if delivered is None else delivered
-    if not 0 < delivered < math.inf:
+    if not 0 < number(delivered, "delivered") < math.inf:
         raise InputError(f"delivered must be a number of tokens a second above 0, got {delivered!r}")
     how = objective.name, objective.architecture, config, row, machine, precision, optimizer
     return Plan(*how, rows=rows, steps=steps, delivered=delivered)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..checks import of_kind, whole_number
 from ..data import SpecialIds
 from ..errors import InputError
 from ..objectives import Objective
@@ -49,7 +50,8 @@ def row_of(objective: Objective, length: int) -> Row:
 
     Raises `InputError` for a length that the objective cannot use.
     """
-    if not 1 <= length <= 2**20:
+    of_kind(objective, Objective, "the objective")
+    if not 1 <= whole_number(length, "length") <= 2**20:
         raise InputError(f"length must be a whole number from 1 to 2^20, got {length!r}")
     text = objective.raw_length(length)
     sentinels = range(2 * text + 2, text + 2, -1)

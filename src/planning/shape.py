@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ..checks import number, of_kind
 from ..errors import InputError
 from ..models import ARCHITECTURES, ModelConfig
 
@@ -67,7 +68,8 @@ def stacks(config: ModelConfig, architecture: str) -> tuple[int, int]:
 
     Raises `InputError` for an architecture that does not exist.
     """
-    if architecture not in ARCHITECTURES:
+    of_kind(config, ModelConfig, "the shape of a model")
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise InputError(f"architecture must be one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
     if architecture != "encoder-decoder":
         return config.layers, 0
@@ -112,7 +114,7 @@ def config_near(total: float, architecture: str, vocab_size: int = 32_768) -> Mo
 
     Raises `InputError` where no shape comes within 5%: the table over the vocabulary may outweigh the rest.
     """
-    if not 1 <= total <= 1e15:
+    if not 1 <= number(total, "the number of parameters") <= 1e15:
         raise InputError(f"the number of parameters must lie between 1 and 1e15, got {total!r}")
     head, step = (128, 512) if total >= 1e9 else (64, 128 if total >= 1e8 else 64)
     best: tuple[float, ModelConfig] | None = None

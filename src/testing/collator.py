@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ..checks import whole_number
 from ..data import IGNORED, SpecialIds, load_tokenizer, restore_spans, span_lengths
 from ..errors import InputError
 from .randomness import own_random_state, random_states
@@ -58,7 +59,13 @@ def check_collator(
 
     Returns the `Report`. Raises `CheckFailed` for a fault, `InputError` for settings that make no sense.
     """
-    if rows < 64:
+    if not callable(collator):
+        raise InputError(f"expected a collator, a function of a list of examples, got {type(collator).__name__}")
+    for name, value in (("shares", (shares, 3)), ("spans", (spans, 2))):
+        if value[0] is not None and not (isinstance(value[0], (tuple, list)) and len(value[0]) == value[1]):
+            raise InputError(f"expected {value[1]} numbers as {name}, got {value[0]!r:.80}")
+    whole_number(workers, "workers", 0)
+    if whole_number(rows, "rows") < 64:
         raise InputError(f"expected rows >= 64, got {rows}: less says nothing about a random thing")
     if kind is not None and kind not in KINDS:
         raise InputError(f"kind must be one of {', '.join(KINDS)}, or None to find out, got {kind!r}")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..checks import number, of_kind
 from ..data import IGNORED, SpecialIds
 from ..errors import InputError
 from ..evaluation import probe_objective
@@ -52,6 +53,9 @@ def check_objective(
     Returns the `Report`. Raises `CheckFailed` for a fault, `InputError` for a batch that is missing or pays alike in
     every row.
     """
+    of_kind(model, nn.Module, "the model")
+    if not 0 <= number(tolerance, "tolerance") < 1:
+        raise InputError(f"tolerance is of relative comparisons, in [0, 1), got {tolerance!r}")
     if batch is None:
         if not isinstance(objective, Objective):
             raise InputError("give a batch: only clozelab's objectives can make their own")

@@ -81,6 +81,8 @@ def run_checks(name: str, checks: Mapping[str, Check[Trial]], trial: Trial, skip
 
     Raises `CheckFailed` for a fault and `InputError` for a name to skip that is none.
     """
+    if isinstance(skip, str) or not isinstance(skip, Collection):
+        raise InputError(f"expected names of checks to skip as a list, got {skip!r:.80}")
     unknown = set(skip) - set(checks)
     if unknown:
         raise InputError(f"no check is called {', '.join(sorted(unknown))}; the names are {', '.join(checks)}")

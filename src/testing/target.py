@@ -45,7 +45,7 @@ def load(target: str) -> Any:
         raise
     except ModuleNotFoundError as error:
         raise InputError(f"{module_name} cannot be imported: {error}; is the command run in its folder?") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{module_name} raises {type(error).__name__} while it is imported: {error}") from error
     found: Any = module
     for part in name.split("."):

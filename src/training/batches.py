@@ -8,6 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ..checks import of_kind, whole_number
 from ..data import Blocks, Collator, Noise
 from .processes import ALONE, Processes
 
@@ -21,9 +22,9 @@ class Batches:
     """
 
     def __init__(self, blocks: Blocks, collator: Collator, batch_size: int) -> None:
-        self.blocks = blocks
-        self.collator = collator
-        self.batch_size = batch_size
+        self.blocks = of_kind(blocks, Blocks, "the blocks", "packed.blocks(length) makes them")
+        self.collator = of_kind(collator, Collator, "the collator", "objective.collator(special) makes one")
+        self.batch_size = whole_number(batch_size, "batch_size", 1)
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
     def _shuffled(self, epoch: int) -> Tensor:
@@ -32,6 +33,7 @@ class Batches:
 
     def examples(self, n: int) -> tuple[list[int], list[int]]:
         """(identities, epochs) of the examples of batch n."""
+        n = whole_number(n, "the number of a batch", 0)
         places = range(n * self.batch_size, (n + 1) * self.batch_size)
         epochs = [place // len(self.blocks) for place in places]
         return [int(self._order(epoch)[place % len(self.blocks)]) for place, epoch in zip(places, epochs)], epochs

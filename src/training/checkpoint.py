@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -25,11 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
-from ..data.cache import written_whole
+from ..checks import path_of, whole_number
+from ..data.cache import read_json, written_whole
 from ..errors import InputError
 from .optimizers import Optimizers
 
@@ -65,18 +67,30 @@ class Checkpoint:
         """Whether it was written in shards, by processes among which the weights were shared out."""
         return bool(self.state.get("sharded", False))
 
-    def load_model(self, model: nn.Module) -> None:
-        """Read the weights into a model of the same shape; raises `InputError` if it has another.
-
-        A checkpoint in shards has them as one file only where the run was finished; raises `InputError` elsewhere.
-        """
+    @property
+    def _weights(self) -> Path:
         if self.sharded and "model.safetensors" not in self.state["sha256"]:
             raise InputError(
                 f"{self.path} is in shards, and its weights as one file are written when the run is finished: go on "
                 "with it by torchrun and --sharded"
             )
+        return self.path / "model.safetensors"
+
+    def shapes(self) -> dict[str, list[int]]:
+        """The shape of each weight, without reading any: what a model must have for them to fit."""
         try:
-            load_model(model, str(self.path / "model.safetensors"))
+            with safe_open(self._weights, framework="pt") as file:
+                return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise _damaged(self.path, f"model.safetensors cannot be read ({error})") from error
+
+    def load_model(self, model: nn.Module) -> None:
+        """Read the weights into a model of the same shape; raises `InputError` if it has another.
+
+        A checkpoint in shards has them as one file only where the run was finished; raises `InputError` elsewhere.
+        """
+        try:
+            load_model(model, str(self._weights))
         except SafetensorError as error:
             raise _damaged(self.path, f"model.safetensors cannot be read ({error})") from error
         except RuntimeError as error:
@@ -92,9 +106,24 @@ class Checkpoint:
             for key, tensor in load_file(str(self.path / "optimizer.safetensors")).items():
                 parameter, name = key.split(".", 1)
                 state.setdefault(int(parameter), {})[name] = tensor
-            optimizer.load_state_dict({"state": state, "param_groups": self.state["param_groups"]})
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            mine = optimizer.state_dict()["param_groups"]  # what the settings say, and not what stands in a file
+            if [group["params"] for group in self.state["param_groups"]] != [group["params"] for group in mine]:
+                raise ValueError("its groups of parameters are others")
+            _check_moments(state, optimizer)
+            optimizer.load_state_dict({"state": state, "param_groups": mine})
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise _damaged(self.path, f"the optimiser's state cannot be read ({error})") from error
+
+
+def _check_moments(state: dict[int, dict[str, torch.Tensor]], optimizer: Optimizers) -> None:
+    """Raises `ValueError` for a state that PyTorch would take and trip over at the next step, or begin anew."""
+    shapes = [parameter.shape for group in optimizer.param_groups for parameter in group["params"]]
+    if sorted(state) != list(range(len(shapes))):
+        raise ValueError(f"it is of {len(state)} parameters, expected {len(shapes)}")
+    for number, shape in enumerate(shapes):
+        wrong = [name for name, value in state[number].items() if value.dim() and value.shape != shape]
+        if wrong:
+            raise ValueError(f"{wrong[0]} of parameter {number} has another shape than the parameter")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -168,7 +197,7 @@ def latest_checkpoint(run: str | Path, objective: str | None = None) -> Checkpoi
 
     With the name of an `objective` also where it is of another one.
     """
-    run = Path(run)
+    run = path_of(run, "the run folder")
     found = _complete(run)
     if not found:
         raise InputError(f"{run} holds no checkpoint: expected folders {run / 'checkpoints'}/step-...")
@@ -183,33 +212,43 @@ def latest_checkpoint(run: str | Path, objective: str | None = None) -> Checkpoi
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """A checkpoint folder, checked file by file against its sums."""
-    path = Path(path)
+    path = path_of(path, "a checkpoint")
     try:
-        state = dict(json.loads((path / "state.json").read_text(encoding="utf-8")))
-        if state["format"] != FORMAT:
-            raise InputError(
-                f"{path} was written in format {state['format']}, this version reads format {FORMAT}: go on with the "
-                "version that wrote it"
-            )
-        sums, said = dict(state["sha256"]), state.pop("sha256_of_this")
-        float(state["seconds"])
-        if path.name != _name(int(state["step"])):
-            raise ValueError(f"it is of step {state['step']}")
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        state = dict(read_json(path / "state.json"))
+    except (OSError, ValueError, TypeError) as error:
         raise _damaged(path, f"state.json cannot be read ({error})") from error
-    if said != _sha256_of_state(state):
+    if state.get("format", FORMAT) != FORMAT:
+        raise InputError(
+            f"{path} was written in format {state['format']!s:.80}, this version reads format {FORMAT}: go on with the "
+            "version that wrote it"
+        )
+    try:
+        sums, said = {str(name): value for name, value in dict(state["sha256"]).items()}, state.pop("sha256_of_this")
+        if not 0 <= float(state["seconds"]) < math.inf:
+            raise ValueError(f"its steps took {state['seconds']} seconds")
+        if path.name != _name(whole_number(state["step"], "step")):
+            raise ValueError(f"it is of step {state['step']}")
+        whole = said == _sha256_of_state(state)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise _damaged(path, f"state.json cannot be read ({error})") from error
+    if not whole:
         raise _damaged(path, "state.json is not what was written")
     needed = () if state.get("sharded") else ("model.safetensors", "optimizer.safetensors")
     for name in dict.fromkeys((*needed, *sums)):
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise _damaged(path, f"state.json names {name!r:.80}, which lies elsewhere")
-        if not (path / name).is_file():
-            raise _damaged(path, f"{name} is missing")
+        if not _is_file(path / name):
+            raise _damaged(path, f"{name:.80} is missing")
         if sha256_of(path / name) != sums.get(name):
             raise _damaged(path, f"{name} is not what was written")
     return Checkpoint(path, state)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def _damaged(path: Path, what: str) -> InputError:

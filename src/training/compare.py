@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from ..checks import of_kind, whole_number
+from ..errors import InputError
 from ..evaluation import fixed_batches, label_counts, unigram_loss
 from ..objectives import Objective
 from .batches import Batches
@@ -62,6 +64,10 @@ def compare(
     baselines.
     """
     config = config or TrainConfig()
+    of_kind(prepared, Prepared, "the prepared corpus", "prepare makes it")
+    whole_number(tokens, "tokens", 1)
+    if not objectives:
+        raise InputError("expected at least one objective to compare, got none")
     tokenizer, special = prepared.tokenizer, prepared.tokenizer.special
     prompt = " ".join((prompt or _prompt(prepared)).split()[:100])
     for objective in objectives:  # whatever one of them refuses is said before any of them is trained

@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..checks import of_kind, path_of
 from ..data import Noise, Packed, PackedShards, Stream, Tokenizer
+from ..data.cache import read_json
 from ..errors import InputError, NotFinite
 from ..evaluation import HeldOut, evaluate, fixed_batches
 from ..models import LanguageModel
@@ -98,7 +100,7 @@ def train(
     >>> result.finished, result.step
     (True, 5)
     """
-    config = config or TrainConfig()
+    config = TrainConfig() if config is None else of_kind(config, TrainConfig, "the settings")
     device = _fit_together(objective, model, tokenizer, text, heldout)
     special = tokenizer.special
     collator = objective.collator(special, seed=config.seed, within_documents=config.within_documents)
@@ -116,7 +118,7 @@ def train(
     identity = _identity(objective, model, text, heldout, config)  # before anything is wrapped around the model
     paying = processes.wrap(objective, model)
     optimizer = optimizer_of(model, config)
-    store = _Store(Path(run) if run is not None else None, identity, description, processes)
+    store = _Store(path_of(run, "the run folder") if run is not None else None, identity, description, processes)
     step, seconds, positions = store.open(model, optimizer) if resume else store.create(tokenizer)
     if isinstance(batches, StreamedBatches):
         batches.go_to(step, positions)
@@ -222,7 +224,11 @@ def _fit_together(
     objective: Objective, model: nn.Module, tokenizer: Tokenizer, text: Packed | PackedShards | Stream, heldout: Packed
 ) -> torch.device:
     """The device of the model, once what is to be trained together is known to belong together."""
+    of_kind(objective, Objective, "the objective")
+    of_kind(model, nn.Module, "the model")
+    of_kind(tokenizer, Tokenizer, "the tokenizer")
     for name, packed in (("text", text), ("held-out text", heldout)):
+        of_kind(packed, (Packed, PackedShards, Stream), f"the {name}", "pack makes it")
         theirs = packed.tokenizer.fingerprint if isinstance(packed, Stream) else packed.tokenizer
         if theirs != tokenizer.fingerprint:
             raise InputError(f"the {name} was packed with another tokenizer than the one that is given: pack it again")
@@ -339,6 +345,7 @@ class _Store:
             return
         if self.run.exists() and not self.run.is_dir():
             raise InputError(f"expected a folder for the run, but {self.run} is a file")
+        self._inside()
         if (self.run / "run.json").exists() or (self.run / "checkpoints").exists():
             raise InputError(
                 f"{self.run} already holds a run: resume it, or choose another folder; nothing there was changed"
@@ -374,6 +381,7 @@ class _Store:
                 )
             if theirs != mine:
                 raise InputError(f"{self.run} is another run: its {key} is {_difference(theirs, mine)}")
+        self._inside()
         if not any((self.run / "checkpoints").glob("step-*")):
             return 0, 0.0, {}  # stopped before its first checkpoint: begin again
         checkpoint = latest_checkpoint(self.run, self.identity["objective"])
@@ -392,6 +400,14 @@ class _Store:
             checkpoint.load_optimizer(optimizer)
         self.saved = checkpoint.step
         return checkpoint.step, checkpoint.seconds, checkpoint.positions
+
+    def _inside(self) -> None:
+        """Nothing is written outside of the run folder, wherever a folder that somebody sent points to."""
+        if self.run is not None and (self.run / "checkpoints").is_symlink():
+            raise InputError(
+                f"{self.run / 'checkpoints'} is a link, and what is written there would lie elsewhere: to keep a run "
+                "on another disk, make the run folder itself the link"
+            )
 
     def save(
         self,
@@ -425,13 +441,10 @@ class _Store:
 
 def read_run(run: str | Path) -> dict[str, Any]:
     """`run.json`, or an `InputError` that says what is missing."""
-    path = Path(run) / "run.json"
+    path = path_of(run, "the run folder") / "run.json"
     if not path.is_file():
         raise InputError(f"{run} holds no run: {path} is missing; is the path right?")
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged: {error}") from error
+    described = read_json(path)
     if not isinstance(described, dict) or described.get("format") != 1:
         raise InputError(f"{path} is of a format that this version does not read (it reads format 1)")
     return described

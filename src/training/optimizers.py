@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..checks import of_kind
 from ..objectives import Loss
 from .config import TrainConfig
 
@@ -24,6 +25,8 @@ def optimizer_of(model: nn.Module, config: TrainConfig) -> Optimizers:
     >>> [len(group["params"]) for group in optimizer_of(model, TrainConfig(optimizer="muon")).param_groups]
     [1, 1, 1]
     """
+    of_kind(model, nn.Module, "the model")
+    of_kind(config, TrainConfig, "the settings")
     trained = [p for p in model.parameters() if p.requires_grad]
     tables = _tables(model)
     inner = [p for p in trained if config.optimizer == "muon" and p.dim() == 2 and id(p) not in tables]

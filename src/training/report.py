@@ -12,8 +12,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from ..checks import path_of
 from ..data.cache import full_disk_named, written_whole
+from ..errors import InputError
 from ..evaluation import HeldOut
+from ..plain import plain
 
 
 class Metrics:
@@ -26,16 +29,16 @@ class Metrics:
         self.path = None if run is None else run / "metrics.jsonl"
         self.evaluated: set[int] = set()
         if self.path is not None and self.path.exists():
-            kept = []
-            for line in self.path.read_bytes().splitlines(keepends=True):
-                metrics = _metrics(line)
-                if metrics is None and line.endswith(b"\n"):
-                    kept.append(line)  # not ours to throw away
-                elif metrics is not None and metrics["step"] <= resume_at:
-                    kept.append(line.rstrip(b"\n") + b"\n")
-                    self.evaluated |= {metrics["step"]} if "heldout" in metrics else set()
-            with written_whole(self.path) as file:
-                file.writelines(kept)
+            if not self.path.is_file():
+                raise InputError(f"expected a file of metrics, but {self.path} is none")
+            with open(self.path, "rb") as before, written_whole(self.path) as file:
+                for line in before:
+                    metrics = _metrics(line)
+                    if metrics is None and line.endswith(b"\n"):
+                        file.write(line)  # not ours to throw away
+                    elif metrics is not None and metrics["step"] <= resume_at:
+                        file.write(line.rstrip(b"\n") + b"\n")
+                        self.evaluated |= {metrics["step"]} if "heldout" in metrics else set()
 
     def write_heldout(self, step: int, result: HeldOut) -> None:
         """Add the line of an evaluation, once."""
@@ -52,11 +55,13 @@ class Metrics:
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """The lines of a `metrics.jsonl`; what is no such line, as a last one that was cut off, is left out."""
-    lines = (_metrics(line) for line in Path(path).read_bytes().splitlines())
+    lines = (_metrics(line) for line in path_of(path, "a file of metrics").read_bytes().splitlines())
     return [line for line in lines if line is not None]
 
 
 def _metrics(line: bytes) -> dict[str, Any] | None:
+    if len(line) > 2**20:  # no line of ours
+        return None
     try:
         metrics = json.loads(line)
     except (ValueError, RecursionError):
@@ -94,7 +99,7 @@ class Bar:
         """A line that stays."""
         if self.progress is not None:
             with suppress(OSError):
-                self.progress.console.print(text, highlight=False, markup=False)
+                self.progress.console.print(plain(text), highlight=False, markup=False)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..checks import path_of
 from ..data import (
     Corpus,
     Packed,
@@ -29,7 +30,7 @@ from ..data.cache import cache_folder
 from ..errors import InputError
 from ..models import ARCHITECTURES, ModelConfig
 from ..objectives import OBJECTIVES, Objective
-from .checkpoint import latest_checkpoint, sha256_of
+from .checkpoint import Checkpoint, latest_checkpoint, sha256_of
 from .loop import read_run
 from .processes import ALONE, Processes
 
@@ -171,7 +172,7 @@ def load_run(run: str | Path, *, expected: str | tuple[str, ...] = ()) -> Traine
     objective, and a damaged checkpoint.
     """
     expected = (expected,) if isinstance(expected, str) else expected
-    run = Path(run)
+    run = path_of(run, "the run folder")
     described = read_run(run)
     name = described.get("objective")
     if expected and name not in expected:
@@ -184,16 +185,33 @@ def load_run(run: str | Path, *, expected: str | tuple[str, ...] = ()) -> Traine
         raise InputError(f"{run} was trained with an objective or a model of your own ({name}): load it in your code")
     objective = OBJECTIVES[name]()
     checkpoint = latest_checkpoint(run, name)
-    try:
-        model = ARCHITECTURES[objective.architecture](ModelConfig(**shape))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{run / 'run.json'} is damaged: it describes no model ({error!s:.200})") from error
+    model = _model(run, objective, shape, checkpoint)
     checkpoint.load_model(model)
     model.eval()
     tokenizer = load_tokenizer(run / "tokenizer.json", sentinels=0)  # as it is: the model has no ids for more
     if described.get("tokenizer_sha256", written := sha256_of(run / "tokenizer.json")) != written:
         raise InputError(f"{run / 'tokenizer.json'} is not the one that this model was trained with")
     return TrainedRun(objective, model, tokenizer, checkpoint.step)
+
+
+def _model(run: Path, objective: Objective, shape: dict[str, Any], checkpoint: Checkpoint) -> nn.Module:
+    """The model that run.json describes, built once it is known to be as large as its weights, and no larger."""
+    there = checkpoint.shapes()
+    try:
+        config = ModelConfig(**shape)
+        if config.layers + (config.decoder_layers or 0) > len(there):
+            raise InputError(f"{config.layers} layers are more than its checkpoint has weights")
+        with torch.device("meta"):
+            sketch = ARCHITECTURES[objective.architecture](config)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{run / 'run.json'} is damaged: it describes no model ({error!s:.200})") from error
+    for name, parameter in sketch.named_parameters():
+        if there.get(name) != list(parameter.shape):
+            raise InputError(
+                f"{checkpoint.path} holds the weights of a model of another shape than {run / 'run.json'} says: {name} "
+                f"is {there.get(name)}, expected {list(parameter.shape)}"
+            )
+    return ARCHITECTURES[objective.architecture](config)
 
 
 def seeded_model(objective: Objective, vocab_size: int, size: str, seed: int, **overrides: Any) -> nn.Module:

@@ -74,9 +74,9 @@ def test_texts_that_have_no_representation_are_refused():
     model = stirred("encoder-only")
     with pytest.raises(InputError, match="at least one real token"):
         embed(model, texts(2, 3), torch.tensor([[1, 1, 0], [0, 0, 0]]))
-    with pytest.raises(InputError, match=r"expected input_ids as a tensor \(B, T\)"):
+    with pytest.raises(InputError, match=r"expected input_ids .*\(B, T\)"):
         embed(model, [[5, 6]])
-    with pytest.raises(InputError, match=r"expected input_ids as a tensor \(B, T\)"):
+    with pytest.raises(InputError, match=r"expected input_ids .*\(B, T\)"):
         embed(model, torch.tensor([5, 6]))
     with pytest.raises(InputError, match="expected attention_mask of the shape"):
         embed(model, texts(2, 3), torch.ones(2, 4))
