@@ -51,7 +51,8 @@ class MixtureSource:
     def sample(self, texts: int, length: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Texts (texts, length) int64 of symbols 0 .. K - 1, and the kind (texts,) int64 of each."""
         generator = torch.Generator().manual_seed(whole_number(seed, "seed", -(2**63), 2**64 - 1))
-        whole_number(texts, "texts", 0), whole_number(length, "length", 1)
+        whole_number(texts, "texts", 0)
+        whole_number(length, "length", 1)
         kinds = torch.randint(len(self.sources), (texts,), generator=generator)
         seeds = torch.randint(2**31, (len(self.sources),), generator=generator).tolist()
         text = torch.empty(texts, length, dtype=torch.int64)

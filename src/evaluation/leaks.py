@@ -158,7 +158,9 @@ def probe(
     Raises `InputError` for more than one row, a declaration that is missing or of another shape, a model whose output
     is not the same twice or not a number, and a vocabulary with nothing to replace a token by.
     """
-    number(tolerance, "tolerance"), whole_number(alternatives, "alternatives"), whole_number(batch_size, "batch_size")
+    number(tolerance, "tolerance")
+    whole_number(alternatives, "alternatives")
+    whole_number(batch_size, "batch_size")
     of_kind(model, nn.Module, "the model")
     of_kind(inputs, Mapping, "the inputs")
     if tolerance < 0 or alternatives < 1 or batch_size < 1:
