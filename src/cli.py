@@ -59,7 +59,7 @@ CHECKS_OF = {
     "scheme": "returns, protected, targets, nothing to hide, unchanged, generator, global state, varies, rate, spans, "
     "position",
     "collator": "returns, unchanged, targets, nothing to hide, unselected, paid, partition, replacements, protected, "
-    "round trip, decoder, lengths, labels, end of text",
+    "round trip, decoder, lengths, labels, end of text, repeatable, global state, order, workers, epochs, ranks",
     "objective": "uniform, unpaid, accumulation, nothing to predict, leaks",
 }
 """What `check --skip` takes: told here too, so that --help need not import what checks."""

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from clozelab.cli import main
+from clozelab.cli import CHECKS_OF, main
 from clozelab.course import Result
+from clozelab.testing import collator, mask_scheme, objective
 from clozelab.training import read_metrics
 
 DOCUMENTS = [f"Document {n} says that {n} and {n + 1} make {2 * n + 1}, which is odd." for n in range(300)]
@@ -103,6 +104,12 @@ def test_help_is_helpful(capsys):
             main([*command, "--help"])
         assert stopped.value.code == 0
         assert "clozelab" in capsys.readouterr().out
+
+
+def test_help_names_the_checks_that_there_are():
+    told = {kind: names.split(", ") for kind, names in CHECKS_OF.items()}
+    there = {"scheme": mask_scheme.CHECKS, "collator": collator.CHECKS, "objective": objective.CHECKS}
+    assert told == {kind: list(checks) for kind, checks in there.items()}
 
 
 def made_results(folder="results", numbers=("02", "01")):
