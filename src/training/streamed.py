@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -128,7 +129,7 @@ class StreamedBatches:
                 if isinstance(part, InputError):
                     raise part
                 self.positions |= part[1]
-            yield torch.cat([blocks for blocks, _ in parts])
+            yield torch.from_numpy(np.concatenate([blocks for blocks, _ in parts]))
 
 
 class _Feed(IterableDataset):
@@ -145,7 +146,8 @@ class _Feed(IterableDataset):
         try:
             while True:
                 taken = [(name, list(islice(flow, self.each))) for name, flow in flows]
-                blocks = torch.stack([block for _, pairs in taken for block, _ in pairs])
+                # As an array: tensors would come by way of files that a worker which dies leaves half open.
+                blocks = torch.stack([block for _, pairs in taken for block, _ in pairs]).numpy()
                 yield blocks, {name: pairs[-1][1] for name, pairs in taken}
         except InputError as error:  # as a value: what is raised in a worker arrives with a traceback in its message
             yield error
