@@ -454,7 +454,7 @@ SECTIONS = [
         "streaming",
         "A corpus larger than memory",
         "python benchmarks/streaming.py --publish",
-        "45 minutes of one core",
+        "35 minutes of one core",
         f"at most {FLAT}x the memory late in the corpus that there is early in it",
         "All batches of a corpus in files of JSON lines, tokenised as they come (stream); a fifth of it packed "
         "once into shards (pack); all batches of those, mapped into memory (packed). Memory is that of all processes "

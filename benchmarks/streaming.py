@@ -1,6 +1,6 @@
 """A corpus larger than memory, read to its end: does memory stay flat, and how fast does it come?
 
-    python benchmarks/streaming.py --publish              45 minutes of one core; 5 GB, which it makes and deletes
+    python benchmarks/streaming.py --publish              35 minutes of one core; 5 GB, which it makes and deletes
     python benchmarks/streaming.py --gigabytes 0.04       a minute
 
 Forty files of JSON lines are made of random lines of the builtin corpus. Three ways are gone through them, each in a
