@@ -233,7 +233,7 @@ class World:
         """
         if skill not in SKILLS:
             raise InputError(f"a skill is one of {', '.join(SKILLS)}, got {skill!r}")
-        count = whole_number(count, "count", 1)
+        count = whole_number(count, "count", 0)
         rng, found = Random(f"{self.seed} {skill} {draw}"), {}
         for _ in range(100 * count):
             exercise = self._exercise(skill, rng)
