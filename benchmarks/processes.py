@@ -1,11 +1,15 @@
 """Is a run on several processes the run on one? The loss curves of 1, 2 and 4, on top of one another.
 
-    python benchmarks/processes.py --publish     5 minutes on two cores
+    python benchmarks/processes.py --publish     10 minutes on two cores
     python benchmarks/processes.py --quick       a minute: two steps, 1 and 2 processes
 
 Every objective, small models on the builtin corpus, the same batches of ragged counts: 6 examples of a step, which 4
 processes share as 2, 2, 1, 1. Each way is a real `torchrun` on this machine's processor; what is compared is the
 training loss of each step, and the held-out loss at the end.
+
+In double precision, so that what differs is no rounding of single precision: training makes much of little. How much is
+told by the last rows: one process in single precision against one that differs by its rounding alone, since it adds up
+the same batch in micro-batches.
 """
 
 from __future__ import annotations
@@ -18,11 +22,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 from measure import busy, told
-from report import processes_table, publish
+from report import ALONE, processes_table, publish
 
-from clozelab.training import read_metrics
+from clozelab.objectives import OBJECTIVES
+from clozelab.training import TrainConfig, joined, prepare, read_metrics, train
+from clozelab.training.run import seeded_model
 
 WAYS: dict[str, tuple[int, list[str]]] = {
     "1 process": (1, []),
@@ -31,21 +38,26 @@ WAYS: dict[str, tuple[int, list[str]]] = {
     "2 sharded": (2, ["--sharded"]),
     "4 sharded": (4, ["--sharded"]),
 }
-"""Processes and flags."""
-STYLES = dict(zip(WAYS, ("-", "--", ":", "-.", (0, (1, 3)))))
+"""Processes and flags, in double precision."""
+SINGLE: dict[str, tuple[int, list[str]]] = {
+    "1 process, single": (1, ["--single"]),
+    "1 in micro-batches, single": (1, ["--single", "--micro-batch", "2"]),
+    "2 replicated, single": (2, ["--single"]),
+}
+"""The same in single precision."""
+STYLES = dict(zip([*WAYS, *list(SINGLE)[1:]], ("-", "--", ":", "-.", (0, (1, 3)), (0, (5, 1)), (0, (3, 1, 1, 1)))))
 COLOURS = {"causal": "#0072B2", "masked": "#D55E00", "span": "#009E73"}
 
 
 def curve(objective: str, way: str, steps: int, folder: Path) -> dict[str, Any]:
     """The losses of one run."""
-    count, flags = WAYS[way]
-    run = folder / f"{objective}-{way.replace(' ', '-')}"
-    train = ["train", "--objective", objective, "--steps", steps, "--batch-size", 6, "--length", 64, "--run", run]
-    train += ["--vocab-size", 1024, "--precision", "float32", "--sample-every", 0, "--checkpoint-every", 0]
-    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", count, "-m", "--", "clozelab.cli"]
-    words = [sys.executable, "-m", *launcher, *train, "--eval-every", 0, *flags]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(list(map(str, words)), env=environment, capture_output=True, text=True)
+    count, flags = {**WAYS, **SINGLE}[way]
+    run = folder / f"{objective}-{way.replace(' ', '-').replace(',', '')}"
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", count, "--", __file__, "--one-of"]
+    words = [sys.executable, *launcher, objective, "--out", run, "--steps", steps, *flags]
+    done = subprocess.run(
+        list(map(str, words)), env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
     if done.returncode:
         raise RuntimeError(f"{objective}, {way}, failed:\n{done.stderr[-2000:]}")
     lines = read_metrics(run / "metrics.jsonl")
@@ -57,24 +69,46 @@ def curve(objective: str, way: str, steps: int, folder: Path) -> dict[str, Any]:
     }
 
 
+def one_of(args: argparse.Namespace) -> None:
+    """What each process of a run does."""
+    objective = OBJECTIVES[args.one_of]()
+    config = TrainConfig(
+        steps=args.steps,
+        batch_size=6,
+        length=64,
+        micro_batch=args.micro_batch,
+        precision="float32",
+        eval_every=0,
+        checkpoint_every=0,
+    )
+    with joined(sharded=args.sharded) as processes:
+        prepared = prepare("builtin", vocab_size=1024, processes=processes)
+        torch.set_default_dtype(torch.float32 if args.single else torch.float64)
+        model = seeded_model(objective, prepared.tokenizer.vocab_size, "tiny", 0)
+        texts = prepared.tokenizer, prepared.text, prepared.heldout
+        train(objective, model, *texts, config, run=args.out, processes=processes)
+
+
 def draw(record: dict[str, Any], path: Path) -> None:
-    """All curves on one plot, and below how far each is from that of one process."""
-    figure = Figure(figsize=(7.5, 5.5), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    alone = {row["objective"]: row["losses"] for row in record["rows"] if row["way"] == "1 process"}
-    for row in record["rows"]:
-        colour, style = COLOURS[row["objective"]], STYLES[row["way"]]
-        steps = range(1, len(row["losses"]) + 1)
-        label = f"{row['objective']}, {row['way']}"
-        above.plot(steps, row["losses"], linestyle=style, color=colour, label=label, linewidth=1.5)
-        if row["way"] != "1 process":
-            apart = [max(abs(a - b), 1e-9) for a, b in zip(row["losses"], alone[row["objective"]])]
-            below.plot(steps, apart, linestyle=style, color=colour, linewidth=1)
+    """All curves on one plot, and below how far each is from that of one process of its precision."""
+    figure = Figure(figsize=(7.5, 6), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    curves = {(row["objective"], row["way"]): row["losses"] for row in record["rows"]}
+    for (objective, way), losses in curves.items():
+        steps, look = range(1, len(losses) + 1), {"color": COLOURS[objective], "linestyle": STYLES.get(way, "-")}
+        if way in WAYS:
+            above.plot(steps, losses, **look, label=f"{objective}, {way}", linewidth=1.5)
+        if way not in ALONE:
+            one = curves[objective, ALONE[way in SINGLE]]
+            apart = [max(abs(a - b), 1e-16) for a, b in zip(losses, one)]
+            below.plot(steps, apart, **look, label=way if way in SINGLE else None, linewidth=1)
     above.set_ylabel("training loss, nats")
     above.legend(fontsize=7, ncols=3)
     below.set_yscale("log")
-    below.set_ylabel("apart from one\nprocess, nats")
+    below.set_ylabel("apart from one process, nats")
     below.set_xlabel("step")
+    if below.get_legend_handles_labels()[0]:
+        below.legend(fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
 
@@ -82,20 +116,28 @@ def draw(record: dict[str, Any], path: Path) -> None:
 def main() -> None:
     """Run every objective in every way, print how far apart they are."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--quick", action="store_true", help="only see that it runs")
     parser.add_argument("--out", type=Path, default=Path("runs/processes"))
     parser.add_argument("--publish", action="store_true", help="also put figures and picture into the repository")
+    parser.add_argument("--one-of", choices=COLOURS, help=argparse.SUPPRESS)
+    parser.add_argument("--sharded", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--single", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--micro-batch", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.one_of:
+        one_of(args)
+        return
     if args.publish and args.quick:
         parser.error("a quick run is not published")
     if args.out.exists():
         parser.error(f"{args.out} exists: choose another folder by --out")
     before, rows = busy(), []
     for objective in COLOURS:
-        for way in list(WAYS)[: 2 if args.quick else None]:
+        single = SINGLE if objective == "causal" else {}
+        for way in list(WAYS)[:2] if args.quick else [*WAYS, *single]:
             rows.append(curve(objective, way, 2 if args.quick else args.steps, args.out))
-            print(f"{objective}, {way}: {rows[-1]['losses'][-1]:.6f} nats at the last step", flush=True)
+            print(f"{objective}, {way}: {rows[-1]['losses'][-1]:.12f} nats at the last step", flush=True)
     record = {**told(before), "steps": len(rows[0]["losses"]), "rows": rows}
     print(f"\n{processes_table(rows)}")
     (args.out / "processes.json").write_text(json.dumps(record, indent=1))
