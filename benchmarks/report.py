@@ -450,9 +450,9 @@ SECTIONS = [
         "10 minutes on two cores",
         f"losses of 1, 2 and 4 processes within {APART:g} nats at every step",
         "The same run by `torchrun` on 1, 2 and 4 processes of a processor, replicated (DDP) and sharded (FSDP2): how "
-        "far do the losses lie from those of one process? In double precision, since training makes much of little: in "
-        "single precision (the last rows) one process that adds up the same batch in micro-batches, which differs by "
-        "rounding alone, parts from itself as far as two processes do from one.",
+        "far do the losses lie from those of one process? In double precision, since training makes much of little; how "
+        "much is told by one process that adds up the same batch in micro-batches, which differs by rounding alone. The "
+        "last rows are the same in single precision.",
         processes,
         "processes.png",
     ),
