@@ -7,9 +7,9 @@ Every objective, small models on the builtin corpus, the same batches of ragged 
 processes share as 2, 2, 1, 1. Each way is a real `torchrun` on this machine's processor; what is compared is the
 training loss of each step, and the held-out loss at the end.
 
-In double precision, so that what differs is no rounding of single precision: training makes much of little. How much is
-told by one process that differs by its rounding alone, since it adds up the same batch in micro-batches; and, in the last
-rows, by the same in single precision.
+In double precision, so that what differs is no rounding of single precision: training makes much of little. How much
+is told by one process that differs by its rounding alone, since it adds up the same batch in micro-batches. The last
+rows are the same in single precision.
 """
 
 from __future__ import annotations
