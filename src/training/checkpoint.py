@@ -109,6 +109,8 @@ class Checkpoint:
             mine = optimizer.state_dict()["param_groups"]  # what the settings say, and not what stands in a file
             if [group["params"] for group in self.state["param_groups"]] != [group["params"] for group in mine]:
                 raise ValueError("its groups of parameters are others")
+            if len(state) != self.state["moments_of"]:  # a parameter that has had no gradient has none
+                raise ValueError(f"it is of {len(state)} parameters, expected {self.state['moments_of']}")
             _check_moments(state, optimizer)
             optimizer.load_state_dict({"state": state, "param_groups": mine})
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
@@ -116,12 +118,13 @@ class Checkpoint:
 
 
 def _check_moments(state: dict[int, dict[str, torch.Tensor]], optimizer: Optimizers) -> None:
-    """Raises `ValueError` for a state that PyTorch would take and trip over at the next step, or begin anew."""
+    """Raises `ValueError` for a state that PyTorch would take and trip over at the next step."""
     shapes = [parameter.shape for group in optimizer.param_groups for parameter in group["params"]]
-    if sorted(state) != list(range(len(shapes))):
-        raise ValueError(f"it is of {len(state)} parameters, expected {len(shapes)}")
-    for number, shape in enumerate(shapes):
-        wrong = [name for name, value in state[number].items() if value.dim() and value.shape != shape]
+    for number, moments in state.items():
+        if not 0 <= number < len(shapes):
+            raise ValueError(f"it is of a parameter {number}, and there are {len(shapes)}")
+        shape = shapes[number]
+        wrong = [name for name, value in moments.items() if value.dim() and value.shape != shape]
         if wrong:
             raise ValueError(f"{wrong[0]} of parameter {number} has another shape than the parameter")
 
@@ -147,7 +150,8 @@ def save_checkpoint(run: Path, step: int, model: nn.Module, optimizer: Optimizer
             for name, value in values.items()
         }
         save_file(tensors, str(beside / "optimizer.safetensors"))
-        return finish_checkpoint(beside, run, step, param_groups=saved["param_groups"], **state)
+        told = {"param_groups": saved["param_groups"], "moments_of": len(saved["state"]), **state}
+        return finish_checkpoint(beside, run, step, **told)
     except SafetensorError as error:
         shutil.rmtree(beside, ignore_errors=True)
         raise could_not_write(run / "checkpoints" / _name(step), error) from error

@@ -12,7 +12,7 @@ import torch
 from clozelab.data import pack
 from clozelab.errors import InputError
 from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption
-from clozelab.training import NotFinite, TrainConfig, latest_checkpoint, load_run, read_metrics, train
+from clozelab.training import NotFinite, TrainConfig, latest_checkpoint, load_run, loop, read_metrics, train
 from clozelab.training.run import seeded_model
 
 OBJECTIVES = [CausalLM(), MaskedLM(), SpanCorruption()]
@@ -80,6 +80,33 @@ def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(objective, more, t
         for name in ("whole", "cut")
     )
     assert a == b
+
+
+def test_parameters_that_have_had_no_gradient_have_no_moments_and_a_run_of_them_is_resumed(
+    tokenizer, packed, tmp_path, monkeypatch
+):
+    """All of them where it was stopped before the first step, and later those that are not used."""
+
+    def with_an_idle_one(**settings):
+        model = seeded_model(MaskedLM(), tokenizer.vocab_size, "tiny", 0, **SMALL)
+        model.idle = torch.nn.Parameter(torch.ones(3))
+        return model, train(MaskedLM(), model, tokenizer, *packed, CONFIG, **settings)
+
+    whole, _ = with_an_idle_one()
+    real = loop.evaluate
+
+    def stopped(*arguments, **settings):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(*arguments, **settings)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "evaluate", stopped)
+        assert with_an_idle_one(run=tmp_path / "run")[1].step == 0
+    with_an_idle_one(run=tmp_path / "run", resume=True)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-00000012")
+    resumed, result = with_an_idle_one(run=tmp_path / "run", resume=True)
+    assert result.finished
+    assert same_weights(whole, resumed)
 
 
 def test_a_finished_run_resumed_does_nothing_more(tokenizer, packed, tmp_path):
