@@ -106,12 +106,12 @@ def draw(record: dict[str, Any], path: Path) -> None:
             apart = [max(abs(a - b), 1e-16) for a, b in zip(losses, one)]
             below.plot(steps, apart, **look, label=way if way in SINGLE else None, linewidth=1)
     above.set_ylabel("training loss, nats")
-    above.legend(fontsize=7, ncols=3)
+    figure.legend(*above.get_legend_handles_labels(), loc="outside upper center", fontsize=7, ncols=3)
     below.set_yscale("log")
     below.set_ylabel("apart from one process, nats")
     below.set_xlabel("step")
     if below.get_legend_handles_labels()[0]:
-        below.legend(fontsize=7)
+        below.legend(fontsize=7, loc="lower right")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
 
