@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from clozelab.course import Lesson, Result, Seeds
+from clozelab.course.worlds import pretrain
 from clozelab.data.skills import ASKED, END, Exercise, World
 from clozelab.objectives import CausalLM
 from clozelab.training import TrainConfig, learn
@@ -54,21 +55,8 @@ EXAMPLES = (0, 4, 16, 64)
 #     ask what is 3 + 4 ? say 7 . ask where does anna live ? say oslo .
 #
 # To see whether that matters, a second world has no interviews: it knows all that the first knows, as statements.
-
-
-# %%
-def pretrain(world: World, steps: int) -> nn.Module:
-    """A causal model of the world's text: two layers of width 64."""
-    torch.manual_seed(world.seed)
-    model = CAUSAL.build_model(world.special.vocab_size, "tiny", width=64, layers=2, heads=2)
-
-    def batch(step: int) -> dict[str, Tensor]:
-        text = world.block(step, 16, 64)
-        return {"input_ids": text, "labels": text}
-
-    learn(CAUSAL, model, batch, TrainConfig(steps=steps, optimizer="muon", precision="float32"))
-    return model
-
+#
+# `pretrain(world, steps)` is a causal model of a world's text: two layers of width 64.
 
 # %% [markdown]
 # ## Four ways to ask for it

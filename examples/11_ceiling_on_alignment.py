@@ -28,6 +28,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from clozelab.course import Lesson, Result, Seeds
+from clozelab.course.worlds import pretrain
 from clozelab.data.skills import END, Exercise, World
 from clozelab.objectives import CausalLM
 from clozelab.training import TrainConfig, learn
@@ -58,21 +59,8 @@ WORLDS = ("present", "absent")
 # all worlds, in other sentences (Swedish ones among them, `röd katt ser hund .`), and so are the questions, in lists
 # that nobody answers: `can you copy cat anna oslo ?`, `how do swedes say red cat sees dog ?` What is absent is the
 # skill and nothing else: for translation, which word stands for which; for copying, that something can be said again.
-
-
-# %%
-def pretrain(world: World, steps: int) -> nn.Module:
-    """A causal model of the world's text: two layers of width 64."""
-    torch.manual_seed(world.seed)
-    model = CAUSAL.build_model(world.special.vocab_size, "tiny", width=64, layers=2, heads=2)
-
-    def batch(step: int) -> dict[str, Tensor]:
-        text = world.block(step, 16, 64)
-        return {"input_ids": text, "labels": text}
-
-    learn(CAUSAL, model, batch, TrainConfig(steps=steps, optimizer="muon", precision="float32"))
-    return model
-
+#
+# `pretrain(world, steps)` is a causal model of a world's text: two layers of width 64.
 
 # %% [markdown]
 # ## Fine-tuning
