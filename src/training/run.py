@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,16 +85,12 @@ def prepare(
         return Prepared(Corpus(Path(source).name, (), ()), own, text, heldout_text)
     corpus = load_corpus(source, text_column=text_column, split=split, heldout=heldout)
 
-    def first() -> Tokenizer:
-        """The tokenizer, and what it makes of the text in the cache, where the other processes find it."""
-        made = _tokenizer(tokenizer, corpus.train, vocab_size, sentinels)
-        if processes.count > 1:
-            for documents in (corpus.train, corpus.heldout):
-                pack(documents, made, progress=progress)
-        return made
-
-    made = processes.told(first)
-    text, heldout_text = (pack(part, made, progress=progress) for part in (corpus.train, corpus.heldout))
+    made, (text, heldout_text) = _packed(
+        lambda: _tokenizer(tokenizer, corpus.train, vocab_size, sentinels),
+        (corpus.train, corpus.heldout),
+        processes,
+        progress,
+    )
     return Prepared(corpus, made, text, heldout_text)
 
 
@@ -124,15 +120,29 @@ def prepare_stream(
     if not begins:
         raise InputError(f"{corpus.name} has no document to hold out: use more text, or a greater share than {heldout}")
 
+    made, [heldout_text] = _packed(
+        lambda: _tokenizer(tokenizer, _beginning(corpus.train, BEGINNING["tokenizer"]), vocab_size, sentinels),
+        (begins,),
+        processes,
+    )
+    streamed = Stream(corpus.train, made)
+    return PreparedStream(Corpus(corpus.name, corpus.train, begins), made, streamed, heldout_text)
+
+
+def _packed(
+    make: Callable[[], Tokenizer], parts: Sequence[Iterable[str]], processes: Processes, progress: bool = False
+) -> tuple[Tokenizer, list[Packed]]:
+    """A tokenizer and what it makes of some texts; of several processes the first makes them, the others find them."""
+
     def first() -> Tokenizer:
-        made = _tokenizer(tokenizer, _beginning(corpus.train, BEGINNING["tokenizer"]), vocab_size, sentinels)
-        pack(begins, made)
+        made = make()
+        if processes.count > 1:
+            for documents in parts:
+                pack(documents, made, progress=progress)  # into the cache
         return made
 
     made = processes.told(first)
-    return PreparedStream(
-        Corpus(corpus.name, corpus.train, begins), made, Stream(corpus.train, made), pack(begins, made)
-    )
+    return made, [pack(documents, made, progress=progress) for documents in parts]
 
 
 def _tokenizer(tokenizer: str | Tokenizer, texts: Iterable[str], vocab_size: int, sentinels: int) -> Tokenizer:
