@@ -7,7 +7,6 @@ until a command runs, so that `--help` does not.
 from __future__ import annotations
 
 import argparse
-import errno
 import math
 import os
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
-from .errors import InputError, NotFinite, ProcessLost
+from .errors import FULL, InputError, NotFinite, ProcessLost
 from .plain import plain
 
 NAMES = ("causal", "masked", "span")
@@ -668,7 +667,7 @@ def _refuse(error: Exception) -> int:
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""  # a name may be anything
         text = f"{error.strerror}{where}"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             text = (
                 f"no space left on the disk{where}: free some and go on, with a run by --resume; what was complete "
                 "before is kept"

@@ -1,5 +1,10 @@
 """What can go wrong, by name."""
 
+import errno
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of an `OSError`: the disk has no space left, or this user may have no more of it."""
+
 
 class InputError(ValueError):
     """Input that cannot be used: the message says what was expected, what came, and the likely cause.

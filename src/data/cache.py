@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -13,10 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..errors import InputError
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""The disk has no space left, or this user may have no more of it."""
+from ..errors import FULL, InputError
 
 
 def cache_folder() -> Path:
