@@ -28,6 +28,7 @@ def is_heldout(document: str, share: float) -> bool:
 
 
 def split_by_hash(documents: list[str], share: float) -> tuple[list[str], list[str]]:
+    """What is learned from and what is held out, each document by `is_heldout`."""
     train: list[str] = []
     held: list[str] = []
     for document in documents:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..checks import WHOLE, of_kind, path_of, tensor, whole_number
 from ..errors import InputError
-from .cache import cache_folder, fingerprint, written_whole
+from .cache import cache_folder, fingerprint, read_json, written_whole
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def _shown(documents: Iterable[str], progress: bool) -> Iterable[str]:
 def read_packed(folder: Path, key: str) -> Packed | None:
     """The packed text of a key, or None where it is missing or damaged (it is then made again)."""
     try:
-        described = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
+        described = read_json(folder / f"{key}.json")
         dtype = np.dtype(described["dtype"])
         path, tokens = folder / f"{key}.bin", int(described["tokens"])
         if described["format"] != FORMAT or path.stat().st_size != tokens * dtype.itemsize:

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from .cache import written_whole
+from .cache import read_json, written_whole
 from .packing import Blocks, Packed, read_packed, write_packed
 from .streamed import StreamedDocuments
 from .tokenizer import Tokenizer, load_tokenizer, tokenizing_in_one_thread
@@ -166,8 +166,8 @@ def open_shards(folder: str | Path) -> tuple[Tokenizer, PackedShards, Packed]:
 
 def _described(path: Path) -> dict[str, object]:
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        described = read_json(path)
+    except OSError as error:
         raise InputError(f"{path} is damaged: {error}") from error
     if not isinstance(described, dict) or described.get("format") != FORMAT or "fingerprint" not in described:
         raise InputError(f"{path} is of a format that this version does not read (it reads format {FORMAT})")

@@ -47,9 +47,15 @@ def workers_of(process):
     raise TimeoutError(f"no two workers within a minute, or before the end: {process.output()}")
 
 
-def all_gone(workers):
-    _, alive = psutil.wait_procs(workers, timeout=GONE)
-    return not alive
+def kill_within(seconds, victim, fault, moment, tally):
+    """Kill a process that has workers, at a moment within so many seconds; where it has ended before nothing counts."""
+    time.sleep(moment.uniform(0, seconds))
+    workers = psutil.Process(victim.process.pid).children() if victim.code is None else []
+    victim.kill()
+    if victim.code == -signal.SIGKILL:
+        with tally.trying(fault):
+            _, alive = psutil.wait_procs(workers, timeout=GONE)
+            assert not alive
 
 
 @pytest.mark.faults
@@ -63,12 +69,7 @@ def test_a_streamed_run_killed_thrice_ends_with_the_same_bytes(
     for _ in range(3):
         victim = child(words, alone=True)
         assert victim.await_phase("training")
-        time.sleep(moment.uniform(0, 1))
-        workers = psutil.Process(victim.process.pid).children() if victim.code is None else []
-        victim.kill()
-        if victim.code == -signal.SIGKILL:
-            with tally.trying("SIGKILL while streaming, with two workers"):
-                assert all_gone(workers)
+        kill_within(1, victim, "SIGKILL while streaming, with two workers", moment, tally)
         if (run / "run.json").exists():
             words = [*go_on(run), "--workers", "2"]
     with tally.trying("a streamed run goes on after SIGKILL"):
@@ -128,12 +129,7 @@ def test_packing_killed_at_any_moment_goes_on_and_makes_the_same_shards(child, t
     for _ in range(3):
         victim = child(map(str, words(tmp_path / "packed")), alone=True)
         assert victim.await_phase("packing")
-        time.sleep(moment.uniform(0, 0.3))
-        workers = psutil.Process(victim.process.pid).children() if victim.code is None else []
-        victim.kill()
-        if victim.code == -signal.SIGKILL:
-            with tally.trying("SIGKILL while packing shards, with two workers"):
-                assert all_gone(workers)
+        kill_within(0.3, victim, "SIGKILL while packing shards, with two workers", moment, tally)
     with tally.trying("packing of shards goes on after SIGKILL"):
         last = child(map(str, words(tmp_path / "packed")))
         assert last.end() == 0, last.output()
