@@ -26,7 +26,7 @@ from clozelab.training import TrainConfig, prepare, read_metrics, read_run, trai
 from clozelab.training.run import seeded_model
 
 GOAL = BABY_GOAL["nats"]
-SHAPE = {"width": 256, "layers": 6, "heads": 4, "dropout": 0.2, "tied": False}
+SHAPE = {"d_model": 256, "n_layers": 6, "n_heads": 4, "dropout": 0.2, "tied": False}
 SMOOTH = 20
 """Steps over which the loss of training is averaged for the picture."""
 

@@ -49,7 +49,7 @@ def measured(rows: int, length: int, rounds: int, least: float, tokens: int = TO
         sides, texts = {}, {}
         for name, made in OBJECTIVES.items():
             objective = made()
-            texts[name] = objective.raw_length(length)
+            texts[name] = objective.source_length(length)
             sides[name] = Next(Batches(packed.blocks(texts[name]), objective.collator(special), rows))
         times = alternate(sides, rounds, least=least)
     return {name: Spread.of([rows * texts[name] / seconds for seconds in spent.cpu]) for name, spent in times.items()}

@@ -41,7 +41,7 @@ from clozelab.models import layers
 from clozelab.objectives import OBJECTIVES, CausalLM
 from clozelab.training import Batches, TrainConfig, optimizer_of, prepare, step_with_mean, training_flops
 from clozelab.training.loop import accumulate, uses_bfloat16
-from clozelab.training.processes import Paying
+from clozelab.training.processes import LossModule
 from clozelab.training.run import seeded_model
 
 SHAPES = {
@@ -50,7 +50,7 @@ SHAPES = {
     "span": ("T5-base", {"vocabulary": 32128, "rows": 32, "length": 512}),
 }
 """Vocabularies are multiples of 64."""
-BASE = {"width": 768, "layers": 12, "heads": 12}
+BASE = {"d_model": 768, "n_layers": 12, "n_heads": 12}
 DOCUMENTS = 8
 """Equally long ones in each row."""
 BABY_SECONDS = 60.0
@@ -247,9 +247,9 @@ def loss_memory(device: Device) -> list[Result]:
     """Value and gradients, by our chunks and by all logits at once, in both dtypes."""
     results = []
     for dtype in steps.DTYPES:
-        shape = {"positions": 4096, "vocabulary": 32768, "width": 768, "dtype": dtype}
+        shape = {"positions": 4096, "vocabulary": 32768, "d_model": 768, "dtype": dtype}
         if device.quick:
-            shape |= {"positions": 64, "vocabulary": 512, "width": 16}
+            shape |= {"positions": 64, "vocabulary": 512, "d_model": 16}
         sides: dict[str, Callable[[], Any]] = dict(loss.sides(**shape, device=device.name))
         del sides["linear_cross_entropy"]
         spent = device.times(sides)
@@ -311,7 +311,7 @@ def baby_gpt(device: Device, corpus: str) -> list[Result]:
     def learn(step: int) -> Any:
         batch = batches[step]
         del batch["attention_mask"]  # all ones: every block is full
-        return accumulate(Paying(objective, network), [batch], where, bfloat16)
+        return accumulate(LossModule(objective, network), [batch], where, bfloat16)
 
     torch.manual_seed(0)
     begun = time.perf_counter()
@@ -323,7 +323,7 @@ def baby_gpt(device: Device, corpus: str) -> list[Result]:
     seconds, curve = 0.0, []
     for step in range(config.steps):
         begun = time.perf_counter()
-        optimizer.set_share(config.schedule((step + 0.5) / config.steps))
+        optimizer.set_lr_scale(config.schedule((step + 0.5) / config.steps))
         step_with_mean(model, optimizer, learn(step), config.clip)
         device.settled()
         seconds += time.perf_counter() - begun

@@ -119,7 +119,7 @@ class Climb:
 
 def heldout_blocks(ladder: Ladder, length: int, prepared: Prepared) -> int:
     """How many blocks an evaluation reads."""
-    there = len(prepared.heldout.blocks(ladder.objective.raw_length(length)))
+    there = len(prepared.heldout.blocks(ladder.objective.source_length(length)))
     return there if ladder.rows is None else min(ladder.rows, there)
 
 
@@ -127,7 +127,7 @@ def climb(ladder: Ladder, rung: Rung, seed: int, prepared: Prepared) -> Climb:
     """Train by one recipe, looking at the held-out loss ten times in the second half."""
     objective, config = ladder.objective, replace(rung.config, seed=seed)
     torch.manual_seed(seed)
-    vocab_size, length = prepared.tokenizer.vocab_size, objective.raw_length(config.length)
+    vocab_size, length = prepared.tokenizer.vocab_size, objective.source_length(config.length)
     if rung.theirs:
         model = ladder.peer(vocab_size, config.length)
     else:
@@ -143,7 +143,7 @@ def climb(ladder: Ladder, rung: Rung, seed: int, prepared: Prepared) -> Climb:
     for step in range(config.steps):
         begun = time.process_time()
         batch = batches[step]
-        optimizer.set_share(rung.share((step + 0.5) / config.steps))
+        optimizer.set_lr_scale(rung.share((step + 0.5) / config.steps))
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             loss = objective(model, batch) if not rung.theirs else own_loss(objective, model, batch)
         loss.sum.backward()

@@ -69,9 +69,9 @@ def memory(processes: Processes, tokenizer: str) -> list[Result]:
     """How much less memory, and how much more time, in both dtypes."""
     results = []
     for dtype in ("float32", "bfloat16"):
-        shape = {"positions": 4096, "vocabulary": 32768, "width": 256, "dtype": dtype}
+        shape = {"positions": 4096, "vocabulary": 32768, "d_model": 256, "dtype": dtype}
         if processes.quick:
-            shape |= {"positions": 64, "vocabulary": 512, "width": 16}
+            shape |= {"positions": 64, "vocabulary": 512, "d_model": 16}
         told = processes.call("loss:times", rounds=1 if processes.quick else 3, **shape)
         spent = {side: Times(**t) for side, t in told["times"].items()}
         peaks = {side: processes.peak("loss:one_side", SMALL, side=side, **shape) for side in SIDES}

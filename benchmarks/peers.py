@@ -69,7 +69,7 @@ class SpanCollator:
 
     def __init__(self, sentinels: Sequence[int], eos: int, start: int, *, together: bool = False):
         self.sentinels, self.eos, self.start, self.together = np.array(sentinels), eos, start, together
-        self.density, self.mean_span = 0.15, 3.0
+        self.density, self.mean_noise_span_length = 0.15, 3.0
         self.random = np.random.default_rng(0)
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
@@ -94,7 +94,7 @@ class SpanCollator:
     def mask(self, length: int) -> np.ndarray:
         """(T,) bool: what is hidden of one example."""
         hidden = min(max(round(length * self.density), 1), length - 1)
-        spans = max(round(hidden / self.mean_span), 1)
+        spans = max(round(hidden / self.mean_noise_span_length), 1)
         parts = np.stack([self.segments(length - hidden, spans), self.segments(hidden, spans)], 1).ravel()
         return np.repeat(np.arange(len(parts)) % 2 == 1, parts)
 

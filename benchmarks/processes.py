@@ -25,10 +25,10 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from measure import busy, told
-from report import ALONE, processes_table, publish
+from report import SINGLE, processes_table, publish
 
 from clozelab.objectives import OBJECTIVES
-from clozelab.training import TrainConfig, joined, prepare, read_metrics, train
+from clozelab.training import TrainConfig, init_processes, prepare, read_metrics, train
 from clozelab.training.run import seeded_model
 
 WAYS: dict[str, tuple[int, list[str]]] = {
@@ -79,12 +79,12 @@ def one_of(args: argparse.Namespace) -> None:
         steps=args.steps,
         batch_size=6,
         length=64,
-        micro_batch=args.micro_batch,
+        micro_batch_size=args.micro_batch_size,
         precision="float32",
         eval_every=0,
         checkpoint_every=0,
     )
-    with joined(sharded=args.sharded) as processes:
+    with init_processes(sharded=args.sharded) as processes:
         prepared = prepare("builtin", vocab_size=1024, processes=processes)
         torch.set_default_dtype(torch.float32 if args.single else torch.float64)
         model = seeded_model(objective, prepared.tokenizer.vocab_size, "tiny", 0)
@@ -101,8 +101,8 @@ def draw(record: dict[str, Any], path: Path) -> None:
         steps, look = range(1, len(losses) + 1), {"color": COLOURS[objective], "linestyle": STYLES.get(way, "-")}
         if way in WAYS:
             above.plot(steps, losses, **look, label=f"{objective}, {way}", linewidth=1.5)
-        if way not in ALONE:
-            one = curves[objective, ALONE[way in SINGLE]]
+        if way not in SINGLE:
+            one = curves[objective, SINGLE[way in SINGLE]]
             apart = [max(abs(a - b), 1e-16) for a, b in zip(losses, one)]
             below.plot(steps, apart, **look, label=way if way in SINGLE else None, linewidth=1)
     above.set_ylabel("training loss, nats")

@@ -266,7 +266,7 @@ def gpu(record: dict[str, Any]) -> Outcome:
 APART = 1e-8
 """Nats by which a loss of several processes may differ from that of one, at any step, in double precision: rounding,
 and what training makes of it."""
-ALONE = ("1 process", "1 process, single")
+SINGLE = ("1 process", "1 process, single")
 """The runs that others are compared with, in double and in single precision."""
 
 
@@ -275,8 +275,8 @@ def apart(rows: list[dict[str, Any]]) -> dict[tuple[str, str], tuple[float, floa
     known = {(row["objective"], row["way"]): row for row in rows}
     found = {}
     for (objective, way), row in known.items():
-        if way not in ALONE:
-            one = known[objective, ALONE[way.endswith("single")]]
+        if way not in SINGLE:
+            one = known[objective, SINGLE[way.endswith("single")]]
             training = max(abs(a - b) for a, b in zip(row["losses"], one["losses"]))
             found[objective, way] = training, abs(row["heldout"] - one["heldout"])
     return found

@@ -134,7 +134,7 @@ def record_of(run: Path, samples: list[dict[str, float]]) -> dict[str, Any]:
     """What a watched run comes to."""
     described, lines = read_run(run), read_metrics(run / "metrics.jsonl")
     config, name = described["train"], described["objective"]
-    tokens_per_step = config["batch_size"] * OBJECTIVES[name]().raw_length(config["length"])
+    tokens_per_step = config["batch_size"] * OBJECTIVES[name]().source_length(config["length"])
     seconds = {0: 0.0} | {line["step"]: line["seconds"] for line in lines if "seconds" in line}
     parts = windows(samples)
     return {

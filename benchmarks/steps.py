@@ -17,9 +17,9 @@ from clozelab.training import TrainConfig, optimizer_of, training_flops
 
 PEERS = {"causal": "`GPT2LMHeadModel`", "masked": "`BertForMaskedLM`", "span": "`T5ForConditionalGeneration`"}
 GOALS = {"causal": 1.5, "masked": 2.0, "span": 2.0}
-SHAPE = {"width": 256, "layers": 4, "heads": 4}
+SHAPE = {"d_model": 256, "n_layers": 4, "n_heads": 4}
 SMALL = {"vocabulary": 512, "rows": 2, "length": 32}
-QUICK = {"width": 32, "layers": 1, "heads": 2}
+QUICK = {"d_model": 32, "n_layers": 1, "n_heads": 2}
 DTYPES = ("float32", "bfloat16")
 
 
@@ -32,7 +32,7 @@ def _batch(
     """
     kind = OBJECTIVES[objective]()
     special = SpecialIds(vocabulary, pad=0, eos=1, mask=2, sentinels=range(vocabulary - 1, vocabulary - 101, -1))
-    raw = kind.raw_length(length)
+    raw = kind.source_length(length)
     text = torch.randint(3, vocabulary - 100, (rows, raw), generator=torch.Generator().manual_seed(0))
     batch = kind.collator(special).block(text, range(rows))
     del batch["attention_mask"]
@@ -52,8 +52,8 @@ def ours(
     """Our step by dtype, on the device of the batch, and the model."""
     device = batch["input_ids"].device.type
     kind = OBJECTIVES[objective]()
-    more = {"decoder_layers": layers} if objective == "span" else {}
-    model = kind.build_model(vocabulary, "tiny", width=width, layers=layers, heads=heads, **more).to(device)
+    more = {"n_decoder_layers": layers} if objective == "span" else {}
+    model = kind.build_model(vocabulary, "tiny", d_model=width, n_layers=layers, n_heads=heads, **more).to(device)
     network = torch.compile(model) if compiled else model
     optimizer = optimizer_of(model, TrainConfig(optimizer="adamw"))
 

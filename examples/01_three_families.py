@@ -36,11 +36,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from clozelab.course import Lesson, Result, Seeds
 from clozelab.data import IGNORED, Bernoulli, span_counts
-from clozelab.data.sources import MarkovSource
 from clozelab.display import draw_visibility, word_tokenizer
 from clozelab.evaluation import evaluate, floor, positions_read
+from clozelab.languages.markov import MarkovSource
 from clozelab.objectives import CausalLM, MaskedLM, Objective, SpanCorruption
-from clozelab.training import TrainConfig, learn
+from clozelab.training import TrainConfig
+from clozelab.training import fit as learn
 
 LESSON = Lesson(
     "01_three_families.py",
@@ -49,21 +50,29 @@ LESSON = Lesson(
     "at 15% from each FLOP, and learns several times faster.",
 )
 SENTENCE = "Thank you for inviting me to your party last week ."
-OBJECTIVES = {"causal": CausalLM(), "masked": MaskedLM(scheme=Bernoulli(0.15)), "span": SpanCorruption(0.15, 3.0)}
+OBJECTIVES = {
+    "causal": CausalLM(),
+    "masked": MaskedLM(scheme=Bernoulli(0.15)),
+    "span": SpanCorruption(noise_density=0.15, mean_noise_span_length=3.0),
+}
 COLOURS = {"causal": "#0072B2", "masked": "#D55E00", "span": "#009E73"}
-SMALL = {"width": 32, "layers": 2, "heads": 2}
+SMALL = {"d_model": 32, "n_layers": 2, "n_heads": 2}
 ROWS, LENGTH = 16, 64  # of text in a step: 1,024 tokens, the same for all
 
 # %% [markdown]
 # ## One sentence, three objectives
 #
-# `objective.collator(special).block(tokens, identities)` hides, and `model.visibility(...)` says who may read whom, by
+# `objective.collator(special).block(tokens, example_ids)` hides, and `model.visibility(...)` says who may read whom, by
 # the very rule that `forward` goes by. The picture's upper row is drawn from these two. A row is an output: left stands
 # what the model reads at that place, right what it must say, if it is paid there. (To see more in eleven words, more is
 # hidden here than elsewhere: a quarter.)
 
 # %%
-SHOWN = {"causal": CausalLM(), "masked": MaskedLM(0.25), "span": SpanCorruption(0.27, 1.5)}
+SHOWN = {
+    "causal": CausalLM(),
+    "masked": MaskedLM(mask_rate=0.25),
+    "span": SpanCorruption(noise_density=0.27, mean_noise_span_length=1.5),
+}
 
 
 def draw_sentence(axes: Axes, objective: Objective) -> None:

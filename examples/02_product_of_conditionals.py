@@ -28,10 +28,11 @@ from torch import Tensor, nn
 
 from clozelab.course import Lesson, Result, Seeds
 from clozelab.data import Bernoulli, SpecialIds, train_bpe, train_characters
-from clozelab.data.sources import MarkovSource
 from clozelab.evaluation import causal_log_prob, pseudo_log_likelihood
+from clozelab.languages.markov import MarkovSource
 from clozelab.objectives import CausalLM, MaskedLM, Objective
-from clozelab.training import TrainConfig, learn
+from clozelab.training import TrainConfig
+from clozelab.training import fit as learn
 
 LESSON = Lesson(
     "02_product_of_conditionals.py",
@@ -40,7 +41,7 @@ LESSON = Lesson(
     "pseudo-likelihood is none, ranks texts worse, and its conditionals belong to no joint distribution.",
 )
 SYMBOLS, LENGTH = 4, 6
-CAUSAL, MASKED = CausalLM(), MaskedLM(scheme=Bernoulli(0.4), mask_share=1.0, random_share=0.0)
+CAUSAL, MASKED = CausalLM(), MaskedLM(scheme=Bernoulli(0.4), mask_replace_prob=1.0, random_replace_prob=0.0)
 PAD, EOS, MASK = range(SYMBOLS, SYMBOLS + 3)
 SPECIAL = {CAUSAL: SpecialIds(SYMBOLS + 2, PAD, EOS), MASKED: SpecialIds(SYMBOLS + 3, PAD, EOS, MASK)}
 
@@ -63,11 +64,16 @@ def student(
 ) -> nn.Module:
     """A small model, trained on `texts(step)`."""
     torch.manual_seed(seed)
-    model, collate = objective.build_model(special.vocab_size, width=32, layers=2, heads=2), objective.collator(special)
+    model, collate = (
+        objective.build_model(special.vocab_size, d_model=32, n_layers=2, n_heads=2),
+        objective.collator(special),
+    )
     begin = [special.eos] if objective is CAUSAL else []
 
     def batch_at(step: int) -> dict[str, Tensor]:
-        return collate([{"input_ids": [*begin, *ids], "identity": f"{step} {b}"} for b, ids in enumerate(texts(step))])
+        return collate(
+            [{"input_ids": [*begin, *ids], "example_id": f"{step} {b}"} for b, ids in enumerate(texts(step))]
+        )
 
     config = TrainConfig(steps=steps, learning_rate=1e-2, weight_decay=0.0, decay=0.6, precision="float32", seed=seed)
     learn(objective, model, batch_at, config)

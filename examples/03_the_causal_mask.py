@@ -26,12 +26,14 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from clozelab.course import Lesson, Result, Seeds
-from clozelab.data.sources import MarkovSource
 from clozelab.display import draw_leaks
 from clozelab.evaluation import LeakReport, causal_floor, probe, probe_objective, reach
-from clozelab.models import DecoderOnly, EncoderOnly, causal, generate, measuring, sample_token
+from clozelab.generation import generate, sample_token
+from clozelab.languages.markov import MarkovSource
+from clozelab.models import DecoderOnly, EncoderOnly, causal, eval_mode
 from clozelab.objectives import CausalLM, Loss, MaskedLM, Objective, SpanCorruption
-from clozelab.training import TrainConfig, learn
+from clozelab.training import TrainConfig
+from clozelab.training import fit as learn
 
 LESSON = Lesson(
     "03_the_causal_mask.py",
@@ -66,7 +68,7 @@ def without_mask(decoder: DecoderOnly) -> EncoderOnly:
 
 def at_random(objective: Objective, vocab_size: int) -> nn.Module:
     """A model that reads something: fresh blocks of ours are the identity, so all weights are drawn at random."""
-    model = objective.build_model(vocab_size, width=32, layers=2, heads=2)
+    model = objective.build_model(vocab_size, d_model=32, n_layers=2, n_heads=2)
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     return model
@@ -78,7 +80,7 @@ def leaks_of_the_three() -> list[tuple[str, LeakReport]]:
     special, text = SOURCE.special_ids(sentinels=8), SOURCE.sample(1, 12)
     names = {"input_ids": "its text", "decoder_input_ids": "decoder, its own words"}
     reports = []
-    for objective in (CAUSAL, MaskedLM(), SpanCorruption(0.3, 2.0)):
+    for objective in (CAUSAL, MaskedLM(), SpanCorruption(noise_density=0.3, mean_noise_span_length=2.0)):
         model, batch = at_random(objective, special.vocab_size), objective.collator(special).block(text, [0])
         for stream, report in probe_objective(objective, model, batch).items():
             what = (
@@ -108,7 +110,7 @@ WAYS = {"with the mask": "#0072B2", "without it": "#CC79A7", "with it in every o
 def train_one(way: str, seed: int, steps: int) -> tuple[DecoderOnly, list[float]]:
     """The decoder and its training losses. Its vocabulary is the language's symbols and nothing else."""
     torch.manual_seed(seed)
-    model = CAUSAL.build_model(SYMBOLS, width=32, layers=2, heads=2)
+    model = CAUSAL.build_model(SYMBOLS, d_model=32, n_layers=2, n_heads=2)
     open_eyed = without_mask(model)
 
     def batch(text: Tensor) -> dict[str, Tensor]:
@@ -146,7 +148,7 @@ def train_one(way: str, seed: int, steps: int) -> tuple[DecoderOnly, list[float]
 def write_rereading(model: EncoderOnly, prompts: Tensor, generator: torch.Generator) -> Tensor:
     """(B, LENGTH): each token is said by the last position of a text that is read without a mask."""
     text = prompts
-    with measuring(model):
+    with eval_mode(model):
         while text.shape[1] < LENGTH:
             token = sample_token(model.unembed(model(text)[:, -1]), generator=generator)
             text = torch.cat((text, token[:, None]), 1)
@@ -172,7 +174,7 @@ def measure(way: str, seed: int, steps: int, texts: int) -> tuple[dict[str, floa
     model, curve = train_one(way, seed, steps)
     batch, prompts = {"input_ids": FRESH, "labels": FRESH}, SOURCE.sample(texts, 1, seed=-2)
     open_eyed, chance = without_mask(model), torch.Generator().manual_seed(seed)
-    with measuring(model), measuring(open_eyed):
+    with eval_mode(model), eval_mode(open_eyed):
         losses = [float(CAUSAL(one, batch).mean) for one in (open_eyed, model)]
     rereading = write_rereading(open_eyed, prompts, chance)
     masked = generate(model, prompts, max_new_tokens=LENGTH - 1, generator=chance)

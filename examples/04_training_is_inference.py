@@ -33,11 +33,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from clozelab.course import Lesson, Result, Seeds
-from clozelab.data.sources import MarkovSource
 from clozelab.display.curves import COLOURS
-from clozelab.models import fill_masks, fill_spans, generate
+from clozelab.generation import fill_masks, fill_spans, generate
+from clozelab.languages.markov import MarkovSource
 from clozelab.objectives import CausalLM, MaskedLM, Objective, SpanCorruption
-from clozelab.training import TrainConfig, learn
+from clozelab.training import TrainConfig
+from clozelab.training import fit as learn
 
 LESSON = Lesson(
     "04_training_is_inference.py",
@@ -48,7 +49,7 @@ LESSON = Lesson(
 SOURCE = MarkovSource.random(6, entropy=0.9, seed=0)
 SPECIAL = SOURCE.special_ids()
 LENGTH, BATCH = 32, 32
-SHAPE = {"width": 32, "layers": 2, "heads": 2}
+SHAPE = {"d_model": 32, "n_layers": 2, "n_heads": 2}
 
 # %% [markdown]
 # ## Two ways of hiding that reach to the whole
@@ -78,12 +79,15 @@ def one_run(tokens: Tensor, maskable: Tensor, generator: torch.Generator) -> Ten
     return mask
 
 
-MASKS_ONLY = {"mask_share": 1.0, "random_share": 0.0}  # no 80/10/10: the two shall differ by the share alone
+MASKS_ONLY = {
+    "mask_replace_prob": 1.0,
+    "random_replace_prob": 0.0,
+}  # no 80/10/10: the two shall differ by the share alone
 TRAINED: dict[str, Objective] = {
     "causal": CausalLM(),
-    "masked, 15%": MaskedLM(0.15, **MASKS_ONLY),
+    "masked, 15%": MaskedLM(mask_rate=0.15, **MASKS_ONLY),
     "masked, any share": MaskedLM(scheme=any_share, **MASKS_ONLY),
-    "span, 15% by threes": SpanCorruption(0.15, 3.0),
+    "span, 15% by threes": SpanCorruption(noise_density=0.15, mean_noise_span_length=3.0),
     "span, one run": SpanCorruption(scheme=one_run),
 }
 

@@ -25,11 +25,12 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from clozelab.course import Lesson, Result, Seeds
-from clozelab.data.skills import COPIED, END, SKILLS, VOCABULARY, Exercise, World
 from clozelab.evaluation import causal_log_prob
-from clozelab.models import measuring
+from clozelab.languages.skills import COPIED, END, SKILLS, VOCABULARY, Exercise, World
+from clozelab.models import eval_mode
 from clozelab.objectives import CausalLM
-from clozelab.training import TrainConfig, learn
+from clozelab.training import TrainConfig
+from clozelab.training import fit as learn
 
 LESSON = Lesson(
     "05_narrow_objective_broad_competence.py",
@@ -100,7 +101,7 @@ def induction(model: nn.Module, world: World, known: tuple[str, ...] = VOCABULAR
     order = torch.rand(rows, len(ids), generator=torch.Generator().manual_seed(world.seed)).argsort(1)
     once = ids[order[:, :words]]  # (rows, words)
     text = torch.cat([torch.full((rows, 1), world.special.eos), once, once], 1)
-    with measuring(model):
+    with eval_mode(model):
         right = model.unembed(model(text[:, :-1])).argmax(-1) == text[:, 1:]
     return float(right[:, :words].float().mean()), float(right[:, words + 1 :].float().mean())
 
@@ -132,7 +133,7 @@ def study(seed: int, steps: int, count: int) -> dict:
     exams = {skill: world.exercises(skill, count) for skill in SKILLS}
     held_out = world.block(-1, 100, LENGTH)
     torch.manual_seed(seed)
-    model = CAUSAL.build_model(world.special.vocab_size, "tiny", width=64, layers=2, heads=2)
+    model = CAUSAL.build_model(world.special.vocab_size, "tiny", d_model=64, n_layers=2, n_heads=2)
     shares = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.6, 1.0)
     taken: dict[int, dict[str, float]] = {}
 

@@ -24,12 +24,13 @@ from torch import Tensor, nn
 
 from clozelab.course import Lesson, Result, Seeds
 from clozelab.data import SpecialIds, train_bpe
-from clozelab.data.sources import MarkovSource
 from clozelab.display.curves import COLOURS
 from clozelab.evaluation import bag_of_words, embed, linear_probe, nearest_neighbours
+from clozelab.languages.markov import MarkovSource
 from clozelab.objectives import CausalLM, MaskedLM, Objective, SpanCorruption
 from clozelab.planning import flops, row_of
-from clozelab.training import TrainConfig, learn
+from clozelab.training import TrainConfig
+from clozelab.training import fit as learn
 
 LESSON = Lesson(
     "06_better_embeddings.py",
@@ -119,13 +120,13 @@ def pretrain(objective: Objective, task: Task, numbers: Tensor, steps: int, widt
 
 def new_model(objective: Objective, task: Task, width: int) -> nn.Module:
     """Two blocks to read with."""
-    more = {"decoder_layers": 1} if isinstance(objective, SpanCorruption) else {}
-    return objective.build_model(task.special.vocab_size, "tiny", width=width, layers=2, heads=4, **more)
+    more = {"n_decoder_layers": 1} if isinstance(objective, SpanCorruption) else {}
+    return objective.build_model(task.special.vocab_size, "tiny", d_model=width, n_layers=2, n_heads=4, **more)
 
 
 def flops_of_step(objective: Objective, task: Task, width: int) -> int:
     """Of one batch of rows: `length` is what is read of a text, for the span model less than the text."""
-    length = next(n for n in range(8, 100) if objective.raw_length(n) == task.texts.shape[1])
+    length = next(n for n in range(8, 100) if objective.source_length(n) == task.texts.shape[1])
     model = new_model(objective, task, width)
     return flops(model.config, objective.architecture, row_of(objective, length)).times(BATCH).total
 

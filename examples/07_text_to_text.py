@@ -35,11 +35,13 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from clozelab.course import Lesson, Result, Seeds, Visit
-from clozelab.data import MixtureSource, SpecialIds
-from clozelab.data.sources import MarkovSource
+from clozelab.data import SpecialIds
 from clozelab.display.curves import COLOURS
+from clozelab.languages import MixtureSource
+from clozelab.languages.markov import MarkovSource
 from clozelab.objectives import CausalLM, MaskedLM, Objective, SpanCorruption
-from clozelab.training import TrainConfig, learn, training_flops
+from clozelab.training import TrainConfig, training_flops
+from clozelab.training import fit as learn
 
 LESSON = Lesson(
     "07_text_to_text.py",
@@ -91,7 +93,11 @@ def pairs_of(seed: int, count: int) -> Pairs:
 # corruption (the texts are short: at 15% there would be one span, and T5's spans always hide the end of a text).
 
 # %%
-OBJECTIVES = {"causal": CausalLM(), "masked": MaskedLM(0.25), "span": SpanCorruption(0.25, 3.0)}
+OBJECTIVES = {
+    "causal": CausalLM(),
+    "masked": MaskedLM(mask_rate=0.25),
+    "span": SpanCorruption(noise_density=0.25, mean_noise_span_length=3.0),
+}
 ROWS, LENGTH = 16, 24
 
 
@@ -105,7 +111,7 @@ def made_text(seed: int, length: int) -> Tensor:
 
 def text_at(objective: Objective, seed: int) -> Callable[[int], dict]:
     """The batches of pretraining."""
-    collate, length = objective.collator(SPECIAL, seed=seed), objective.raw_length(LENGTH)
+    collate, length = objective.collator(SPECIAL, seed=seed), objective.source_length(LENGTH)
     return lambda step: collate.block(made_text(seed * 10**6 + step, length), range(step * ROWS, (step + 1) * ROWS))
 
 
@@ -139,8 +145,8 @@ def filled_up(answer: list[int]) -> list[int]:
 def build(objective: Objective, seed: int) -> nn.Module:
     """Four blocks."""
     torch.manual_seed(seed)
-    layers = {"layers": 2, "decoder_layers": 2} if isinstance(objective, SpanCorruption) else {"layers": 4}
-    return objective.build_model(SPECIAL.vocab_size, "tiny", width=32, heads=4, **layers)
+    layers = {"n_layers": 2, "n_decoder_layers": 2} if isinstance(objective, SpanCorruption) else {"n_layers": 4}
+    return objective.build_model(SPECIAL.vocab_size, "tiny", d_model=32, n_heads=4, **layers)
 
 
 def teach(objective: Objective, model: nn.Module, batch_at: Callable[[int], dict], steps: int, seed: int) -> None:

@@ -26,9 +26,10 @@ from torch import Tensor, nn
 
 from clozelab.course import Lesson, Result, Seeds
 from clozelab.course.worlds import pretrain
-from clozelab.data.skills import ASKED, END, Exercise, World
+from clozelab.languages.skills import ASKED, END, Exercise, World
 from clozelab.objectives import CausalLM
-from clozelab.training import TrainConfig, learn
+from clozelab.training import TrainConfig
+from clozelab.training import fit as learn
 
 LESSON = Lesson(
     "08_from_objective_to_assistant.py",

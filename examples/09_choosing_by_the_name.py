@@ -31,7 +31,6 @@ from torch import Tensor, nn
 
 from clozelab.course import Lesson, Result, Seeds, Visit
 from clozelab.data import SpecialIds
-from clozelab.data.sources import MarkovSource
 from clozelab.display.curves import COLOURS
 from clozelab.evaluation import (
     bag_of_words,
@@ -41,9 +40,12 @@ from clozelab.evaluation import (
     linear_probe,
     pseudo_log_likelihood,
 )
-from clozelab.models import fill_masks, generate, measuring, sample_token
+from clozelab.generation import fill_masks, generate, sample_token
+from clozelab.languages.markov import MarkovSource
+from clozelab.models import eval_mode
 from clozelab.objectives import CausalLM, MaskedLM, Objective, SpanCorruption
-from clozelab.training import TrainConfig, learn, training_flops
+from clozelab.training import TrainConfig, training_flops
+from clozelab.training import fit as learn
 
 LESSON = Lesson(
     "09_choosing_by_the_name.py",
@@ -72,7 +74,11 @@ FIRST, SECOND = SPECIAL.sentinels[:2]
 # encoder-decoder's step is cheaper, so it takes more of them.
 
 # %%
-OBJECTIVES = {"causal": CausalLM(), "masked": MaskedLM(0.15), "span": SpanCorruption(0.3, 2.0)}
+OBJECTIVES = {
+    "causal": CausalLM(),
+    "masked": MaskedLM(mask_rate=0.15),
+    "span": SpanCorruption(noise_density=0.3, mean_noise_span_length=2.0),
+}
 ROWS = 32
 
 
@@ -91,8 +97,8 @@ def batches(objective: Objective, seed: int) -> Callable[[int], dict]:
 def build(objective: Objective, seed: int) -> nn.Module:
     """Three blocks."""
     torch.manual_seed(seed)
-    layers = {"layers": 2, "decoder_layers": 1} if isinstance(objective, SpanCorruption) else {"layers": 3}
-    return objective.build_model(SPECIAL.vocab_size, "tiny", width=32, heads=4, **layers)
+    layers = {"n_layers": 2, "n_decoder_layers": 1} if isinstance(objective, SpanCorruption) else {"n_layers": 3}
+    return objective.build_model(SPECIAL.vocab_size, "tiny", d_model=32, n_heads=4, **layers)
 
 
 @cache
@@ -147,7 +153,7 @@ def behind(model: nn.Module, before: Tensor, said: Tensor, after: Tensor) -> Ten
 
     closed = [after, one(SECOND)] if after.shape[1] else []
     inputs = torch.cat([before, one(FIRST), *closed, one(SPECIAL.eos)], 1)
-    with measuring(model):
+    with eval_mode(model):
         hidden = model(inputs, decoder_input_ids=torch.cat([one(SPECIAL.pad), one(FIRST), said], 1))
         return model.unembed(hidden[:, 1:])[..., :SYMBOLS]
 

@@ -30,10 +30,12 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from clozelab.course import Lesson, Result, Seeds
-from clozelab.data.sources import MarkovSource
-from clozelab.models import generate, measuring, token_chances
+from clozelab.generation import generate, token_chances
+from clozelab.languages.markov import MarkovSource
+from clozelab.models import eval_mode
 from clozelab.objectives import CausalLM
-from clozelab.training import TrainConfig, learn
+from clozelab.training import TrainConfig
+from clozelab.training import fit as learn
 
 LESSON = Lesson(
     "10_exposure_bias.py",
@@ -91,7 +93,7 @@ def framed(texts: Tensor) -> Tensor:
 
 def said_by(model: nn.Module, texts: Tensor, **decoding: float) -> Tensor:
     """ln q (B, T, K), as `truth` for a model and its way of choosing."""
-    with measuring(model):
+    with eval_mode(model):
         logits = model.unembed(model(framed(texts)[:, :-1]))[..., :SYMBOLS]
     return token_chances(logits, **decoding).log()
 
@@ -157,7 +159,7 @@ def both_ways(model: nn.Module, texts: int, seed: int, **decoding: float) -> dic
 # %%
 def trained(seed: int, steps: int) -> nn.Module:
     torch.manual_seed(seed)
-    model = OBJECTIVE.build_model(SPECIAL.vocab_size, "tiny", width=32, layers=2, heads=2)
+    model = OBJECTIVE.build_model(SPECIAL.vocab_size, "tiny", d_model=32, n_layers=2, n_heads=2)
     collate = OBJECTIVE.collator(SPECIAL)
 
     def batch(step: int) -> dict[str, Tensor]:

@@ -29,9 +29,10 @@ from torch import Tensor, nn
 
 from clozelab.course import Lesson, Result, Seeds
 from clozelab.course.worlds import pretrain
-from clozelab.data.skills import END, Exercise, World
+from clozelab.languages.skills import END, Exercise, World
 from clozelab.objectives import CausalLM
-from clozelab.training import TrainConfig, learn
+from clozelab.training import TrainConfig
+from clozelab.training import fit as learn
 
 LESSON = Lesson(
     "11_ceiling_on_alignment.py",

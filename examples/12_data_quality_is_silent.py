@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from clozelab.course import Lesson, Result, Seeds
 from clozelab.data import IGNORED
-from clozelab.data.sources import MarkovSource
 from clozelab.evaluation import causal_floor, evaluate
+from clozelab.languages.markov import MarkovSource
 from clozelab.objectives import CausalLM
-from clozelab.training import TrainConfig, learn
+from clozelab.training import TrainConfig
+from clozelab.training import fit as learn
 
 LESSON = Lesson(
     "12_data_quality_is_silent.py",
@@ -139,7 +140,7 @@ def heap(kind: str, seed: int, step: int, rows: int = BATCH) -> dict[str, Tensor
 def measure(kind: str, seed: int, steps: int, texts: int) -> dict[str, float]:
     """The losses of a model that was trained on one heap; the held-out ones on `texts` texts."""
     torch.manual_seed(seed)
-    model = OBJECTIVE.build_model(SYMBOLS, "tiny", width=32, layers=2, heads=2)
+    model = OBJECTIVE.build_model(SYMBOLS, "tiny", d_model=32, n_layers=2, n_heads=2)
     rows = BATCH // 2 if kind == "clean, half as many" else BATCH
     config = TrainConfig(steps=steps, learning_rate=1e-2, weight_decay=0.0, precision="float32", seed=seed)
     curve = learn(OBJECTIVE, model, lambda step: heap(kind, seed, step, rows), config)

@@ -25,12 +25,13 @@ from torch import Tensor, nn
 
 from clozelab.course import Lesson, Result, Seeds
 from clozelab.data import Bernoulli
-from clozelab.data.sources import MarkovSource
 from clozelab.display.curves import COLOURS
 from clozelab.evaluation import embed, evaluate, floor, linear_probe, masked_floor, positions_read
-from clozelab.models import measuring
+from clozelab.languages.markov import MarkovSource
+from clozelab.models import eval_mode
 from clozelab.objectives import MaskedLM, Objective, SpanCorruption
-from clozelab.training import TrainConfig, learn
+from clozelab.training import TrainConfig
+from clozelab.training import fit as learn
 
 LESSON = Lesson(
     "13_what_the_knobs_do.py",
@@ -66,11 +67,11 @@ class Setting:
 
 
 def masked(rate: float = 0.15, mask: float = 1.0, random: float = 0.0, **text: int) -> Setting:
-    return Setting(MaskedLM(rate, mask_share=mask, random_share=random), **text)
+    return Setting(MaskedLM(rate, mask_replace_prob=mask, random_replace_prob=random), **text)
 
 
-def spans(density: float = 0.15, mean_span: float = 3.0) -> Setting:
-    return Setting(SpanCorruption(density, mean_span))
+def spans(density: float = 0.15, mean_noise_span_length: float = 3.0) -> Setting:
+    return Setting(SpanCorruption(noise_density=density, mean_noise_span_length=mean_noise_span_length))
 
 
 MASKED, SPANS = masked(), spans()  # the usual settings, each trained once
@@ -78,7 +79,7 @@ KNOBS: dict[str, dict[str, Setting]] = {
     "share hidden": {"15%": MASKED, "5%": masked(0.05), "30%": masked(0.3), "50%": masked(0.5)},
     "replacement": {"80/10/10": masked(mask=0.8, random=0.1), "100/0/0": MASKED},
     "masks a text": {"20": masked(passes=20, masks=20), "1": masked(passes=20), "5": masked(passes=20, masks=5)},
-    "length of spans": {"3": SPANS, "1": spans(mean_span=1.0), "8": spans(mean_span=8.0)},
+    "length of spans": {"3": SPANS, "1": spans(mean_noise_span_length=1.0), "8": spans(mean_noise_span_length=8.0)},
     "density of spans": {"15%": SPANS, "30%": spans(0.3), "50%": spans(0.5)},
 }
 
@@ -96,7 +97,12 @@ def trained(setting: Setting, seed: int, steps: int) -> nn.Module:
         return collate.block(corpus[ids], ids, epoch=epoch % setting.masks)
 
     torch.manual_seed(seed)
-    shape = {"width": 32, "layers": 2, "heads": 2, **({"decoder_layers": 1} if objective.name == "span" else {})}
+    shape = {
+        "d_model": 32,
+        "n_layers": 2,
+        "n_heads": 2,
+        **({"n_decoder_layers": 1} if objective.name == "span" else {}),
+    }
     model = objective.build_model(SPECIAL.vocab_size, "tiny", **shape)
     rates = {"optimizer": "muon", "learning_rate": 1e-2, "weight_decay": 0.0, "decay": 0.6}
     learn(objective, model, batch_at, TrainConfig(steps=steps, precision="float32", **rates))
@@ -113,7 +119,7 @@ def trained(setting: Setting, seed: int, steps: int) -> nn.Module:
 # charge them for having expected another length. (The best possible answer knows the length. They do not.)
 
 # %%
-ASKED = MaskedLM(scheme=Bernoulli(0.15), mask_share=1.0, random_share=0.0)
+ASKED = MaskedLM(scheme=Bernoulli(0.15), mask_replace_prob=1.0, random_replace_prob=0.0)
 
 
 @cache
@@ -151,7 +157,9 @@ def run_of(length: int, seed: int) -> tuple[dict[str, Tensor], float]:
         ahead = (hidden >= t) & (hidden < FROM + length)
         labels = text.masked_fill(hidden != t, -100)
         read = text.masked_fill(ahead, SPECIAL.mask)
-        least += masked_floor(SOURCE, read, labels, mask_id=SPECIAL.mask, mask_share=1.0, random_share=0.0).mean
+        least += masked_floor(
+            SOURCE, read, labels, mask_id=SPECIAL.mask, mask_replace_prob=1.0, random_replace_prob=0.0
+        ).mean
     return hide.collator(SPECIAL).block(text, range(400)), least / length
 
 
@@ -160,7 +168,7 @@ def nats_in_runs(model: nn.Module, seed: int) -> dict[str, float]:
     for length in RUNS:
         batch, least = run_of(length, seed)
         asked = (batch["labels"] >= 0) & (batch["labels"] < SOURCE.symbols)
-        with measuring(model):
+        with eval_mode(model):
             hidden = model(**{key: value for key, value in batch.items() if key != "labels"})[asked]  # (N, D)
             said = model.unembed(hidden)[:, : SOURCE.symbols].log_softmax(-1)
         above[f"run of {length}"] = -float(said.gather(1, batch["labels"][asked][:, None]).mean()) - least

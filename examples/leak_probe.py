@@ -24,7 +24,7 @@ text = torch.tensor([[5, 6, 7, 8, 9, 1, 10, 11, 12, 13, 14, 15]])  # 1 ends the 
 
 def random_model(objective):
     """Fresh blocks of ours are the identity and read nothing, so all weights are drawn at random."""
-    model = objective.build_model(special.vocab_size, "tiny", width=32, layers=2, heads=2)
+    model = objective.build_model(special.vocab_size, "tiny", d_model=32, n_layers=2, n_heads=2)
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     return model
@@ -39,7 +39,12 @@ def main() -> None:
     exhibits = [
         ("causal LM", CausalLM(), random_model(CausalLM()), "input_ids"),
         ("masked LM", MaskedLM(), random_model(MaskedLM()), "input_ids"),
-        ("span corruption, its decoder", SpanCorruption(0.4, 2.0), random_model(SpanCorruption()), "decoder_input_ids"),
+        (
+            "span corruption, its decoder",
+            SpanCorruption(noise_density=0.4, mean_noise_span_length=2.0),
+            random_model(SpanCorruption()),
+            "decoder_input_ids",
+        ),
         ("causal LM without a causal mask", CausalLM(), random_model(MaskedLM()), "input_ids"),
     ]
     figure = Figure(figsize=(15, 3), layout="constrained")

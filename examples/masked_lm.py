@@ -21,7 +21,7 @@ def main(steps: int = STEPS, source: object = "builtin") -> float:
     """Returns the held-out loss in nats per hidden token."""
     prepared = prepare(source, vocab_size=2048)
     special = prepared.tokenizer.special
-    objective = MaskedLM(rate=0.15)
+    objective = MaskedLM(mask_rate=0.15)
     print(f"hides {objective.hides}; reads {objective.reads}; predicts {objective.predicts}\n")
 
     # Of the hidden tokens 80% read [MASK], 10% a random token, 10% themselves; all of them are paid, nothing else is.

@@ -38,20 +38,26 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from clozelab.data import IGNORED, Collator, Hide, HideNext, HideTokens, Rows, SpecialIds, split_spans
-from clozelab.data.sources import MarkovSource
 from clozelab.errors import InputError
 from clozelab.evaluation import evaluate
-from clozelab.models import fill_spans, generate, measuring, sample_token
+from clozelab.generation import fill_spans, generate, sample_token
+from clozelab.languages.markov import MarkovSource
+from clozelab.models import eval_mode
 from clozelab.objectives import CausalLM, Loss, MaskedLM, Objective, SpanCorruption
 from clozelab.testing import CheckFailed, check_collator, check_objective
-from clozelab.training import TrainConfig, learn
+from clozelab.training import TrainConfig
+from clozelab.training import fit as learn
 
 STEPS, SEEDS = 400, 3  # a test sets these lower
 BATCH, LENGTH = 32, 24
 # A language of which everything is known, another one, and ids for models of both. Seeds draw weights, text and masks.
 SOURCE, OTHER = (MarkovSource.random(6, entropy=0.7, seed=seed) for seed in (0, 1))
 SPECIAL = SOURCE.special_ids(sentinels=120)
-CAUSAL, MASKED, SPAN = CausalLM(), MaskedLM(), SpanCorruption(0.2, 1.0)  # spans of one token are learned soonest
+CAUSAL, MASKED, SPAN = (
+    CausalLM(),
+    MaskedLM(),
+    SpanCorruption(noise_density=0.2, mean_noise_span_length=1.0),
+)  # spans of one token are learned soonest
 LINES = (("honest", "#0072B2", "-"), ("mistaken", "#D55E00", "--"))  # colours that colour-blind readers can tell apart
 
 Student = tuple[nn.Module, list[float]]
@@ -79,7 +85,7 @@ class Exhibit:
 def student(seed: int, steps: int, objective: Objective, batches: Callable, pay: Callable | None = None) -> Student:
     """A small model, trained. One seed means the same first weights and the same text, right or wrong."""
     torch.manual_seed(seed)
-    shape = {"width": 32, "layers": 2, "heads": 2, **({"decoder_layers": 1} if objective is SPAN else {})}
+    shape = {"d_model": 32, "n_layers": 2, "n_heads": 2, **({"n_decoder_layers": 1} if objective is SPAN else {})}
     model = objective.build_model(SPECIAL.vocab_size, "tiny", **shape)
     config = TrainConfig(steps=steps, learning_rate=1e-2, weight_decay=0.0, decay=0.6, precision="float32")
     return model, learn(pay or objective, model, batches, config)
@@ -87,7 +93,7 @@ def student(seed: int, steps: int, objective: Objective, batches: Callable, pay:
 
 def fresh(seed: int, objective: Objective, hide: Hide | None = None) -> Callable[[int], dict]:
     """New text in each step, hidden as the objective hides it, or in another way."""
-    collate, length = Collator(hide or objective.hide, SPECIAL, seed=seed), objective.raw_length(LENGTH)
+    collate, length = Collator(hide or objective.hide, SPECIAL, seed=seed), objective.source_length(LENGTH)
 
     def batch(step: int, rows: int = BATCH) -> dict[str, Tensor]:
         text = SOURCE.sample(rows, length, seed=seed * 10**6 + step)
@@ -113,7 +119,7 @@ def nats_of_next(seed: int, own: bool) -> Callable[[nn.Module], float]:
 
     def measure(model: nn.Module) -> float:
         text, generator, nats = SOURCE.sample(300, LENGTH, seed=-2), torch.Generator().manual_seed(seed), 0.0
-        with measuring(model):
+        with eval_mode(model):
             for t in range(1, LENGTH):
                 logits = model.unembed(model(text[:, :t])[:, -1])[:, : SOURCE.symbols]
                 if own:

@@ -14,10 +14,10 @@ Each recipe does two things that a loop does not do by itself:
   back-propagated; sums and counts are added up over micro-batches and processes, and the gradient is divided once.
   (Averaging what each micro-batch or process averaged is a mean of means.)
 
-Where there may be several processes, objective and model are one module, `Paying`: what the library wraps around it has
+Where there may be several processes, objective and model are one module, `LossModule`: what the library wraps around it has
 to see every use of a weight, and our objectives use the model's table of tokens once more.
 
-Rows are dicts that hold `input_ids`, of any length. A step takes `micros` micro-batches of `micro_batch` rows in each
+Rows are dicts that hold `input_ids`, of any length. A step takes `micros` micro-batches of `micro_batch_size` rows in each
 process. Here the rows come in their order, and on the processor, so that the loops can be compared: in yours say
 `shuffle=True`, and leave `cpu=True`, `accelerator="cpu"` and `use_cpu=True` out.
 """
@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader
 
 from clozelab.data import SpecialIds
 from clozelab.objectives import Loss, MaskedLM
-from clozelab.training import Paying
+from clozelab.training import LossModule
 
 
 def in_steps(batches: Iterable[Any], micros: int) -> Iterator[list[Any]]:
@@ -44,9 +44,9 @@ def in_steps(batches: Iterable[Any], micros: int) -> Iterator[list[Any]]:
         yield step
 
 
-def bare_loop(model, rows, objective, collate, *, epochs, micro_batch, micros):
+def bare_loop(model, rows, objective, collate, *, epochs, micro_batch_size, micros):
     """In PyTorch alone."""
-    loader = DataLoader(rows, micro_batch, collate_fn=collate)
+    loader = DataLoader(rows, micro_batch_size, collate_fn=collate)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     losses = []
     for epoch in range(epochs):
@@ -65,14 +65,14 @@ def bare_loop(model, rows, objective, collate, *, epochs, micro_batch, micros):
     return losses
 
 
-def accelerate_loop(model, rows, objective, collate, *, epochs, micro_batch, micros):
+def accelerate_loop(model, rows, objective, collate, *, epochs, micro_batch_size, micros):
     """In Accelerate, which would divide by its `gradient_accumulation_steps`, were it told of them."""
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    loader = DataLoader(rows, micro_batch, collate_fn=collate)
-    paying, optimizer, loader = accelerator.prepare(Paying(objective, model), optimizer, loader)
+    loader = DataLoader(rows, micro_batch_size, collate_fn=collate)
+    paying, optimizer, loader = accelerator.prepare(LossModule(objective, model), optimizer, loader)
     losses = []
     for epoch in range(epochs):
         collate.set_epoch(epoch)  # fresh masks
@@ -92,15 +92,15 @@ def accelerate_loop(model, rows, objective, collate, *, epochs, micro_batch, mic
     return losses
 
 
-def fabric_loop(model, rows, objective, collate, *, epochs, micro_batch, micros):
+def fabric_loop(model, rows, objective, collate, *, epochs, micro_batch_size, micros):
     """In Lightning Fabric."""
     from lightning_fabric import Fabric
 
     fabric = Fabric(accelerator="cpu", devices=processes())
     fabric.launch()
-    loader = fabric.setup_dataloaders(DataLoader(rows, micro_batch, collate_fn=collate))
+    loader = fabric.setup_dataloaders(DataLoader(rows, micro_batch_size, collate_fn=collate))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    paying, optimizer = fabric.setup(Paying(objective, model), optimizer)
+    paying, optimizer = fabric.setup(LossModule(objective, model), optimizer)
     losses = []
     for epoch in range(epochs):
         collate.set_epoch(epoch)  # fresh masks
@@ -120,13 +120,13 @@ def fabric_loop(model, rows, objective, collate, *, epochs, micro_batch, micros)
     return losses
 
 
-def trainer_loop(model, rows, objective, collate, *, epochs, micro_batch, micros):
+def trainer_loop(model, rows, objective, collate, *, epochs, micro_batch_size, micros):
     """In the Hugging Face Trainer, for one of its models."""
     from transformers import Trainer, TrainingArguments
 
-    from clozelab.training.huggingface import EpochCallback, trainer_loss
+    from clozelab.integrations.trainer import EpochCallback, trainer_loss
 
-    sizes = {"per_device_train_batch_size": micro_batch, "gradient_accumulation_steps": micros}
+    sizes = {"per_device_train_batch_size": micro_batch_size, "gradient_accumulation_steps": micros}
     trainer = Trainer(
         model,
         TrainingArguments(num_train_epochs=epochs, **sizes, **AS_THE_OTHERS),
@@ -186,13 +186,13 @@ def ragged_rows() -> list[dict[str, torch.Tensor]]:
 def main() -> None:
     """Every recipe from the same weights on the same rows; eight micro-batches a step, whoever does them."""
     special = SpecialIds(vocab_size=100, pad=0, eos=1, mask=2)
-    objective = MaskedLM(rate=0.15)
+    objective = MaskedLM(mask_rate=0.15)
     reference = None
     for name, recipe in RECIPES.items():
         model, collate = small_bert(special.vocab_size), objective.collator(special, seed=0)
         micros = 8 if recipe is bare_loop else 8 // processes()
         with redirect_stdout(None):  # the Trainer prints its log
-            losses = recipe(model, ragged_rows(), objective, collate, epochs=3, micro_batch=2, micros=micros)
+            losses = recipe(model, ragged_rows(), objective, collate, epochs=3, micro_batch_size=2, micros=micros)
         weights = nn.utils.parameters_to_vector(model.parameters()).detach()
         reference = weights if reference is None else reference
         if os.environ.get("RANK", "0") == "0":

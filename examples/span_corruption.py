@@ -20,7 +20,7 @@ STEPS = 300  # a test sets this lower
 
 def main(steps: int = STEPS, source: object = "builtin") -> float:
     """Returns the held-out loss in nats per target token."""
-    objective = SpanCorruption(noise_density=0.15, mean_span=3.0)
+    objective = SpanCorruption(noise_density=0.15, mean_noise_span_length=3.0)
     print(f"hides {objective.hides}; reads {objective.reads}; predicts {objective.predicts}\n")
 
     # Figure 2 of the T5 paper (Raffel et al. 2020), each word a token, "for inviting" and "last" hidden.

@@ -18,11 +18,11 @@ from .errors import InputError
 Kind = TypeVar("Kind")
 
 
-def whole_number(value: Any, name: str, least: int | None = None, most: int | None = None) -> int:
+def check_int(value: Any, name: str, least: int | None = None, most: int | None = None) -> int:
     """The value as an int; raises `InputError` for what is none, 1.5 and 1.0 and True among it, or out of bounds.
 
     >>> from torch import tensor
-    >>> whole_number(tensor(3), "seed")
+    >>> check_int(tensor(3), "seed")
     3
     """
     try:
@@ -38,10 +38,10 @@ def whole_number(value: Any, name: str, least: int | None = None, most: int | No
     return number
 
 
-def number(value: Any, name: str) -> float:
+def check_number(value: Any, name: str) -> float:
     """The value as a float, NaN and infinity among it; raises `InputError` for what is no number.
 
-    >>> number(3, "temperature")
+    >>> check_number(3, "temperature")
     3.0
     """
     try:
@@ -52,7 +52,7 @@ def number(value: Any, name: str) -> float:
         raise InputError(f"{name} must be a number, got {value!r:.80} ({type(value).__name__})") from None
 
 
-def of_kind(value: Any, kind: type[Kind] | tuple[type[Kind], ...], name: str, cure: str = "") -> Kind:
+def check_type(value: Any, kind: type[Kind] | tuple[type[Kind], ...], name: str, cure: str = "") -> Kind:
     """The value, which is a `kind` or one of several; `cure` says what was probably meant."""
     if not isinstance(value, kind):
         kinds = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
@@ -60,7 +60,7 @@ def of_kind(value: Any, kind: type[Kind] | tuple[type[Kind], ...], name: str, cu
     return value
 
 
-def path_of(value: Any, name: str) -> Path:
+def check_path(value: Any, name: str) -> Path:
     """The value as a path; raises `InputError` for an empty one, which would be the current folder, and for no path."""
     if not isinstance(value, (str, os.PathLike)) or not str(value) or "\0" in str(value):
         raise InputError(f"expected {name} as a path, got {value!r:.80}")
@@ -71,11 +71,11 @@ WHOLE, REAL, FLAGS = "whole numbers", "real numbers", "bools"
 """What a tensor may hold."""
 
 
-def tensor(value: Any, name: str, shape: str, holds: str | None = None) -> Tensor:
+def check_tensor(value: Any, name: str, shape: str, holds: str | None = None) -> Tensor:
     """The value, which is a tensor of as many axes as `shape` names, "(..., T)" for any number, and holds that.
 
     >>> from torch import zeros
-    >>> tensor(zeros(2, 3), "logits", "(B, V)", REAL).shape
+    >>> check_tensor(zeros(2, 3), "logits", "(B, V)", REAL).shape
     torch.Size([2, 3])
     """
     if not isinstance(value, Tensor):
@@ -101,7 +101,7 @@ def _is_flags(tensor: Tensor) -> bool:
 _HOLDS = {WHOLE: is_whole, REAL: Tensor.is_floating_point, FLAGS: _is_flags}
 
 
-def same_shape(**tensors: Tensor) -> None:
+def check_same_shape(**tensors: Tensor) -> None:
     """Raises `InputError` where not all have the shape of the first."""
     (first, one), *others = tensors.items()
     for name, other in others:

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from . import __version__
 from .errors import FULL, InputError, NotFinite, ProcessLost
-from .plain import plain
+from .escape import escape_control_characters
 
 NAMES = ("causal", "masked", "span")
 
@@ -298,7 +298,16 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
-    from .training import Processes, TrainConfig, TrainResult, joined, prepare, prepare_stream, read_run, train
+    from .training import (
+        Processes,
+        TrainConfig,
+        TrainResult,
+        init_processes,
+        prepare,
+        prepare_stream,
+        read_run,
+        train,
+    )
     from .training.run import seeded_model
 
     run = args.run or Path("runs") / args.objective
@@ -317,7 +326,7 @@ def _train(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
         minutes=args.minutes,
         length=args.length,
         batch_size=args.batch_size,
-        micro_batch=args.micro_batch,
+        micro_batch_size=args.micro_batch_size,
         optimizer=args.optimizer,
         learning_rate=args.learning_rate,
         precision=args.precision,
@@ -352,18 +361,18 @@ def _train(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
             workers=args.workers,
         )
 
-    with joined(sharded=args.sharded) as processes:
+    with init_processes(sharded=args.sharded) as processes:
         result = run_it(processes)  # whose model is gone before the processes part
     if not result.finished:
-        if processes.first:
+        if processes.is_main:
             told = f"stopped after step {result.step}, all saved in {run}; go on: clozelab train --run {run} --resume"
-            print(plain(told))
+            print(escape_control_characters(told))
         return 130
     assert result.heldout is not None
     per_byte = "" if result.heldout.bits_per_byte is None else f", {result.heldout.bits_per_byte:.3f} bits per byte"
-    if processes.first:
+    if processes.is_main:
         told = f"{args.objective}: held-out loss {result.heldout.nats:.4f} nats per paid position{per_byte}, in {run}"
-        print(plain(told))
+        print(escape_control_characters(told))
     return 0
 
 
@@ -436,23 +445,23 @@ def _compare(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     )
     print_comparison(rows, prepared.corpus.name)
     save_comparison(rows, args.out)
-    print(plain(f"table and loss curves: {args.out}/comparison.json, {args.out}/comparison.png"))
+    print(escape_control_characters(f"table and loss curves: {args.out}/comparison.json, {args.out}/comparison.png"))
     return 0
 
 
 def _floors(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     from .display import print_floors, save_floors
-    from .training.reach import EXERCISES, reach_floor
+    from .evaluation.floor_experiment import EXERCISES, train_to_entropy_floor
 
     args.out.mkdir(parents=True, exist_ok=True)
     results = []
     for name in NAMES if args.objective is None else (args.objective,):
         for seed in range(args.seeds):
             print(f"training {name}, seed {seed} ...", file=sys.stderr)
-            results.append(reach_floor(EXERCISES[name], seed=seed, steps=args.steps))
+            results.append(train_to_entropy_floor(EXERCISES[name], seed=seed, steps=args.steps))
             save_floors(results, args.out)  # after each, so that an interruption costs one
     print_floors(results)
-    print(plain(f"figures and curves: {args.out}/floors.json, {args.out}/floors.png"))
+    print(escape_control_characters(f"figures and curves: {args.out}/floors.json, {args.out}/floors.png"))
     return 1 if any(result.verdict.startswith("LEAK") for result in results) else 0
 
 
@@ -478,9 +487,9 @@ def _check(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     try:
         report = target.check(target.load(args.target), rate=args.rate, special=special, skip=args.skip)
     except CheckFailed as failed:
-        print(plain(str(failed.report)))
+        print(escape_control_characters(str(failed.report)))
         return 1
-    print(plain(str(report)))
+    print(escape_control_characters(str(report)))
     return 0
 
 
@@ -489,7 +498,7 @@ def _course(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
 
     results = read_results(args.folder)
     if args.markdown:
-        print(plain(claims_table(results)))
+        print(escape_control_characters(claims_table(results)))
     else:
         print_results(results)
     return 0
@@ -543,7 +552,7 @@ def _generate(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     answer = trained.objective.complete(
         trained.model, trained.tokenizer, args.prompt, max_new_tokens=args.tokens, **_sampling(args)
     )
-    print(plain(str(answer)))
+    print(escape_control_characters(str(answer)))
     return 0
 
 
@@ -556,7 +565,7 @@ def _fill(args: argparse.Namespace, explicit: dict[str, Any]) -> int:
     if more and trained.objective.name != "masked":
         raise InputError(f"--order is for masked models; {args.run} holds a {trained.objective.name} objective")
     answer = trained.objective.complete(trained.model, trained.tokenizer, args.text, **more, **_sampling(args))
-    print(plain(str(answer)))
+    print(escape_control_characters(str(answer)))
     return 0
 
 
@@ -565,7 +574,7 @@ def _refuse_idle(args: argparse.Namespace, explicit: dict[str, Any]) -> None:
     objective, own = getattr(args, "objective", None), getattr(args, "tokenizer", None)
     idle = {
         "noise_density": (objective == "causal", "causal hides no share of the tokens"),
-        "mean_span": (objective in ("causal", "masked"), f"{objective} hides no spans"),
+        "mean_noise_span_length": (objective in ("causal", "masked"), f"{objective} hides no spans"),
         "vocab_size": (own not in (None, "bpe"), "this tokenizer has the size that it has"),
         "column": (getattr(args, "corpus", None) == "builtin", "the builtin corpus has no columns"),
         "steps": ("minutes" in explicit, "--minutes ends the run instead"),
@@ -579,10 +588,14 @@ def _refuse_idle(args: argparse.Namespace, explicit: dict[str, Any]) -> None:
 def _objective(name: str, args: argparse.Namespace) -> Any:
     from .objectives import CausalLM, MaskedLM, SpanCorruption
 
-    density, mean_span = getattr(args, "noise_density", 0.15), getattr(args, "mean_span", 3.0)
+    density, mean_noise_span_length = getattr(args, "noise_density", 0.15), getattr(args, "mean_noise_span_length", 3.0)
     if name == "masked":
-        return MaskedLM(rate=density)
-    return SpanCorruption(noise_density=density, mean_span=mean_span) if name == "span" else CausalLM()
+        return MaskedLM(mask_rate=density)
+    return (
+        SpanCorruption(noise_density=density, mean_noise_span_length=mean_noise_span_length)
+        if name == "span"
+        else CausalLM()
+    )
 
 
 def _corpus(args: argparse.Namespace) -> dict[str, Any]:
@@ -637,7 +650,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, OSError) as error:
         return _refuse(error)
     except (NotFinite, ProcessLost) as error:
-        print(f"clozelab: {plain(str(error))}", file=sys.stderr)
+        print(f"clozelab: {escape_control_characters(str(error))}", file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "allocate" not in str(error):
@@ -672,7 +685,7 @@ def _refuse(error: Exception) -> int:
                 f"no space left on the disk{where}: free some and go on, with a run by --resume; what was complete "
                 "before is kept"
             )
-    text = plain(" ".join(text.split()))
+    text = escape_control_characters(" ".join(text.split()))
     print(f"clozelab: {text if len(text) < 1000 else text[:1000] + '...'}", file=sys.stderr)
     return 2
 

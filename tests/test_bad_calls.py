@@ -13,13 +13,13 @@ from torch import nn
 
 from clozelab import course, data, display, evaluation, models, objectives, planning, testing, training  # noqa: F401
 from clozelab.data import pack, train_bpe
-from clozelab.data.sources import MarkovSource
 from clozelab.errors import InputError, NotFinite
+from clozelab.languages.markov import MarkovSource
 
 nan, inf = math.nan, math.inf
 TEXTS = [f"The number {n} comes before {n + 1}." for n in range(300)]
 FREE, NOISE, IDS = torch.ones(8, dtype=torch.bool), torch.rand(8), torch.arange(5, 13)[None]
-SHAPE = {"width": 16, "layers": 1, "heads": 2}
+SHAPE = {"d_model": 16, "n_layers": 1, "n_heads": 2}
 
 CALLS = """
 # data
@@ -77,9 +77,9 @@ data.Noise.of(0, 0, [1]).uniform(0.5, 1)
 data.Noise.of(0, 0, [1]).row(5)
 data.replace_tokens(IDS[0], FREE, NOISE, mask_id=2, replacements=torch.tensor([], dtype=torch.long))
 data.replace_tokens(IDS[0], FREE, NOISE, mask_id=2, replacements=[5, 6])
-data.replace_tokens(IDS[0], FREE, NOISE, mask_id=2, replacements=torch.arange(5, 9), mask_share=2)
-data.replace_tokens(IDS[0], FREE, NOISE, mask_id=2, replacements=torch.arange(5, 9), random_share=-1)
-data.replace_tokens(IDS[0], FREE, NOISE, mask_id=2, replacements=torch.arange(5, 9), mask_share=nan)
+data.replace_tokens(IDS[0], FREE, NOISE, mask_id=2, replacements=torch.arange(5, 9), mask_replace_prob=2)
+data.replace_tokens(IDS[0], FREE, NOISE, mask_id=2, replacements=torch.arange(5, 9), random_replace_prob=-1)
+data.replace_tokens(IDS[0], FREE, NOISE, mask_id=2, replacements=torch.arange(5, 9), mask_replace_prob=nan)
 data.replace_tokens(IDS[0], FREE.long(), NOISE, mask_id=2, replacements=torch.arange(5, 9))
 data.corrupt_spans(None, FREE, [39])
 data.corrupt_spans(IDS[0], FREE, None)
@@ -105,7 +105,7 @@ data.span_lengths(-5)
 data.span_lengths(1.5)
 data.span_lengths("512")
 data.span_lengths(568, density=0)
-data.span_lengths(568, mean_span=nan)
+data.span_lengths(568, mean_noise_span_length=nan)
 data.solve_span_lengths(0)
 data.solve_span_lengths(-1)
 data.solve_span_lengths(1)
@@ -249,9 +249,9 @@ objectives.MaskedLM(rate=None)
 objectives.MaskedLM(rate="0.1")
 objectives.MaskedLM(rate=nan)
 objectives.SpanCorruption(noise_density=None)
-objectives.SpanCorruption(mean_span="x")
-objectives.SpanCorruption().raw_length(0)
-objectives.SpanCorruption().raw_length(None)
+objectives.SpanCorruption(mean_noise_span_length="x")
+objectives.SpanCorruption().source_length(0)
+objectives.SpanCorruption().source_length(None)
 objectives.CausalLM(label_smoothing=1)
 objectives.CausalLM(z_loss=inf)
 objectives.CausalLM().build_model("40")
@@ -290,7 +290,7 @@ objectives.MaskedLM().complete(encoder(400), tokenizer, "a ___", order=None)
 objectives.MaskedLM().complete(encoder(400), tokenizer, None)
 objectives.SpanCorruption().complete(encoder_decoder(400), tokenizer, "a" + " ___" * 11)
 objectives.SpanCorruption().complete(encoder_decoder(400), tokenizer, "a ___", max_new_tokens=None)
-objectives.CausalLM().demonstrate(decoder(400), tokenizer, None)
+objectives.CausalLM().sample(decoder(400), tokenizer, None)
 
 # models
 models.ModelConfig(vocab_size=None)
@@ -347,7 +347,7 @@ models.Visibility.of(3, 3, causal=True, attention_mask=torch.tensor([[1, 0]])).m
 models.Visibility.of(3, 3, causal=True, query_documents=torch.ones(1, 2), key_documents=torch.ones(1, 2)).matrix
 models.attention_reference(None, None, None)
 models.attention_reference(torch.zeros(3, 4), torch.zeros(3, 4), torch.zeros(3, 4), torch.ones(3, 3))
-models.measuring(None).__enter__()
+models.eval_mode(None).__enter__()
 models.sample_token(None)
 models.sample_token([1.0, 2.0])
 models.sample_token(torch.zeros(4))
@@ -389,7 +389,7 @@ evaluation.masked_floor(coin, torch.tensor([[0, 1]]), torch.tensor([[0, 5]]), ma
 evaluation.masked_floor(coin, torch.tensor([[0, 4]]), torch.tensor([[0]]), mask_id=4)
 evaluation.masked_floor(coin, torch.tensor([[0, 4]]), torch.tensor([[-100, 0]]), mask_id=4, rate=2)
 evaluation.masked_floor(coin, torch.tensor([[0, 4]]), torch.tensor([[-100, 0]]), mask_id=4, rate=nan)
-evaluation.masked_floor(coin, torch.tensor([[0, 4]]), torch.tensor([[-100, 0]]), mask_id=4, mask_share=3)
+evaluation.masked_floor(coin, torch.tensor([[0, 4]]), torch.tensor([[-100, 0]]), mask_id=4, mask_replace_prob=3)
 evaluation.span_floor(coin, IDS, IDS, special)
 evaluation.span_floor(coin, None, None, special)
 evaluation.floor(None, coin, special, {})
@@ -582,7 +582,7 @@ training.Batches(blocks, objectives.CausalLM().collator(tokenizer.special), 4)[-
 training.Batches(blocks, objectives.CausalLM().collator(tokenizer.special), 4)["x"]
 training.optimizer_of(None, settings)
 training.optimizer_of(model, None)
-training.joined(sharded=True).__enter__()
+training.init_processes(sharded=True).__enter__()
 training.Processes(0, 4).share([1])
 """
 

@@ -12,7 +12,8 @@ from clozelab.data.masking import Bernoulli, ExactCount, RandomSpans, WholeWords
 from clozelab.data.sentinels import solve_span_lengths
 from clozelab.errors import InputError, NotFinite
 from clozelab.evaluation import evaluate
-from clozelab.models import build, fill_masks, generate, sample_token
+from clozelab.generation import fill_masks, generate, sample_token
+from clozelab.models import build
 from clozelab.objectives import CausalLM, Loss, MaskedLM, SpanCorruption
 from clozelab.training import TrainConfig, train
 
@@ -55,7 +56,7 @@ class Hiding:
         (lambda: Noise.of(1.5, 0, [1]), "the seed must be a whole number"),
         (lambda: Noise.of(0, [1, 2, 3], [1, 2]), "one for each of 2 rows, got 3"),
         (lambda: Noise.of(0, 0, "abc"), "an identity for each row"),
-        (lambda: collate()([{**ROW, "identity": 1.7}]), "an identity must be a whole number"),
+        (lambda: collate()([{**ROW, "example_id": 1.7}]), "an identity must be a whole number"),
         (lambda: collate()([{**ROW, "epoch": "one"}]), "an epoch must be a whole number"),
         (lambda: collate(seed=1.5), "seed must be a whole number"),
         (lambda: collate(epoch=None), "epoch must be a whole number"),
@@ -69,15 +70,15 @@ class Hiding:
             lambda: collate(SpanCorruption())([{"input_ids": list(range(5, 15)), "k": list(range(10))}]),
             "span corruption changes the number of tokens",
         ),
-        (lambda: MaskedLM(mask_share=math.nan), "must not be negative"),
-        (lambda: MaskedLM(random_share=math.nan), "must not be negative"),
+        (lambda: MaskedLM(mask_replace_prob=math.nan), "must not be negative"),
+        (lambda: MaskedLM(random_replace_prob=math.nan), "must not be negative"),
         (lambda: MaskedLM(scheme=ExactCount), r"the class ExactCount: make one, ExactCount\(\)"),
         (lambda: SpanCorruption(scheme="exact"), "expected a masking scheme"),
         (lambda: collate(MaskedLM(scheme=Hiding()))([{"input_ids": [5, 6, 1]}]), "hides the protected positions"),
         (lambda: bernoulli_mask(FREE, torch.rand(8), 2.0), "rate must lie strictly between 0 and 1"),
         (lambda: exact_count_mask(FREE, torch.rand(8), math.nan), "rate must lie strictly between 0 and 1"),
         (lambda: Bernoulli("x"), "rate must lie"),
-        (lambda: RandomSpans(0.15, math.inf), "mean_span must be at least 1"),
+        (lambda: RandomSpans(0.15, math.inf), "mean_noise_span_length must be at least 1"),
         (lambda: WholeWords()(torch.arange(8), FREE, torch.Generator()), "the rows have no 'word_ids'"),
         (lambda: corrupt_spans(torch.arange(5, 13), ~FREE, [39, 39]), "no two alike"),
         (lambda: solve_span_lengths(math.inf), "must be a whole number"),
@@ -102,17 +103,17 @@ def test_it_is_refused_with_the_reason(call, message):
 
 
 def decoder():
-    return build("decoder-only", "tiny", 40, width=16, layers=1, heads=2)
+    return build("decoder-only", "tiny", 40, d_model=16, n_layers=1, n_heads=2)
 
 
 def encoder():
-    return build("encoder-only", "tiny", 40, width=16, layers=1, heads=2)
+    return build("encoder-only", "tiny", 40, d_model=16, n_layers=1, n_heads=2)
 
 
 @pytest.mark.parametrize("mine", [CausalLM(), MaskedLM(), SpanCorruption()], ids=lambda o: o.name)
 @pytest.mark.parametrize("other", [CausalLM(), MaskedLM(), SpanCorruption()], ids=lambda o: o.name)
 def test_the_batch_of_another_objective_is_refused(mine, other):
-    model = mine.build_model(40, "tiny", width=16, layers=1, heads=2)
+    model = mine.build_model(40, "tiny", d_model=16, n_layers=1, n_heads=2)
     batch = collate(other).block(torch.arange(5, 29)[None], [0])
     if mine.name == other.name:
         assert mine(model, batch).mean > 0
@@ -166,7 +167,7 @@ def test_what_does_not_belong_together_is_not_trained(tmp_path):
     def attempt(objective, model, tokenizer=tokenizer):
         train(objective, model, tokenizer, text, text, config)
 
-    shape = {"vocab_size": 400, "width": 16, "layers": 1, "heads": 2}
+    shape = {"vocab_size": 400, "d_model": 16, "n_layers": 1, "n_heads": 2}
     with pytest.raises(InputError, match="packed with another tokenizer"):
         attempt(CausalLM(), build("decoder-only", **shape), other)
     with pytest.raises(InputError, match="needs a decoder-only model, got a encoder-only one"):

@@ -17,7 +17,7 @@ from clozelab.cli import main
 from clozelab.course import Result
 from clozelab.data import load_corpus, load_tokenizer, train_bpe
 from clozelab.errors import InputError
-from clozelab.plain import plain
+from clozelab.escape import escape_control_characters
 from clozelab.training import load_run, read_checkpoint, read_metrics
 
 DOCUMENTS = [f"Document {n} says that {n} and {n + 1} make {2 * n + 1}, which is odd." for n in range(200)]
@@ -200,19 +200,19 @@ def test_files_that_are_not_what_their_names_say_are_refused(name, content, use,
 @pytest.mark.parametrize(
     "shape",
     [
-        {"width": 2**40},
-        {"width": 2**40, "heads": 2**38},
-        {"layers": 10**12},
-        {"decoder_layers": 10**12},
+        {"d_model": 2**40},
+        {"d_model": 2**40, "n_heads": 2**38},
+        {"n_layers": 10**12},
+        {"n_decoder_layers": 10**12},
         {"vocab_size": 10**15},
         {"feed_forward": 10**15},
-        {"width": "128"},
-        {"width": None},
-        {"heads": 0},
+        {"d_model": "128"},
+        {"d_model": None},
+        {"n_heads": 0},
         {"dropout": "x"},
         {"rotary_base": 1e999},
         {"unheard_of": 1},
-        {"layers": 3},
+        {"n_layers": 3},
         {"vocab_size": 401},
     ],
     ids=str,
@@ -410,17 +410,17 @@ OBEYED = "\x1b[31mred\x1b]0;title\x07\x1bP\x9b2J\r\x08\x7f\u202ereversed\u2066"
 def test_every_sign_that_a_terminal_obeys_becomes_a_picture():
     for code in range(0x110000):
         sign = chr(code)
-        shown = plain(sign)
+        shown = escape_control_characters(sign)
         if sign in "\t\n":
             assert shown == sign
         elif code < 32 or 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000:
             assert shown != sign
             assert shown.isprintable()
-    assert plain("café 漢字 👩‍💻 नमस्ते\t\n") == "café 漢字 👩‍💻 नमस्ते\t\n"
+    assert escape_control_characters("café 漢字 👩‍💻 नमस्ते\t\n") == "café 漢字 👩‍💻 नमस्ते\t\n"
 
 
 def obeyed(text):
-    return {sign for sign in text if plain(sign) != sign}
+    return {sign for sign in text if escape_control_characters(sign) != sign}
 
 
 @pytest.mark.parametrize(

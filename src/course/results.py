@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checks import path_of
-from ..data.cache import written_whole
+from ..checks import check_path
+from ..data.corpora.cache import written_whole
 from ..errors import InputError
-from ..plain import plain
 
 VERDICTS = ("held", "held in part", "contradicted", "not judged")
 """What can become of a claim. "not judged": too few seeds, as in a fast run."""
@@ -89,7 +88,7 @@ _FITS: dict[str, Callable[[Any], bool]] = {
 
 def read_results(folder: str | Path) -> list[Result]:
     """The results in a folder, by number. Raises `InputError` where there is none."""
-    paths = sorted(path_of(folder, "the folder of results").glob("[0-9][0-9]_*.json"))
+    paths = sorted(check_path(folder, "the folder of results").glob("[0-9][0-9]_*.json"))
     if not paths:
         raise InputError(
             f"{folder} holds no results of lessons (NN_name.json): run a script of examples/ first, or say --folder"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..data import World
+from ..languages import World
 from ..objectives import CausalLM
-from ..training import TrainConfig, learn
+from ..training import TrainConfig
+from ..training import fit as learn
 
 
 def pretrain(world: World, steps: int) -> nn.Module:
@@ -21,7 +22,7 @@ def pretrain(world: World, steps: int) -> nn.Module:
     """
     torch.manual_seed(world.seed)
     objective = CausalLM()
-    model = objective.build_model(world.special.vocab_size, "tiny", width=64, layers=2, heads=2)
+    model = objective.build_model(world.special.vocab_size, "tiny", d_model=64, n_layers=2, n_heads=2)
 
     def batch(step: int) -> dict[str, Tensor]:
         text = world.block(step, 16, 64)

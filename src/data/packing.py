@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import WHOLE, of_kind, path_of, tensor, whole_number
+from ..checks import WHOLE, check_int, check_path, check_tensor, check_type
 from ..errors import InputError
-from .cache import cache_folder, fingerprint, read_json, written_whole
-from .tokenizer import Tokenizer
+from .corpora.cache import cache_folder, fingerprint, read_json, written_whole
+from .tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from .shards import PackedShards
+    from .corpora.shards import PackedShards
 
 FORMAT = 2
 BATCH = 1024
@@ -77,7 +77,7 @@ class Blocks(torch.utils.data.Dataset):
     def __init__(self, packed: Packed | PackedShards, length: int) -> None:
         if not hasattr(packed, "parts"):
             raise InputError(f"expected packed text, which pack makes, got {type(packed).__name__}")
-        if whole_number(length, "the length of a block") < 1:
+        if check_int(length, "the length of a block") < 1:
             raise InputError(f"a block needs at least 1 token, got {length}")
         self._parts = [part[: len(part) // length * length].reshape(-1, length) for part in packed.parts]
         self._begins = np.cumsum([0, *map(len, self._parts)])  # the number of each part's first block
@@ -115,13 +115,13 @@ class Blocks(torch.utils.data.Dataset):
 
     def set_epoch(self, epoch: int) -> None:
         """The epoch that the next examples belong to."""
-        self.epoch = whole_number(epoch, "epoch")
+        self.epoch = check_int(epoch, "epoch")
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        if not -len(self) <= whole_number(i, "the number of a block") < len(self):
+        if not -len(self) <= check_int(i, "the number of a block") < len(self):
             raise IndexError(f"block {i} of {len(self)}")
         i %= len(self)
-        return {"input_ids": self.take([i])[0], "identity": i, "epoch": self.epoch}
+        return {"input_ids": self.take([i])[0], "example_id": i, "epoch": self.epoch}
 
 
 def document_ids(tokens: Tensor, eos: int) -> Tensor:
@@ -130,8 +130,8 @@ def document_ids(tokens: Tensor, eos: int) -> Tensor:
     >>> document_ids(torch.tensor([[5, 6, 1, 7, 1, 8]]), eos=1)
     tensor([[0, 0, 0, 1, 1, 2]])
     """
-    tensor(tokens, "tokens", "(B, T)", WHOLE)
-    ended = (tokens == whole_number(eos, "eos")).long().cumsum(1)
+    check_tensor(tokens, "tokens", "(B, T)", WHOLE)
+    ended = (tokens == check_int(eos, "eos")).long().cumsum(1)
     return torch.cat([torch.zeros_like(ended[:, :1]), ended[:, :-1]], 1)
 
 
@@ -149,10 +149,10 @@ def pack(
 
     Raises `InputError` for documents that are no strings and where there are none, `OSError` for a full disk.
     """
-    of_kind(tokenizer, Tokenizer, "the tokenizer", "load_tokenizer makes one of another's")
+    check_type(tokenizer, Tokenizer, "the tokenizer", "load_tokenizer makes one of another's")
     if isinstance(documents, (str, Mapping)) or not isinstance(documents, Iterable):
         raise InputError(f"expected several documents, got one {type(documents).__name__}: put it in a list")
-    folder = path_of(cache_dir, "cache_dir") if cache_dir is not None else cache_folder()
+    folder = check_path(cache_dir, "cache_dir") if cache_dir is not None else cache_folder()
     if iter(documents) is documents:  # can be read once only
         documents = list(documents)
     key = fingerprint(documents, f"{tokenizer.fingerprint} {FORMAT}")

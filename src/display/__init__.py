@@ -1,12 +1,12 @@
 """Pictures, each made from the tensors that the model gets."""
 
+from .attention import draw_visibility
 from .comparison import draw_comparison, print_comparison, save_comparison
 from .curves import draw_loss
 from .floors import draw_floors, print_floors, save_floors
 from .leaks import draw_leaks
 from .plan import plan_notes, plan_table
 from .terminal import show_objective, word_tokenizer
-from .visibility import draw_visibility
 
 __all__ = [
     "draw_comparison",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..plain import plain
+from ..escape import escape_control_characters
 from ..training.checkpoint import write_json
 from .curves import draw_loss
 
@@ -27,7 +27,9 @@ def print_comparison(rows: Sequence[Compared], corpus: str) -> None:
         raise InputError("there is nothing to compare: expected at least one objective")
     tokens = rows[0].result.tokens
     table = Table(
-        title=Text(f"three objectives on {plain(corpus)}, {tokens / 1e6:.2f} M tokens of text each"),
+        title=Text(
+            f"three objectives on {escape_control_characters(corpus)}, {tokens / 1e6:.2f} M tokens of text each"
+        ),
         caption="nats per paid position on held-out text; objectives answer different questions, "
         "so compare each with its own baselines",
         box=box.SIMPLE_HEAD,
@@ -41,7 +43,12 @@ def print_comparison(rows: Sequence[Compared], corpus: str) -> None:
     console.print(table)
     console.print("The same text, in brackets what the model says:", style="bold")
     for row in rows:
-        console.print(f"{row.objective.name:8}", plain(" ".join(row.sample.split())), markup=False, highlight=False)
+        console.print(
+            f"{row.objective.name:8}",
+            escape_control_characters(" ".join(row.sample.split())),
+            markup=False,
+            highlight=False,
+        )
 
 
 def _per_byte(row: Compared) -> str:

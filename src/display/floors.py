@@ -11,10 +11,10 @@ from .curves import COLOURS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..training.reach import Reached
+    from ..evaluation.floor_experiment import FloorResult
 
 
-def print_floors(results: Sequence[Reached]) -> None:
+def print_floors(results: Sequence[FloorResult]) -> None:
     """A line for each run, on standard output."""
     from rich import box
     from rich.console import Console
@@ -31,11 +31,11 @@ def print_floors(results: Sequence[Reached]) -> None:
     Console().print(table)
 
 
-def save_floors(results: Sequence[Reached], folder: str | Path) -> None:
+def save_floors(results: Sequence[FloorResult], folder: str | Path) -> None:
     """`floors.json` and `floors.png` in a folder."""
     from dataclasses import asdict
 
-    from ..data.cache import written_whole
+    from ..data.corpora.cache import written_whole
 
     folder = Path(folder)
     with written_whole(folder / "floors.json") as file:
@@ -46,7 +46,7 @@ def save_floors(results: Sequence[Reached], folder: str | Path) -> None:
     draw_floors(results, folder / "floors.png")
 
 
-def draw_floor(axes: Axes, results: Sequence[Reached]) -> Axes:
+def draw_floor(axes: Axes, results: Sequence[FloorResult]) -> Axes:
     """The runs of one objective: how far above its floor each is, in percent, as it learns."""
     colour = COLOURS.get(results[0].objective, "#000000")
     for result, style in zip(results, ("-", "--", "-.", ":") * len(results)):
@@ -66,7 +66,7 @@ def draw_floor(axes: Axes, results: Sequence[Reached]) -> Axes:
     return axes
 
 
-def draw_floors(results: Sequence[Reached], path: str | Path) -> None:
+def draw_floors(results: Sequence[FloorResult], path: str | Path) -> None:
     """All objectives in one picture, a panel each."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -110,9 +110,9 @@ def _shown(made: Plan, alone: bool) -> Sequence[Layout]:
 
 def _shape(made: Plan) -> str:
     config = made.config
-    decoder = config.layers if config.decoder_layers is None else config.decoder_layers
-    layers = f"{config.layers} + {decoder}" if made.architecture == "encoder-decoder" else f"{config.layers}"
-    return f"{config.width}, {layers}, {config.heads}"
+    decoder = config.n_layers if config.n_decoder_layers is None else config.n_decoder_layers
+    layers = f"{config.n_layers} + {decoder}" if made.architecture == "encoder-decoder" else f"{config.n_layers}"
+    return f"{config.d_model}, {layers}, {config.n_heads}"
 
 
 def _row(made: Plan) -> str:
@@ -160,7 +160,7 @@ LINES: list[tuple[str, Callable[..., str]]] = [
     ("  loss or backward at work", _bytes("work")),
     ("  all of it", _bytes("total")),
     ("has room", lambda made, layout: "yes" if layout.fits else "no"),
-    ("rows a pass, passes a step", lambda made, layout: f"{layout.micro_batch} x {layout.passes}"),
+    ("rows a pass, passes a step", lambda made, layout: f"{layout.micro_batch_size} x {layout.passes}"),
     ("sent in a step by all-reduce", _sent("reduced")),
     ("sent in a step by all-gather", _sent("gathered")),
     ("sent by reduce-scatter", _sent("scattered")),

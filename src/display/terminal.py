@@ -9,12 +9,12 @@ import torch
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ..checks import of_kind
+from ..checks import check_type
 from ..data import IGNORED, Tokenizer, train_bpe
-from ..data.documents import checked_text
+from ..data.corpora.documents import checked_text
 from ..errors import InputError
+from ..escape import escape_control_characters
 from ..objectives import Objective
-from ..plain import plain
 
 READ, HIDDEN, PAID, UNPAID = "default", "bold yellow", "bold green", "dim"
 """Told apart by sign as well as by colour: what is not paid is a dot."""
@@ -45,8 +45,8 @@ def show_objective(objective: Objective, tokenizer: Tokenizer, text: str, *, see
 
     Raises `InputError` for an empty text (nothing could be hidden in it).
     """
-    of_kind(objective, Objective, "the objective")
-    of_kind(tokenizer, Tokenizer, "the tokenizer")
+    check_type(objective, Objective, "the objective")
+    check_type(tokenizer, Tokenizer, "the tokenizer")
     tokens = torch.tensor([tokenizer.encode(text)])
     if tokens.numel() == 0:
         raise InputError("the text is empty: nothing can be hidden in it")
@@ -59,7 +59,7 @@ def show_objective(objective: Objective, tokenizer: Tokenizer, text: str, *, see
     text_ids = tokens[0].tolist()
 
     def piece(id: int) -> str:
-        return plain("".join(tokenizer.pieces([id])).strip()) or "␣"
+        return escape_control_characters("".join(tokenizer.pieces([id])).strip()) or "␣"
 
     def read(ids: Sequence[int], originals: Sequence[int]) -> list[tuple[str, str]]:
         return [

@@ -15,14 +15,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..checks import WHOLE, number, of_kind, same_shape, tensor, whole_number
+from ..checks import WHOLE, check_int, check_number, check_same_shape, check_tensor, check_type
 from ..data.hiding import IGNORED, HideTokens
 from ..data.masking import Bernoulli, RandomSpans
 from ..data.replacement import check_shares
 from ..data.sentinels import split_spans
-from ..data.sources import MarkovSource, check_symbols
-from ..data.special import SpecialIds
+from ..data.special_ids import SpecialIds
 from ..errors import InputError
+from ..languages.markov import MarkovSource, check_symbols
 from ..objectives import CausalLM, MaskedLM, Objective, SpanCorruption
 
 
@@ -43,7 +43,7 @@ class Floor:
 
 def floor(objective: Objective, source: MarkovSource, special: SpecialIds, batch: Mapping[str, Tensor]) -> Floor:
     """The floor of a batch of one of the three objectives; raises `InputError` for settings that have no exact one."""
-    of_kind(special, SpecialIds, "special ids", "give source.special_ids()")
+    check_type(special, SpecialIds, "special ids", "give source.special_ids()")
     if isinstance(objective, CausalLM):
         return causal_floor(source, _of(batch, "labels"))
     if isinstance(objective, MaskedLM) and isinstance(objective.hide, HideTokens):
@@ -59,8 +59,8 @@ def floor(objective: Objective, source: MarkovSource, special: SpecialIds, batch
             _of(batch, "labels"),
             mask_id=special.mask if special.mask is not None else -1,
             rate=hide.scheme.rate,
-            mask_share=hide.mask_share,
-            random_share=hide.random_share,
+            mask_replace_prob=hide.mask_replace_prob,
+            random_replace_prob=hide.random_replace_prob,
         )
     if isinstance(objective, SpanCorruption) and isinstance(getattr(objective.hide, "scheme", None), RandomSpans):
         return span_floor(source, _of(batch, "input_ids"), _of(batch, "labels"), special)
@@ -103,8 +103,8 @@ def _of(batch: Mapping[str, Tensor], key: str) -> Tensor:
 
 
 def _check_labels(source: MarkovSource, labels: Tensor) -> None:
-    of_kind(source, MarkovSource, "the source")
-    tensor(labels, "labels", "(B, T)", WHOLE)
+    check_type(source, MarkovSource, "the source")
+    check_tensor(labels, "labels", "(B, T)", WHOLE)
     check_symbols(labels[labels != IGNORED], source.symbols)
 
 
@@ -118,8 +118,8 @@ def masked_floor(
     *,
     mask_id: int,
     rate: float = 0.15,
-    mask_share: float = 0.8,
-    random_share: float = 0.1,
+    mask_replace_prob: float = 0.8,
+    random_replace_prob: float = 0.1,
 ) -> Floor:
     """-ln p(hidden token | the whole corrupted row, this position was selected), by forward and backward messages.
 
@@ -133,16 +133,18 @@ def masked_floor(
     Source: Rabiner 1989, section III; the channel is BERT's 80/10/10.
     """
     _check_labels(source, labels)
-    same_shape(labels=labels, inputs=tensor(inputs, "inputs", "(B, T)", WHOLE))
-    check_shares(mask_share, random_share)
-    if not 0 <= number(rate, "rate") <= 1:
+    check_same_shape(labels=labels, inputs=check_tensor(inputs, "inputs", "(B, T)", WHOLE))
+    check_shares(mask_replace_prob, random_replace_prob)
+    if not 0 <= check_number(rate, "rate") <= 1:
         raise InputError(f"rate is a share, from 0 to 1, got {rate!r}")
-    k, mask_id = source.symbols, whole_number(mask_id, "mask_id")
+    k, mask_id = source.symbols, check_int(mask_id, "mask_id")
     check_symbols(inputs[inputs != mask_id], k)
     same = torch.eye(k, dtype=torch.float64)
-    keep_share = 1.0 - mask_share - random_share
+    keep_share = 1.0 - mask_replace_prob - random_replace_prob
     # (K, K + 1): probability that a selected symbol is seen as each symbol, and in the last column as [MASK].
-    selected = torch.cat([keep_share * same + random_share / k, torch.full((k, 1), mask_share).double()], 1)
+    selected = torch.cat(
+        [keep_share * same + random_replace_prob / k, torch.full((k, 1), mask_replace_prob).double()], 1
+    )
     untouched = torch.cat([same, torch.zeros(k, 1).double()], 1)
     channel = (1 - rate) * untouched + rate * selected
     seen = torch.where(inputs == mask_id, k, inputs)  # (B, T) columns of the channel
@@ -181,9 +183,9 @@ def span_floor(source: MarkovSource, inputs: Tensor, labels: Tensor, special: Sp
 
     Shapes: inputs (B, S) and labels (B, L) as the collator makes them from rows of one length.
     """
-    of_kind(source, MarkovSource, "the source")
-    tensor(inputs, "inputs", "(B, S)", WHOLE)
-    tensor(labels, "labels", "(B, L)", WHOLE)
+    check_type(source, MarkovSource, "the source")
+    check_tensor(inputs, "inputs", "(B, S)", WHOLE)
+    check_tensor(labels, "labels", "(B, L)", WHOLE)
     nats, counts = [], []
     for read, said in zip(inputs.tolist(), labels.tolist()):
         said = [label for label in said if label != IGNORED]

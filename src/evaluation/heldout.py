@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..checks import of_kind, same_shape, tensor, whole_number
+from ..checks import check_int, check_same_shape, check_tensor, check_type
 from ..data import IGNORED, Blocks, Collator
 from ..errors import InputError
-from ..models import measuring
+from ..models import eval_mode
 from ..objectives import Loss, Objective
 
 EVALUATION_EPOCH = -1
@@ -23,9 +23,9 @@ def fixed_batches(
     blocks: Blocks, collator: Collator, *, rows: int = 256, batch_size: int = 32
 ) -> list[dict[str, Tensor]]:
     """The first `rows` blocks, corrupted once and for all: the same masks at every evaluation of every run."""
-    of_kind(blocks, Blocks, "the blocks", "packed.blocks(length) makes them")
-    of_kind(collator, Collator, "the collator", "objective.collator(special) makes one")
-    if whole_number(rows, "rows") < 1 or whole_number(batch_size, "batch_size") < 1:
+    check_type(blocks, Blocks, "the blocks", "packed.blocks(length) makes them")
+    check_type(collator, Collator, "the collator", "objective.collator(special) makes one")
+    if check_int(rows, "rows") < 1 or check_int(batch_size, "batch_size") < 1:
         raise InputError(f"expected rows and batch_size of at least 1, got {rows} and {batch_size}")
     n = min(rows, len(blocks))
     return [
@@ -67,22 +67,22 @@ def evaluate(
     likelihood of the text. The model is left in the mode it was in. `pay(batch)` replaces `objective(model, batch)`,
     where something is wrapped around both.
     """
-    of_kind(objective, Objective, "the objective")
-    device = next(of_kind(model, nn.Module, "the model").parameters()).device
+    check_type(objective, Objective, "the objective")
+    device = next(check_type(model, nn.Module, "the model").parameters()).device
     if not isinstance(batches, Iterable):
         raise InputError(f"expected batches to evaluate on, got {type(batches).__name__}")
     total = Loss(torch.zeros(()), torch.tensor(0))
     positions, bytes_paid = 0, 0
     for batch in batches:
         positions += positions_read(batch)
-        with measuring(model):
+        with eval_mode(model):
             moved = {key: value.to(device) for key, value in batch.items()}
             loss = objective(model, moved) if pay is None else pay(moved)
         total = total + Loss(loss.terms["cross_entropy"].cpu(), loss.count.cpu())
         if byte_lengths is not None:
             _, labels = objective.align(batch["labels"], batch["labels"])
             said = labels[labels != IGNORED]
-            if said.numel() and int(said.max()) >= len(tensor(byte_lengths, "byte_lengths", "(V)")):
+            if said.numel() and int(said.max()) >= len(check_tensor(byte_lengths, "byte_lengths", "(V)")):
                 raise InputError(
                     f"expected the bytes of each id, but there are {len(byte_lengths)} and id {said.max()}"
                 )
@@ -105,8 +105,8 @@ def positions_read(batch: Mapping[str, Tensor]) -> int:
 
 def label_counts(objective: Objective, batches: Iterable[Mapping[str, Tensor]], vocab_size: int) -> Tensor:
     """How often each id is what a paid position must say: (V,) int64."""
-    of_kind(objective, Objective, "the objective")
-    counts = torch.zeros(whole_number(vocab_size, "vocab_size", 1), dtype=torch.int64)
+    check_type(objective, Objective, "the objective")
+    counts = torch.zeros(check_int(vocab_size, "vocab_size", 1), dtype=torch.int64)
     for batch in batches:
         _, labels = objective.align(batch["labels"], batch["labels"])
         counts += torch.bincount(labels[labels != IGNORED], minlength=vocab_size)
@@ -123,7 +123,7 @@ def unigram_loss(seen: Tensor, heldout: Tensor) -> float:
     >>> unigram_loss(torch.tensor([0, 0]), torch.tensor([5, 5]))  # nothing seen: ln 2
     0.6931471805599453
     """
-    same_shape(seen=tensor(seen, "seen", "(V)"), heldout=tensor(heldout, "heldout", "(V)"))
+    check_same_shape(seen=check_tensor(seen, "seen", "(V)"), heldout=check_tensor(heldout, "heldout", "(V)"))
     smoothed = seen.double() + 1
     log_probabilities = (smoothed / smoothed.sum()).log()
     return float(-(heldout * log_probabilities).sum() / heldout.sum().clamp(min=1))

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checks import number, of_kind, tensor, whole_number
+from ..checks import check_int, check_number, check_tensor, check_type
 from ..errors import InputError
-from ..models.visibility import Visibility
+from ..models.attention_mask import Visibility
 from ..objectives import Objective
 from ..objectives.objective import MODEL_KEYS
 from .scoring import in_full_precision
@@ -143,7 +143,7 @@ def probe(
     - `batch_size`: rows that a model reads at a time; one of them is an unchanged control, which must not move.
 
     >>> from clozelab.models import DecoderOnly, ModelConfig
-    >>> model = DecoderOnly(ModelConfig(vocab_size=20, width=16, layers=2, heads=2))
+    >>> model = DecoderOnly(ModelConfig(vocab_size=20, d_model=16, n_layers=2, n_heads=2))
     >>> print(probe(model, {"input_ids": torch.tensor([[7, 8, 9]])}).verdict[:38])  # blocks begin as the identity
     blind: no output moved with another's
     >>> for weight in model.parameters():
@@ -158,11 +158,11 @@ def probe(
     Raises `InputError` for more than one row, a declaration that is missing or of another shape, a model whose output
     is not the same twice or not a number, and a vocabulary with nothing to replace a token by.
     """
-    number(tolerance, "tolerance")
-    whole_number(alternatives, "alternatives")
-    whole_number(batch_size, "batch_size")
-    of_kind(model, nn.Module, "the model")
-    of_kind(inputs, Mapping, "the inputs")
+    check_number(tolerance, "tolerance")
+    check_int(alternatives, "alternatives")
+    check_int(batch_size, "batch_size")
+    check_type(model, nn.Module, "the model")
+    check_type(inputs, Mapping, "the inputs")
     if tolerance < 0 or alternatives < 1 or batch_size < 1:
         raise InputError(
             "expected tolerance >= 0, alternatives >= 1 and batch_size >= 1, got "
@@ -236,7 +236,7 @@ def probe_objective(
 
     >>> from clozelab.objectives import CausalLM
     >>> objective, special = CausalLM(), SpecialIds(vocab_size=20, pad=0, eos=1)
-    >>> model = objective.build_model(20, "tiny", width=16, layers=1, heads=2)
+    >>> model = objective.build_model(20, "tiny", d_model=16, n_layers=1, n_heads=2)
     >>> for weight in model.parameters():
     ...     _ = torch.nn.init.normal_(weight, std=0.3)
     >>> batch = objective.collator(special).block(torch.tensor([[5, 6, 7]]), [0])
@@ -245,8 +245,8 @@ def probe_objective(
 
     Raises `InputError` as `probe` does, and for an objective of an unknown architecture.
     """
-    of_kind(objective, Objective, "the objective")
-    of_kind(batch, Mapping, "the batch")
+    check_type(objective, Objective, "the objective")
+    check_type(batch, Mapping, "the batch")
     rules = {
         "decoder-only": {"input_ids": "causal"},
         "encoder-only": {"input_ids": "full"},
@@ -268,7 +268,7 @@ def reach(readable: Tensor, layers: int | None = None) -> Tensor:
     masks reach no further by that, but a window does:
 
     >>> window = torch.ones(4, 4).tril().triu(-1).bool()  # itself and the one before it
-    >>> reach(window, layers=2).int()
+    >>> reach(window, n_layers=2).int()
     tensor([[1, 0, 0, 0],
             [1, 1, 0, 0],
             [1, 1, 1, 0],
@@ -276,7 +276,7 @@ def reach(readable: Tensor, layers: int | None = None) -> Tensor:
 
     `layers=None`: as many as it takes until nothing is added. Raises `InputError` for another shape.
     """
-    tensor(readable, "who may read whom", "(..., T)")
+    check_tensor(readable, "who may read whom", "(..., T)")
     if readable.dim() != 2 or readable.shape[0] != readable.shape[1] or readable.dtype != torch.bool:
         raise InputError(f"expected who may read whom (T, T) of bools, got {readable.dtype} {tuple(readable.shape)}")
     step = readable | torch.eye(len(readable), dtype=torch.bool, device=readable.device)

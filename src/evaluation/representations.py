@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import WHOLE, tensor, whole_number
+from ..checks import WHOLE, check_int, check_tensor
 from ..errors import InputError
-from ..models import EncoderDecoder, measuring
+from ..models import EncoderDecoder, eval_mode
 from ..models.language_model import check_flags
 
 
@@ -43,9 +43,9 @@ def embed(
     if pool not in ("mean", "last"):
         raise InputError(f"pool must be mean or last, got {pool!r}")
     read = model.encode if isinstance(model, EncoderDecoder) else model
-    batch_size = whole_number(batch_size, "batch_size", 1)
+    batch_size = check_int(batch_size, "batch_size", 1)
     parts = []
-    with measuring(model):
+    with eval_mode(model):
         for ids, real in zip(input_ids.split(batch_size), mask.split(batch_size)):
             hidden = read(ids, real)  # (b, T, D)
             if not isinstance(hidden, Tensor):
@@ -121,15 +121,15 @@ def nearest_neighbours(train: Tensor, labels: Tensor, test: Tensor, test_labels:
 
 def _mask_of(input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
     """(B, T), 1 for a real token."""
-    tensor(input_ids, "input_ids", "(B, T)", WHOLE)
+    check_tensor(input_ids, "input_ids", "(B, T)", WHOLE)
     check_flags(input_ids, attention_mask=attention_mask)
     return torch.ones_like(input_ids) if attention_mask is None else attention_mask
 
 
 def _check(train: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor) -> None:
     for vectors, names, what in ((train, labels, "to learn from"), (test, test_labels, "to test on")):
-        tensor(vectors, f"the vectors {what}", "(..., D)")
-        tensor(names, f"the labels {what}", "(..., N)")
+        check_tensor(vectors, f"the vectors {what}", "(..., D)")
+        check_tensor(names, f"the labels {what}", "(..., N)")
         if vectors.dim() != 2 or names.shape != vectors.shape[:1] or not len(vectors):
             raise InputError(
                 f"expected vectors (N, D) and a label (N,) for each, at least one, got {tuple(vectors.shape)} and "

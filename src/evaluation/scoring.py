@@ -26,10 +26,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import of_kind, tensor, whole_number
+from ..checks import check_int, check_tensor, check_type
 from ..data.hiding import IGNORED
 from ..errors import InputError
-from ..models import measuring
+from ..models import eval_mode
 from ..models.language_model import call
 from ..objectives import CausalLM, Loss
 
@@ -76,7 +76,7 @@ class Scores:
 
         Raises `InputError` for another shape.
         """
-        if tensor(byte_counts, "byte_counts", "(..., B)").shape not in (self.parts.shape, self.parts.shape[:1]):
+        if check_tensor(byte_counts, "byte_counts", "(..., B)").shape not in (self.parts.shape, self.parts.shape[:1]):
             raise InputError(
                 f"expected byte counts {tuple(self.parts.shape)} of tokens or {tuple(self.parts.shape[:1])} of texts, "
                 f"got {tuple(byte_counts.shape)}"
@@ -105,7 +105,7 @@ def causal_log_prob(
       first token of each row is not scored**, and the figure is log p(x[1..] | x[0]).
 
     >>> from clozelab.models import DecoderOnly, ModelConfig
-    >>> model = DecoderOnly(ModelConfig(vocab_size=5, width=8, heads=2, tied=False))  # begins with a uniform guess
+    >>> model = DecoderOnly(ModelConfig(vocab_size=5, d_model=8, n_heads=2, tied=False))  # begins with a uniform guess
     >>> scores = causal_log_prob(model, torch.tensor([[2, 3, 4], [3, 2, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]]))
     >>> scores.parts  # ln 5 for each
     tensor([[ 0.0000, -1.6094, -1.6094],
@@ -124,7 +124,7 @@ def causal_log_prob(
     rows = _Rows.of(input_ids, attention_mask)
     ids, real = rows.ids, rows.real
     if start_id is not None:
-        start_id = whole_number(start_id, "start_id")
+        start_id = check_int(start_id, "start_id")
         ids = torch.cat([torch.full_like(ids[:, :1], start_id), ids], 1)  # (B, T + 1)
         real = torch.cat([real.any(1, keepdim=True), real], 1)
     # Read is all but the last token, said is all but the first: what the loss pays.
@@ -160,7 +160,7 @@ def pseudo_log_likelihood(
     - `batch_size`: masked copies that a model reads at a time. A row of n scored tokens costs n copies.
 
     >>> from clozelab.models import EncoderOnly, ModelConfig
-    >>> model = EncoderOnly(ModelConfig(vocab_size=5, width=8, heads=2, tied=False))  # begins with a uniform guess
+    >>> model = EncoderOnly(ModelConfig(vocab_size=5, d_model=8, n_heads=2, tied=False))  # begins with a uniform guess
     >>> pseudo_log_likelihood(model, torch.tensor([[2, 3, 4]]), mask_id=1).parts  # ln 5 for each
     tensor([[-1.6094, -1.6094, -1.6094]])
 
@@ -168,10 +168,10 @@ def pseudo_log_likelihood(
 
     Source: Salazar et al. 2020, section 2; words of several tokens: Kauf and Ivanova 2023.
     """
-    batch_size, mask_id = whole_number(batch_size, "batch_size", 1), whole_number(mask_id, "mask_id")
+    batch_size, mask_id = check_int(batch_size, "batch_size", 1), check_int(mask_id, "mask_id")
     rows = _Rows.of(input_ids, attention_mask)
     if scored is not None and (
-        tensor(scored, "scored", "(..., T)").shape != input_ids.shape or scored.dtype != torch.bool
+        check_tensor(scored, "scored", "(..., T)").shape != input_ids.shape or scored.dtype != torch.bool
     ):
         raise InputError(f"expected scored {tuple(input_ids.shape)} of bools, got {scored.dtype} {tuple(scored.shape)}")
     asked = rows.real if scored is None else rows.real & rows.to_left(scored)
@@ -201,7 +201,7 @@ def infill_log_prob(
     The sum over all targets of T tokens is one; to sum to one over *all* targets they must end, with an end of text.
 
     >>> from clozelab.models import EncoderDecoder, ModelConfig
-    >>> model = EncoderDecoder(ModelConfig(vocab_size=5, width=8, heads=2, tied=False))  # begins with a uniform guess
+    >>> model = EncoderDecoder(ModelConfig(vocab_size=5, d_model=8, n_heads=2, tied=False))  # begins with a uniform guess
     >>> infill_log_prob(model, torch.tensor([[2, 4, 1]]), torch.tensor([[4, 3, -100]]), start_id=0).parts
     tensor([[-1.6094, -1.6094,  0.0000]])
 
@@ -210,8 +210,8 @@ def infill_log_prob(
     Source: Raffel et al. 2020 (T5), section 2.1.
     """
     rows = _Rows.of(input_ids, attention_mask)
-    start_id = whole_number(start_id, "start_id")
-    if tensor(labels, "labels", "(..., T)").dim() == 2 and bool(
+    start_id = check_int(start_id, "start_id")
+    if check_tensor(labels, "labels", "(..., T)").dim() == 2 and bool(
         ((labels[:, :-1] == IGNORED) & (labels[:, 1:] != IGNORED)).any()
     ):
         raise InputError(f"{IGNORED} may stand only behind the targets: a decoder cannot read a gap")
@@ -233,10 +233,10 @@ def infill_log_prob(
 
 @contextmanager
 def in_full_precision(model: nn.Module) -> Iterator[None]:
-    """`measuring`, and no autocast."""
-    of_kind(model, nn.Module, "the model")
+    """`eval_mode`, and no autocast."""
+    check_type(model, nn.Module, "the model")
     device = next((parameter.device.type for parameter in model.parameters()), "cpu")
-    with measuring(model), torch.autocast(device, enabled=False):
+    with eval_mode(model), torch.autocast(device, enabled=False):
         yield
 
 
@@ -253,9 +253,9 @@ class _Rows:
 
     @classmethod
     def of(cls, ids: Tensor, attention_mask: Tensor | None, name: str = "input_ids") -> _Rows:
-        if tensor(ids, name, "(..., T)").dim() != 2 or ids.dtype not in (torch.int64, torch.int32):
+        if check_tensor(ids, name, "(..., T)").dim() != 2 or ids.dtype not in (torch.int64, torch.int32):
             raise InputError(f"expected {name} (B, T) of whole numbers, got {ids.dtype} of shape {tuple(ids.shape)}")
-        if attention_mask is not None and tensor(attention_mask, "attention_mask", "(..., T)").shape != ids.shape:
+        if attention_mask is not None and check_tensor(attention_mask, "attention_mask", "(..., T)").shape != ids.shape:
             raise InputError(f"expected attention_mask {tuple(ids.shape)}, got {tuple(attention_mask.shape)}")
         real = torch.ones_like(ids, dtype=torch.bool) if attention_mask is None else attention_mask != 0
         begins = real & ~F.pad(real, (1, 0))[:, :-1]

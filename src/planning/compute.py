@@ -67,7 +67,7 @@ def flops(config: ModelConfig, architecture: str, row: Row) -> Flops:
     Source: Kaplan et al. 2020, section 2.1, with attention and the unembedding counted rather than left out.
     """
     alone, reading = stacks(config, architecture)
-    width, inner = config.width, config.inner_width
+    width, inner = config.d_model, config.feed_forward_size
     token = 4 * width**2 + 3 * width * inner
     projections = 2 * alone * row.read * token
     projections += 2 * reading * (row.said * (token + 2 * width**2) + row.read * 2 * width**2)
@@ -86,7 +86,7 @@ def optimizer_flops(count: Parameters, optimizer: str = "adamw") -> int:
     with sides a <= b, 4 a^2 b + 2 a^3 operations a round. One that is cut among devices has to be whole for that.
 
     >>> from clozelab.planning import parameters
-    >>> config = ModelConfig(vocab_size=4096, layers=1, width=96, feed_forward=96)  # 7 matrices of 96 x 96
+    >>> config = ModelConfig(vocab_size=4096, n_layers=1, d_model=96, feed_forward=96)  # 7 matrices of 96 x 96
     >>> optimizer_flops(parameters(config, "decoder-only"), "muon") == 7 * 5 * 6 * 96**3
     True
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..checks import of_kind
+from ..checks import check_type
 from ..errors import InputError
 from ..models import ModelConfig
 from ..objectives.cross_entropy import CHUNK
@@ -49,7 +49,7 @@ def state(count: Parameters, optimizer: str = "adamw", devices: int = 1) -> Stat
 
     Raises `InputError` for an optimiser that does not exist.
     """
-    of_kind(count, Parameters, "the parameters", "parameters(config, architecture) counts them")
+    check_type(count, Parameters, "the parameters", "parameters(config, architecture) counts them")
     whole("devices", devices)
     known("optimizer", optimizer, OPTIMIZERS)
     by_adamw = count.ends if optimizer == "muon" else count.ends + count.matrices
@@ -113,7 +113,7 @@ def saved(
         raise InputError(f"what dropout keeps is not counted: plan with dropout=0, got {config.dropout}")
     alone, reading = stacks(config, architecture)
     low, number = precision == "bfloat16", 2 if precision == "bfloat16" else 4
-    width, heads = config.width, config.heads
+    width, heads = config.d_model, config.n_heads
     read, said = rows * row.read, rows * row.said
     decoder = architecture == "decoder-only"
 
@@ -138,14 +138,14 @@ def saved(
     def thinks(tokens: int) -> int:
         """Bytes of the feed-forward with its norm: gate, SiLU of it, input, their product."""
         normed = 2 * 2 * width if low else 4 * width
-        return tokens * (4 * width + 4 + normed + 4 * number * config.inner_width)
+        return tokens * (4 * width + 4 + normed + 4 * number * config.feed_forward_size)
 
     blocks = alone * (attends(row.read, row.read, decoder, False) + thinks(read))
     own = attends(row.said, row.said, True, False) + attends(row.said, row.read, False, True) + thinks(said)
     blocks += reading * own
-    ends = read * (8 + 4 * width + 4) + 4 * row.read * config.head_size  # ids, last norm, turns
+    ends = read * (8 + 4 * width + 4) + 4 * row.read * config.d_head  # ids, last norm, turns
     if reading:
-        ends += said * (8 + 4 * width + 4) + 4 * row.said * config.head_size
+        ends += said * (8 + 4 * width + 4) + 4 * row.said * config.d_head
         ends += 0 if low else 4 * read * width  # the memory
     ends += rows * row.offered  # which outputs are paid
     loss = 4 * width * (rows * row.paid + config.vocab_size)
@@ -171,7 +171,7 @@ def loss_work(config: ModelConfig, row: Row, rows: int = 1, *, precision: str = 
     known("precision", precision, PRECISIONS)
     known("kind", kind, KINDS)
     whole("rows", rows)
-    positions, ids, width = rows * row.paid, config.vocab_size, config.width
+    positions, ids, width = rows * row.paid, config.vocab_size, config.d_model
     chunk = max(1, min(positions, CHUNK[kind] // ids))
     if precision == "float32":
         return 4 * positions * width + 4 * chunk * ids
@@ -197,7 +197,7 @@ def backward_work(config: ModelConfig, row: Row, rows: int = 1, *, precision: st
     known("precision", precision, PRECISIONS)
     whole("rows", rows)
     number = 2 if precision == "bfloat16" else 4
-    width, inner = config.width, config.inner_width
+    width, inner = config.d_model, config.feed_forward_size
     paying, most = rows * (row.said or row.read), rows * max(row.said, row.read)
     begin = 4 * width * (config.vocab_size + rows * row.paid + paying)
     matrix = (4 + (2 if precision == "bfloat16" else 0)) * width * inner

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..checks import of_kind
+from ..checks import check_type
 from .memory import whole
 from .shape import Parameters, size
 
@@ -49,7 +49,7 @@ def replicated(count: Parameters, devices: int) -> Traffic:
 
     Raises `InputError` for a number of devices that is none.
     """
-    of_kind(count, Parameters, "the parameters", "parameters(config, architecture) counts them")
+    check_type(count, Parameters, "the parameters", "parameters(config, architecture) counts them")
     whole("devices", devices)
     return Traffic(reduced=2 * (devices - 1) * NUMBER * count.total // devices)
 
@@ -72,7 +72,7 @@ def sharded(count: Parameters, devices: int, passes: int = 1) -> Traffic:
 
     Raises `InputError` for numbers of devices or passes that are none.
     """
-    of_kind(count, Parameters, "the parameters", "parameters(config, architecture) counts them")
+    check_type(count, Parameters, "the parameters", "parameters(config, architecture) counts them")
     whole("devices", devices)
     whole("passes", passes)
     blocks, tables = size(count.matrices, devices), size(count.ends, devices)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
-from ..checks import number, of_kind
+from ..checks import check_number, check_type
 from ..errors import InputError
 from ..models import ModelConfig
 from ..objectives import Objective
@@ -52,9 +52,9 @@ class Machine:
         if not (isinstance(self.devices, int) and 1 <= self.devices <= MOST_DEVICES):
             raise InputError(f"devices must be a whole number from 1 to {MOST_DEVICES:,}, got {self.devices!r}")
         for name in ("flops", "memory", "network"):
-            if not 0 < number(getattr(self, name), name) < math.inf:
+            if not 0 < check_number(getattr(self, name), name) < math.inf:
                 raise InputError(f"{name} of a device must be positive and finite, got {getattr(self, name)!r}")
-        if not 0 < number(self.utilisation, "utilisation") <= 1:
+        if not 0 < check_number(self.utilisation, "utilisation") <= 1:
             raise InputError(f"utilisation is a share, in (0, 1], got {self.utilisation!r}")
         known("kind", self.kind, KINDS)
 
@@ -92,13 +92,13 @@ class Layout:
     >>> from clozelab.objectives import CausalLM
     >>> from clozelab.planning import config_near, plan
     >>> layout = plan(CausalLM(), config_near(7e9, "decoder-only"), tokens=1e12, machine=Machine(8)).layout("sharded")
-    >>> layout.micro_batch, layout.passes, layout.fits
+    >>> layout.micro_batch_size, layout.passes, layout.fits
     (2, 128, True)
     """
 
     strategy: str
     """One of `STRATEGIES`."""
-    micro_batch: int
+    micro_batch_size: int
     """Rows of one pass on one device; 1 where not even one has room."""
     passes: int
     """Forward and backward passes of a step on the device that has most rows."""
@@ -182,15 +182,17 @@ class Plan:
             middle = (fitting + least_not) // 2
             fits = self.memory(strategy, middle).total <= self.machine.memory
             fitting, least_not = (middle, least_not) if fits else (fitting, middle)
-        micro_batch = max(1, fitting)
-        passes = math.ceil(most / micro_batch)
+        micro_batch_size = max(1, fitting)
+        passes = math.ceil(most / micro_batch_size)
         if strategy == "sharded":
             traffic = sharded(self.parameters, self.machine.devices, passes)
         else:
             traffic = replicated(self.parameters, self.machine.devices)
-        return Layout(strategy, micro_batch, passes, self.memory(strategy, micro_batch), traffic, fits=fitting > 0)
+        return Layout(
+            strategy, micro_batch_size, passes, self.memory(strategy, micro_batch_size), traffic, fits=fitting > 0
+        )
 
-    def memory(self, strategy: str, micro_batch: int) -> Memory:
+    def memory(self, strategy: str, micro_batch_size: int) -> Memory:
         """Of one device, with so many rows in a pass.
 
         Raises `InputError` for a strategy that does not exist.
@@ -203,7 +205,7 @@ class Plan:
             copies = kept.gradients
         elif strategy == "sharded":  # the tables and two blocks, one in use and the next on its way; their gradients
             copies = 8 * count.tables + 16 * max(size(block) for block in count.blocks)
-        pass_ = saved(self.config, self.architecture, self.row, micro_batch, **how)
+        pass_ = saved(self.config, self.architecture, self.row, micro_batch_size, **how)
         return Memory(
             weights=kept.weights,
             gradients=kept.gradients,
@@ -212,8 +214,8 @@ class Plan:
             casts=pass_.casts,
             saved=pass_.total - pass_.casts,
             work=max(
-                loss_work(self.config, self.row, micro_batch, **how),
-                backward_work(self.config, self.row, micro_batch, precision=self.precision),
+                loss_work(self.config, self.row, micro_batch_size, **how),
+                backward_work(self.config, self.row, micro_batch_size, precision=self.precision),
             ),
         )
 
@@ -275,11 +277,11 @@ def plan(
 
     Raises `InputError` for numbers that make no sense, and for a step that has fewer rows than there are devices.
     """
-    machine = Machine() if machine is None else of_kind(machine, Machine, "the machine")
-    of_kind(objective, Objective, "the objective")
-    of_kind(config, ModelConfig, "the shape of the model")
+    machine = Machine() if machine is None else check_type(machine, Machine, "the machine")
+    check_type(objective, Objective, "the objective")
+    check_type(config, ModelConfig, "the shape of the model")
     for name, value in (("tokens", tokens), ("batch_tokens", batch_tokens)):
-        if not 1 <= number(value, name) <= 1e18:
+        if not 1 <= check_number(value, name) <= 1e18:
             raise InputError(f"{name} must be a number from 1 to 1e18, got {value!r}")
     known("precision", precision, PRECISIONS)
     known("optimizer", optimizer, OPTIMIZERS)
@@ -295,7 +297,7 @@ def plan(
     if delivered is None and objective.name not in DELIVERED:
         raise InputError(f"nobody measured how fast batches of {objective.name} are made: say delivered=...")
     delivered = DELIVERED[objective.name] if delivered is None else delivered
-    if not 0 < number(delivered, "delivered") < math.inf:
+    if not 0 < check_number(delivered, "delivered") < math.inf:
         raise InputError(f"delivered must be a number of tokens a second above 0, got {delivered!r}")
     how = objective.name, objective.architecture, config, row, machine, precision, optimizer
     return Plan(*how, rows=rows, steps=steps, delivered=delivered)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..checks import of_kind, whole_number
+from ..checks import check_int, check_type
 from ..data import SpecialIds
 from ..errors import InputError
 from ..objectives import Objective
@@ -50,13 +50,13 @@ def row_of(objective: Objective, length: int) -> Row:
 
     Raises `InputError` for a length that the objective cannot use.
     """
-    of_kind(objective, Objective, "the objective")
-    if not 1 <= whole_number(length, "length") <= 2**20:
+    check_type(objective, Objective, "the objective")
+    if not 1 <= check_int(length, "length") <= 2**20:
         raise InputError(f"length must be a whole number from 1 to 2^20, got {length!r}")
-    text = objective.raw_length(length)
+    text = objective.source_length(length)
     sentinels = range(2 * text + 2, text + 2, -1)
     special = SpecialIds(vocab_size=2 * text + 3, pad=0, eos=1, mask=2, sentinels=sentinels)
-    batch = objective.collator(special).block(torch.arange(3, text + 3)[None], identities=[0])
+    batch = objective.collator(special).block(torch.arange(3, text + 3)[None], example_ids=[0])
     paid = objective.paid(batch)
     if not bool(paid.any()):
         raise InputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..checks import number, of_kind
+from ..checks import check_number, check_type
 from ..errors import InputError
 from ..models import ARCHITECTURES, ModelConfig
 
@@ -63,17 +63,17 @@ def size(matrices: tuple[Matrix, ...], devices: int = 1) -> int:
 def stacks(config: ModelConfig, architecture: str) -> tuple[int, int]:
     """Blocks that read one text, and decoder blocks that read an encoder's memory as well.
 
-    >>> stacks(ModelConfig(vocab_size=8, layers=3, decoder_layers=2), "encoder-decoder")
+    >>> stacks(ModelConfig(vocab_size=8, n_layers=3, n_decoder_layers=2), "encoder-decoder")
     (3, 2)
 
     Raises `InputError` for an architecture that does not exist.
     """
-    of_kind(config, ModelConfig, "the shape of a model")
+    check_type(config, ModelConfig, "the shape of a model")
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise InputError(f"architecture must be one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
     if architecture != "encoder-decoder":
-        return config.layers, 0
-    return config.layers, config.layers if config.decoder_layers is None else config.decoder_layers
+        return config.n_layers, 0
+    return config.n_layers, config.n_layers if config.n_decoder_layers is None else config.n_decoder_layers
 
 
 def parameters(config: ModelConfig, architecture: str) -> Parameters:
@@ -82,14 +82,14 @@ def parameters(config: ModelConfig, architecture: str) -> Parameters:
     A block has 4 D^2 numbers for attention and 3 D F for its gated feed-forward; one that reads a memory has 4 D^2
     more. With F = 8/3 D that is 12 D^2, as in GPT-2 (Kaplan et al. 2020, section 2.1), and 16 D^2.
 
-    >>> config = ModelConfig(vocab_size=4096, width=96, layers=2, decoder_layers=1)
+    >>> config = ModelConfig(vocab_size=4096, d_model=96, n_layers=2, n_decoder_layers=1)
     >>> parameters(config, "encoder-decoder").inner == (12 + 12 + 16) * 96**2
     True
 
     Raises `InputError` for an architecture that does not exist.
     """
     alone, reading = stacks(config, architecture)
-    width, inner = config.width, config.inner_width
+    width, inner = config.d_model, config.feed_forward_size
     attention = ((width, width),) * 4
     feed_forward = ((inner, width), (inner, width), (width, inner))
     blocks = (attention + feed_forward,) * alone + (attention + attention + feed_forward,) * reading
@@ -109,22 +109,22 @@ def config_near(total: float, architecture: str, vocab_size: int = 32_768) -> Mo
     encoder-decoder has as many layers on both sides.
 
     >>> config = config_near(7e9, "decoder-only")
-    >>> config.width, config.layers, config.heads, parameters(config, "decoder-only").total
+    >>> config.d_model, config.n_layers, config.n_heads, parameters(config, "decoder-only").total
     (4096, 34, 32, 6981550080)
 
     Raises `InputError` where no shape comes within 5%: the table over the vocabulary may outweigh the rest.
     """
-    if not 1 <= number(total, "the number of parameters") <= 1e15:
+    if not 1 <= check_number(total, "the number of parameters") <= 1e15:
         raise InputError(f"the number of parameters must lie between 1 and 1e15, got {total!r}")
     head, step = (128, 512) if total >= 1e9 else (64, 128 if total >= 1e8 else 64)
     best: tuple[float, ModelConfig] | None = None
     for width in range(step, math.isqrt(int(total)) + 1, step):  # a block alone has more than D^2 numbers
-        one = parameters(ModelConfig(vocab_size, width=width, layers=1, heads=width // head), architecture)
+        one = parameters(ModelConfig(vocab_size, d_model=width, n_layers=1, n_heads=width // head), architecture)
         layers = max(1, round((total - one.tables) / one.inner))
         distance = abs(math.log((one.tables + layers * one.inner) / total))
         score = 10 * distance + abs(math.log(width / layers / ASPECT))
         if distance <= 0.05 and (best is None or score < best[0]):
-            best = score, ModelConfig(vocab_size, width=width, layers=layers, heads=width // head)
+            best = score, ModelConfig(vocab_size, d_model=width, n_layers=layers, n_heads=width // head)
     if best is None:
         raise InputError(
             f"no shape has about {total:.3g} parameters: the table over {vocab_size:,} ids alone has "

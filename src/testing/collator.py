@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..checks import whole_number
+from ..checks import check_int
 from ..data import IGNORED, SpecialIds, load_tokenizer, restore_spans, span_lengths
 from ..errors import InputError
 from .randomness import own_random_state, random_states
@@ -64,8 +64,8 @@ def check_collator(
     for name, value in (("shares", (shares, 3)), ("spans", (spans, 2))):
         if value[0] is not None and not (isinstance(value[0], (tuple, list)) and len(value[0]) == value[1]):
             raise InputError(f"expected {value[1]} numbers as {name}, got {value[0]!r:.80}")
-    whole_number(workers, "workers", 0)
-    if whole_number(rows, "rows") < 64:
+    check_int(workers, "workers", 0)
+    if check_int(rows, "rows") < 64:
         raise InputError(f"expected rows >= 64, got {rows}: less says nothing about a random thing")
     if kind is not None and kind not in KINDS:
         raise InputError(f"kind must be one of {', '.join(KINDS)}, or None to find out, got {kind!r}")
@@ -494,9 +494,10 @@ def _lengths(trial: _Trial) -> Finding | None:
     for length in (8, 20, 64, 141, 568):
         found = {tuple(map(len, row)) for row in trial.rows(trial.batch(trial.texts(*[length] * 16, seed=7)))}
         if trial.spans is not None:
-            density, mean_span = trial.spans
+            density, mean_noise_span_length = trial.spans
             plans = [
-                span_lengths(length, density=density, mean_span=mean_span, final_sentinel=f) for f in (False, True)
+                span_lengths(length, density=density, mean_noise_span_length=mean_noise_span_length, final_sentinel=f)
+                for f in (False, True)
             ]
             if len(found) != 1 or next(iter(found)) not in {(plan.inputs, plan.targets) for plan in plans}:
                 return Finding(

@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..checks import number, whole_number
+from ..checks import check_int, check_number
 from ..data.masking import BatchScheme, MaskScheme, scheme_name
 from ..errors import InputError
 from .randomness import own_random_state, random_states
@@ -53,10 +53,10 @@ def check_mask_scheme(
 
     Returns the `Report`. Raises `CheckFailed` for a fault, `InputError` for settings that make no sense.
     """
-    if rate is not None and not 0 < number(rate, "rate") < 1:
+    if rate is not None and not 0 < check_number(rate, "rate") < 1:
         raise InputError(f"rate must lie strictly between 0 and 1, or be None for any, got {rate!r}")
     for name, value in (("length", length), ("rows", rows), ("vocab_size", vocab_size)):
-        whole_number(value, name)
+        check_int(value, name)
     if length < 8 or rows < 100 or vocab_size < 2:
         raise InputError(
             f"expected length >= 8, rows >= 100 and vocab_size >= 2, got {length}, {rows} and {vocab_size}: less says "

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checks import number, of_kind
+from ..checks import check_number, check_type
 from ..data import IGNORED, SpecialIds
 from ..errors import InputError
 from ..evaluation import probe_objective
@@ -42,7 +42,7 @@ def check_objective(
 
     >>> from clozelab.objectives import MaskedLM
     >>> objective = MaskedLM()
-    >>> print(check_objective(objective, objective.build_model(60, "tiny", width=16, layers=1, heads=2)))
+    >>> print(check_objective(objective, objective.build_model(60, "tiny", d_model=16, n_layers=1, n_heads=2)))
     MaskedLM: all 5 checks passed
       ok    uniform: a model that knows nothing pays 4.0943 nats a position, ln 60
       ok    unpaid: no gradient where nothing is paid
@@ -53,8 +53,8 @@ def check_objective(
     Returns the `Report`. Raises `CheckFailed` for a fault, `InputError` for a batch that is missing or pays alike in
     every row.
     """
-    of_kind(model, nn.Module, "the model")
-    if not 0 <= number(tolerance, "tolerance") < 1:
+    check_type(model, nn.Module, "the model")
+    if not 0 <= check_number(tolerance, "tolerance") < 1:
         raise InputError(f"tolerance is of relative comparisons, in [0, 1), got {tolerance!r}")
     if batch is None:
         if not isinstance(objective, Objective):
@@ -83,7 +83,7 @@ def _batch_for(objective: Objective, model: nn.Module) -> Mapping[str, Tensor]:
     texts = [
         special.replacements[torch.randint(vocab_size - 13, (n,), generator=generator)] for n in (9, 24, 5, 16, 30, 12)
     ]
-    return objective.collator(special)([{"input_ids": text, "identity": n} for n, text in enumerate(texts)])
+    return objective.collator(special)([{"input_ids": text, "example_id": n} for n, text in enumerate(texts)])
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,7 +75,7 @@ def check(thing: Any, *, rate: float | None = None, special: Any = None, skip: C
     if isinstance(thing, tuple):
         return check_objective(*thing, skip=skip)
     if isinstance(thing, Objective):
-        return check_objective(thing, thing.build_model(200, "tiny", width=32, layers=2), skip=skip)
+        return check_objective(thing, thing.build_model(200, "tiny", d_model=32, n_layers=2), skip=skip)
     if isinstance(thing, BatchScheme):
         return check_mask_scheme(cast(MaskScheme, thing), rate=rate, skip=skip)
     if not callable(thing):

@@ -5,10 +5,10 @@ from .checkpoint import Checkpoint, latest_checkpoint, read_checkpoint, save_che
 from .compare import Compared, compare
 from .compute import training_flops
 from .config import TrainConfig
-from .learn import learn
+from .fit import learn
 from .loop import NotFinite, TrainResult, read_run, train
 from .optimizers import Optimizers, optimizer_of, step_with_mean
-from .processes import Paying, Processes, ProcessLost, joined
+from .processes import LossModule, Processes, ProcessLost, init_processes
 from .report import read_metrics
 from .run import Prepared, PreparedStream, TrainedRun, load_run, prepare, prepare_stream
 from .streamed import StreamedBatches
@@ -17,9 +17,9 @@ __all__ = [
     "Batches",
     "Checkpoint",
     "Compared",
+    "LossModule",
     "NotFinite",
     "Optimizers",
-    "Paying",
     "Prepared",
     "PreparedStream",
     "ProcessLost",
@@ -29,7 +29,7 @@ __all__ = [
     "TrainResult",
     "TrainedRun",
     "compare",
-    "joined",
+    "init_processes",
     "latest_checkpoint",
     "learn",
     "load_run",

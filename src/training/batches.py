@@ -8,9 +8,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..checks import of_kind, whole_number
+from ..checks import check_int, check_type
 from ..data import Blocks, Collator, Noise
-from .processes import ALONE, Processes
+from .processes import SINGLE, Processes
 
 
 class Batches:
@@ -22,9 +22,9 @@ class Batches:
     """
 
     def __init__(self, blocks: Blocks, collator: Collator, batch_size: int) -> None:
-        self.blocks = of_kind(blocks, Blocks, "the blocks", "packed.blocks(length) makes them")
-        self.collator = of_kind(collator, Collator, "the collator", "objective.collator(special) makes one")
-        self.batch_size = whole_number(batch_size, "batch_size", 1)
+        self.blocks = check_type(blocks, Blocks, "the blocks", "packed.blocks(length) makes them")
+        self.collator = check_type(collator, Collator, "the collator", "objective.collator(special) makes one")
+        self.batch_size = check_int(batch_size, "batch_size", 1)
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
     def _shuffled(self, epoch: int) -> Tensor:
@@ -32,14 +32,14 @@ class Batches:
         return torch.randperm(len(self.blocks), generator=generator)
 
     def examples(self, n: int) -> tuple[list[int], list[int]]:
-        """(identities, epochs) of the examples of batch n."""
-        n = whole_number(n, "the number of a batch", 0)
+        """(example_ids, epochs) of the examples of batch n."""
+        n = check_int(n, "the number of a batch", 0)
         places = range(n * self.batch_size, (n + 1) * self.batch_size)
         epochs = [place // len(self.blocks) for place in places]
         return [int(self._order(epoch)[place % len(self.blocks)]) for place, epoch in zip(places, epochs)], epochs
 
     def micro_batches(
-        self, n: int, size: int | None = None, processes: Processes = ALONE
+        self, n: int, size: int | None = None, processes: Processes = SINGLE
     ) -> Iterator[dict[str, Tensor]]:
         """This process's part of batch n, in parts of at most `size` examples.
 
@@ -47,8 +47,8 @@ class Batches:
         """
         places = processes.share(list(zip(*self.examples(n))))
         for start in range(0, len(places), size or len(places)):
-            identities, epochs = zip(*places[start : start + (size or len(places))])
-            yield self.collator.block(self.blocks.take(identities), identities, epoch=epochs)
+            example_ids, epochs = zip(*places[start : start + (size or len(places))])
+            yield self.collator.block(self.blocks.take(example_ids), example_ids, epoch=epochs)
 
     def __getitem__(self, n: int) -> dict[str, Tensor]:
         """Batch n, whole."""

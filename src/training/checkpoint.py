@@ -30,8 +30,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
-from ..checks import path_of, whole_number
-from ..data.cache import read_json, written_whole
+from ..checks import check_int, check_path
+from ..data.corpora.cache import read_json, written_whole
 from ..errors import InputError
 from .optimizers import Optimizers
 
@@ -201,7 +201,7 @@ def latest_checkpoint(run: str | Path, objective: str | None = None) -> Checkpoi
 
     With the name of an `objective` also where it is of another one.
     """
-    run = path_of(run, "the run folder")
+    run = check_path(run, "the run folder")
     found = _complete(run)
     if not found:
         raise InputError(f"{run} holds no checkpoint: expected folders {run / 'checkpoints'}/step-...")
@@ -216,7 +216,7 @@ def latest_checkpoint(run: str | Path, objective: str | None = None) -> Checkpoi
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """A checkpoint folder, checked file by file against its sums."""
-    path = path_of(path, "a checkpoint")
+    path = check_path(path, "a checkpoint")
     try:
         state = dict(read_json(path / "state.json"))
     except (OSError, ValueError, TypeError) as error:
@@ -230,7 +230,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         sums, said = {str(name): value for name, value in dict(state["sha256"]).items()}, state.pop("sha256_of_this")
         if not 0 <= float(state["seconds"]) < math.inf:
             raise ValueError(f"its steps took {state['seconds']} seconds")
-        if path.name != _name(whole_number(state["step"], "step")):
+        if path.name != _name(check_int(state["step"], "step")):
             raise ValueError(f"it is of step {state['step']}")
         whole = said == _sha256_of_state(state)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ..checks import of_kind, whole_number
+from ..checks import check_int, check_type
 from ..errors import InputError
 from ..evaluation import fixed_batches, label_counts, unigram_loss
 from ..objectives import Objective
@@ -34,7 +34,7 @@ class Compared:
     """The same of a guess by the frequency of the labels in the training text."""
     share_paid: float
     """Paid positions among those that the model computes on."""
-    raw_length: int
+    source_length: int
     """Tokens of text in an example."""
     batch_size: int
     sample: str
@@ -43,7 +43,7 @@ class Compared:
     @property
     def curve(self) -> list[tuple[int, float]]:
         """(tokens of text seen, held-out nats)."""
-        return [(step * self.batch_size * self.raw_length, nats) for step, nats in self.result.curve]
+        return [(step * self.batch_size * self.source_length, nats) for step, nats in self.result.curve]
 
 
 def compare(
@@ -64,21 +64,21 @@ def compare(
     baselines.
     """
     config = config or TrainConfig()
-    of_kind(prepared, Prepared, "the prepared corpus", "prepare makes it")
-    whole_number(tokens, "tokens", 1)
+    check_type(prepared, Prepared, "the prepared corpus", "prepare makes it")
+    check_int(tokens, "tokens", 1)
     if not objectives:
         raise InputError("expected at least one objective to compare, got none")
     tokenizer, special = prepared.tokenizer, prepared.tokenizer.special
     prompt = " ".join((prompt or _prompt(prepared)).split()[:100])
     for objective in objectives:  # whatever one of them refuses is said before any of them is trained
-        length = objective.raw_length(config.length)
+        length = objective.source_length(config.length)
         prepared.text.blocks(length)
         collator = objective.collator(special, seed=config.seed)
         fixed_batches(prepared.heldout.blocks(length), collator, rows=1)
         tokenizer.encode(prompt)
     rows = []
     for objective in objectives:
-        length = objective.raw_length(config.length)
+        length = objective.source_length(config.length)
         steps = max(1, round(tokens / (config.batch_size * length)))
         mine = replace(config, steps=steps, eval_every=-(-steps // 10), checkpoint_every=0)
         model = seeded_model(objective, tokenizer.vocab_size, size, config.seed)
@@ -111,7 +111,7 @@ def compare(
                 result.heldout.share_paid,
                 length,
                 config.batch_size,
-                objective.demonstrate(model, tokenizer, prompt, temperature=0.7, generator=generator).marked(),
+                objective.sample(model, tokenizer, prompt, temperature=0.7, generator=generator).marked(),
             )
         )
     return rows

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils import flop_counter
 
-from .learn import Pay
+from .fit import Pay
 
 
 def training_flops(objective: Pay, model: nn.Module, batches: Iterable[Any]) -> float:
@@ -20,7 +20,7 @@ def training_flops(objective: Pay, model: nn.Module, batches: Iterable[Any]) -> 
 
     >>> from clozelab.objectives import CausalLM
     >>> objective, text = CausalLM(), torch.arange(8).repeat(4, 2)
-    >>> model = objective.build_model(8, "tiny", width=16, layers=1, heads=1)
+    >>> model = objective.build_model(8, "tiny", d_model=16, n_layers=1, n_heads=1)
     >>> one, two = (training_flops(objective, model, [{"input_ids": t, "labels": t}]) for t in (text[:2], text))
     >>> two / one  # twice the rows
     2.0

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..checks import number, of_kind, whole_number
+from ..checks import check_int, check_number, check_type
 from ..errors import InputError
 
 WHOLE = ("steps", "length", "batch_size", "eval_rows", "eval_every", "checkpoint_every", "sample_every", "seed")
@@ -16,7 +16,7 @@ WHOLE = ("steps", "length", "batch_size", "eval_rows", "eval_every", "checkpoint
 class TrainConfig:
     """How long, how large, how fast. Frozen, checked, and saved as JSON beside the weights.
 
-    >>> TrainConfig(steps=100, batch_size=8, micro_batch=2).batch_size
+    >>> TrainConfig(steps=100, batch_size=8, micro_batch_size=2).batch_size
     8
 
     Raises `InputError` for numbers that make no sense.
@@ -31,7 +31,7 @@ class TrainConfig:
     """Input tokens of an example; for span corruption the raw text is longer (568 for 512)."""
     batch_size: int = 16
     """Examples of a step, over all micro-batches."""
-    micro_batch: int | None = None
+    micro_batch_size: int | None = None
     """Examples of one forward pass of one process; all that it has of a batch where None. Gradients do not depend on
     it but for rounding."""
     optimizer: str = "adamw"
@@ -66,14 +66,14 @@ class TrainConfig:
     """Steps between samples of what the model can do. 0: none."""
 
     def __post_init__(self) -> None:
-        of_kind(self.betas, Sequence, "betas")
-        object.__setattr__(self, "betas", tuple(number(beta, "each of betas") for beta in self.betas))
+        check_type(self.betas, Sequence, "betas")
+        object.__setattr__(self, "betas", tuple(check_number(beta, "each of betas") for beta in self.betas))
         if len(self.betas) != 2:
             raise InputError(f"betas must be two, got {self.betas!r}")
         for name in ("weight_decay", "learning_rate", "matrix_learning_rate", "clip", "warmup", "decay"):
-            number(getattr(self, name), name)
-        for name in WHOLE if self.micro_batch is None else (*WHOLE, "micro_batch"):
-            object.__setattr__(self, name, whole_number(getattr(self, name), name))
+            check_number(getattr(self, name), name)
+        for name in WHOLE if self.micro_batch_size is None else (*WHOLE, "micro_batch_size"):
+            object.__setattr__(self, name, check_int(getattr(self, name), name))
         for name, most in (("steps", 10**12), ("length", 2**20), ("batch_size", 2**20), ("eval_rows", 2**20)):
             if not 1 <= getattr(self, name) <= most:
                 raise InputError(f"{name} must be a whole number from 1 to {most}, got {getattr(self, name)!r}")
@@ -89,13 +89,13 @@ class TrainConfig:
             raise InputError(f"betas must lie in [0, 1), got {self.betas!r}")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed must be a whole number from 0 to 2^63 - 1, got {self.seed!r}")
-        if self.minutes is not None and not 0 < number(self.minutes, "minutes") < math.inf:
+        if self.minutes is not None and not 0 < check_number(self.minutes, "minutes") < math.inf:
             raise InputError(f"minutes must be positive and finite, got {self.minutes!r}")
-        if self.micro_batch is not None and (self.micro_batch < 1 or self.batch_size % self.micro_batch):
-            raise InputError(f"micro_batch {self.micro_batch} must divide batch_size {self.batch_size}")
+        if self.micro_batch_size is not None and (self.micro_batch_size < 1 or self.batch_size % self.micro_batch_size):
+            raise InputError(f"micro_batch_size {self.micro_batch_size} must divide batch_size {self.batch_size}")
         if not (0 <= self.warmup <= 1 and 0 <= self.decay <= 1):
             raise InputError(f"warmup {self.warmup} and decay {self.decay} are shares of the run, in [0, 1]")
-        of_kind(self.within_documents, bool, "within_documents")
+        check_type(self.within_documents, bool, "within_documents")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise InputError(f"precision must be auto, float32 or bfloat16, got {self.precision!r}")
 

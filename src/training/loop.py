@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..checks import of_kind, path_of
+from ..checks import check_path, check_type
 from ..data import Noise, Packed, PackedShards, Stream, Tokenizer
-from ..data.cache import read_json
+from ..data.corpora.cache import read_json
 from ..errors import InputError, NotFinite
 from ..evaluation import HeldOut, evaluate, fixed_batches
 from ..models import LanguageModel
@@ -26,7 +26,7 @@ from .batches import Batches
 from .checkpoint import latest_checkpoint, save_checkpoint, sha256_of, write_json
 from .config import TrainConfig
 from .optimizers import Optimizers, optimizer_of, step_with_mean
-from .processes import ALONE, Processes, local
+from .processes import SINGLE, Processes, local
 from .report import Metrics, progress_bar
 from .streamed import StreamedBatches
 
@@ -66,7 +66,7 @@ def train(
     resume: bool = False,
     progress: bool = False,
     description: Mapping[str, Any] | None = None,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE,
     workers: int = 0,
 ) -> TrainResult:
     """Train `model` on `text` by `objective`, evaluating on `heldout`.
@@ -77,7 +77,7 @@ def train(
     they break off is made when the run goes on.
 
     Each step is one mean over everything that it saw: the losses of its micro-batches are summed, their counts
-    are summed, and the gradient is divided once. With several `processes` (see `joined`), each of which calls this
+    are summed, and the gradient is divided once. With several `processes` (see `init_processes`), each of which calls this
     alike, that is the mean over all of them: the run is the same as in one process, but for rounding and dropout. The
     first writes.
 
@@ -95,16 +95,16 @@ def train(
     >>> tokenizer = train_bpe(corpus.train, vocab_size=400)
     >>> text, heldout = pack(corpus.train, tokenizer), pack(corpus.heldout, tokenizer)
     >>> objective = MaskedLM()
-    >>> model = objective.build_model(tokenizer.vocab_size, "tiny", width=32, layers=1, heads=1)
+    >>> model = objective.build_model(tokenizer.vocab_size, "tiny", d_model=32, n_layers=1, n_heads=1)
     >>> result = train(objective, model, tokenizer, text, heldout, TrainConfig(steps=5, length=32))
     >>> result.finished, result.step
     (True, 5)
     """
-    config = TrainConfig() if config is None else of_kind(config, TrainConfig, "the settings")
+    config = TrainConfig() if config is None else check_type(config, TrainConfig, "the settings")
     device = _fit_together(objective, model, tokenizer, text, heldout)
     special = tokenizer.special
     collator = objective.collator(special, seed=config.seed, within_documents=config.within_documents)
-    length = objective.raw_length(config.length)
+    length = objective.source_length(config.length)
     if isinstance(text, Stream):
         batches = StreamedBatches(text, length, collator, config.batch_size, workers)
     else:
@@ -118,11 +118,11 @@ def train(
     identity = _identity(objective, model, text, heldout, config)  # before anything is wrapped around the model
     paying = processes.wrap(objective, model)
     optimizer = optimizer_of(model, config)
-    store = _Store(path_of(run, "the run folder") if run is not None else None, identity, description, processes)
+    store = _Store(check_path(run, "the run folder") if run is not None else None, identity, description, processes)
     step, seconds, positions = store.open(model, optimizer) if resume else store.create(tokenizer)
     if isinstance(batches, StreamedBatches):
         batches.go_to(step, positions)
-    metrics = Metrics(store.run if processes.first else None, resume_at=step)
+    metrics = Metrics(store.run if processes.is_main else None, resume_at=step)
     bfloat16 = uses_bfloat16(config.precision, device)
     measured = heldout if isinstance(text, Stream) else text
     bytes_per_token = measured.bytes / max(len(measured), 1) if objective.is_likelihood else None
@@ -130,7 +130,9 @@ def train(
     curve: list[tuple[int, float]] = []
     last_eval: tuple[int, HeldOut] | None = None
     # Begun with, and broken off the last time: what the first process knows of its metrics is told to all.
-    owing = step == 0 or (_is_due(step, config.eval_every) and not processes.told(lambda: step in metrics.evaluated))
+    eval_due = step == 0 or (
+        is_due(step, config.eval_every) and not processes.broadcast(lambda: step in metrics.evaluated)
+    )
 
     def pay(batch: Mapping[str, torch.Tensor]) -> Loss:
         return Loss(*paying(batch))
@@ -140,7 +142,7 @@ def train(
 
     def fixed_until_asked_to_stop() -> Iterator[Mapping[str, torch.Tensor]]:
         for batch in fixed:
-            if any(processes.most(bool(interrupted))):
+            if any(processes.all_max(bool(interrupted))):
                 raise _AskedToStop
             yield batch
 
@@ -165,19 +167,19 @@ def train(
 
     total_steps = config.steps if config.minutes is None else None
     with (
-        progress_bar(objective.name, total_steps, step, progress and processes.first, bytes_per_token) as bar,
+        progress_bar(objective.name, total_steps, step, progress and processes.is_main, bytes_per_token) as bar,
         _interruptions() as interrupted,
         flushed_denormals(),
         batches.reading() if isinstance(batches, StreamedBatches) else nullcontext(),
     ):
         model.train()
-        stopping = owing and not evaluate_at(step)
+        stopping = eval_due and not evaluate_at(step)
         while progress_of(step, seconds) < 1 and not stopping:
             begun = time.perf_counter()
             share = config.schedule(progress_of(step + 0.5, seconds))
-            optimizer.set_share(share)
-            with drawn_for(config.seed, step, device, processes.rank):
-                parts = batches.micro_batches(step, config.micro_batch, processes)
+            optimizer.set_lr_scale(share)
+            with seeded_rng(config.seed, step, device, processes.rank):
+                parts = batches.micro_batches(step, config.micro_batch_size, processes)
                 total = accumulate(paying, parts, device, bfloat16, processes)
             norm = step_with_mean(model, optimizer, total, config.clip)
             nats = float(total.mean)
@@ -185,7 +187,7 @@ def train(
                 raise NotFinite(_not_finite(objective, step, nats, norm, batches, store))
             step += 1
             # All processes must end with the same step, and by the same clock.
-            seconds, stopping = processes.most(seconds + time.perf_counter() - begun, bool(interrupted))
+            seconds, stopping = processes.all_max(seconds + time.perf_counter() - begun, bool(interrupted))
             speed = (step - first) * config.batch_size * length / max(seconds - started_with, 1e-9)
             metrics.write(
                 step,
@@ -196,14 +198,14 @@ def train(
                 seconds=round(seconds, 3),
             )
             bar.show(step, nats, speed)
-            if _is_due(step, config.eval_every):
+            if is_due(step, config.eval_every):
                 stopping = not evaluate_at(step) or stopping
-            if _is_due(step, config.sample_every):
-                with processes.gathered(paying):
+            if is_due(step, config.sample_every):
+                with processes.unsharded(paying):
                     sample = _sample(objective, model, tokenizer, heldout, config.seed + step)
                 metrics.write(step, sample=sample)
                 bar.say(f"step {step}: {sample}")
-            if _is_due(step, config.checkpoint_every):
+            if is_due(step, config.checkpoint_every):
                 store.save(step, model, optimizer, seconds, batches, finished=progress_of(step, seconds) >= 1)
         finished = progress_of(step, seconds) >= 1
         store.save(step, model, optimizer, seconds, batches, finished=finished)
@@ -216,7 +218,7 @@ class _AskedToStop(Exception):
     """Breaks off an evaluation, in all processes at the same batch."""
 
 
-def _is_due(step: int, every: int) -> bool:
+def is_due(step: int, every: int) -> bool:
     return bool(every) and step % every == 0
 
 
@@ -224,11 +226,11 @@ def _fit_together(
     objective: Objective, model: nn.Module, tokenizer: Tokenizer, text: Packed | PackedShards | Stream, heldout: Packed
 ) -> torch.device:
     """The device of the model, once what is to be trained together is known to belong together."""
-    of_kind(objective, Objective, "the objective")
-    of_kind(model, nn.Module, "the model")
-    of_kind(tokenizer, Tokenizer, "the tokenizer")
+    check_type(objective, Objective, "the objective")
+    check_type(model, nn.Module, "the model")
+    check_type(tokenizer, Tokenizer, "the tokenizer")
     for name, packed in (("text", text), ("held-out text", heldout)):
-        of_kind(packed, (Packed, PackedShards, Stream), f"the {name}", "pack makes it")
+        check_type(packed, (Packed, PackedShards, Stream), f"the {name}", "pack makes it")
         theirs = packed.tokenizer.fingerprint if isinstance(packed, Stream) else packed.tokenizer
         if theirs != tokenizer.fingerprint:
             raise InputError(f"the {name} was packed with another tokenizer than the one that is given: pack it again")
@@ -257,7 +259,7 @@ def accumulate(
     micro_batches: Iterable[Mapping[str, torch.Tensor]],
     device: torch.device,
     bfloat16: bool = False,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE,
 ) -> Loss:
     """Back-propagate the *sum* of each micro-batch; returns what all came to, in all processes: one sum, one count.
 
@@ -266,16 +268,18 @@ def accumulate(
     total = Loss(torch.zeros((), device=device), torch.tensor(0, device=device))
     parts = list(micro_batches)
     for place, batch in enumerate(parts, 1):
-        with nullcontext() if place == len(parts) else processes.quiet(paying):
+        with nullcontext() if place == len(parts) else processes.no_sync(paying):
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                 nats, count, terms = paying({key: value.to(device) for key, value in batch.items()})
-            (nats * processes.count).backward()  # of which the wrapped backward takes the mean over processes: the sum
+            (
+                nats * processes.world_size
+            ).backward()  # of which the wrapped backward takes the mean over processes: the sum
         total = total + Loss(nats.detach(), count, terms)
     return processes.total(total)
 
 
 @contextmanager
-def drawn_for(seed: int, step: int, device: torch.device, rank: int = 0) -> Iterator[None]:
+def seeded_rng(seed: int, step: int, device: torch.device, rank: int = 0) -> Iterator[None]:
     """What a model draws inside, as for its dropout, depends on (seed, step, process); the state outside stays."""
     whose = f" in process {rank}" if rank else ""
     [generator] = Noise.of(seed, step, [f"what the model draws{whose}"]).generators(0)
@@ -297,7 +301,7 @@ def uses_bfloat16(precision: str, device: torch.device) -> bool:
 def _sample(objective: Objective, model: nn.Module, tokenizer: Tokenizer, heldout: Packed, seed: int) -> str:
     beginning = tokenizer.decode(torch.from_numpy(heldout.tokens[:24].astype("int64")).tolist())
     generator = torch.Generator().manual_seed(seed)
-    return objective.demonstrate(model, tokenizer, beginning, generator=generator).marked()
+    return objective.sample(model, tokenizer, beginning, generator=generator).marked()
 
 
 def _identity(
@@ -337,7 +341,7 @@ class _Store:
 
     def create(self, tokenizer: Tokenizer) -> tuple[int, float, dict[str, Any]]:
         """Begin a run: (steps done, seconds spent, positions in the stream), which are none."""
-        self.processes.told(lambda: self._create(tokenizer))
+        self.processes.broadcast(lambda: self._create(tokenizer))
         return 0, 0.0, {}
 
     def _create(self, tokenizer: Tokenizer) -> None:
@@ -428,20 +432,20 @@ class _Store:
             )
         state: dict[str, Any] = {"objective": self.identity["objective"], "seconds": seconds}
         if isinstance(batches, StreamedBatches):
-            state["positions"] = self.processes.union(batches.positions)
+            state["positions"] = self.processes.all_gather_dict(batches.positions)
         if self.processes.sharded:
             from .shards import save_shards
 
             save_shards(self.run, step, model, optimizer, self.processes, whole=finished, **state)
         else:
             run = self.run
-            self.processes.told(lambda: str(save_checkpoint(run, step, model, optimizer, **state)))
+            self.processes.broadcast(lambda: str(save_checkpoint(run, step, model, optimizer, **state)))
         self.saved = step
 
 
 def read_run(run: str | Path) -> dict[str, Any]:
     """`run.json`, or an `InputError` that says what is missing."""
-    path = path_of(run, "the run folder") / "run.json"
+    path = check_path(run, "the run folder") / "run.json"
     if not path.is_file():
         raise InputError(f"{run} holds no run: {path} is missing; is the path right?")
     described = read_json(path)
@@ -460,10 +464,10 @@ def _difference(theirs: Any, mine: Any) -> str:
 def _not_finite(
     objective: Objective, step: int, nats: float, norm: float, batches: Batches | StreamedBatches, store: _Store
 ) -> str:
-    identities, _ = batches.examples(step)
+    example_ids, _ = batches.examples(step)
     return (
         f"{objective.name}, step {step + 1}: the loss is {nats} and the gradient's norm {norm}, on the examples "
-        f"{identities[:8]}{', ...' if len(identities) > 8 else ''}; this step changed no weight{store.kept}; "
+        f"{example_ids[:8]}{', ...' if len(example_ids) > 8 else ''}; this step changed no weight{store.kept}; "
         "a lower learning rate is the usual cure"
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..checks import of_kind
+from ..checks import check_type
 from ..objectives import Loss
 from .config import TrainConfig
 
@@ -25,8 +25,8 @@ def optimizer_of(model: nn.Module, config: TrainConfig) -> Optimizers:
     >>> [len(group["params"]) for group in optimizer_of(model, TrainConfig(optimizer="muon")).param_groups]
     [1, 1, 1]
     """
-    of_kind(model, nn.Module, "the model")
-    of_kind(config, TrainConfig, "the settings")
+    check_type(model, nn.Module, "the model")
+    check_type(config, TrainConfig, "the settings")
     trained = [p for p in model.parameters() if p.requires_grad]
     tables = _tables(model)
     inner = [p for p in trained if config.optimizer == "muon" and p.dim() == 2 and id(p) not in tables]
@@ -56,7 +56,7 @@ def _tables(model: nn.Module) -> set[int]:
 class Optimizers:
     """One or two optimisers that step as one, with one learning rate schedule and one state.
 
-    Each group remembers its `highest` learning rate; `set_share` sets all of them to the same share of it.
+    Each group remembers its `highest` learning rate; `set_lr_scale` sets all of them to the same share of it.
     """
 
     def __init__(self, *parts: torch.optim.Optimizer) -> None:
@@ -69,7 +69,7 @@ class Optimizers:
         """The groups of all parts, in order."""
         return [group for part in self.parts for group in part.param_groups]
 
-    def set_share(self, share: float) -> None:
+    def set_lr_scale(self, share: float) -> None:
         """Every learning rate becomes this share of its highest."""
         for group in self.param_groups:
             group["lr"] = group["highest"] * share

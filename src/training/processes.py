@@ -31,18 +31,18 @@ from ..objectives import Loss, Objective
 Value = TypeVar("Value")
 
 
-class Paying(nn.Module):
+class LossModule(nn.Module):
     """An objective and its model as one module, so that what is wrapped around both sees every use of a weight.
 
     The model's unembedding is used by the objective, outside of the model's own `forward`; DDP and FSDP prepare weights
     for the `forward` of what they wrap, and no longer. In your own loop (`examples/recipes.py`):
 
-        paying = torch.nn.parallel.DistributedDataParallel(Paying(objective, model))
+        paying = torch.nn.parallel.DistributedDataParallel(LossModule(objective, model))
         loss = Loss(*paying(batch))
 
     >>> from clozelab.objectives import CausalLM
     >>> text = torch.arange(8)[None]
-    >>> paying = Paying(CausalLM(), CausalLM().build_model(8, "tiny", width=16, layers=1, heads=1))
+    >>> paying = LossModule(CausalLM(), CausalLM().build_model(8, "tiny", d_model=16, n_layers=1, n_heads=1))
     >>> Loss(*paying({"input_ids": text, "labels": text})).count
     tensor(7)
     """
@@ -98,8 +98,8 @@ class Processes:
         return list(rows[begin : begin + each + (self.rank < more)])
 
     def wrap(self, objective: Objective, model: nn.Module) -> nn.Module:
-        """`Paying`, whose backward adds gradients over the processes. Sharding replaces the model's own weights."""
-        paying = Paying(objective, model)
+        """`LossModule`, whose backward adds gradients over the processes. Sharding replaces the model's own weights."""
+        paying = LossModule(objective, model)
         if self.count == 1 and not self.sharded:
             return paying
         if not self.sharded:
@@ -171,13 +171,13 @@ class Processes:
         return said[0]
 
 
-ALONE = Processes()
+SINGLE = Processes()
 """One process, which is all there is."""
 
 
 @contextmanager
-def joined(*, sharded: bool = False) -> Iterator[Processes]:
-    """The processes that `torchrun` started, joined while this lasts; this one alone where it did not.
+def init_processes(*, sharded: bool = False) -> Iterator[Processes]:
+    """The processes that `torchrun` started, init_processes while this lasts; this one alone where it did not.
 
     Each takes the accelerator of its local rank where there is one. Raises `ProcessLost` where another one has gone.
     """
@@ -185,7 +185,7 @@ def joined(*, sharded: bool = False) -> Iterator[Processes]:
     if "RANK" not in os.environ or (count == 1 and not sharded):
         if sharded:
             raise InputError("weights can only be shared out among processes: start them by torchrun")
-        yield ALONE
+        yield SINGLE
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))

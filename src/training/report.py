@@ -12,11 +12,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from ..checks import path_of
-from ..data.cache import full_disk_named, written_whole
+from ..checks import check_path
+from ..data.corpora.cache import full_disk_named, written_whole
 from ..errors import InputError
+from ..escape import escape_control_characters
 from ..evaluation import HeldOut
-from ..plain import plain
 
 
 class Metrics:
@@ -55,7 +55,7 @@ class Metrics:
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """The lines of a `metrics.jsonl`; what is no such line, as a last one that was cut off, is left out."""
-    lines = (_metrics(line) for line in path_of(path, "a file of metrics").read_bytes().splitlines())
+    lines = (_metrics(line) for line in check_path(path, "a file of metrics").read_bytes().splitlines())
     return [line for line in lines if line is not None]
 
 
@@ -99,7 +99,7 @@ class Bar:
         """A line that stays."""
         if self.progress is not None:
             with suppress(OSError):
-                self.progress.console.print(plain(text), highlight=False, markup=False)
+                self.progress.console.print(escape_control_characters(text), highlight=False, markup=False)
 
 
 @contextmanager

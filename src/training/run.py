@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..checks import path_of
+from ..checks import check_path
 from ..data import (
     Corpus,
     Packed,
@@ -26,13 +26,13 @@ from ..data import (
     train_bpe,
     train_characters,
 )
-from ..data.cache import cache_folder
+from ..data.corpora.cache import cache_folder
 from ..errors import InputError
 from ..models import ARCHITECTURES, ModelConfig
 from ..objectives import OBJECTIVES, Objective
 from .checkpoint import Checkpoint, latest_checkpoint, sha256_of
 from .loop import read_run
-from .processes import ALONE, Processes
+from .processes import SINGLE, Processes
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def prepare(
     split: str = "auto",
     heldout: float = 0.1,
     progress: bool = False,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE,
 ) -> Prepared:
     """Corpus, tokenizer and packed text from the name of a corpus: see `load_corpus`, `train_bpe` and `pack`.
 
@@ -107,7 +107,7 @@ def prepare_stream(
     text_column: str = "text",
     split: str = "auto",
     heldout: float = 0.1,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE,
 ) -> PreparedStream:
     """As `prepare`, for a corpus that is too large for it: tables or a hub name, read while it is trained on.
 
@@ -136,12 +136,12 @@ def _packed(
 
     def first() -> Tokenizer:
         made = make()
-        if processes.count > 1:
+        if processes.world_size > 1:
             for documents in parts:
                 pack(documents, made, progress=progress)  # into the cache
         return made
 
-    made = processes.told(first)
+    made = processes.broadcast(first)
     return made, [pack(documents, made, progress=progress) for documents in parts]
 
 
@@ -182,7 +182,7 @@ def load_run(run: str | Path, *, expected: str | tuple[str, ...] = ()) -> Traine
     objective, and a damaged checkpoint.
     """
     expected = (expected,) if isinstance(expected, str) else expected
-    run = path_of(run, "the run folder")
+    run = check_path(run, "the run folder")
     described = read_run(run)
     name = described.get("objective")
     if expected and name not in expected:
@@ -209,8 +209,8 @@ def _model(run: Path, objective: Objective, shape: dict[str, Any], checkpoint: C
     there = checkpoint.shapes()
     try:
         config = ModelConfig(**shape)
-        if config.layers + (config.decoder_layers or 0) > len(there):
-            raise InputError(f"{config.layers} layers are more than its checkpoint has weights")
+        if config.n_layers + (config.n_decoder_layers or 0) > len(there):
+            raise InputError(f"{config.n_layers} layers are more than its checkpoint has weights")
         with torch.device("meta"):
             sketch = ARCHITECTURES[objective.architecture](config)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -42,7 +42,7 @@ def save_shards(
 
     All processes call this. Raises `OSError`, in all of them, when a disk is full.
     """
-    beside = Path(processes.told(lambda: str(begin_checkpoint(run, step))))
+    beside = Path(processes.broadcast(lambda: str(begin_checkpoint(run, step))))
     failure: OSError | None = None
     try:
         weights = get_model_state_dict(model)
@@ -51,7 +51,7 @@ def save_shards(
         save(moments, storage_writer=HuggingFaceStorageWriter(str(beside / "optimizer"), save_distributed=True))
         if whole:
             together = _tensors(get_model_state_dict(model, options=WHOLE))
-            if processes.first:
+            if processes.is_main:
                 save_file(together, str(beside / "model.safetensors"), metadata={"format": "pt"})
     except SafetensorError as error:
         failure = could_not_write(beside, error)
@@ -64,7 +64,7 @@ def save_shards(
             raise failure
         finish_checkpoint(beside, run, step, sharded=True, **state)
 
-    processes.told(finish)
+    processes.broadcast(finish)
 
 
 def load_shards(checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizers) -> None:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from ..data import Collator, Lane, Stream
-from ..data.tokenizer import tokenizing_in_one_thread
+from ..data import Collator, Stream, StreamShard
+from ..data.tokenizers.tokenizer import tokenizing_in_one_thread
 from ..errors import InputError
-from .processes import ALONE, Processes
+from .processes import SINGLE, Processes
 
 AHEAD = 8
 """Batches that each worker has ready."""
@@ -71,12 +71,12 @@ class StreamedBatches:
         self.positions, self._next, self._blocks = dict(positions), n, None
 
     def examples(self, n: int) -> tuple[list[str], list[int]]:
-        """(identities, epochs) of the examples of batch n; a stream has no epochs, its blocks are numbered on."""
+        """(example_ids, epochs) of the examples of batch n; a stream has no epochs, its blocks are numbered on."""
         names = [lane.identity(number) for lane, number in self._rows(n)]
         return names, [0] * len(names)
 
     def micro_batches(
-        self, n: int, size: int | None = None, processes: Processes = ALONE
+        self, n: int, size: int | None = None, processes: Processes = SINGLE
     ) -> Iterator[dict[str, Tensor]]:
         """This process's part of batch n, which must be the next, in parts of at most `size` examples."""
         if n != self._next:
@@ -89,10 +89,10 @@ class StreamedBatches:
         self._next += 1
         skipped = rows[0][1] - n * self.each  # where a lane is shared with the process before
         blocks = blocks[skipped : skipped + len(rows)]
-        identities = [lane.identity(number) for lane, number in rows]
+        example_ids = [lane.identity(number) for lane, number in rows]
         for start in range(0, len(rows), size or len(rows)):
             part = slice(start, start + (size or len(rows)))
-            yield self.collator.block(blocks[part], identities[part])
+            yield self.collator.block(blocks[part], example_ids[part])
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -113,11 +113,11 @@ class StreamedBatches:
         finally:
             self._blocks = None
 
-    def _rows(self, n: int) -> list[tuple[Lane, int]]:
+    def _rows(self, n: int) -> list[tuple[StreamShard, int]]:
         """(lane, number of the block in it) of each row of batch n."""
         return [(lane, number) for lane in self.lanes for number in range(n * self.each, (n + 1) * self.each)]
 
-    def _read(self, lanes: list[Lane]) -> Iterator[Tensor]:
+    def _read(self, lanes: list[StreamShard]) -> Iterator[Tensor]:
         """The blocks (lanes x each, length) of batch after batch, noting the positions."""
         feed = _Feed(lanes, self.each, self._next, self.positions)
         self.positions = {}
@@ -135,7 +135,9 @@ class StreamedBatches:
 class _Feed(IterableDataset):
     """Batch after batch what some lanes give to it, and how far they were read; an `InputError` ends it."""
 
-    def __init__(self, lanes: list[Lane], each: int, first: int, positions: Mapping[str, dict[str, Any]]) -> None:
+    def __init__(
+        self, lanes: list[StreamShard], each: int, first: int, positions: Mapping[str, dict[str, Any]]
+    ) -> None:
         self.lanes, self.each, self.first, self.positions = lanes, each, first, positions
 
     def __iter__(self) -> Iterator[Any]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from clozelab.models.attention_mask import among
 from clozelab.models.layers import attention_reference
-from clozelab.models.visibility import among
 
 pytest.importorskip("transformers")
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"

@@ -171,7 +171,7 @@ def test_a_rung_that_a_seed_did_not_reach_is_not_sooner(module):
 @pytest.fixture
 def finished_run(tmp_path):
     """The folder of a baby GPT that was trained for a minute and a half, with three evaluations."""
-    shape = {"vocab_size": 70, "width": 16, "layers": 2, "heads": 2, "dropout": 0.2, "tied": False}
+    shape = {"vocab_size": 70, "d_model": 16, "n_layers": 2, "n_heads": 2, "dropout": 0.2, "tied": False}
     train = {"minutes": 1.5, "length": 256, "batch_size": 24}
     described = {"format": 1, "model": shape, "train": train, "versions": {"torch": "2.0"}, "description": {}}
     (tmp_path / "run.json").write_text(json.dumps(described))

@@ -27,7 +27,8 @@ NOISY = HIDES[1:]
 def rows(n=12, seed=0, shortest=4, longest=40):
     lengths = torch.randint(shortest, longest, (n,), generator=torch.Generator().manual_seed(seed)).tolist()
     return [
-        {"input_ids": [3 + (7 * b + t) % 70 for t in range(length)], "identity": b} for b, length in enumerate(lengths)
+        {"input_ids": [3 + (7 * b + t) % 70 for t in range(length)], "example_id": b}
+        for b, length in enumerate(lengths)
     ]
 
 
@@ -61,7 +62,7 @@ def test_a_block_gives_what_its_rows_give(special, hide):
     collate = Collator(hide, special, seed=5)
     tokens = torch.randint(3, 80, (6, 50), generator=torch.Generator().manual_seed(0))
     block = collate.block(tokens, [10, 11, 12, 13, 14, 15])
-    listed = collate([{"input_ids": row.tolist(), "identity": 10 + b} for b, row in enumerate(tokens)])
+    listed = collate([{"input_ids": row.tolist(), "example_id": 10 + b} for b, row in enumerate(tokens)])
     assert block.keys() == listed.keys()
     assert all(torch.equal(block[key], listed[key]) for key in block)
 
@@ -163,7 +164,9 @@ def test_masked_inputs_differ_from_the_text_only_where_a_label_stands(special):
 def test_special_ids_are_never_hidden_and_never_a_replacement(special):
     """Catalogue of mistakes, row 7."""
     tokens = torch.tensor([[1, 5, 6, 2, 7, 1, 8, 99] * 8] * 400)
-    batch = Collator(HideTokens(Bernoulli(0.9), mask_share=0.0, random_share=1.0), special).block(tokens, range(400))
+    batch = Collator(HideTokens(Bernoulli(0.9), mask_replace_prob=0.0, random_replace_prob=1.0), special).block(
+        tokens, range(400)
+    )
     is_special = special.is_special(tokens)
     assert torch.equal(batch["input_ids"][is_special], tokens[is_special])
     assert (batch["labels"][is_special] == -100).all()
@@ -198,7 +201,7 @@ def test_causal_labels_are_the_inputs_and_padding_is_known_by_place_not_by_id(sp
 
 def test_every_row_that_can_has_a_target(special):
     """Catalogue of mistakes, row 9: independent draws leave 27% of rows of eight without one."""
-    examples = [{"input_ids": [5, 6, 7, 8], "identity": b} for b in range(500)]
+    examples = [{"input_ids": [5, 6, 7, 8], "example_id": b} for b in range(500)]
     for hide in (HideTokens(), HideTokens(Bernoulli()), HideSpans()):
         batch = Collator(hide, special)(examples)
         assert ((batch["labels"] != -100).sum(1) >= (1 if isinstance(hide, HideTokens) else 3)).all()
@@ -259,7 +262,7 @@ def test_protected_and_padded_positions_are_never_hidden(special):
         "special_tokens_mask": [0, 0, 1, 1, *[0] * 33],
     }
     for b in range(30):
-        batch = Collator(HideTokens(Bernoulli(0.9)), special)([{**example, "identity": b}])
+        batch = Collator(HideTokens(Bernoulli(0.9)), special)([{**example, "example_id": b}])
         assert batch["input_ids"][0, :4].tolist() == [0, 0, 5, 6]
         assert (batch["labels"][0, :4] == -100).all()
         assert batch["attention_mask"][0].tolist() == example["attention_mask"]
@@ -275,7 +278,7 @@ def test_extra_keys_pass_through(special):
     assert batch["score"].tolist() == [1, 2]
     assert batch["vector"].tolist() == [[1.0, 2.0], [3.0, 4.0]]
     assert batch["token_type_ids"].tolist() == [[0, 1, 1], [0, 1, 0]]
-    assert "identity" not in batch
+    assert "example_id" not in batch
     with pytest.raises(InputError, match="changes the number of tokens"):
         Collator(HideSpans(), special)(examples)
 
@@ -284,8 +287,8 @@ def test_whole_words_take_the_words_from_the_row(special):
     words = [None, 0, 0, 0, 1, 1, 2, 3, 3, None]
     example = {"input_ids": [1, *range(5, 13), 1], "word_ids": words}
     for b in range(20):
-        batch = Collator(HideTokens(WholeWords(0.4), mask_share=1.0, random_share=0.0), special)(
-            [{**example, "identity": b}]
+        batch = Collator(HideTokens(WholeWords(0.4), mask_replace_prob=1.0, random_replace_prob=0.0), special)(
+            [{**example, "example_id": b}]
         )
         hidden = batch["labels"][0] != -100
         for word in range(4):
@@ -370,7 +373,7 @@ def test_bad_rows_are_told_what_was_expected(special, examples, message):
 
 
 def test_a_block_needs_one_identity_for_each_row(special):
-    with pytest.raises(InputError, match="B identities"):
+    with pytest.raises(InputError, match="B example_ids"):
         Collator(HideTokens(), special).block(torch.ones(2, 3, dtype=torch.long), [0])
 
 

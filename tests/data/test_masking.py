@@ -115,10 +115,10 @@ def runs(mask: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 8, 20, 64, 100, 568])
 @pytest.mark.parametrize("density", [0.05, 0.15, 0.3, 0.5, 0.6, 0.8, 0.95])
-@pytest.mark.parametrize("mean_span", [1.0, 1.5, 3.0, 8.0, 64.0])
-def test_the_sampler_keeps_the_plan_at_every_setting(n, density, mean_span):
-    hidden, spans = span_counts(n, density, mean_span)
-    mask = random_spans_mask(everything(5, n), uniform(5, n), density, mean_span)
+@pytest.mark.parametrize("mean_noise_span_length", [1.0, 1.5, 3.0, 8.0, 64.0])
+def test_the_sampler_keeps_the_plan_at_every_setting(n, density, mean_noise_span_length):
+    hidden, spans = span_counts(n, density, mean_noise_span_length)
+    mask = random_spans_mask(everything(5, n), uniform(5, n), density, mean_noise_span_length)
     assert (mask.sum(1) == hidden).all()
     assert (runs(mask) == spans).all()
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from clozelab.data import MixtureSource
-from clozelab.data.sources import MarkovSource
 from clozelab.errors import InputError
+from clozelab.languages import MixtureSource
+from clozelab.languages.markov import MarkovSource
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from clozelab.data import document_ids, pack, train_bpe, train_characters
-from clozelab.data.cache import written_whole
+from clozelab.data.corpora.cache import written_whole
 from clozelab.errors import InputError
 
 DOCUMENTS = [f"Document {n} is about {n * n}." for n in range(300)]
@@ -44,10 +44,10 @@ def test_blocks_are_a_dataset_whose_examples_know_who_they_are(tokenizer, tmp_pa
     blocks = pack(DOCUMENTS, tokenizer, cache_dir=tmp_path).blocks(20)
     blocks.set_epoch(3)
     example = blocks[4]
-    assert (example["identity"], example["epoch"]) == (4, 3)
+    assert (example["example_id"], example["epoch"]) == (4, 3)
     assert torch.equal(example["input_ids"], blocks.take([4])[0])
     assert torch.equal(blocks[-1]["input_ids"], blocks.take([len(blocks) - 1])[0])
-    loaded = [e["identity"] for batch in DataLoader(blocks, 4, collate_fn=list, num_workers=2) for e in batch]
+    loaded = [e["example_id"] for batch in DataLoader(blocks, 4, collate_fn=list, num_workers=2) for e in batch]
     assert loaded == list(range(len(blocks)))
     with pytest.raises(IndexError):
         blocks[len(blocks)]
@@ -68,7 +68,7 @@ def test_documents_within_a_block_are_told_apart():
 def test_a_long_document_is_packed_in_pieces_and_none_the_wiser(tokenizer, tmp_path, monkeypatch):
     documents = ["short", " ".join(DOCUMENTS), "", "the end"]
     whole = pack(documents, tokenizer, cache_dir=tmp_path / "whole")
-    monkeypatch.setattr("clozelab.data.tokenizer.PIECE", 50)
+    monkeypatch.setattr("clozelab.data.tokenizers.tokenizer.PIECE", 50)
     monkeypatch.setattr("clozelab.data.packing.CHARACTERS", 200)
     cut = pack(documents, tokenizer, cache_dir=tmp_path / "cut")
     assert cut.tokens.tolist() == whole.tokens.tolist()

@@ -3,18 +3,19 @@
 import pytest
 import torch
 
-from clozelab.data import IGNORED, SpecialIds, pairs_to_fill, pairs_to_go_on, pairs_to_unmask
+from clozelab.data import IGNORED, SpecialIds
 from clozelab.errors import InputError
+from clozelab.generation import causal_pairs, masked_pairs, seq2seq_pairs
 
 PAD, END, MASK, X, Y = 0, 1, 2, 19, 18
 SPECIAL = SpecialIds(vocab_size=20, pad=PAD, eos=END, mask=MASK, sentinels=(X, Y))
 NO = IGNORED
 PROMPTS, ANSWERS = [[5, 6, 7], [8]], [[9], [10, 11]]
-WAYS = [pairs_to_go_on, pairs_to_unmask, pairs_to_fill]
+WAYS = [causal_pairs, masked_pairs, seq2seq_pairs]
 
 
 def test_a_decoder_goes_on_and_stops():
-    batch = pairs_to_go_on(PROMPTS, ANSWERS, SPECIAL)
+    batch = causal_pairs(PROMPTS, ANSWERS, SPECIAL)
     expected = {
         "input_ids": [[5, 6, 7, 9, END], [8, 10, 11, END, PAD]],
         "attention_mask": [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]],
@@ -24,7 +25,7 @@ def test_a_decoder_goes_on_and_stops():
 
 
 def test_an_encoder_is_told_how_long_the_answer_is():
-    batch = pairs_to_unmask(PROMPTS, ANSWERS, SPECIAL)
+    batch = masked_pairs(PROMPTS, ANSWERS, SPECIAL)
     expected = {
         "input_ids": [[5, 6, 7, MASK, END], [8, MASK, MASK, END, PAD]],
         "attention_mask": [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]],
@@ -34,7 +35,7 @@ def test_an_encoder_is_told_how_long_the_answer_is():
 
 
 def test_an_encoder_decoder_answers_behind_a_sentinel():
-    batch = pairs_to_fill(PROMPTS, ANSWERS, SPECIAL)
+    batch = seq2seq_pairs(PROMPTS, ANSWERS, SPECIAL)
     expected = {
         "input_ids": [[5, 6, 7, X, END], [8, X, END, PAD, PAD]],
         "attention_mask": [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]],
@@ -75,13 +76,13 @@ def test_only_answers_are_paid(pairs):
 
 def test_padding_that_is_the_end_of_text_is_not_paid():
     same = SpecialIds(vocab_size=20, pad=END, eos=END)
-    assert pairs_to_go_on(PROMPTS, ANSWERS, same)["labels"].tolist() == [[NO, NO, NO, 9, END], [NO, 10, 11, END, NO]]
+    assert causal_pairs(PROMPTS, ANSWERS, same)["labels"].tolist() == [[NO, NO, NO, 9, END], [NO, 10, 11, END, NO]]
 
 
 def test_an_empty_answer_ends_at_once():
-    assert pairs_to_go_on([[5]], [[]], SPECIAL)["labels"].tolist() == [[NO, END]]
-    assert pairs_to_unmask([[5]], [[]], SPECIAL)["labels"].tolist() == [[NO, NO]]  # it has nothing to say
-    assert pairs_to_fill([[5]], [[]], SPECIAL)["labels"].tolist() == [[X, END]]
+    assert causal_pairs([[5]], [[]], SPECIAL)["labels"].tolist() == [[NO, END]]
+    assert masked_pairs([[5]], [[]], SPECIAL)["labels"].tolist() == [[NO, NO]]  # it has nothing to say
+    assert seq2seq_pairs([[5]], [[]], SPECIAL)["labels"].tolist() == [[X, END]]
 
 
 @pytest.mark.parametrize("pairs", WAYS)
@@ -107,6 +108,6 @@ def test_what_is_no_pair_is_refused(pairs, prompts, answers, message):
 def test_special_ids_that_lack_what_is_needed_are_refused():
     bare = SpecialIds(vocab_size=20, pad=PAD, eos=END)
     with pytest.raises(InputError, match=r"SpecialIds.mask is None"):
-        pairs_to_unmask(PROMPTS, ANSWERS, bare)
+        masked_pairs(PROMPTS, ANSWERS, bare)
     with pytest.raises(InputError, match="SpecialIds has none"):
-        pairs_to_fill(PROMPTS, ANSWERS, bare)
+        seq2seq_pairs(PROMPTS, ANSWERS, bare)

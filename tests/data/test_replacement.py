@@ -25,7 +25,7 @@ def test_nothing_changes_where_nothing_is_hidden():
 @pytest.mark.parametrize("shares", [(0.8, 0.1), (0.5, 0.5), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (0.8, 0.0)])
 def test_the_shares_are_those_asked_for(shares):
     """Five standard errors; a random id equals the original once in 80 times."""
-    tokens, mask, result = corrupted(mask_share=shares[0], random_share=shares[1])
+    tokens, mask, result = corrupted(mask_replace_prob=shares[0], random_replace_prob=shares[1])
     n = int(mask.sum())
     masked = (result[mask] == 2).double().mean()
     changed = ((result != tokens) & (result != 2))[mask].double().mean()
@@ -35,7 +35,7 @@ def test_the_shares_are_those_asked_for(shares):
 
 def test_random_ids_are_uniform_over_the_replacements_and_never_special():
     """Chi-square with 79 degrees of freedom: 1 in 10,000 samples exceeds 131."""
-    _, mask, result = corrupted(mask_share=0.0, random_share=1.0)
+    _, mask, result = corrupted(mask_replace_prob=0.0, random_replace_prob=1.0)
     drawn = result[mask]
     counts = torch.bincount(drawn, minlength=100)
     assert counts[:10].sum() == 0

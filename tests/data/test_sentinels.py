@@ -184,39 +184,43 @@ PUBLISHED = [
 ]
 
 
-@pytest.mark.parametrize(("inputs", "density", "mean_span", "raw", "targets"), PUBLISHED)
-def test_the_solver_gives_the_lengths_of_t5_and_ul2(inputs, density, mean_span, raw, targets):
-    solved = solve_span_lengths(inputs, density=density, mean_span=mean_span)
+@pytest.mark.parametrize(("inputs", "density", "mean_noise_span_length", "raw", "targets"), PUBLISHED)
+def test_the_solver_gives_the_lengths_of_t5_and_ul2(inputs, density, mean_noise_span_length, raw, targets):
+    solved = solve_span_lengths(inputs, density=density, mean_noise_span_length=mean_noise_span_length)
     assert (solved.raw, solved.inputs, solved.targets) == (raw, inputs, targets)
 
 
 @pytest.mark.parametrize("density", [0.1, 0.15, 0.3, 0.5, 0.6, 0.75, 0.9])
-@pytest.mark.parametrize("mean_span", [1.0, 1.5, 3.0, 10.0, 64.0])
+@pytest.mark.parametrize("mean_noise_span_length", [1.0, 1.5, 3.0, 10.0, 64.0])
 @pytest.mark.parametrize("final_sentinel", [False, True])
-def test_plan_and_result_agree_at_every_setting(density, mean_span, final_sentinel):
+def test_plan_and_result_agree_at_every_setting(density, mean_noise_span_length, final_sentinel):
     """Where T5's helper does not clamp as its mask does, plan and result differ by one (128, 0.15, 64)."""
     sentinels = range(100_000, 98_000, -1)
     for inputs in (3, 4, 5, 7, 12, 33, 63, 64, 128, 511, 1024):
         try:
-            plan = solve_span_lengths(inputs, density=density, mean_span=mean_span, final_sentinel=final_sentinel)
+            plan = solve_span_lengths(
+                inputs, density=density, mean_noise_span_length=mean_noise_span_length, final_sentinel=final_sentinel
+            )
         except InputError:
             assert inputs < 3
             continue
         noise = Noise.of(0, 0, [0, 1]).uniform(0, plan.raw)
-        mask = RandomSpans(density, mean_span).batch(torch.ones(2, plan.raw, dtype=torch.bool), noise)
+        mask = RandomSpans(density, mean_noise_span_length).batch(torch.ones(2, plan.raw, dtype=torch.bool), noise)
         batch = corrupt_span_batch(torch.full((2, plan.raw), 10), mask, sentinels, eos=1, final_sentinel=final_sentinel)
         assert batch.inputs.shape == (2, plan.inputs)
         assert batch.targets.shape == (2, plan.targets)
         assert (batch.input_lengths == plan.inputs).all()
         assert (batch.target_lengths == plan.targets).all()
         assert plan.inputs <= inputs
-        longer = span_lengths(plan.raw + 1, density=density, mean_span=mean_span, final_sentinel=final_sentinel)
+        longer = span_lengths(
+            plan.raw + 1, density=density, mean_noise_span_length=mean_noise_span_length, final_sentinel=final_sentinel
+        )
         assert longer.inputs > inputs or density == 0.5
 
 
 def test_a_mean_span_of_one_is_solved_as_t5_solves_it():
     """Hugging Face's and nanoT5's copies begin the search one too late: 65 inputs for 64."""
-    solved = solve_span_lengths(64, density=0.2, mean_span=1.0)
+    solved = solve_span_lengths(64, density=0.2, mean_noise_span_length=1.0)
     assert (solved.raw, solved.inputs, solved.targets) == (63, 64, 27)
 
 

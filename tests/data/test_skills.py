@@ -5,8 +5,8 @@ import random
 import pytest
 import torch
 
-from clozelab.data.skills import ASKED, CITIES, SKILLS, STRANGERS, VOCABULARY, World
 from clozelab.errors import InputError
+from clozelab.languages.skills import ASKED, CITIES, SKILLS, STRANGERS, VOCABULARY, World
 
 
 @pytest.fixture(scope="module")

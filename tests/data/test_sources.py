@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from clozelab.data.sources import MarkovSource
 from clozelab.errors import InputError
+from clozelab.languages.markov import MarkovSource
 
 
 def test_the_stationary_distribution_stays_where_it_is():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-import clozelab.data.tokenizer as module
+import clozelab.data.tokenizers.tokenizer as module
 from clozelab.data import load_tokenizer, train_bpe, train_characters
 from clozelab.errors import InputError
 
@@ -230,7 +230,7 @@ def test_other_bad_input_is_told_what_was_expected(tmp_path):
 def test_a_trained_tokenizer_is_found_again_in_the_cache(tmp_path, monkeypatch):
     texts = [f"The number {n} comes before {n + 1}." for n in range(200)]
     first = train_bpe(texts, vocab_size=380, sentinels=5, cache_dir=tmp_path)
-    monkeypatch.setattr("clozelab.data.tokenizer._trained_bpe", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("clozelab.data.tokenizers.tokenizer._trained_bpe", lambda *_: pytest.fail("trained again"))
     again = train_bpe(iter(texts), vocab_size=380, sentinels=5, cache_dir=tmp_path)
     assert again.fingerprint == first.fingerprint
     monkeypatch.undo()

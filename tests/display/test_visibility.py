@@ -10,7 +10,7 @@ from clozelab.errors import InputError
 from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption
 
 SENTENCE = "Thank you for inviting me to your party last week ."
-SMALL = {"width": 16, "layers": 1, "heads": 1}
+SMALL = {"d_model": 16, "n_layers": 1, "n_heads": 1}
 
 
 def drawn(objective, **settings):
@@ -36,7 +36,7 @@ def test_a_decoder_reads_from_the_left_and_says_the_next_word():
 
 
 def test_an_encoder_reads_all_and_says_what_was_hidden():
-    axes, cells, batch, _ = drawn(MaskedLM(0.3, mask_share=1.0, random_share=0.0))
+    axes, cells, batch, _ = drawn(MaskedLM(mask_rate=0.3, mask_replace_prob=1.0, random_replace_prob=0.0))
     assert cells.all()
     words = SENTENCE.split()
     hidden = (batch["labels"][0] != -100).nonzero().flatten().tolist()
@@ -47,7 +47,7 @@ def test_an_encoder_reads_all_and_says_what_was_hidden():
 
 
 def test_a_decoder_of_two_texts_reads_both_and_an_encoder_does_not_read_the_decoder():
-    axes, cells, batch, model = drawn(SpanCorruption(0.3, 2.0))
+    axes, cells, batch, model = drawn(SpanCorruption(noise_density=0.3, mean_noise_span_length=2.0))
     encoder, decoder = batch["input_ids"].shape[1], batch["decoder_input_ids"].shape[1]
     seen = model.visibility(batch["input_ids"], batch["decoder_input_ids"])
     assert np.array_equal(cells[:encoder, :encoder], seen["encoder"][0].numpy())

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from clozelab.data import Bernoulli, RandomSpans, corrupt_spans, span_counts
-from clozelab.data.sources import MarkovSource
 from clozelab.errors import InputError
 from clozelab.evaluation import causal_floor, floor, masked_floor
+from clozelab.languages.markov import MarkovSource
 from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption
 
 
@@ -26,19 +26,24 @@ def test_the_causal_floor_is_the_entropy_rate():
     assert expected.item() == pytest.approx(source.entropy_rate, rel=1e-10)
 
 
-@pytest.mark.parametrize(("rate", "mask_share", "random_share"), [(0.15, 0.8, 0.1), (0.4, 0.5, 0.3), (0.3, 1.0, 0.0)])
-def test_the_masked_floor_is_the_posterior_by_brute_force(rate, mask_share, random_share):
+@pytest.mark.parametrize(
+    ("rate", "mask_replace_prob", "random_replace_prob"), [(0.15, 0.8, 0.1), (0.4, 0.5, 0.3), (0.3, 1.0, 0.0)]
+)
+def test_the_masked_floor_is_the_posterior_by_brute_force(rate, mask_replace_prob, random_replace_prob):
     """Every text of 4 symbols, every selection of its positions, every outcome of each selected one: the joint
     probability of what is seen, of the hidden token, and of its position having been selected."""
     k, length, mask_id = 3, 4, 5
     source = MarkovSource.random(k, entropy=0.6, seed=2)
-    keep_share = 1 - mask_share - random_share
+    keep_share = 1 - mask_replace_prob - random_replace_prob
     joint: dict = defaultdict(float)  # (seen, position, token) with the position selected
     for text in all_texts(k, length).tolist():
         p_text = source.log_prob(torch.tensor(text)).exp().item()
         for selection in itertools.product([False, True], repeat=length):
             outcomes = [
-                [(mask_id, mask_share), *[(s, random_share / k + keep_share * (s == x)) for s in range(k)]]
+                [
+                    (mask_id, mask_replace_prob),
+                    *[(s, random_replace_prob / k + keep_share * (s == x)) for s in range(k)],
+                ]
                 if selected
                 else [(x, 1.0)]
                 for x, selected in zip(text, selection)
@@ -69,8 +74,8 @@ def test_the_masked_floor_is_the_posterior_by_brute_force(rate, mask_share, rand
                     labels,
                     mask_id=mask_id,
                     rate=rate,
-                    mask_share=mask_share,
-                    random_share=random_share,
+                    mask_replace_prob=mask_replace_prob,
+                    random_replace_prob=random_replace_prob,
                 )
                 expected = -(weights[token] / weights.sum()).double().log()
                 assert mine.nats.item() == pytest.approx(expected.item(), abs=1e-5)
@@ -79,13 +84,13 @@ def test_the_masked_floor_is_the_posterior_by_brute_force(rate, mask_share, rand
 
 
 @pytest.mark.parametrize(
-    ("length", "density", "mean_span"), [(6, 0.5, 1.5), (7, 0.4, 1.5), (7, 0.6, 2.0), (6, 0.3, 3.0)]
+    ("length", "density", "mean_noise_span_length"), [(6, 0.5, 1.5), (7, 0.4, 1.5), (7, 0.6, 2.0), (6, 0.3, 3.0)]
 )
-def test_the_span_floor_is_the_conditional_by_brute_force(length, density, mean_span):
+def test_the_span_floor_is_the_conditional_by_brute_force(length, density, mean_noise_span_length):
     """Every text of two symbols under every mask that `RandomSpans` can draw."""
     source = MarkovSource.random(2, entropy=0.4, seed=1)
     special = source.special_ids(5)
-    hidden, spans = span_counts(length, density, mean_span)
+    hidden, spans = span_counts(length, density, mean_noise_span_length)
     masks = [
         mask
         for mask in itertools.product([False, True], repeat=length)
@@ -104,7 +109,9 @@ def test_the_span_floor_is_the_conditional_by_brute_force(length, density, mean_
     assert sum(pairs.values()) == pytest.approx(1.0)
     for (inputs, targets), p in pairs.items():
         batch = {"input_ids": torch.tensor([inputs]), "labels": torch.tensor([targets])}
-        mine = floor(SpanCorruption(density, mean_span), source, special, batch)
+        mine = floor(
+            SpanCorruption(noise_density=density, mean_noise_span_length=mean_noise_span_length), source, special, batch
+        )
         assert mine.nats.item() == pytest.approx(-torch.tensor(p / p_inputs[inputs]).log().item(), abs=1e-5)
         assert mine.counts.item() == len(targets)
 
@@ -122,7 +129,7 @@ def test_no_guess_by_a_wrong_language_is_better_on_average():
 def test_the_objectives_own_collator_makes_what_the_floors_expect():
     source = MarkovSource.random(5, entropy=0.8)
     special = source.special_ids()
-    objective = SpanCorruption(0.3, 2.0)
+    objective = SpanCorruption(noise_density=0.3, mean_noise_span_length=2.0)
     batch = objective.collator(special).block(source.sample(10, 30, seed=0), range(10))
     result = floor(objective, source, special, batch)
     assert (result.counts == (batch["labels"] != -100).sum(1)).all()

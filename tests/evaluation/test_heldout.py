@@ -25,7 +25,7 @@ def objective(request):
 
 def model_of(objective, tokenizer):
     torch.manual_seed(0)
-    return objective.build_model(tokenizer.vocab_size, "tiny", width=16, layers=1, heads=2)
+    return objective.build_model(tokenizer.vocab_size, "tiny", d_model=16, n_layers=1, n_heads=2)
 
 
 def test_held_out_masks_never_change_and_are_not_those_of_training(objective, tokenizer, blocks):

@@ -10,11 +10,11 @@ from clozelab.display import draw_leaks
 from clozelab.errors import InputError
 from clozelab.evaluation import LeakReport, probe, probe_objective, reach
 from clozelab.models import DecoderOnly, EncoderDecoder, EncoderOnly, ModelConfig
-from clozelab.models.visibility import among
+from clozelab.models.attention_mask import among
 from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption
 
 V = 30
-CONFIG = ModelConfig(vocab_size=V, width=16, layers=2, heads=2)
+CONFIG = ModelConfig(vocab_size=V, d_model=16, n_layers=2, n_heads=2)
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
 SAID = torch.tensor([[0, 11, 12, 13]])
 
@@ -266,11 +266,13 @@ def test_a_window_reaches_further_with_each_layer():
     assert torch.equal(reach(lower(6)), lower(6))
 
 
-@pytest.mark.parametrize("objective", [CausalLM(), MaskedLM(), SpanCorruption(0.3, 2.0)], ids=repr)
+@pytest.mark.parametrize(
+    "objective", [CausalLM(), MaskedLM(), SpanCorruption(noise_density=0.3, mean_noise_span_length=2.0)], ids=repr
+)
 def test_every_stream_of_an_objective_is_as_declared(objective, special):
-    model = stirred(objective.build_model(100, "tiny", width=16, layers=2, heads=2))
+    model = stirred(objective.build_model(100, "tiny", d_model=16, n_layers=2, n_heads=2))
     batch = objective.collator(special)(
-        [{"input_ids": torch.arange(5, 5 + n), "identity": n} for n in (10, 14)]  # the first row is padded
+        [{"input_ids": torch.arange(5, 5 + n), "example_id": n} for n in (10, 14)]  # the first row is padded
     )
     for row in (0, 1):
         reports = probe_objective(objective, model, batch, row=row, ids=special.replacements)
@@ -284,7 +286,9 @@ def test_packed_batches_of_the_collator_are_as_declared():
     for objective in (CausalLM(), MaskedLM()):
         batch = objective.collator(special, within_documents=True).block(rows, [0])
         assert "document_ids" in batch
-        report = probe_objective(objective, stirred(objective.build_model(V, width=16, heads=2)), batch)["input_ids"]
+        report = probe_objective(objective, stirred(objective.build_model(V, d_model=16, n_heads=2)), batch)[
+            "input_ids"
+        ]
         assert report.passed
         assert not report.declared.all()
 

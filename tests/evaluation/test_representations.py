@@ -14,8 +14,8 @@ ARCHITECTURES = ("decoder-only", "encoder-only", "encoder-decoder")
 
 def stirred(architecture, **more):
     """Random weights everywhere: untrained blocks start as the identity, and nobody reads anybody yet."""
-    more |= {"decoder_layers": 1} if architecture == "encoder-decoder" else {}
-    model = build(architecture, "tiny", 50, width=16, layers=2, heads=2, **more)
+    more |= {"n_decoder_layers": 1} if architecture == "encoder-decoder" else {}
+    model = build(architecture, "tiny", 50, d_model=16, n_layers=2, n_heads=2, **more)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in model.parameters():

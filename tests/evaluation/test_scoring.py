@@ -8,12 +8,12 @@ import torch
 
 from clozelab.errors import InputError
 from clozelab.evaluation import Scores, causal_log_prob, infill_log_prob, pseudo_log_likelihood
-from clozelab.models import DecoderOnly, EncoderDecoder, EncoderOnly, ModelConfig, measuring
+from clozelab.models import DecoderOnly, EncoderDecoder, EncoderOnly, ModelConfig, eval_mode
 from clozelab.objectives import CausalLM, SpanCorruption
 
 V = 4
-SMALL = ModelConfig(vocab_size=V, width=16, layers=2, heads=2)
-LARGER = ModelConfig(vocab_size=30, width=16, layers=2, heads=2)
+SMALL = ModelConfig(vocab_size=V, d_model=16, n_layers=2, n_heads=2)
+LARGER = ModelConfig(vocab_size=30, d_model=16, n_layers=2, n_heads=2)
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 # One text on its own, then padded to the right, to the left, and on both sides.
@@ -89,9 +89,9 @@ def test_the_parts_are_what_the_causal_loss_adds_up():
 
 
 def test_an_infill_is_what_the_span_loss_adds_up(special):
-    objective = SpanCorruption(0.3, 2.0)
-    model = stirred(objective.build_model(100, "tiny", width=16, layers=2, heads=2))
-    rows = [{"input_ids": torch.arange(5, 5 + n), "identity": n} for n in (12, 20)]
+    objective = SpanCorruption(noise_density=0.3, mean_noise_span_length=2.0)
+    model = stirred(objective.build_model(100, "tiny", d_model=16, n_layers=2, n_heads=2))
+    rows = [{"input_ids": torch.arange(5, 5 + n), "example_id": n} for n in (12, 20)]
     batch = objective.collator(special)(rows)
     scores = infill_log_prob(
         model, batch["input_ids"], batch["labels"], batch.get("attention_mask"), start_id=special.pad
@@ -184,7 +184,7 @@ def test_a_model_is_left_in_the_mode_it_was_in_part_by_part():
     with pytest.raises(InputError):
         causal_log_prob(model, torch.tensor([[5, 99]]) * 10)
     assert model.training
-    with pytest.raises(RuntimeError), measuring(model):
+    with pytest.raises(RuntimeError), eval_mode(model):
         raise RuntimeError
     assert model.training
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from clozelab.data.sources import MarkovSource
+from clozelab.languages.markov import MarkovSource
 
 
 @pytest.fixture(scope="module")

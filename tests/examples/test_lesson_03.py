@@ -32,7 +32,7 @@ def test_what_it_writes_is_worse(visit):
 
 
 def test_the_weights_are_shared_and_not_copied(lesson):
-    model = lesson.CAUSAL.build_model(8, width=32, layers=2, heads=2)
+    model = lesson.CAUSAL.build_model(8, d_model=32, n_layers=2, n_heads=2)
     ours, theirs = (dict(one.named_parameters()) for one in (model, lesson.without_mask(model)))
     assert ours.keys() == theirs.keys()
     assert all(ours[name] is theirs[name] for name in ours)

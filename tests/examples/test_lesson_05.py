@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from clozelab.data.skills import SKILLS, VOCABULARY, World
+from clozelab.languages.skills import SKILLS, VOCABULARY, World
 
 
 def test_agreement_comes_first(lesson, tmp_path):

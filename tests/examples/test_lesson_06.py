@@ -12,7 +12,7 @@ def test_a_trained_model_knows_what_counting_cannot(lesson, tmp_path):
 
 def test_equal_compute_gives_the_encoder_more_texts_than_the_causal_model(lesson):
     task = lesson.made(400)
-    causal, masked, _ = (lesson.flops_of_step(objective, task, width=32) for objective in lesson.OBJECTIVES)
+    causal, masked, _ = (lesson.flops_of_step(objective, task, d_model=32) for objective in lesson.OBJECTIVES)
     assert masked < causal  # it compares fewer positions with the vocabulary
 
 

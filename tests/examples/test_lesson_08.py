@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from clozelab.data.skills import World
+from clozelab.languages.skills import World
 
 
 def test_the_base_model_asks_on_and_the_fine_tuned_one_does_not(lesson, tmp_path):

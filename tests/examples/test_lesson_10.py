@@ -26,7 +26,7 @@ def test_what_is_judged_is_what_is_drawn(lesson, monkeypatch):
     """The exact chances of a model's first symbol agree with how often it writes them, under each decoding."""
     monkeypatch.setattr(lesson, "LENGTH", 1)
     torch.manual_seed(0)
-    model = lesson.OBJECTIVE.build_model(lesson.SPECIAL.vocab_size, "tiny", width=32, layers=1, heads=1)
+    model = lesson.OBJECTIVE.build_model(lesson.SPECIAL.vocab_size, "tiny", d_model=32, n_layers=1, n_heads=1)
     with torch.no_grad():
         model.embedding.weight.mul_(20)  # so that it has preferences
     for decoding in ({}, {"temperature": 0.6}, {"top_p": 0.7}):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from clozelab.data.skills import World
+from clozelab.languages.skills import World
 
 
 def test_it_runs(lesson, tmp_path):

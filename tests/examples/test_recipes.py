@@ -30,12 +30,12 @@ def recipes():
 def our_model(objective):
     """One of ours whose unembedding is a table of its own."""
     torch.manual_seed(0)
-    return objective.build_model(100, "tiny", width=16, layers=1, heads=1, tied=False).double()
+    return objective.build_model(100, "tiny", d_model=16, n_layers=1, n_heads=1, tied=False).double()
 
 
-def trained(recipes, name, objective, model, *, micro_batch=2, micros=5):
+def trained(recipes, name, objective, model, *, micro_batch_size=2, micros=5):
     """(losses, weights) after three epochs of steps of 5, 5 and 2 micro-batches."""
-    sizes = {"epochs": 3, "micro_batch": micro_batch, "micros": micros}
+    sizes = {"epochs": 3, "micro_batch_size": micro_batch_size, "micros": micros}
     losses = recipes.RECIPES[name](model, recipes.ragged_rows(), objective, objective.collator(SPECIAL), **sizes)
     return torch.tensor(losses, dtype=torch.float64), torch.nn.utils.parameters_to_vector(model.parameters()).detach()
 
@@ -68,8 +68,10 @@ def test_our_models_train_alike_in_every_loop_that_takes_them(recipes, name, obj
 @pytest.mark.parametrize("objective", [CausalLM(), MaskedLM(), SpanCorruption()], ids=["causal", "masked", "span"])
 def test_the_bare_loop_takes_one_mean_however_a_step_is_cut(recipes, objective):
     """Twelve rows at once are six micro-batches of two, of which each pays for another number of positions."""
-    at_once = trained(recipes, "bare PyTorch", objective, our_model(objective), micro_batch=12, micros=1)
-    assert_same(trained(recipes, "bare PyTorch", objective, our_model(objective), micro_batch=2, micros=6), at_once)
+    at_once = trained(recipes, "bare PyTorch", objective, our_model(objective), micro_batch_size=12, micros=1)
+    assert_same(
+        trained(recipes, "bare PyTorch", objective, our_model(objective), micro_batch_size=2, micros=6), at_once
+    )
 
 
 def test_the_bare_loop_has_fresh_masks_in_each_epoch(recipes, monkeypatch):

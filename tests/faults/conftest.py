@@ -292,7 +292,7 @@ def whole(begin, tmp_path_factory):
 def small(monkeypatch, tmp_path):
     """The models and the cache of a child, in this process."""
     for sizes in presets.PRESETS.values():
-        monkeypatch.setitem(sizes, "tiny", {"width": 32, "layers": 1, "heads": 2})
+        monkeypatch.setitem(sizes, "tiny", {"d_model": 32, "n_layers": 1, "n_heads": 2})
     monkeypatch.setitem(presets.PRESETS["encoder-decoder"]["tiny"], "decoder_layers", 1)
     monkeypatch.setattr(packing, "BATCH", 8)
     monkeypatch.setenv("CLOZELAB_CACHE", str(tmp_path / "cache"))

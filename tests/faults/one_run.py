@@ -60,7 +60,7 @@ def write_down(log, phases):
 def shrink():
     """The smallest models, and packing in many small parts."""
     for sizes in presets.PRESETS.values():
-        sizes["tiny"] = {"width": 32, "layers": 1, "heads": 2}
+        sizes["tiny"] = {"d_model": 32, "n_layers": 1, "n_heads": 2}
     presets.PRESETS["encoder-decoder"]["tiny"]["decoder_layers"] = 1
     clozelab.data.packing.BATCH = 8
     torch.set_num_threads(1)

@@ -6,7 +6,7 @@ import pytest
 
 import clozelab.training.run
 from clozelab.cli import main
-from clozelab.data.documents import is_heldout
+from clozelab.data.corpora.documents import is_heldout
 from clozelab.training import latest_checkpoint
 
 DOCUMENTS = [f"Document {n} says that {n} and {n + 1} make {2 * n + 1}." for n in range(200)]

@@ -135,7 +135,7 @@ def test_a_checkpoint_of_another_objective_is_refused(small, words, refused, tmp
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("shape", [{"width": 48}, {"layers": 2}, {"width": 16}], ids=str)
+@pytest.mark.parametrize("shape", [{"d_model": 48}, {"n_layers": 2}, {"d_model": 16}], ids=str)
 @pytest.mark.parametrize("objective", NAMES)
 def test_a_checkpoint_of_another_shape_is_refused(
     small, words, refused, tmp_path, tally, objective, shape, monkeypatch

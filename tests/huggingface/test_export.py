@@ -21,8 +21,9 @@ from transformers import (
 
 from clozelab.data import load_tokenizer, train_bpe, train_characters
 from clozelab.errors import InputError
-from clozelab.models import build, fill_spans, generate
-from clozelab.models.huggingface import export
+from clozelab.generation import fill_spans, generate
+from clozelab.integrations.export import export
+from clozelab.models import build
 from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption
 
 OPENERS = {
@@ -31,7 +32,7 @@ OPENERS = {
     "encoder-decoder": AutoModelForSeq2SeqLM,
 }
 TOLERANCE = 1e-4
-SHAPE = {"width": 48, "layers": 3, "heads": 3}
+SHAPE = {"d_model": 48, "n_layers": 3, "n_heads": 3}
 
 
 def randomised(architecture, vocab_size=500, seed=0, **overrides):
@@ -90,9 +91,9 @@ def test_logits_are_the_same_after_the_journey(architecture, padding, tied, tmp_
 
 @torch.no_grad()
 def test_logits_are_the_same_for_every_setting_of_the_shape(tmp_path):
-    overrides = {"rotary_base": 500.0, "norm_eps": 1e-2, "feed_forward": 40, "heads": 2, "width": 32}
+    overrides = {"rotary_base": 500.0, "norm_eps": 1e-2, "feed_forward": 40, "n_heads": 2, "d_model": 32}
     for architecture, opener in OPENERS.items():
-        more = {"decoder_layers": 1} if architecture == "encoder-decoder" else {}
+        more = {"n_decoder_layers": 1} if architecture == "encoder-decoder" else {}
         model = randomised(architecture, **overrides, **more)
         theirs = opener.from_pretrained(export(model, tmp_path / architecture)).eval()
         batch = reading(architecture, padding="right")
@@ -200,7 +201,7 @@ def test_an_exported_model_has_the_loss_of_the_objective(architecture, objective
     model = randomised(architecture)
     theirs = OPENERS[architecture].from_pretrained(export(model, tmp_path / "out", tokenizer)).eval()
     rows = texts(370, (4, 40), 5)
-    batch = objective.collator(tokenizer.special).block(rows, identities=range(4))
+    batch = objective.collator(tokenizer.special).block(rows, example_ids=range(4))
     here = objective(model, batch)
     assert torch.allclose(objective(theirs, batch).mean, here.mean, rtol=1e-5)
     assert torch.allclose(theirs(**batch).loss, here.mean, rtol=1e-5)
@@ -265,7 +266,7 @@ def test_what_is_there_is_never_destroyed(tmp_path):
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path, tokenizer, monkeypatch):
-    from clozelab.models import huggingface
+    from clozelab.integrations import export as huggingface
 
     def full_disk(_):
         raise OSError(28, "no space left on device")

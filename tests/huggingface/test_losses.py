@@ -78,7 +78,7 @@ def paired(name):
 def examples():
     """Eight rows of 12 to 96 tokens, so that each pays for another number of them."""
     generator = torch.Generator().manual_seed(0)
-    return [{"input_ids": torch.randint(3, 90, (12 * k,), generator=generator), "identity": k} for k in range(1, 9)]
+    return [{"input_ids": torch.randint(3, 90, (12 * k,), generator=generator), "example_id": k} for k in range(1, 9)]
 
 
 def gradient(model):

@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader  # noqa: E402
 from transformers import Trainer, TrainingArguments  # noqa: E402
 
 from clozelab.data import load_tokenizer, pack, train_bpe  # noqa: E402
-from clozelab.data.noise import identity_of  # noqa: E402
+from clozelab.data.noise import hash_tokens  # noqa: E402
+from clozelab.integrations.trainer import EpochCallback, trainer_loss  # noqa: E402
 from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption  # noqa: E402
-from clozelab.training.huggingface import EpochCallback, trainer_loss  # noqa: E402
 
 LENGTH = 32
 OBJECTIVES = {"causal": CausalLM(), "masked": MaskedLM(), "span": SpanCorruption()}
@@ -107,10 +107,10 @@ def by_row(batches):
     return sorted(tuple(row) for batch in batches for row in batch["input_ids"].tolist())
 
 
-def expected(objective, special, tokens, epoch, identities=None):
+def expected(objective, special, tokens, epoch, example_ids=None):
     """The rows that our collator makes of blocks in an epoch, without any Trainer."""
-    identities = [identity_of(row) for row in tokens] if identities is None else identities
-    return by_row([objective.collator(special).block(tokens, identities, epoch=epoch)])
+    example_ids = [hash_tokens(row) for row in tokens] if example_ids is None else example_ids
+    return by_row([objective.collator(special).block(tokens, example_ids, epoch=epoch)])
 
 
 # --------------------------------------------------------------------------------------------------- it trains
@@ -235,7 +235,7 @@ def test_eight_batches_of_one_have_the_gradient_of_one_batch_of_eight(name, toke
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_an_exported_model_trains_in_their_trainer_by_itself(name, tokenizer, tmp_path):
     """Its own `.loss` is the mean over all that a step pays for, in one batch or in eight."""
-    from clozelab.models.huggingface import export
+    from clozelab.integrations.export import export
 
     objective, special = OBJECTIVES[name], tokenizer.special
     openers = {
@@ -245,7 +245,7 @@ def test_an_exported_model_trains_in_their_trainer_by_itself(name, tokenizer, tm
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        ours = objective.build_model(special.vocab_size, "tiny", width=32, layers=2, heads=2)
+        ours = objective.build_model(special.vocab_size, "tiny", d_model=32, n_layers=2, n_heads=2)
     folder = export(ours, tmp_path / "model", tokenizer)
     rows = [{"input_ids": torch.arange(3, 3 + 9 * k).tolist()} for k in range(1, 9)]
     norms = []

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from clozelab.errors import InputError
-from clozelab.models import build, fill_masks, fill_spans, generate, sample_token, token_chances
+from clozelab.generation import fill_masks, fill_spans, generate, sample_token, token_chances
+from clozelab.models import build
 from clozelab.models.layers import Cache
 
 V = 40
@@ -12,7 +13,7 @@ V = 40
 
 def awake(architecture: str, seed: int = 0):
     """A model that says something: the projections into the stream start at zero."""
-    model = build(architecture, "tiny", V, width=32, layers=2)
+    model = build(architecture, "tiny", V, d_model=32, n_layers=2)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in model.parameters():

@@ -99,7 +99,7 @@ def test_who_may_read_nobody_gets_zero(how, dtype):
 
 
 def test_normalised_queries_and_keys_bound_the_scores():
-    attention = Attention(ModelConfig(vocab_size=9, width=32))
+    attention = Attention(ModelConfig(vocab_size=9, d_model=32))
     x = torch.randn(1, 5, 32)
     seen = []
 
@@ -114,9 +114,9 @@ def test_normalised_queries_and_keys_bound_the_scores():
 
 
 def test_a_fresh_block_is_the_identity():
-    config = ModelConfig(vocab_size=9, width=32)
+    config = ModelConfig(vocab_size=9, d_model=32)
     x, memory = torch.randn(2, 5, 32), torch.randn(2, 3, 32)
-    turns = rotary(torch.arange(5), config.head_size)
+    turns = rotary(torch.arange(5), config.d_head)
     plain, reader = Block(config), Block(config, reads_memory=True)
     assert torch.equal(plain(x, Visibility.of(5, 5, causal=True), turns), x)
     cross = Visibility.of(5, 3, causal=False)
@@ -124,7 +124,7 @@ def test_a_fresh_block_is_the_identity():
 
 
 def test_the_feed_forward_reads_no_neighbour():
-    config = ModelConfig(vocab_size=9, width=32)
+    config = ModelConfig(vocab_size=9, d_model=32)
     feed_forward = FeedForward(config)
     torch.nn.init.normal_(feed_forward.output.weight)
     x = torch.randn(2, 5, 32)
@@ -133,13 +133,13 @@ def test_the_feed_forward_reads_no_neighbour():
 
 def test_a_gated_feed_forward_costs_what_four_times_the_width_costs():
     for width in (128, 384, 768):
-        config = ModelConfig(vocab_size=9, width=width)
-        assert config.inner_width % 8 == 0
+        config = ModelConfig(vocab_size=9, d_model=width)
+        assert config.feed_forward_size % 8 == 0
         assert sum(p.numel() for p in FeedForward(config).parameters()) == pytest.approx(8 * width**2, rel=0.01)
 
 
 def test_a_config_survives_json():
-    config = ModelConfig(vocab_size=100, width=64, layers=3, heads=2, feed_forward=96, tied=False)
+    config = ModelConfig(vocab_size=100, d_model=64, n_layers=3, n_heads=2, d_ff=96, tied=False)
     assert ModelConfig(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
     default = ModelConfig(vocab_size=100)
     assert ModelConfig(**json.loads(json.dumps(dataclasses.asdict(default)))) == default
@@ -149,10 +149,10 @@ def test_a_config_survives_json():
     ("settings", "message"),
     [
         ({"vocab_size": 0}, "vocab_size must be a whole number of at least 1, got 0"),
-        ({"layers": 0}, "layers must be"),
-        ({"heads": 3}, "even multiple of heads 3"),
-        ({"width": 100, "heads": 4}, "rotary positions turn them in pairs"),
-        ({"width": 64.0}, "width must be a whole number"),
+        ({"n_layers": 0}, "layers must be"),
+        ({"n_heads": 3}, "even multiple of heads 3"),
+        ({"d_model": 100, "n_heads": 4}, "rotary positions turn them in pairs"),
+        ({"d_model": 64.0}, "width must be a whole number"),
         ({"feed_forward": -1}, "feed_forward must be"),
         ({"rotary_base": 0.0}, "rotary_base must be positive"),
         ({"norm_eps": -1e-6}, "norm_eps must be positive"),

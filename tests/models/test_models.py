@@ -20,7 +20,7 @@ from clozelab.models import (
 )
 
 V = 60
-CONFIG = ModelConfig(vocab_size=V, width=32, layers=2, heads=4)
+CONFIG = ModelConfig(vocab_size=V, d_model=32, n_layers=2, n_heads=4)
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12], [20, 21, 22, 23, 24, 25, 26, 27]])  # (2, 8)
 SAID = torch.tensor([[0, 31, 32, 33, 34], [0, 41, 42, 43, 44]])  # (2, 5)
 
@@ -83,7 +83,7 @@ def test_an_encoder_decoder_says_from_the_left_and_reads_all_of_the_text():
 @pytest.mark.parametrize("flags", [{}, {"attention_mask": torch.tensor([[1] * 6 + [0] * 2, [0] + [1] * 7])}])
 @pytest.mark.parametrize("made", [DecoderOnly, EncoderOnly])
 def test_the_declared_visibility_is_what_gradients_find(made, flags):
-    model = awake(made(ModelConfig(vocab_size=V, width=32, layers=1)))
+    model = awake(made(ModelConfig(vocab_size=V, d_model=32, n_layers=1)))
     declared = model.visibility(IDS, **flags)
     embedded: list[torch.Tensor] = []
     model.embedding.register_forward_hook(lambda module, ids, out: embedded.append(out))
@@ -112,7 +112,7 @@ def test_the_encoder_decoder_declares_three_matrices():
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_changes_nothing(architecture, side):
-    model = awake(build(architecture, "tiny", V, width=32, layers=2))
+    model = awake(build(architecture, "tiny", V, d_model=32, n_layers=2))
     places = slice(0, 5) if side == "right" else slice(3, 8)
     padded, attention_mask = torch.zeros_like(IDS), torch.zeros_like(IDS)
     padded[0], attention_mask[0] = IDS[0], 1
@@ -165,16 +165,16 @@ def test_packed_documents_of_an_encoder_decoder_are_read_as_if_alone():
 @pytest.mark.parametrize("width", [128, 512])
 def test_the_first_loss_is_that_of_a_uniform_guess(architecture, tied, width):
     torch.manual_seed(0)
-    overrides = {"decoder_layers": 1} if architecture == "encoder-decoder" else {}
+    overrides = {"n_decoder_layers": 1} if architecture == "encoder-decoder" else {}
     for vocab_size in (65, 4096):
-        model = build(architecture, "tiny", vocab_size, width=width, layers=1, tied=tied, **overrides)
+        model = build(architecture, "tiny", vocab_size, d_model=width, n_layers=1, tied=tied, **overrides)
         ids, said, labels = torch.randint(vocab_size, (3, 8, 64))
         loss = F.cross_entropy(model.unembed(run(model, ids, said)).flatten(0, 1), labels.flatten())
         assert loss.item() == pytest.approx(math.log(vocab_size), rel=0.02)
 
 
 def test_with_a_zero_table_every_token_is_as_likely(architecture):
-    model = awake(build(architecture, "tiny", V, width=32, tied=False))
+    model = awake(build(architecture, "tiny", V, d_model=32, tied=False))
     torch.nn.init.zeros_(model.unembedding)
     log_chances = model.unembed(run(model)).log_softmax(-1)
     assert torch.allclose(log_chances, torch.full_like(log_chances, -math.log(V)))
@@ -193,7 +193,7 @@ def test_a_tied_table_reads_and_says(architecture):
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_weights_go_out_and_come_back(architecture, tied):
-    model = awake(build(architecture, "tiny", V, width=32, tied=tied))
+    model = awake(build(architecture, "tiny", V, d_model=32, tied=tied))
     copy = ARCHITECTURES[model.architecture](model.config).eval()
     copy.load_state_dict(model.state_dict())
     assert torch.equal(run(copy), run(model))
@@ -202,7 +202,7 @@ def test_weights_go_out_and_come_back(architecture, tied):
 
 def test_a_model_learns_a_row_by_heart(architecture):
     torch.manual_seed(0)
-    model = build(architecture, "tiny", V, width=32, layers=2)
+    model = build(architecture, "tiny", V, d_model=32, n_layers=2)
     labels = torch.arange(30, 40).view(2, 5) if architecture == "encoder-decoder" else IDS.flip(1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     for _ in range(60):
@@ -215,7 +215,7 @@ def test_a_model_learns_a_row_by_heart(architecture):
 
 
 def test_a_model_runs_under_autocast(architecture):
-    model = awake(build(architecture, "tiny", V, width=32))
+    model = awake(build(architecture, "tiny", V, d_model=32))
     with torch.autocast("cpu", torch.bfloat16):
         hidden = run(model)
     hidden.sum().backward()
@@ -245,8 +245,12 @@ def test_the_three_are_comparable_at_every_size(architecture, size, about):
 
 
 def test_presets_can_be_overridden():
-    config = model_config("encoder-decoder", "tiny", 100, decoder_layers=1, tied=False)
-    assert (config.decoder_layers, config.tied, config.width) == (1, False, PRESETS["encoder-decoder"]["tiny"]["width"])
+    config = model_config("encoder-decoder", "tiny", 100, n_decoder_layers=1, tied=False)
+    assert (config.n_decoder_layers, config.tied, config.d_model) == (
+        1,
+        False,
+        PRESETS["encoder-decoder"]["tiny"]["width"],
+    )
 
 
 # ------------------------------------------------------------------ the public door
@@ -267,7 +271,7 @@ def test_what_does_not_fit_is_refused_with_the_reason():
     with pytest.raises(InputError, match="go together"):
         both(IDS, SAID, document_ids=torch.ones(2, 8))
     with pytest.raises(InputError, match="decoder_layers is for an encoder-decoder"):
-        EncoderOnly(ModelConfig(vocab_size=V, decoder_layers=2))
+        EncoderOnly(ModelConfig(vocab_size=V, n_decoder_layers=2))
     with pytest.raises(InputError, match="architecture must be one of decoder-only, encoder-only, encoder-decoder"):
         build("gpt", "tiny", V)
     with pytest.raises(InputError, match="size must be one of tiny, small, base"):

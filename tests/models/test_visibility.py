@@ -85,7 +85,7 @@ def test_padding_and_several_remembered_tokens_need_a_mask():
 
 def test_padding_on_the_left_leaves_empty_rows_and_no_nan():
     torch.manual_seed(0)
-    model = DecoderOnly(ModelConfig(vocab_size=30, width=32))
+    model = DecoderOnly(ModelConfig(vocab_size=30, d_model=32))
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.1)
     ids, attention_mask = torch.tensor([[0, 0, 7, 8]]), torch.tensor([[0, 0, 1, 1]])

@@ -9,7 +9,8 @@ from clozelab.data import IGNORED, SpecialIds
 from clozelab.errors import InputError
 from clozelab.models import build
 from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption
-from clozelab.training import TrainConfig, learn
+from clozelab.training import TrainConfig
+from clozelab.training import fit as learn
 
 SPECIAL = SpecialIds(vocab_size=32, pad=0, eos=1, mask=2, sentinels=(31, 30, 29))
 # Prompts of 1 to 4 tokens, answers of 1 to 3; no answer repeats its prompt, one prompt begins another.
@@ -21,8 +22,8 @@ OBJECTIVES = {"causal": CausalLM(), "masked": MaskedLM(), "span": SpanCorruption
 
 def fresh(objective):
     torch.manual_seed(0)
-    more = {"decoder_layers": 1} if objective.name == "span" else {}
-    return objective.build_model(SPECIAL.vocab_size, "tiny", width=32, layers=1, heads=2, **more)
+    more = {"n_decoder_layers": 1} if objective.name == "span" else {}
+    return objective.build_model(SPECIAL.vocab_size, "tiny", d_model=32, n_layers=1, n_heads=2, **more)
 
 
 @pytest.fixture(scope="module", params=list(OBJECTIVES))
@@ -102,7 +103,7 @@ def test_a_batch_of_pairs_is_one_of_the_objectives_own(name):
     """An untrained guess costs ln V at each token of an answer, and at what ends or opens it."""
     objective = OBJECTIVES[name]
     batch = objective.pairs(PROMPTS, ANSWERS, SPECIAL)
-    model = objective.build_model(SPECIAL.vocab_size, "tiny", width=32, layers=1, heads=2, tied=False)
+    model = objective.build_model(SPECIAL.vocab_size, "tiny", d_model=32, n_layers=1, n_heads=2, tied=False)
     loss = objective(model, batch)
     per_pair = {"causal": 1, "masked": 0, "span": 2}[name]
     assert int(loss.count) == sum(LENGTHS) + 8 * per_pair
@@ -164,7 +165,7 @@ def test_what_cannot_be_answered_is_refused(name, prompts, tokens, message):
 @pytest.mark.parametrize("name", list(OBJECTIVES))
 def test_the_model_of_another_objective_is_refused(name):
     wrong = "encoder-only" if name == "causal" else "decoder-only"
-    model = build(wrong, "tiny", SPECIAL.vocab_size, width=16, layers=1, heads=1)
+    model = build(wrong, "tiny", SPECIAL.vocab_size, d_model=16, n_layers=1, n_heads=1)
     with pytest.raises(InputError, match="was it trained by this objective"):
         OBJECTIVES[name].answer(model, PROMPTS, SPECIAL, tokens=1)
 

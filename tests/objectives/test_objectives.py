@@ -13,21 +13,27 @@ from clozelab.errors import InputError
 from clozelab.objectives import OBJECTIVES, CausalLM, Loss, MaskedLM, SpanCorruption
 
 V = 100
-ALL = [CausalLM(), MaskedLM(), MaskedLM(scheme=Bernoulli(0.3)), SpanCorruption(), SpanCorruption(0.3, 2.0)]
+ALL = [
+    CausalLM(),
+    MaskedLM(),
+    MaskedLM(scheme=Bernoulli(0.3)),
+    SpanCorruption(),
+    SpanCorruption(noise_density=0.3, mean_noise_span_length=2.0),
+]
 
 
 def batch_of(objective, special, rows=8, length=40, ragged=False, seed=0):
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(10, length, (rows,), generator=generator).tolist() if ragged else [length] * rows
     examples = [
-        {"input_ids": torch.randint(3, 80, (n,), generator=generator), "identity": b} for b, n in enumerate(lengths)
+        {"input_ids": torch.randint(3, 80, (n,), generator=generator), "example_id": b} for b, n in enumerate(lengths)
     ]
     return objective.collator(special)(examples)
 
 
 def paired(objective, seed=0, **overrides):
     torch.manual_seed(seed)
-    return objective.build_model(V, "tiny", width=32, layers=2, heads=2, **overrides)
+    return objective.build_model(V, "tiny", d_model=32, n_layers=2, n_heads=2, **overrides)
 
 
 def stirred(model):
@@ -270,13 +276,13 @@ def test_labels_that_were_shifted_already_are_found(special):
         (lambda: MaskedLM()(torch.zeros(2, 5, V), torch.full((2, 5), -1)), "labels must lie in"),
         (lambda: MaskedLM()(Other(False), {"input_ids": torch.zeros(1, 2)}), "batch with 'labels'"),
         (lambda: MaskedLM()(torch.zeros(2, 5, V), {"labels": 0}), "tensor of labels"),
-        (lambda: MaskedLM(rate=15), "strictly between 0 and 1"),
-        (lambda: MaskedLM(mask_share=0.9, random_share=0.2), "at most 1"),
+        (lambda: MaskedLM(mask_rate=15), "strictly between 0 and 1"),
+        (lambda: MaskedLM(mask_replace_prob=0.9, random_replace_prob=0.2), "at most 1"),
         (lambda: SpanCorruption(noise_density=0.0), "strictly between 0 and 1"),
-        (lambda: SpanCorruption(mean_span=0.2), "at least 1 token"),
+        (lambda: SpanCorruption(mean_noise_span_length=0.2), "at least 1 token"),
         (lambda: CausalLM(label_smoothing=1.0), "label_smoothing"),
         (lambda: CausalLM(z_loss=-1), "z_loss"),
-        (lambda: SpanCorruption(scheme=lambda t, m, g: m).raw_length(10), "only known for RandomSpans"),
+        (lambda: SpanCorruption(scheme=lambda t, m, g: m).source_length(10), "only known for RandomSpans"),
     ],
 )
 def test_bad_input_is_told_what_was_expected(call, message):
@@ -309,7 +315,7 @@ def test_training_reduces_each_loss_of_one_batch(special: SpecialIds):
 def test_a_wrapper_that_hides_the_unembedding_is_refused(special):
     """Its hidden states, were they as wide as the vocabulary or wider, would pass for logits."""
     objective = MaskedLM()
-    model = objective.build_model(special.vocab_size, "tiny", width=128, layers=1, heads=1)
+    model = objective.build_model(special.vocab_size, "tiny", d_model=128, n_layers=1, n_heads=1)
     batch = objective.collator(special)([{"input_ids": list(range(5, 25))}])
-    with pytest.raises(InputError, match=r"got a DataParallel around one.*Paying\(objective, model\)"):
+    with pytest.raises(InputError, match=r"got a DataParallel around one.*LossModule\(objective, model\)"):
         objective(torch.nn.DataParallel(model), batch)

@@ -11,10 +11,18 @@ from clozelab.objectives import OBJECTIVES, Objective
 from clozelab.planning import row_of
 
 SHAPES = {
-    "even": {"rows": 2, "length": 32, "width": 32, "layers": 2, "heads": 2},
-    "odd, untied": {"rows": 3, "length": 21, "width": 48, "layers": 1, "heads": 3, "feed_forward": 40, "tied": False},
-    "one head, one row": {"rows": 1, "length": 16, "width": 32, "layers": 2, "heads": 1},
-    "fused in bfloat16 too": {"rows": 1, "length": 512, "width": 16, "layers": 1, "heads": 2},
+    "even": {"rows": 2, "length": 32, "d_model": 32, "n_layers": 2, "n_heads": 2},
+    "odd, untied": {
+        "rows": 3,
+        "length": 21,
+        "d_model": 48,
+        "n_layers": 1,
+        "n_heads": 3,
+        "feed_forward": 40,
+        "tied": False,
+    },
+    "one head, one row": {"rows": 1, "length": 16, "d_model": 32, "n_layers": 2, "n_heads": 1},
+    "fused in bfloat16 too": {"rows": 1, "length": 512, "d_model": 16, "n_layers": 1, "n_heads": 2},
 }
 """What each is there for, and what it is."""
 
@@ -25,13 +33,13 @@ class Small:
     def __init__(self, name: str, rows: int, length: int, vocabulary: int = 200, **shape: Any) -> None:
         self.objective: Objective = OBJECTIVES[name]()
         self.architecture = self.objective.architecture
-        decoder = {"decoder_layers": shape["layers"] + 1} if self.architecture == "encoder-decoder" else {}
+        decoder = {"n_decoder_layers": shape["layers"] + 1} if self.architecture == "encoder-decoder" else {}
         self.config = ModelConfig(vocabulary, **shape, **decoder)
         self.model = ARCHITECTURES[self.architecture](self.config)
         sentinels = range(vocabulary - 1, vocabulary - 61, -1)
         special = SpecialIds(vocab_size=vocabulary, pad=0, eos=1, mask=2, sentinels=sentinels)
-        text = torch.randint(3, vocabulary - 60, (rows, self.objective.raw_length(length)))
-        self.batch = self.objective.collator(special).block(text, identities=list(range(rows)))
+        text = torch.randint(3, vocabulary - 60, (rows, self.objective.source_length(length)))
+        self.batch = self.objective.collator(special).block(text, example_ids=list(range(rows)))
         self.rows, self.row = rows, row_of(self.objective, length)
 
     def loss(self, precision: str) -> torch.Tensor:

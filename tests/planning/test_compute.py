@@ -49,14 +49,14 @@ def test_what_the_counter_leaves_out_by_itself(small):
 
 def test_a_fused_backward_computes_the_scores_again():
     config, row = ModelConfig(vocab_size=100), row_of(CausalLM(), 64)
-    work, shape = flops(config, "decoder-only", row), (1, config.heads, 64, config.head_size)
-    forward = config.layers * flop_counter.sdpa_flop_count(shape, shape, shape)
-    backward = config.layers * flop_counter.sdpa_backward_flop_count(shape, shape, shape, shape)
+    work, shape = flops(config, "decoder-only", row), (1, config.n_heads, 64, config.d_head)
+    forward = config.n_layers * flop_counter.sdpa_flop_count(shape, shape, shape)
+    backward = config.n_layers * flop_counter.sdpa_backward_flop_count(shape, shape, shape, shape)
     assert (forward, backward) == (work.attention, 2 * work.attention + work.recomputed)
 
 
 def test_a_hand_count_of_one_block():
-    config, row = ModelConfig(vocab_size=50, width=16, layers=1, heads=1, feed_forward=24), row_of(CausalLM(), 10)
+    config, row = ModelConfig(vocab_size=50, d_model=16, n_layers=1, n_heads=1, d_ff=24), row_of(CausalLM(), 10)
     work = flops(config, "decoder-only", row)
     assert work.projections == 10 * 2 * (4 * 16 * 16 + 3 * 16 * 24)
     assert work.attention == 2 * (2 * 10 * 10 * 16)
@@ -81,7 +81,7 @@ def test_paying_for_more_costs_only_the_unembedding():
 
 def test_a_paid_token_of_masked_costs_as_much_more_as_it_pays_less():
     """Six and a half times: the blocks read all, and 15% pay."""
-    shape = {"vocab_size": 4096, "width": 512, "layers": 8, "heads": 8}
+    shape = {"vocab_size": 4096, "d_model": 512, "n_layers": 8, "n_heads": 8}
     causal, masked = row_of(CausalLM(), 512), row_of(MaskedLM(), 512)
     a_paid = flops(ModelConfig(**shape), "decoder-only", causal).total / causal.paid
     b_paid = flops(ModelConfig(**shape), "encoder-only", masked).total / masked.paid
@@ -91,7 +91,7 @@ def test_a_paid_token_of_masked_costs_as_much_more_as_it_pays_less():
 @pytest.mark.parametrize("field", ["vocab_size", "width", "layers", "feed_forward", "length"])
 @pytest.mark.parametrize("objective", [CausalLM, MaskedLM, SpanCorruption])
 def test_more_of_anything_is_more_work(objective, field):
-    shape = {"vocab_size": 100, "width": 32, "layers": 2, "feed_forward": 64, "length": 64}
+    shape = {"vocab_size": 100, "d_model": 32, "n_layers": 2, "feed_forward": 64, "length": 64}
     totals = []
     for factor in (1, 2, 4):
         made = shape | {field: factor * shape[field]}

@@ -13,7 +13,7 @@ from clozelab.planning import Machine, loss_work, parameters, plan, row_of, save
 from clozelab.training import TrainConfig
 from clozelab.training.loop import accumulate
 from clozelab.training.optimizers import optimizer_of, step_with_mean
-from clozelab.training.processes import Paying
+from clozelab.training.processes import LossModule
 
 
 def bytes_kept(small, precision):
@@ -59,12 +59,12 @@ def test_adamw_takes_sixteen_bytes_a_parameter_and_muon_less():
 @pytest.mark.parametrize("vocabulary", [400, 4000])
 def test_a_step_at_its_highest(make, name, precision, vocabulary):
     """Two passes of a micro-batch, clipping and AdamW: over the plan by 2% at most, under it by 7% at most."""
-    small = make(name, rows=4, length=128, vocabulary=vocabulary, width=128, layers=2, heads=4)
-    optimizer, paying = optimizer_of(small.model, TrainConfig()), Paying(small.objective, small.model)
+    small = make(name, rows=4, length=128, vocabulary=vocabulary, d_model=128, n_layers=2, n_heads=4)
+    optimizer, paying = optimizer_of(small.model, TrainConfig()), LossModule(small.objective, small.model)
 
     def step():
         total = accumulate(paying, [small.batch] * 2, torch.device("cpu"), precision == "bfloat16")
-        step_with_mean(small.model, optimizer, total, clip=1.0)
+        step_with_mean(small.model, optimizer, total, max_grad_norm=1.0)
 
     step()  # the optimiser remembers from here on
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
@@ -93,7 +93,7 @@ def test_the_logits_of_the_loss_stop_growing():
 @pytest.mark.parametrize("field", ["rows", "vocab_size", "width", "layers", "feed_forward", "length"])
 @pytest.mark.parametrize("objective", [CausalLM, MaskedLM, SpanCorruption])
 def test_more_of_anything_keeps_more(objective, field, precision):
-    shape = {"vocab_size": 100, "width": 32, "layers": 2, "feed_forward": 64, "length": 64, "rows": 2}
+    shape = {"vocab_size": 100, "d_model": 32, "n_layers": 2, "feed_forward": 64, "length": 64, "rows": 2}
     totals = []
     for factor in (1, 2, 4):
         made = shape | {field: factor * shape[field]}
@@ -104,7 +104,7 @@ def test_more_of_anything_keeps_more(objective, field, precision):
 
 def test_heads_of_any_number_keep_nearly_the_same():
     row = row_of(CausalLM(), 64)
-    few, many = (saved(ModelConfig(50, width=64, heads=h), "decoder-only", row).total for h in (2, 16))
+    few, many = (saved(ModelConfig(50, d_model=64, n_heads=h), "decoder-only", row).total for h in (2, 16))
     assert 1 < many / few < 1.1
 
 

@@ -13,7 +13,7 @@ from clozelab.planning import parameters, replicated, saved, sharded, state
 DEVICES = 8
 
 
-class Paying(nn.Module):
+class LossModule(nn.Module):
     """Objective and model as one module: what is wrapped must see every use of a weight, the unembedding's too."""
 
     def __init__(self, small):
@@ -53,7 +53,7 @@ def cut(small, **policy):
     """As `fully_shard` is used: each block by itself, then the rest."""
     from torch.distributed.fsdp import fully_shard
 
-    paying = Paying(small)
+    paying = LossModule(small)
     for part in small.model.modules():
         if isinstance(part, nn.ModuleList):
             for block in part:
@@ -107,7 +107,7 @@ def test_fully_shard_gathers_blocks_twice_and_tables_once_and_scatters_once(eigh
 @pytest.fixture
 def told_apart(make, name):
     """A model no activation of which has the shape of one of its matrices."""
-    return make(name, rows=1, length=20, width=60, layers=2, heads=2, feed_forward=72)
+    return make(name, rows=1, length=20, d_model=60, n_layers=2, n_heads=2, d_ff=72)
 
 
 def test_under_autocast_every_device_keeps_the_whole_model_in_bfloat16(eight, told_apart):
@@ -136,7 +136,7 @@ def test_fsdps_own_bfloat16_keeps_none_and_gathers_half(eight, told_apart):
 
 def test_ddp_sends_each_gradient_once_from_buckets_of_its_own(eight, small):
     """All gradients in float32, and another place for all of them: `gradient_as_bucket_view` is False by default."""
-    wrapped = nn.parallel.DistributedDataParallel(Paying(small))
+    wrapped = nn.parallel.DistributedDataParallel(LossModule(small))
     sent, places = [], set()
 
     def hook(_, bucket):
@@ -158,7 +158,7 @@ def test_ddp_sends_each_gradient_once_from_buckets_of_its_own(eight, small):
 
 
 def test_one_device_sends_nothing_and_many_send_hardly_more_than_two():
-    count = parameters(ModelConfig(vocab_size=4096, width=512, heads=8), "decoder-only")
+    count = parameters(ModelConfig(vocab_size=4096, d_model=512, n_heads=8), "decoder-only")
     assert replicated(count, 1).total == sharded(count, 1).total == 0
     sent = [replicated(count, n).total for n in (2, 4, 8, 1024)]
     assert sent == sorted(sent)
@@ -167,7 +167,7 @@ def test_one_device_sends_nothing_and_many_send_hardly_more_than_two():
 
 def test_sharding_sends_half_as_much_again_where_the_blocks_are_everything():
     """1.5 times, as ZeRO says: two gathers and a scatter for the two halves of an all-reduce."""
-    count = parameters(ModelConfig(vocab_size=8, width=512, heads=8), "decoder-only")
+    count = parameters(ModelConfig(vocab_size=8, d_model=512, n_heads=8), "decoder-only")
     assert sharded(count, 8).total / replicated(count, 8).total == pytest.approx(1.5, rel=1e-3)
     assert sharded(count, 8, passes=4).total == 4 * sharded(count, 8).total
 

@@ -57,8 +57,8 @@ def test_what_the_page_says_has_room_has():
 def test_the_largest_micro_batch_that_has_room_is_taken():
     run = made(machine={"devices": 8})
     layout = run.chosen
-    assert layout.memory.total <= run.machine.memory < run.memory("sharded", layout.micro_batch + 1).total
-    assert layout.micro_batch * layout.passes >= run.rows_of_device
+    assert layout.memory.total <= run.machine.memory < run.memory("sharded", layout.micro_batch_size + 1).total
+    assert layout.micro_batch_size * layout.passes >= run.rows_of_device
 
 
 def test_time_is_work_over_speed():

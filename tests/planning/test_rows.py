@@ -35,8 +35,11 @@ def test_each_objective_pays_as_its_paper_says(length):
 
 
 def test_settings_of_the_objective_count():
-    assert row_of(MaskedLM(0.4), 100).paid == 40
-    assert row_of(SpanCorruption(0.5, 8.0), 512).said > row_of(SpanCorruption(), 512).said
+    assert row_of(MaskedLM(mask_rate=0.4), 100).paid == 40
+    assert (
+        row_of(SpanCorruption(noise_density=0.5, mean_noise_span_length=8.0), 512).said
+        > row_of(SpanCorruption(), 512).said
+    )
 
 
 @pytest.mark.parametrize("length", [0, -1, 2**21])

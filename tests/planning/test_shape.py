@@ -18,7 +18,7 @@ def test_parameters_are_those_of_the_model(small):
 
 
 def test_a_block_has_twelve_squares_of_its_width_and_sixteen_with_a_memory():
-    config = ModelConfig(vocab_size=10, width=96, layers=1)
+    config = ModelConfig(vocab_size=10, d_model=96, n_layers=1)
     assert parameters(config, "decoder-only").inner == 12 * 96**2
     assert parameters(config, "encoder-decoder").inner == (12 + 16) * 96**2
 
@@ -28,9 +28,9 @@ def test_a_block_has_twelve_squares_of_its_width_and_sixteen_with_a_memory():
 def test_a_shape_is_near_and_plausible(total, architecture):
     config = config_near(total, architecture)
     assert parameters(config, architecture).total == pytest.approx(total, rel=0.05)
-    assert config.head_size in (64, 128)
+    assert config.d_head in (64, 128)
     if total > 1e8:
-        assert 50 <= config.width / config.layers <= 150
+        assert 50 <= config.d_model / config.n_layers <= 150
 
 
 def test_more_parameters_are_never_a_smaller_model():

@@ -25,7 +25,7 @@ def test_ours_pass(objective):
 
 
 def test_other_shares_pass_when_they_are_meant():
-    collate = MaskedLM(mask_share=1.0, random_share=0.0).collator(SPECIAL)
+    collate = MaskedLM(mask_replace_prob=1.0, random_replace_prob=0.0).collator(SPECIAL)
     assert check_collator(collate, shares=(1.0, 0.0, 0.0)).passed
     assert faults(collate).faults == ["partition"]
 
@@ -211,7 +211,7 @@ def test_spans_that_are_out_of_step_are_found(change, expected):
 
 
 def test_lengths_are_held_against_their_plan():
-    collate = SpanCorruption(0.3, 3.0).collator(SPECIAL)
+    collate = SpanCorruption(noise_density=0.3, mean_noise_span_length=3.0).collator(SPECIAL)
     assert faults(collate, spans=(0.15, 3.0)).faults == ["lengths"]
 
 

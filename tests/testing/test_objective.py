@@ -16,12 +16,12 @@ SPECIAL = SpecialIds(vocab_size=60, pad=0, eos=1, mask=2, sentinels=range(59, 39
 
 def small(objective):
     torch.manual_seed(0)
-    return objective.build_model(60, "tiny", width=32, layers=2, heads=2)
+    return objective.build_model(60, "tiny", d_model=32, n_layers=2, n_heads=2)
 
 
 def ragged(objective):
     texts = [list(range(3, 3 + n)) for n in (9, 20, 5, 14)]
-    return objective.collator(SPECIAL)([{"input_ids": text, "identity": n} for n, text in enumerate(texts)])
+    return objective.collator(SPECIAL)([{"input_ids": text, "example_id": n} for n, text in enumerate(texts)])
 
 
 def faults(objective, model, batch=None):

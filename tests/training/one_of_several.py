@@ -13,7 +13,7 @@ import torch
 
 from clozelab.data import pack, train_bpe
 from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption
-from clozelab.training import Processes, TrainConfig, joined, train
+from clozelab.training import Processes, TrainConfig, init_processes, train
 from clozelab.training.run import seeded_model
 
 DOCUMENTS = [f"Document {n} says that {n} and {n + 1} make {2 * n + 1}." for n in range(80)]
@@ -22,7 +22,7 @@ CONFIG = TrainConfig(
     steps=6,
     length=24,
     batch_size=6,  # on 4 processes 2, 2, 1, 1
-    micro_batch=2,
+    micro_batch_size=2,
     eval_rows=8,
     eval_every=3,
     checkpoint_every=3,
@@ -37,7 +37,7 @@ def runs(folder: Path, processes: Processes, *, optimizer: str = "adamw", resume
     torch.set_default_dtype(torch.float64)
     try:
         for objective in OBJECTIVES:
-            model = seeded_model(objective, tokenizer.vocab_size, "tiny", 0, width=16, layers=2, heads=1)
+            model = seeded_model(objective, tokenizer.vocab_size, "tiny", 0, d_model=16, n_layers=2, n_heads=1)
             run, config = folder / objective.name, replace(CONFIG, optimizer=optimizer)
             train(objective, model, tokenizer, text, heldout, config, run=run, resume=resume, processes=processes)
     finally:
@@ -47,7 +47,7 @@ def runs(folder: Path, processes: Processes, *, optimizer: str = "adamw", resume
 if __name__ == "__main__":
     folder, *flags = sys.argv[1:]
     ways = [way for way in ("replicated", "sharded") if f"--{way}" in flags] or ["replicated"]
-    with joined(sharded="sharded" in ways) as these:
+    with init_processes(sharded="sharded" in ways) as these:
         for way in ways:
             place = Path(folder) / (way if len(ways) == 2 else "")
             name, again = "muon" if "--muon" in flags else "adamw", "--resume" in flags

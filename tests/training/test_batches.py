@@ -17,7 +17,7 @@ def text(tokenizer, tmp_path):
 
 
 def batches(objective, tokenizer, text, seed=0, size=6):
-    return Batches(text.blocks(objective.raw_length(24)), objective.collator(tokenizer.special, seed=seed), size)
+    return Batches(text.blocks(objective.source_length(24)), objective.collator(tokenizer.special, seed=seed), size)
 
 
 def same(a, b):
@@ -69,7 +69,7 @@ def test_another_seed_is_another_run(tokenizer, text):
 
 def test_a_batch_larger_than_the_corpus_spans_epochs(tokenizer, text):
     mine = batches(MaskedLM(), tokenizer, text, size=500)
-    identities, epochs = mine.examples(0)
-    assert len(identities) == 500
+    example_ids, epochs = mine.examples(0)
+    assert len(example_ids) == 500
     assert set(epochs) == set(range(500 // len(mine.blocks) + 1))
     assert len(mine[0]["input_ids"]) == 500

@@ -13,7 +13,7 @@ def test_a_step_costs_what_the_textbook_says(length):
     two products forward, and backward five, since the fused attention makes its scores again.
     """
     objective, rows, width, layers = CausalLM(), 4, 32, 2
-    model = objective.build_model(16, "tiny", width=width, layers=layers, heads=2)
+    model = objective.build_model(16, "tiny", d_model=width, n_layers=layers, n_heads=2)
     text = torch.zeros(rows, length, dtype=torch.int64)
     matrices = sum(p.numel() for name, p in model.named_parameters() if "embedding" not in name)
     blocks = 6 * matrices * rows * length + 14 * width * layers * rows * length**2
@@ -24,8 +24,8 @@ def test_a_step_costs_what_the_textbook_says(length):
 
 def test_the_mean_is_over_batches_and_no_gradient_is_left(special):
     objective = SpanCorruption()
-    model = objective.build_model(special.vocab_size, "tiny", width=16, layers=1, decoder_layers=1, heads=2)
-    batches = [objective.collator(special).block(torch.full((2, length), 5), identities=[0, 1]) for length in (16, 32)]
+    model = objective.build_model(special.vocab_size, "tiny", d_model=16, n_layers=1, n_decoder_layers=1, n_heads=2)
+    batches = [objective.collator(special).block(torch.full((2, length), 5), example_ids=[0, 1]) for length in (16, 32)]
     one, two = (training_flops(objective, model, [batch]) for batch in batches)
     assert one < two
     assert training_flops(objective, model, batches) == pytest.approx((one + two) / 2)

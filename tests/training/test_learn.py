@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from clozelab.data.sources import MarkovSource
 from clozelab.errors import NotFinite
+from clozelab.languages.markov import MarkovSource
 from clozelab.objectives import CausalLM, Loss, MaskedLM, SpanCorruption
-from clozelab.training import TrainConfig, learn, optimizer_of, step_with_mean
+from clozelab.training import TrainConfig, optimizer_of, step_with_mean
+from clozelab.training import fit as learn
 
 SOURCE = MarkovSource.random(5, entropy=0.7)
 SPECIAL = SOURCE.special_ids(sentinels=10)
@@ -20,7 +21,7 @@ CONFIG = TrainConfig(steps=8, learning_rate=1e-2, precision="float32")
 
 def fresh(objective, seed=0, **more):
     torch.manual_seed(seed)
-    return objective.build_model(SPECIAL.vocab_size, "tiny", width=16, layers=1, heads=2, **more)
+    return objective.build_model(SPECIAL.vocab_size, "tiny", d_model=16, n_layers=1, n_heads=2, **more)
 
 
 def batches(objective):
@@ -41,7 +42,7 @@ def test_it_is_the_loop_that_one_would_write_by_hand(objective, optimizer):
 
     expected, steps = [], optimizer_of(by_hand, config)
     for step in range(8):
-        steps.set_share(config.schedule((step + 0.5) / 8))
+        steps.set_lr_scale(config.schedule((step + 0.5) / 8))
         loss = objective(by_hand, batches(objective)(step))
         loss.sum.backward()
         step_with_mean(by_hand, steps, loss, config.clip)

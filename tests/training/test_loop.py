@@ -16,7 +16,7 @@ from clozelab.training import NotFinite, TrainConfig, latest_checkpoint, load_ru
 from clozelab.training.run import seeded_model
 
 OBJECTIVES = [CausalLM(), MaskedLM(), SpanCorruption()]
-SMALL = {"width": 32, "layers": 1, "heads": 2}
+SMALL = {"d_model": 32, "n_layers": 1, "n_heads": 2}
 CONFIG = TrainConfig(steps=12, length=24, batch_size=8, eval_every=5, checkpoint_every=4, eval_rows=8)
 
 
@@ -50,7 +50,7 @@ def test_training_lowers_the_held_out_loss(objective, tokenizer, packed):
 def test_micro_batches_make_the_same_step(objective, tokenizer, packed):
     """One optimiser step on 8 rows equals 8 accumulated steps of 1 row, but for rounding."""
     one = TrainConfig(steps=1, length=24, batch_size=8, warmup=0.0, decay=0.0)
-    eight = TrainConfig(steps=1, length=24, batch_size=8, micro_batch=1, warmup=0.0, decay=0.0)
+    eight = TrainConfig(steps=1, length=24, batch_size=8, micro_batch_size=1, warmup=0.0, decay=0.0)
     torch.set_default_dtype(torch.float64)
     try:
         (a, _), (b, _) = run_it(objective, tokenizer, packed, one), run_it(objective, tokenizer, packed, eight)
@@ -172,7 +172,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(tokenizer, packed, tmp_pat
     ("objective", "config", "message"),
     [
         (CausalLM(), CONFIG, "its objective is 'masked' there, 'causal' here"),
-        (MaskedLM(rate=0.3), CONFIG, "rate = 0.15 there, 0.3 here"),
+        (MaskedLM(mask_rate=0.3), CONFIG, "rate = 0.15 there, 0.3 here"),
         (MaskedLM(), TrainConfig(**{**CONFIG.__dict__, "seed": 1}), "seed = 0 there, 1 here"),
     ],
 )
@@ -282,7 +282,7 @@ def test_a_run_by_the_clock_ends_when_its_time_is_over(tokenizer, packed):
     ("settings", "message"),
     [
         ({"steps": 0}, "steps must be a whole number from 1"),
-        ({"batch_size": 8, "micro_batch": 3}, "must divide"),
+        ({"batch_size": 8, "micro_batch_size": 3}, "must divide"),
         ({"learning_rate": 0}, "learning_rate must be positive"),
         ({"warmup": 2}, "shares of the run"),
         ({"precision": "float16"}, "precision must be"),

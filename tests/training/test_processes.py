@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from clozelab.errors import InputError
 from clozelab.objectives import Loss
-from clozelab.training import Processes, joined, load_run, read_metrics
+from clozelab.training import Processes, init_processes, load_run, read_metrics
 
 SCRIPT = Path(__file__).parent / "one_of_several.py"
 NAMES = ("causal", "masked", "span")
@@ -154,14 +154,14 @@ def test_fewer_rows_than_processes_are_refused():
 
 def test_alone_nothing_is_sent():
     loss = Loss(torch.tensor(3.0), torch.tensor(2))
-    with joined() as processes:
+    with init_processes() as processes:
         assert processes == Processes()
         assert processes.total(loss) is loss
-        assert processes.most(1.5, 2.5) == [1.5, 2.5]
-        assert processes.told(lambda: "word") == "word"
+        assert processes.all_max(1.5, 2.5) == [1.5, 2.5]
+        assert processes.broadcast(lambda: "word") == "word"
 
 
 def test_sharding_needs_others_to_share_with(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
-    with pytest.raises(InputError, match="torchrun"), joined(sharded=True):
+    with pytest.raises(InputError, match="torchrun"), init_processes(sharded=True):
         pass

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from clozelab.data.sources import MarkovSource
-from clozelab.training.reach import EXERCISES, Exercise, Reached, reach_floor
+from clozelab.evaluation.floor_experiment import EXERCISES, Exercise, FloorResult, train_to_entropy_floor
+from clozelab.languages.markov import MarkovSource
 
 
 class Peeking(nn.Module):
@@ -27,13 +27,13 @@ class Peeking(nn.Module):
 def test_a_model_that_looks_ahead_is_found_below_the_floor():
     exercise = replace(EXERCISES["causal"], learning_rate=0.1)
     vocab_size = MarkovSource.random(exercise.symbols, entropy=exercise.entropy).special_ids(20).vocab_size
-    result = reach_floor(exercise, steps=150, rows=500, model=Peeking(vocab_size))
+    result = train_to_entropy_floor(exercise, steps=150, rows=500, model=Peeking(vocab_size))
     assert result.verdict.startswith("LEAK")
 
 
 def test_an_honest_bigram_comes_down_to_the_causal_floor():
     """The quick one of the three; the others need minutes and are marked slow."""
-    result = reach_floor(EXERCISES["causal"], steps=150, rows=1000)
+    result = train_to_entropy_floor(EXERCISES["causal"], steps=150, rows=1000)
     assert result.verdict == "reached"
     assert result.ratio > 1 - 4 * result.error / result.floor
     assert [step for step, _ in result.curve][-1] <= 150
@@ -41,7 +41,7 @@ def test_an_honest_bigram_comes_down_to_the_causal_floor():
 
 def test_the_verdict_needs_more_than_luck():
     def verdict(nats, error=0.01):
-        return Reached("causal", 0, 1.0, nats, error, []).verdict
+        return FloorResult("causal", 0, 1.0, nats, error, []).verdict
 
     assert verdict(1.01) == "reached"
     assert verdict(0.99) == "reached"  # one standard error below
@@ -55,4 +55,4 @@ def test_the_verdict_needs_more_than_luck():
 @pytest.mark.parametrize("seed", range(3))
 def test_every_objective_comes_within_two_percent_of_its_floor(name, seed):
     exercise: Exercise = EXERCISES[name]
-    assert reach_floor(exercise, seed=seed).verdict == "reached"
+    assert train_to_entropy_floor(exercise, seed=seed).verdict == "reached"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from clozelab.data import Stream, load_corpus
-from clozelab.data.stream import WINDOW
+from clozelab.data.corpora.stream import WINDOW
 from clozelab.errors import InputError
 from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption
 from clozelab.training import (
@@ -42,7 +42,7 @@ def stream(tmp_path, tokenizer):
 
 def batches(stream, tokenizer, objective=OBJECTIVES[1], size=8, workers=0, seed=0):
     collator = objective.collator(tokenizer.special, seed=seed)
-    return StreamedBatches(stream, objective.raw_length(LENGTH), collator, size, workers)
+    return StreamedBatches(stream, objective.source_length(LENGTH), collator, size, workers)
 
 
 def first(made, count):
@@ -145,7 +145,7 @@ def run(folder, corpus, steps, resume=False, workers=0):
     config = TrainConfig(
         steps=steps, length=LENGTH, batch_size=8, precision="float32", eval_rows=8, checkpoint_every=4, eval_every=0
     )
-    model = seeded_model(objective, prepared.tokenizer.vocab_size, "tiny", 0, width=32, layers=1, heads=1)
+    model = seeded_model(objective, prepared.tokenizer.vocab_size, "tiny", 0, d_model=32, n_layers=1, n_heads=1)
     result = train(
         objective,
         model,

@@ -1,0 +1,1 @@
+"""What people bring: files, tables, streams, shards, and the cache."""

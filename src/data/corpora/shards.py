@@ -1,0 +1,191 @@
+"""A corpus packed once, in shards that many runs map into memory and share.
+
+    packed/
+      packed.json                    what it was made of, and the names of its shards; written last
+      tokenizer.json
+      heldout.bin  heldout.json
+      00000-of-00040.bin  .json      the tokens of one file of the corpus, or of every 256th where there are more
+      ...
+
+Each shard is there whole or not at all, so that packing which was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import InputError
+from ..packing import Blocks, Packed, read_packed, write_packed
+from ..tokenizers.tokenizer import Tokenizer, load_tokenizer, tokenizing_in_one_thread
+from .cache import read_json, written_whole
+from .streamed import StreamedDocuments
+
+FORMAT = 1
+MOST = 256
+"""Shards that a corpus is packed into."""
+DESCRIPTION = "packed.json"
+
+
+@dataclass(frozen=True)
+class PackedShards:
+    """Several packed texts as one: what `pack_shards` made. Blocks are cut from each, and none goes across."""
+
+    shards: Sequence[Packed]
+    fingerprint: str
+    """Of the corpus and the tokenizer."""
+
+    def __len__(self) -> int:
+        return sum(map(len, self.shards))
+
+    @property
+    def parts(self) -> Sequence[np.ndarray]:
+        """Of which blocks are cut."""
+        return [shard.tokens for shard in self.shards]
+
+    @property
+    def documents(self) -> int:
+        """In all shards."""
+        return sum(shard.documents for shard in self.shards)
+
+    @property
+    def bytes(self) -> int:
+        """Of the text, in UTF-8."""
+        return sum(shard.bytes for shard in self.shards)
+
+    @property
+    def tokenizer(self) -> str:
+        """The tokenizer's own fingerprint."""
+        return self.shards[0].tokenizer
+
+    def blocks(self, length: int) -> Blocks:
+        """The whole blocks of `length`; raises `InputError` where there is none."""
+        return Blocks(self, length)
+
+
+def is_packed(folder: str | Path) -> bool:
+    """Whether `pack_shards` has finished a corpus there."""
+    return (Path(folder) / DESCRIPTION).is_file()
+
+
+def pack_shards(
+    documents: StreamedDocuments,
+    heldout: Sequence[str],
+    tokenizer: Tokenizer,
+    folder: str | Path,
+    *,
+    workers: int = 1,
+) -> PackedShards:
+    """Tokenise a streamed corpus into a folder, a shard for each of its files, in several processes at once.
+
+    Memory does not grow with the corpus. Shards that are there already are kept. Raises `InputError` for a folder that
+    holds another corpus, and for a corpus without text; `OSError` where the disk is full or a worker dies: what is
+    finished stays, and the same call goes on.
+
+    >>> import tempfile
+    >>> from clozelab.data import load_corpus, train_bpe
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     written = Path(folder, "a.csv").write_text("text\\n" + "the cat sat\\n" * 1000)
+    ...     documents = load_corpus(folder, heldout=0.01, streaming=True).train
+    ...     packed = pack_shards(documents, ["the cat"], train_bpe(documents, vocab_size=400), f"{folder}/packed")
+    ...     tokenizer, text, heldout = open_shards(f"{folder}/packed")
+    >>> len(text), len(text.blocks(8)), len(heldout)
+    (4000, 500, 3)
+    """
+    folder = Path(folder)
+    count = min(documents.files, MOST)
+    names = [f"{number:05d}-of-{count:05d}" for number in range(count)]
+    source = hashlib.blake2b(f"{documents.fingerprint} {tokenizer.fingerprint}".encode(), digest_size=16).hexdigest()
+    begun = folder / "packing.json"
+    for known in (folder / DESCRIPTION, begun):
+        if known.exists() and _described(known).get("fingerprint") != source:
+            raise InputError(f"{folder} holds another corpus, or tokens of another tokenizer: choose another folder")
+    with written_whole(begun) as file:
+        file.write(json.dumps({"format": FORMAT, "fingerprint": source}).encode())
+    tokenizer.save(folder / "tokenizer.json")
+    write_packed(heldout, tokenizer, folder, "heldout")
+    missing = [number for number in range(count) if read_packed(folder, names[number]) is None]
+    make = partial(_shard, documents, tokenizer, folder, count)
+    if workers <= 1 or len(missing) <= 1:
+        for number in missing:
+            make(number, names[number])
+    else:
+        with (
+            tokenizing_in_one_thread(),
+            ProcessPoolExecutor(min(workers, len(missing)), initializer=_end_with_the_first) as pool,
+        ):
+            try:
+                for done in as_completed([pool.submit(make, number, names[number]) for number in missing]):
+                    done.result()
+            except BrokenProcessPool as error:
+                raise OSError(
+                    "a worker that tokenises died; was there too little memory? Finished shards are kept: begin again"
+                ) from error
+            finally:
+                pool.shutdown(cancel_futures=True)
+    with written_whole(folder / DESCRIPTION) as file:
+        file.write(json.dumps({"format": FORMAT, "fingerprint": source, "shards": names}, indent=1).encode())
+    os.remove(begun)
+    return open_shards(folder)[1]
+
+
+def open_shards(folder: str | Path) -> tuple[Tokenizer, PackedShards, Packed]:
+    """(tokenizer, text, held-out text) of a folder that `pack_shards` made; nothing is read before it is asked for.
+
+    Raises `InputError` for a folder in which something is missing or of another size than was written.
+    """
+    folder = Path(folder)
+    described = _described(folder / DESCRIPTION)
+    names = described.get("shards")
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) and Path(n).name == n for n in names):
+        raise InputError(f"{folder / DESCRIPTION} is damaged: it names no shards")
+    found = {name: read_packed(folder, name) for name in (*names, "heldout")}
+    bad = [name for name, packed in found.items() if packed is None]
+    if bad:
+        raise InputError(
+            f"{folder} is damaged: of {bad[0]}.bin and .json one is missing or not as it was written"
+            f"{f', and {len(bad) - 1} more' if bad[1:] else ''}; pack the corpus again, which makes those alone"
+        )
+    tokenizer = load_tokenizer(folder / "tokenizer.json", sentinels=0)
+    whole = {name: packed for name, packed in found.items() if packed is not None}
+    if any(packed.tokenizer != tokenizer.fingerprint for packed in whole.values()):
+        raise InputError(f"{folder / 'tokenizer.json'} is not the tokenizer that {folder} was packed with")
+    return tokenizer, PackedShards([whole[name] for name in names], str(described["fingerprint"])), whole["heldout"]
+
+
+def _described(path: Path) -> dict[str, object]:
+    try:
+        described = read_json(path)
+    except OSError as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    if not isinstance(described, dict) or described.get("format") != FORMAT or "fingerprint" not in described:
+        raise InputError(f"{path} is of a format that this version does not read (it reads format {FORMAT})")
+    return described
+
+
+def _end_with_the_first() -> None:
+    """A worker whose first process was killed would wait for work for ever."""
+    first = multiprocessing.parent_process()
+    assert first is not None
+
+    def wait() -> None:
+        first.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _shard(documents: StreamedDocuments, tokenizer: Tokenizer, folder: Path, of: int, number: int, name: str) -> None:
+    part = documents.part(number, of)
+    write_packed(part, tokenizer, folder, name)

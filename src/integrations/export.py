@@ -1,0 +1,389 @@
+"""Take a trained model to Hugging Face: a folder that `transformers` opens with `AutoModelFor...from_pretrained`.
+
+|  | `DecoderOnly` | `EncoderOnly` | `EncoderDecoder` |
+|---|---|---|---|
+| becomes | `Qwen3ForCausalLM`, which is the same arithmetic | `ClozelabForMaskedLM` | `ClozelabForSeq2SeqLM` |
+| opens with | `AutoModelForCausalLM` | `AutoModelForMaskedLM` | `AutoModelForSeq2SeqLM` |
+| needs | `transformers` alone | `import clozelab.models.huggingface` first | the same |
+| generates | with their cache | - | without a cache |
+
+Qwen3 is our decoder with a gain in every norm (1 here) and another order of the numbers in a head: it turns number k
+together with number k + K/2, we turn neighbours. Nothing in `transformers` 5.23 matches the other two: no encoder there
+has norms on queries and keys without a gate or further norms (EuroBERT, ESM-C and NeoMME come nearest), and no
+encoder-decoder has them in a cross-attention without positions (T5 has none, T5Gemma 2 merges its two attentions).
+
+The folder holds safetensors and JSON, no code and no pickle. This file needs `transformers`; nothing else here does.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..models.decoder_only import DecoderOnly
+from ..models.encoder_decoder import EncoderDecoder
+from ..models.encoder_only import EncoderOnly
+from ..models.layers import ModelConfig
+
+try:
+    from transformers import (
+        AutoConfig,
+        AutoModelForMaskedLM,
+        AutoModelForSeq2SeqLM,
+        GenerationMixin,
+        PreTrainedConfig,
+        PreTrainedModel,
+        PreTrainedTokenizerFast,
+        Qwen3Config,
+        Qwen3ForCausalLM,
+    )
+    from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput, Seq2SeqLMOutput
+except ImportError as error:
+    raise InputError(f"this needs transformers 5 (pip install 'transformers>=5'): {error}") from error
+
+if TYPE_CHECKING:
+    from ..data.tokenizers.tokenizer import Tokenizer
+
+__all__ = [
+    "ClozelabEncoderConfig",
+    "ClozelabEncoderDecoderConfig",
+    "ClozelabForMaskedLM",
+    "ClozelabForSeq2SeqLM",
+    "export",
+    "register",
+]
+
+
+def export(model: nn.Module, folder: str | Path, tokenizer: Tokenizer | None = None) -> Path:
+    """Write a model, and its tokenizer where one is given, for `transformers` to open; returns the folder.
+
+    Logits are those of `model.unembed(model(...))`; only at pads on the left, which may read nobody, some of the
+    attention kernels of `transformers` have another opinion. The folder is written beside its place and renamed into
+    it, so that it is there whole or not at all.
+
+    With a tokenizer, the ids of pad and end of text enter the configuration, and pad begins what an encoder-decoder
+    says. `AutoTokenizer` gives the same ids as ours but for one custom of `transformers`: there the characters
+    `<mask>` in a text become the mask token, for ours they are text.
+
+    Raises `InputError` for a folder that holds something, a model that is none of our three, and a tokenizer with more
+    ids than the model; `OSError` for a full disk.
+    """
+    folder = Path(folder)
+    if not isinstance(model, (DecoderOnly, EncoderOnly, EncoderDecoder)):
+        raise InputError(f"expected a DecoderOnly, EncoderOnly or EncoderDecoder, got {type(model).__name__}")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(f"{folder} exists already and is not an empty folder: choose another, or delete it first")
+    if tokenizer is not None and tokenizer.vocab_size > model.config.vocab_size:
+        raise InputError(
+            f"the tokenizer has {tokenizer.vocab_size} ids, the model {model.config.vocab_size}: do they belong to "
+            "the same run?"
+        )
+    exported = _converted(model, tokenizer)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    try:
+        exported.save_pretrained(beside)
+        if tokenizer is not None:
+            _their_tokenizer(tokenizer).save_pretrained(beside)
+        beside.chmod(0o777 & ~_umask())
+        os.replace(beside, folder)  # an empty folder gives way
+    except SafetensorError as error:  # its own word for a full disk
+        shutil.rmtree(beside, ignore_errors=True)
+        raise OSError(f"could not write {folder}: {error}") from error
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    return folder
+
+
+def register() -> None:
+    """Tell `transformers` of the two classes below; importing this file has done it."""
+    for config, opener, model in (
+        (ClozelabEncoderConfig, AutoModelForMaskedLM, ClozelabForMaskedLM),
+        (ClozelabEncoderDecoderConfig, AutoModelForSeq2SeqLM, ClozelabForSeq2SeqLM),
+    ):
+        AutoConfig.register(config.model_type, config, exist_ok=True)
+        opener.register(config, model, exist_ok=True)
+
+
+# ---------------------------------------------------------------------------------------------------- decoder-only
+
+
+_QWEN3 = {
+    "attention.query": "self_attn.q_proj",
+    "attention.key": "self_attn.k_proj",
+    "attention.value": "self_attn.v_proj",
+    "attention.output": "self_attn.o_proj",
+    "feed_forward.gate": "mlp.gate_proj",
+    "feed_forward.input": "mlp.up_proj",
+    "feed_forward.output": "mlp.down_proj",
+}
+"""What they call our projections."""
+
+
+def _qwen3(model: DecoderOnly, ids: dict[str, Any]) -> Qwen3ForCausalLM:
+    config = model.config
+    theirs = Qwen3Config(
+        vocab_size=config.vocab_size,
+        hidden_size=config.d_model,
+        intermediate_size=config.feed_forward_size,
+        num_hidden_layers=config.n_layers,
+        num_attention_heads=config.n_heads,
+        num_key_value_heads=config.n_heads,
+        head_dim=config.d_head,
+        hidden_act="silu",
+        rms_norm_eps=config.norm_eps,
+        rope_parameters={"rope_type": "default", "rope_theta": config.rotary_base},
+        tie_word_embeddings=config.tied,
+        **ids,
+    )
+    with torch.random.fork_rng(devices=[]):  # their constructor draws weights, which are replaced below
+        converted = Qwen3ForCausalLM(theirs)
+    nn.Module.to(converted, model.embedding.weight.dtype)
+    weights = {"model.embed_tokens.weight": model.embedding.weight, "lm_head.weight": model.unembedding}
+    for name, weight in model.blocks.state_dict().items():  # "0.attention.query.weight"
+        layer, part = name.removesuffix(".weight").split(".", 1)
+        turned = part in ("attention.query", "attention.key")
+        weights[f"model.layers.{layer}.{_QWEN3[part]}.weight"] = _halves(weight, config.n_heads) if turned else weight
+    weights |= {name: torch.ones_like(gain) for name, gain in converted.state_dict().items() if "norm" in name}
+    converted.load_state_dict(weights)
+    return converted
+
+
+def _halves(weight: Tensor, heads: int) -> Tensor:
+    """The rows (H K, D) of a projection, in each head first the even ones and then the odd ones.
+
+    Neighbours 2k and 2k + 1, which we turn as one complex number, come to stand at k and k + K/2, which Qwen3 turns.
+    """
+    rows = weight.unflatten(0, (heads, -1, 2))  # (H, K/2, 2, D)
+    return rows.transpose(1, 2).flatten(0, 2)  # (H K, D)
+
+
+# ----------------------------------------------------------------------------------- encoder-only, encoder-decoder
+
+
+class ClozelabEncoderConfig(PreTrainedConfig):
+    """The fields of `ModelConfig`, as `transformers` keeps them."""
+
+    model_type = "clozelab-encoder"
+    attribute_map = {  # noqa: RUF012
+        "hidden_size": "width",
+        "intermediate_size": "feed_forward",
+        "num_hidden_layers": "layers",
+        "num_attention_heads": "heads",
+    }
+
+    def __init__(
+        self,
+        vocab_size: int = 4096,
+        width: int = 128,
+        layers: int = 4,
+        heads: int = 4,
+        feed_forward: int | None = None,
+        decoder_layers: int | None = None,
+        dropout: float = 0.0,
+        tied: bool = True,
+        rotary_base: float = 10_000.0,
+        norm_eps: float = 1e-6,
+        **kwargs: Any,
+    ) -> None:
+        self.vocab_size, self.width, self.layers, self.heads = vocab_size, width, layers, heads
+        self.feed_forward, self.decoder_layers, self.tied = feed_forward, decoder_layers, tied
+        self.dropout, self.rotary_base, self.norm_eps = dropout, rotary_base, norm_eps
+        # Our tied models have one table, so there are no two for `transformers` to tie.
+        kwargs["tie_word_embeddings"] = False
+        super().__init__(**kwargs)
+
+    @property
+    def shape(self) -> ModelConfig:
+        """The same as our own configuration."""
+        return ModelConfig(**{field.name: getattr(self, field.name) for field in fields(ModelConfig)})
+
+
+class ClozelabEncoderDecoderConfig(ClozelabEncoderConfig):
+    """The fields of `ModelConfig`, and which token begins what the decoder says."""
+
+    model_type = "clozelab-encoder-decoder"
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"is_encoder_decoder": True, "use_cache": False, **kwargs})
+
+
+class _Wrapped(PreTrainedModel):
+    """One of our models behind the names that `transformers` uses. It draws its own first weights."""
+
+    base_model_prefix = "model"
+    config_class = ClozelabEncoderConfig
+
+    def _init_weights(self, module: nn.Module) -> None:
+        pass
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.get_submodule("model.embedding")
+
+    def resize_token_embeddings(self, *_: Any, **__: Any) -> nn.Embedding:
+        raise InputError("the vocabulary of an exported model does not grow: train with the larger tokenizer")
+
+    def _loss(self, logits: Tensor, labels: Tensor | None, count: Tensor | int | None) -> Tensor | None:
+        """The mean over paid positions; over `count` of them where several batches make one step."""
+        if labels is None:
+            return None
+        total = F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), reduction="sum", ignore_index=-100)
+        return total / ((labels != -100).sum() if count is None else torch.as_tensor(count)).clamp(min=1)
+
+
+class ClozelabForMaskedLM(_Wrapped):
+    """An `EncoderOnly` for `transformers`: `forward(input_ids, attention_mask)` -> `.logits` (B, T, V)."""
+
+    config_class = ClozelabEncoderConfig
+    model: EncoderOnly
+
+    def __init__(self, config: ClozelabEncoderConfig) -> None:
+        super().__init__(config)
+        self.model = EncoderOnly(config.shape)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **_: Any,
+    ) -> MaskedLMOutput:
+        """With `labels` also `.loss`, the mean over paid positions of the whole step (`num_items_in_batch`)."""
+        logits = self.model.unembed(self.model(input_ids, attention_mask, document_ids))  # (B, T, V)
+        return MaskedLMOutput(loss=self._loss(logits, labels, num_items_in_batch), logits=logits)
+
+
+class ClozelabForSeq2SeqLM(_Wrapped, GenerationMixin):
+    """An `EncoderDecoder` for `transformers`; `generate` reads the whole text again for each token."""
+
+    config_class = ClozelabEncoderDecoderConfig
+    model: EncoderDecoder
+
+    def __init__(self, config: ClozelabEncoderDecoderConfig) -> None:
+        super().__init__(config)
+        self.model = EncoderDecoder(config.shape)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        decoder_document_ids: Tensor | None = None,
+        encoder_outputs: Any = None,
+        labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **_: Any,
+    ) -> Seq2SeqLMOutput:
+        """Labels alone are enough: as in T5 the decoder reads them one later, behind the start id."""
+        if decoder_input_ids is None:
+            if labels is None:
+                raise InputError("expected decoder_input_ids, or labels to make them of")
+            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        if encoder_outputs is None:
+            if input_ids is None:
+                raise InputError("expected input_ids, or encoder_outputs that were made of them")
+            encoder_outputs = (self.model.encode(input_ids, attention_mask, document_ids),)
+        memory = encoder_outputs[0]  # (B, S, D)
+        hidden = self.model.decode(
+            decoder_input_ids,
+            memory,
+            attention_mask=attention_mask,
+            document_ids=document_ids,
+            decoder_document_ids=decoder_document_ids,
+            decoder_attention_mask=decoder_attention_mask,
+        )
+        logits = self.model.unembed(hidden)  # (B, T, V)
+        loss = self._loss(logits, labels, num_items_in_batch)
+        return Seq2SeqLMOutput(loss=loss, logits=logits, encoder_last_hidden_state=memory)
+
+    def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
+        """The labels one place later, behind the start id."""
+        start, pad = self.config.decoder_start_token_id, self.config.pad_token_id
+        if start is None or pad is None:
+            raise InputError("this model was exported without a tokenizer, so its start id is not known: give it one")
+        later = torch.cat([torch.full_like(labels[:, :1], start), labels[:, :-1]], 1)
+        return later.masked_fill(later == -100, pad)
+
+    def get_encoder(self, *_: Any, **__: Any) -> nn.Module:
+        """The half that reads, as `generate` calls it."""
+        return _Encoder(self.model)
+
+    def prepare_inputs_for_generation(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, encoder_outputs: Any = None, **_: Any
+    ) -> dict[str, Any]:
+        """What is given to `forward` for the next token: here `input_ids` are those said so far."""
+        return {
+            "decoder_input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "encoder_outputs": encoder_outputs,
+            "use_cache": False,
+        }
+
+
+class _Encoder(nn.Module):
+    """`EncoderDecoder.encode` as a module of its own; its weights stay those of the model."""
+
+    def __init__(self, model: EncoderDecoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any) -> BaseModelOutput:
+        return BaseModelOutput(last_hidden_state=self.model.encode(input_ids, attention_mask))
+
+
+# ----------------------------------------------------------------------------------------------------- the way there
+
+
+def _converted(model: DecoderOnly | EncoderOnly | EncoderDecoder, tokenizer: Tokenizer | None) -> PreTrainedModel:
+    special = None if tokenizer is None else tokenizer.special
+    ids: dict[str, Any] = {} if special is None else {"pad_token_id": special.pad, "eos_token_id": special.eos}
+    if isinstance(model, DecoderOnly):
+        return _qwen3(model, ids)
+    shape: dict[str, Any] = asdict(model.config)
+    with torch.random.fork_rng(devices=[]):
+        if isinstance(model, EncoderOnly):
+            wrapped = ClozelabForMaskedLM(ClozelabEncoderConfig(**shape, **ids))
+        else:
+            ids |= {} if special is None else {"decoder_start_token_id": special.pad}
+            wrapped = ClozelabForSeq2SeqLM(ClozelabEncoderDecoderConfig(**shape, **ids))
+    wrapped.model.to(model.embedding.weight.dtype).load_state_dict(model.state_dict())
+    return wrapped
+
+
+def _their_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    special = tokenizer.special
+    named = {"pad_token": special.pad, "eos_token": special.eos, "mask_token": special.mask}
+    theirs = tokenizer.backend.from_str(tokenizer.backend.to_str())  # ours is not theirs to change
+    return PreTrainedTokenizerFast(
+        tokenizer_object=theirs,
+        **{name: theirs.id_to_token(id) for name, id in named.items() if id is not None},
+        extra_special_tokens=[theirs.id_to_token(id) for id in special.sentinels],
+        model_input_names=["input_ids", "attention_mask"],
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+register()
