@@ -156,7 +156,7 @@ def shift_targets(targets: Tensor, start: int, document_ids: Tensor | None = Non
 
     Source: Raffel et al. 2020 (T5), section 2.1; `make_autoregressive_inputs` of seqio for documents.
     """
-    check_tensor(targets, "targets", "(B, L)", WHOLE)
+    targets = check_tensor(targets, "targets", "(B, L)", WHOLE).long()
     start = check_int(start, "the start id")
     shifted = torch.cat([torch.full_like(targets[:, :1], start), targets[:, :-1]], 1)
     if document_ids is not None:

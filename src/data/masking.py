@@ -174,7 +174,7 @@ def whole_word_mask(maskable: Tensor, noise: Tensor, rate: float, word_ids: Tens
 
 def check_rate(name: str, value: float) -> None:
     """Raises `InputError` for what is no share of the tokens in (0, 1]."""
-    if not isinstance(value, (int, float)) or not 0.0 < value <= 1.0:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0.0 < value <= 1.0:
         raise InputError(
             f"{name} must lie in (0, 1], got {value!r}: it is a share of the tokens, 0.15 where one means 15 percent"
         )

@@ -118,9 +118,9 @@ class Noise:
 
 
 def _integer(example_id: int | str) -> int:
-    """A string, or a number of more than 64 bits, by its hash."""
+    """A string, a negative number and one of more than 64 bits by its hash, so that no two ids share their noise."""
     number = None if isinstance(example_id, str) else check_int(example_id, "an example id")
-    if number is not None and -(2**63) <= number < 2**64:
+    if number is not None and 0 <= number < 2**64:
         return number
     name = str(example_id).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")

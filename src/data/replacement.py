@@ -33,7 +33,7 @@ def replace_tokens(
         label       .  cat    .   on  the    .
 
     Shapes: tokens (..., T) integer, mask (..., T) bool, noise (..., T) in [0, 1), replacements (N,) ids that are
-    text and not special; the result is a new tensor (..., T).
+    text and not special; the result is a new int64 tensor (..., T).
 
     >>> import torch
     >>> from clozelab.data import replace_tokens
@@ -46,7 +46,7 @@ def replace_tokens(
     Source: Devlin et al. 2018 (BERT), section 3.1 and appendix A.1.
     """
     check_shares(mask_replace_prob, random_replace_prob)
-    check_tensor(tokens, "tokens", "(..., T)", WHOLE)
+    tokens = check_tensor(tokens, "tokens", "(..., T)", WHOLE).long()  # narrow types hold no mask id, nor all operations
     check_same_shape(
         tokens=tokens,
         mask=check_tensor(mask, "mask", "(..., T)", FLAGS),

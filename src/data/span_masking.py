@@ -96,7 +96,8 @@ def check_spans(noise_density: float, mean_noise_span_length: float) -> None:
         raise InputError(
             f"noise_density must lie strictly between 0 and 1, got {noise_density!r}: a share of the tokens"
         )
-    if not isinstance(mean_noise_span_length, (int, float)) or not 1.0 <= mean_noise_span_length < float("inf"):
+    mean = mean_noise_span_length
+    if not isinstance(mean, (int, float)) or isinstance(mean, bool) or not 1.0 <= mean < float("inf"):
         raise InputError(f"mean_noise_span_length must be at least 1 token, and finite, got {mean_noise_span_length!r}")
 
 

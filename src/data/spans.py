@@ -100,7 +100,7 @@ def corrupt_span_batch(
 
     `documents` (B, T), where given, is carried along with the tokens.
     """
-    check_tensor(tokens, "tokens", "(B, T)", WHOLE)
+    tokens = check_tensor(tokens, "tokens", "(B, T)", WHOLE).long()  # a narrow type may hold no sentinel
     if check_tensor(mask, "mask", "(B, T)").dtype != torch.bool:
         raise InputError(f"expected a boolean mask (True = hidden), got {mask.dtype}")
     is_token = torch.ones_like(mask) if is_token is None else check_tensor(is_token, "is_token", "(B, T)", FLAGS)
@@ -128,7 +128,8 @@ def corrupt_span_batch(
     if documents is None:
         return CorruptedSpans(inputs, targets, input_lengths, target_lengths)
 
-    last = documents.gather(1, (is_token.sum(1, keepdim=True) - 1).clamp(min=0)).squeeze(1)  # (B,)
+    none_before = torch.nn.functional.pad(documents, (1, 0))  # so that the last document of an empty row is 0
+    last = none_before.gather(1, is_token.sum(1, keepdim=True)).squeeze(1)  # (B,)
     document_page = _page(documents, documents, last, last)
     input_documents, _ = _read(document_page, in_inputs, 0)
     target_documents, _ = _read(document_page, in_targets, 0)
@@ -214,8 +215,8 @@ def restore_spans(inputs: Tensor, targets: Tensor, sentinels: Sequence[int], *, 
     targets must answer the sentinels of the inputs, each once, in the same order, counted from the first one.
     One more sentinel with nothing behind it may close the targets.
     """
-    check_tensor(inputs, "inputs", "(S)", WHOLE)
-    check_tensor(targets, "targets", "(L)", WHOLE)
+    inputs = check_tensor(inputs, "inputs", "(S)", WHOLE).long()
+    targets = check_tensor(targets, "targets", "(L)", WHOLE).long()
     if eos is not None:
         for name, text in (("inputs", inputs), ("targets", targets)):
             if len(text) == 0 or text[-1] != eos:

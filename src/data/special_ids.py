@@ -120,7 +120,7 @@ class SpecialIds:
 
     def is_special(self, tokens: Tensor) -> Tensor:
         """True where a token is a special id; any shape in, the same shape out."""
-        return self._is_special.to(tokens.device).index_select(0, tokens.flatten()).view(tokens.shape)
+        return self._is_special.to(tokens.device).index_select(0, tokens.flatten().long()).view(tokens.shape)
 
     @cached_property
     def _is_special(self) -> Tensor:
