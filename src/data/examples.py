@@ -126,7 +126,7 @@ def pad_rows(rows: Sequence[Any], value: int) -> Tensor:
 def stack_batches(batches: Sequence[Batch], index: Tensor, pad: int) -> Batch:
     """Batches of different widths as one: row `index[i]` of the result is their i-th row, counted through.
 
-    Ids are padded with `pad`, labels with -100, all else with 0.
+    Ids are padded with `pad`, labels with -100, all else with 0. Raises `InputError` for batches of different keys.
 
     >>> import torch
     >>> from clozelab.data import stack_batches
@@ -136,6 +136,9 @@ def stack_batches(batches: Sequence[Batch], index: Tensor, pad: int) -> Batch:
             [   7,    8,    9]])
     """
     fill = {"input_ids": pad, "decoder_input_ids": pad, "labels": IGNORED}
+    if not batches or any(batch.keys() != batches[0].keys() for batch in batches):
+        keys = " and ".join(", ".join(sorted(batch)) for batch in batches) or "none"
+        raise InputError(f"expected batches of the same keys, got {keys}: a key that one lacks would be lost")
     stacked = {}
     for key in batches[0]:
         rows = [row for batch in batches for row in batch[key]]

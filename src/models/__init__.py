@@ -2,7 +2,7 @@
 
 |  | `DecoderOnly` | `EncoderOnly` | `EncoderDecoder` |
 |---|---|---|---|
-| a token attends to | before it, or by reading rank | both sides | both sides; the decoder: before it, and the encoder |
+| a token attends to | before it, or by rank | both sides | both sides; the decoder: before it, and the encoder |
 | canonical model | GPT | BERT | T5 |
 
 Models never see labels: they return hidden states (B, T, D) and own an `unembedding` (V, D). A model with several

@@ -76,7 +76,7 @@ def rank_mask(query_rank: Tensor, key_rank: Tensor) -> Tensor:
             [1, 1, 1]], dtype=torch.int32)
 
     Raises `InputError` for ranks that are not (B, T) and (B, S).
-    Source: Raffel et al. 2020 (T5), section 3.2.1, for the prefix; Yang et al. 2019 (XLNet), section 2.2, for any order.
+    Source: Raffel et al. 2020 (T5), section 3.2.1, for the prefix; Yang et al. 2019 (XLNet), section 2.2, for orders.
     """
     _check_pair(query_rank, key_rank, "reading ranks")
     return key_rank[:, None, None, :] <= query_rank[:, None, :, None]

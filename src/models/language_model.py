@@ -83,7 +83,8 @@ class LanguageModel(nn.Module):
             positions = torch.arange(mask.keys - mask.queries, mask.keys, device=device)
         else:
             positions = position_ids[:, None]
-        return rotary_freqs(positions, self.config.d_head, self.config.rotary_base)
+        dtype = torch.promote_types(self.embedding.weight.dtype, torch.float32)
+        return rotary_freqs(positions, self.config.d_head, self.config.rotary_base, dtype)
 
 
 @contextmanager

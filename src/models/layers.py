@@ -24,8 +24,10 @@ def rms_norm(x: Tensor, eps: float) -> Tensor:
     return F.rms_norm(x, x.shape[-1:], eps=eps)
 
 
-def rotary_freqs(positions: Tensor, d_head: int, base: float = 10_000.0) -> Tensor:
+def rotary_freqs(positions: Tensor, d_head: int, base: float = 10_000.0, dtype: torch.dtype = torch.float32) -> Tensor:
     """Unit complex numbers (..., K/2): the rotation of each pair of a head at positions (...).
+
+    `dtype` is that of their real and imaginary parts.
 
     >>> import torch
     >>> from clozelab.models.layers import rotary_freqs
@@ -35,7 +37,8 @@ def rotary_freqs(positions: Tensor, d_head: int, base: float = 10_000.0) -> Tens
 
     Source: Su et al. 2021 (RoFormer), section 3.2.2.
     """
-    speeds = base ** -(torch.arange(0, d_head, 2, device=positions.device) / d_head)  # (K/2,) radians a token
+    pairs = torch.arange(0, d_head, 2, device=positions.device, dtype=dtype)
+    speeds = base ** -(pairs / d_head)  # (K/2,) radians a token
     angles = positions[..., None] * speeds  # (..., K/2)
     return torch.polar(torch.ones_like(angles), angles)
 
@@ -46,7 +49,8 @@ def apply_rotary(x: Tensor, freqs: Tensor) -> Tensor:
     The product of a query at t and a key at s then depends on t - s alone. So packed documents need no positions of
     their own, and padding on the left changes nothing.
     """
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))  # (B, H, T, K/2)
+    at_least_float = x.to(torch.promote_types(x.dtype, torch.float32))
+    pairs = torch.view_as_complex(at_least_float.unflatten(-1, (-1, 2)))  # (B, H, T, K/2)
     return torch.view_as_real(pairs * freqs).flatten(-2).type_as(x)  # (B, H, T, K)
 
 

@@ -154,7 +154,7 @@ class Loss(Mapping[str, Part]):
 
     def __repr__(self) -> str:
         parts = ", ".join(
-            f"{name}: {float(part.mean):.4f} nats over {int(part.count)}"
+            f"{name}: {float(part.mean.detach()):.4f} nats over {int(part.count)}"
             + (f", weight {part.weight:g}" if part.weight != 1 else "")
             for name, part in self.items()
         )
@@ -216,10 +216,10 @@ class Loss(Mapping[str, Part]):
 
     def item(self) -> float:
         """`float(loss.mean)`."""
-        return float(self.mean)
+        return float(self.mean.detach())
 
     def __float__(self) -> float:
-        return float(self.mean)
+        return float(self.mean.detach())
 
 
 def total_counts(counts: Iterable[Counts]) -> Counts:

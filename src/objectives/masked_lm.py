@@ -99,7 +99,8 @@ class MaskedLM(Objective):
 
     def check_batch(self, batch: Mapping[str, Any]) -> None:
         inputs, labels = batch["input_ids"], batch["labels"]
-        if inputs.shape == labels.shape and inputs.numel() and bool((inputs == labels).float().mean() > 0.9):
+        here, tokens = labels != IGNORED, batch.get("attention_mask", torch.ones_like(inputs)).sum()
+        if inputs.shape == labels.shape and bool((inputs == labels)[here].all() & (here.sum() > 0.9 * tokens)):
             raise InputError(
                 "nothing is hidden in this batch, and everything is in the loss: was it made by the collator of "
                 "CausalLM? An encoder would copy what it reads"

@@ -31,6 +31,10 @@ LOSS_KEYS = frozenset({"labels", "weights", "count"})
 """What no model may see, though Hugging Face's models name `labels` in their forward."""
 
 
+ATTENTION_KEYS = frozenset({"document_ids", "decoder_document_ids", "reading_rank", "reading_group", "position_ids"})
+"""What only a model can obey: that the objective looks at them too does not count as reading."""
+
+
 class Likelihood(enum.Enum):
     """Whether the loss, summed over a text, is -ln p(text)."""
 
@@ -215,7 +219,7 @@ class Objective(nn.Module):
         outputs = _Read(self, "model's output", predictions(model, call(model, **inputs)))
         loss = self.loss(outputs, batch)
         self.breakdown(batch)
-        if unread := batch.keys() - inputs.keys() - batch.read:
+        if unread := batch.keys() - inputs.keys() - (batch.read - ATTENTION_KEYS):
             raise InputError(
                 f"neither {type(unwrapped(model)).__name__} nor the {self.name} objective reads "
                 f"{', '.join(sorted(unread))} of the batch: what it says would be ignored without a word"
