@@ -72,7 +72,7 @@ def test_no_dropout_and_no_gradients_and_the_mode_stays():
 
 def test_texts_that_have_no_representation_are_refused():
     model = stirred("encoder-only")
-    with pytest.raises(InputError, match="at least one real token"):
+    with pytest.raises(InputError, match="at least one token"):
         embed(model, texts(2, 3), torch.tensor([[1, 1, 0], [0, 0, 0]]))
     with pytest.raises(InputError, match=r"expected input_ids .*\(B, T\)"):
         embed(model, [[5, 6]])
