@@ -1,37 +1,44 @@
-"""The one loop, its checkpoints, and the comparison of objectives."""
+"""The one loop, its run folders and checkpoints, and the comparison of objectives."""
 
+from ..errors import NotFinite, ProcessLost
 from .batches import Batches
 from .checkpoint import Checkpoint, latest_checkpoint, read_checkpoint, save_checkpoint
-from .compare import Compared, compare
+from .compare import Compared, compare, roles_of
 from .compute import training_flops
 from .config import TrainConfig
-from .fit import learn
-from .loop import NotFinite, TrainResult, read_run, train
-from .optimizers import Optimizers, optimizer_of, step_with_mean
-from .processes import LossModule, Processes, ProcessLost, init_processes
+from .fit import LossFn, fit
+from .load import TrainedRun, load_run
+from .loop import TrainResult, train
+from .optimizers import Optimizers, optimizer_of
+from .prepare import Prepared, PreparedStream, prepare, prepare_stream
+from .processes import Processes, init_processes
 from .report import read_metrics
-from .run import Prepared, PreparedStream, TrainedRun, load_run, prepare, prepare_stream
+from .run_folder import read_run
+from .seeding import seeded_model
+from .step import StepResult, clip_and_step, train_step
 from .streamed import StreamedBatches
 
 __all__ = [
     "Batches",
     "Checkpoint",
     "Compared",
-    "LossModule",
+    "LossFn",
     "NotFinite",
     "Optimizers",
     "Prepared",
     "PreparedStream",
     "ProcessLost",
     "Processes",
+    "StepResult",
     "StreamedBatches",
     "TrainConfig",
     "TrainResult",
     "TrainedRun",
+    "clip_and_step",
     "compare",
+    "fit",
     "init_processes",
     "latest_checkpoint",
-    "learn",
     "load_run",
     "optimizer_of",
     "prepare",
@@ -39,8 +46,10 @@ __all__ = [
     "read_checkpoint",
     "read_metrics",
     "read_run",
+    "roles_of",
     "save_checkpoint",
-    "step_with_mean",
+    "seeded_model",
     "train",
+    "train_step",
     "training_flops",
 ]

@@ -1,4 +1,4 @@
-"""Checkpoints of a run whose weights are shared out: every process writes its own part, any number of them reads it.
+"""Checkpoints of a sharded run: every process writes its own part, and any number of them can read all parts.
 
 The files are safetensors, through `torch.distributed.checkpoint`'s Hugging Face storage: its usual storage describes
 the files in a pickle, which a checkpoint that somebody sends must not hold.
@@ -35,7 +35,7 @@ FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
-def save_shards(
+def save_sharded(
     run: Path, step: int, model: nn.Module, optimizer: Optimizers, processes: Processes, *, whole: bool, **state: Any
 ) -> None:
     """Write `run/checkpoints/step-...`, each process its part; `whole` adds the weights as one file, for `load_run`.
@@ -55,7 +55,7 @@ def save_shards(
                 save_file(together, str(beside / "model.safetensors"), metadata={"format": "pt"})
     except SafetensorError as error:
         failure = could_not_write(beside, error)
-    except CheckpointException as error:  # what any of the processes met, told to all
+    except CheckpointException as error:  # of any of the processes, raised in all
         failure = OSError(f"could not write {beside}: {' '.join(str(error).split())[-300:]}")
 
     def finish() -> None:
@@ -67,8 +67,8 @@ def save_shards(
     processes.broadcast(finish)
 
 
-def load_shards(checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizers) -> None:
-    """Read weights and optimiser, each process its part, whatever number of processes wrote them.
+def load_sharded(checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizers) -> None:
+    """Read weights and optimiser state, each process its part, however many processes wrote them.
 
     Raises `InputError` for weights of another model.
     """
@@ -87,5 +87,5 @@ def load_shards(checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizers)
 
 
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """What is learned; learning rates and the like are set anew at each step."""
+    """The tensors of a state; learning rates and the like are set at each step."""
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}
