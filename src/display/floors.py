@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .curves import COLOURS
+from ..objectives import OBJECTIVES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +48,7 @@ def save_floors(results: Sequence[FloorResult], folder: str | Path) -> None:
 
 def draw_floor(axes: Axes, results: Sequence[FloorResult]) -> Axes:
     """The runs of one objective: how far above its floor each is, in percent, as it learns."""
-    colour = COLOURS.get(results[0].objective, "#000000")
+    colour = OBJECTIVES[results[0].objective].colour
     for result, style in zip(results, ("-", "--", "-.", ":") * len(results)):
         steps, ratios = zip(*result.curve)
         above = [100 * (ratio - 1) for ratio in ratios]
