@@ -13,7 +13,9 @@ from .replacement import replace_tokens
 from .span_masking import SpanLengths, random_spans_mask, solve_span_lengths, span_counts, span_lengths
 from .spans import corrupt_span_batch, corrupt_spans, restore_spans, split_spans
 from .special_ids import SpecialIds
-from .tokenizers.tokenizer import Tokenizer, load_tokenizer, train_bpe, train_characters
+from .tokenizers.load import load_tokenizer
+from .tokenizers.tokenizer import Tokenizer
+from .tokenizers.train import train_bpe, train_characters
 
 __all__ = [
     "IGNORED",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -11,6 +11,28 @@ from torch import Tensor
 
 from ..checks import check_int, check_type
 from ..errors import InputError
+
+
+class _Table:
+    """A field of `SpecialIds` that may be given as a function, which is called when the field is first read."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __set__(self, special: SpecialIds, given: Tensor | Callable[[], Tensor | None] | None) -> None:
+        vars(special)[self.name] = None if given is self else given  # itself: the field's default
+
+    def __get__(self, special: SpecialIds | None, owner: type) -> Tensor | None:
+        if special is None:
+            return None
+        table = vars(special)[self.name]
+        if callable(table):
+            table = vars(special)[self.name] = table()
+        if table is not None and not (isinstance(table, Tensor) and table.shape == (special.vocab_size,)):
+            raise InputError(
+                f"expected {self.name} as a tensor ({special.vocab_size},) of bools, got {type(table).__name__}"
+            )
+        return table
 
 
 @dataclass(frozen=True)
@@ -48,10 +70,11 @@ class SpecialIds:
     roles: Mapping[str, int] = field(default_factory=dict)
     """Further ids by name, which an objective asks for: `decoder_start`, which is pad where it is not given (T5: pad,
     BART: eos, others: bos), `fim_prefix`, ..."""
-    starts_word: Tensor | None = field(default=None, compare=False, repr=False)
-    """(V,) bool: whether a token begins a word; None where it is not known."""
-    ends_sentence: Tensor | None = field(default=None, compare=False, repr=False)
-    """(V,) bool: whether a token ends a sentence; None where it is not known."""
+    starts_word: _Table = field(default=_Table(), compare=False, repr=False)
+    """(V,) bool: whether a token begins a word; None where it is not known. May be given as a function that returns
+    it, and is called when the table is first read."""
+    ends_sentence: _Table = field(default=_Table(), compare=False, repr=False)
+    """(V,) bool: whether a token ends a sentence; None where it is not known. May be a function as well."""
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "pad", "eos", "mask"):
@@ -75,11 +98,8 @@ class SpecialIds:
                     f"(0 to {self.vocab_size - 1}): was the vocabulary grown after vocab_size was read?"
                 )
         for name in ("starts_word", "ends_sentence"):
-            table = getattr(self, name)
-            if table is not None and not (isinstance(table, Tensor) and table.shape == (self.vocab_size,)):
-                raise InputError(
-                    f"expected {name} as a tensor ({self.vocab_size},) of bools, got {type(table).__name__}"
-                )
+            if not callable(vars(self)[name]):
+                getattr(self, name)  # checks its shape
         # pad = eos is common in the wild; it is allowed, because padding here is known by position, never by id. The
         # decoder's start may be any id.
         own = [one for name, one in self.roles.items() if name != "decoder_start"]

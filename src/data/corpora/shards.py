@@ -28,7 +28,8 @@ import numpy as np
 
 from ...errors import InputError
 from ..packing import Blocks, Packed, read_packed, write_packed
-from ..tokenizers.tokenizer import Tokenizer, load_tokenizer, tokenizing_in_one_thread
+from ..tokenizers.load import load_tokenizer
+from ..tokenizers.tokenizer import Tokenizer, tokenizing_in_one_thread
 from .cache import read_json, written_whole
 from .streamed import StreamedDocuments
 

@@ -1,1 +1,1 @@
-"""Tokenizers: the wrapper, how one is trained, and how somebody's is opened."""
+"""Tokenizers: the wrapper, training one, loading one that somebody else made."""
