@@ -23,6 +23,8 @@ PER_TOKEN = {"attention_mask": 1, "special_tokens_mask": 0, "labels": IGNORED, "
 """Keys of an example with one value a token, and the value of a token that has none."""
 OWN_KEYS = {"input_ids", "example_id", "epoch", *PER_TOKEN}
 """All keys of an example that the collator reads."""
+_LEFT = object()
+"""The key, unlike any of a user's, under which an example keeps which of its tokens are no padding."""
 
 
 class Collator:
@@ -138,7 +140,7 @@ class Collator:
         lengths = torch.tensor([len(row["input_ids"]) for row in rows])
         is_token = torch.arange(tokens.shape[1]) < lengths[:, None]
 
-        def per_token(key: str, of_row: Callable[[dict[str, Any]], Tensor]) -> Tensor | None:
+        def per_token(key: str, of_row: Callable[[dict[Any, Any]], Tensor]) -> Tensor | None:
             """(B, T) of a key with one value a token, or None where no example has it."""
             if not any(key in row for row in rows):
                 return None
@@ -163,11 +165,14 @@ class Collator:
             word_ids=per_token("word_ids", lambda row: row["input_ids"]),
         )
         for key in sorted(self.keep - OWN_KEYS):
-            batch[key] = self._kept(key, [row.get(key) for row in rows], lengths.tolist(), batch)
+            batch[key] = self._kept(key, rows, int(lengths.max()) == batch["input_ids"].shape[1])
         return batch
 
-    def _row(self, example: Any, b: int) -> dict[str, Any]:
-        """One example with its padding removed: `input_ids` (n,), `example_id` and whatever else it brings."""
+    def _row(self, example: Any, b: int) -> dict[Any, Any]:
+        """One example with its padding removed: `input_ids` (n,), `example_id` and whatever else it brings.
+
+        `row[_LEFT]` says which of the tokens that it brought are left.
+        """
         if not isinstance(example, Mapping):
             example = {"input_ids": example}
         if "input_ids" not in example:
@@ -189,24 +194,29 @@ class Collator:
                 raise InputError(
                     f"'{key}' must have one value for each of the {len(tokens)} tokens, got {len(row[key])}"
                 )
+        real = torch.ones(len(tokens), dtype=torch.bool)
         if "attention_mask" in row:
             real = row["attention_mask"] != 0
             row |= {key: row[key][real] for key in ("input_ids", *PER_TOKEN) if key in row}
+        row[_LEFT] = real
         row.setdefault("example_id", hash_tokens(row["input_ids"]))
         return row
 
-    def _kept(self, key: str, values: list[Any], lengths: list[int], batch: Batch) -> Tensor:
-        """A key of the user's as one tensor."""
+    def _kept(self, key: str, rows: list[dict[Any, Any]], in_place: bool) -> Tensor:
+        """A key of the user's as one tensor; `in_place`: whether the batch has as many tokens as the examples."""
+        without = [b for b, row in enumerate(rows) if key not in row]
+        if without:
+            raise InputError(f"example {without[0]} has no {key!r}, which the collator is to keep: give it to all")
         try:
-            tensors = [torch.as_tensor(value) for value in values]
+            tensors = [torch.as_tensor(row[key]) for row in rows]
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"'{key}' cannot become a tensor, so no model can read it: remove it from keep") from error
-        if all(one.dim() == 1 and len(one) == n for one, n in zip(tensors, lengths)):
-            if batch["input_ids"].shape[1] != max(lengths):
+        if all(one.shape == row[_LEFT].shape for one, row in zip(tensors, rows)):
+            if not in_place:
                 raise InputError(
                     f"'{key}' has one value a token, but {self!r} changes the number of tokens: remove it from keep"
                 )
-            return pad_rows(tensors, 0)
+            return pad_rows([one[row[_LEFT]] for one, row in zip(tensors, rows)], 0)
         if len({one.shape for one in tensors}) > 1:
             raise InputError(f"'{key}' has values of different shapes: give one a token, or one shape for all")
         return torch.stack(tensors)
