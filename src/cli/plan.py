@@ -64,7 +64,7 @@ def run(args: argparse.Namespace, given: Given) -> int:
     for name in OBJECTIVES if args.objective is None else (args.objective,):
         objective = parsing.objective_of(name, args)
         if args.size is None:
-            config = config_near(args.params, objective.architecture, args.vocab_size)
+            config = config_near(args.params, objective, args.vocab_size)
         else:
             config = model_config(objective.architecture, args.size, args.vocab_size)
         plans.append(

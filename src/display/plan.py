@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..planning import Layout, Plan
+    from ..planning.rows import Row
 
 
 def plan_table(plans: Sequence[Plan], *, markdown: bool = False) -> str:
@@ -14,16 +15,16 @@ def plan_table(plans: Sequence[Plan], *, markdown: bool = False) -> str:
 
     >>> from clozelab.objectives import MaskedLM
     >>> from clozelab.planning import Machine, config_near, plan
-    >>> run = plan(MaskedLM(), config_near(7e9, "encoder-only"), tokens=1e12, machine=Machine(devices=8))
+    >>> run = plan(MaskedLM(), config_near(7e9, MaskedLM()), tokens=1e12, machine=Machine(devices=8))
     >>> for line in plan_table([run]).splitlines()[:4]:
     ...     print(line)
-                                         masked, replicated    masked, sharded
-    parameters                                       6.98 B             6.98 B
-    width, layers, heads                       4096, 34, 32       4096, 34, 32
-    text of a row > read + said                 2048 > 2048        2048 > 2048
+                                      masked, replicated        masked, sharded
+    parameters                                    6.98 B                 6.98 B
+    width, layers, heads                    4096, 34, 32           4096, 34, 32
+    text of a row > model inputs             2048 > 2048            2048 > 2048
     """
     columns = [(made, layout) for made in plans for layout in _shown(made, alone=len(plans) == 1)]
-    table = [["", *(f"{made.objective}, {layout.strategy}" for made, layout in columns)]]
+    table = [["", *(f"{made.objective.name}, {layout.strategy}" for made, layout in columns)]]
     for label, cell in LINES:
         cells = [cell(*column) for column in columns]
         if any(cells):
@@ -43,7 +44,7 @@ def plan_notes(made: Plan) -> list[str]:
 
     >>> from clozelab.objectives import CausalLM
     >>> from clozelab.planning import config_near, plan
-    >>> for note in plan_notes(plan(CausalLM(), config_near(7e9, "decoder-only"), tokens=1e12)):
+    >>> for note in plan_notes(plan(CausalLM(), config_near(7e9, CausalLM()), tokens=1e12)):
     ...     print(note)
     causal: no strategy has room on this device of 80 GB; fully sharded, it takes 3.
     """
@@ -55,23 +56,23 @@ def plan_notes(made: Plan) -> list[str]:
         if needed is None:
             whole = made.memory("sharded", 1)
             notes.append(
-                f"{made.objective}: no strategy has room on {these}, nor fully sharded on any number of them: "
+                f"{made.objective.name}: no strategy has room on {these}, nor fully sharded on any number of them: "
                 f"{quantity(whole.copies + whole.casts + whole.saved + whole.work, 'B')} are whole on every device "
                 "(gathered, casts, kept for the backward, at work); it takes tensor or pipeline parallelism, or "
                 "computing again what is kept, none of which clozelab offers."
             )
         else:
-            notes.append(f"{made.objective}: no strategy has room on {these}; fully sharded, it takes {needed:,}.")
+            notes.append(f"{made.objective.name}: no strategy has room on {these}; fully sharded, it takes {needed:,}.")
     elif made.chosen.strategy == "sharded":
         short = made.layouts[0].memory.total - made.machine.memory
         notes.append(
-            f"{made.objective}: replicated, a device would need {quantity(short, 'B')} more than it has, so the "
+            f"{made.objective.name}: replicated, a device would need {quantity(short, 'B')} more than it has, so the "
             "weights are sharded."
         )
     if made.row.sentinels > 100:
         notes.append(
-            f"{made.objective}: a row has {made.row.sentinels} hidden spans, but tokenizers reserve 100 sentinels by "
-            "default: train one with more (clozelab train --sentinels)."
+            f"{made.objective.name}: a row has {made.row.sentinels} hidden spans, but tokenizers reserve 100 sentinels "
+            "by default: train one with more (clozelab train --sentinels)."
         )
     return notes
 
@@ -111,19 +112,24 @@ def _shown(made: Plan, alone: bool) -> Sequence[Layout]:
 def _shape(made: Plan) -> str:
     config = made.config
     decoder = config.n_layers if config.n_decoder_layers is None else config.n_decoder_layers
-    layers = f"{config.n_layers} + {decoder}" if made.architecture == "encoder-decoder" else f"{config.n_layers}"
+    layers = f"{config.n_layers} + {decoder}" if made.row.decoder_length else f"{config.n_layers}"
     return f"{config.d_model}, {layers}, {config.n_heads}"
 
 
 def _row(made: Plan) -> str:
-    return f"{made.row.text} > {made.row.read}" + (f" + {made.row.said}" if made.row.said else "")
+    row = made.row
+    return f"{row.text} > {row.input_length}" + (f" + {row.decoder_length}" if row.decoder_length else "")
+
+
+def _loss_positions(row: Row) -> str:
+    return f"{row.loss_positions:.0f}, {_share(row.loss_positions, row.text)}"
 
 
 def _share(part: float, whole: float) -> str:
     return f"{part / whole:.1%}"
 
 
-def _flops(per: Callable[[Plan], int]) -> Callable[..., str]:
+def _flops(per: Callable[[Plan], float]) -> Callable[..., str]:
     return lambda made, layout: quantity(made.flops.total / per(made), "FLOP")
 
 
@@ -143,10 +149,10 @@ def _between(made: Plan, layout: Layout, times: float) -> str:
 LINES: list[tuple[str, Callable[..., str]]] = [
     ("parameters", lambda made, layout: quantity(made.parameters.total)),
     ("width, layers, heads", lambda made, layout: _shape(made)),
-    ("text of a row > read + said", lambda made, layout: _row(made)),
-    ("paid, of the text", lambda made, layout: f"{made.row.paid}, {_share(made.row.paid, made.row.text)}"),
+    ("text of a row > model inputs", lambda made, layout: _row(made)),
+    ("loss positions, of the text", lambda made, layout: _loss_positions(made.row)),
     ("operations a token of text", _flops(lambda made: made.row.text)),
-    ("operations a paid token", _flops(lambda made: made.row.paid)),
+    ("operations a loss position", _flops(lambda made: made.row.loss_positions)),
     ("  in attention's products", lambda made, layout: _share(made.flops.attention, made.flops.forward)),
     ("  in the unembedding", lambda made, layout: _share(made.flops.unembedding, made.flops.forward)),
     ("operations of the run", lambda made, layout: f"{made.run_flops:.2e}".replace("e+", "e")),
