@@ -1,1 +1,1 @@
-"""What people bring: files, tables, streams, shards, and the cache."""
+"""Corpora: text files, tables, the hub, streams, shards, and the cache of derived files."""

@@ -1,4 +1,4 @@
-"""Where derived files are kept, and how they come to be whole or not at all."""
+"""The cache of derived files, which are written atomically."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ from ...errors import FULL, InputError
 
 
 def cache_folder() -> Path:
-    """The environment's CLOZELAB_CACHE, or ~/.cache/clozelab."""
+    """The folder named by the environment variable CLOZELAB_CACHE, or ~/.cache/clozelab."""
     return Path(os.environ.get("CLOZELAB_CACHE") or Path.home() / ".cache" / "clozelab")
 
 
 def fingerprint(documents: Iterable[str], maker: str) -> str:
-    """The key of what a maker (a tokenizer, a format, a setting) makes of documents.
+    """A hash of documents and of everything else (tokenizer, format, settings) that decides what is made of them.
 
-    Raises `InputError` for documents that are no strings, or no Unicode, and where there are none.
+    >>> from clozelab.data.corpora.cache import fingerprint
+    >>> fingerprint(["one", "two"], "format 1") == fingerprint(["onetwo"], "format 1")
+    False
+
+    Raises `InputError` for documents that are not Unicode strings, and where there are none.
     """
     content = hashlib.blake2b(digest_size=16)
     count = 0
@@ -46,11 +50,11 @@ def fingerprint(documents: Iterable[str], maker: str) -> str:
 
 
 def read_json(path: Path, most: int = 2**26) -> Any:
-    """What a JSON file of at most so many bytes says: what it becomes in memory may be forty times as large.
+    """The content of a JSON file of at most `most` bytes: in memory it may take forty times as many.
 
-    Raises `InputError` for a larger one and for what is no JSON, `OSError` for what cannot be read.
+    Raises `InputError` for a larger file and for invalid JSON, `OSError` where it cannot be read.
     """
-    if not path.is_file():  # a pipe would be waited for
+    if not path.is_file():  # reading a pipe would block
         raise FileNotFoundError(2, "no such file", str(path))
     if path.stat().st_size > most:
         raise InputError(f"{path} has {path.stat().st_size:,} bytes: expected at most {most:,}")
@@ -62,20 +66,20 @@ def read_json(path: Path, most: int = 2**26) -> Any:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that appears at `path` when all of it is on the disk, and never in part.
+    """Write a file atomically: it appears at `path` when all of it is on the disk, and never in part.
 
-    It is written beside its place and renamed into it, so that whoever reads finds the old file or the new one. What a
-    killed process left beside it is cleared away; what a living one is writing is left alone, as is what one on another
-    machine that shares the disk writes, of which nobody here can know whether it lives.
+    It is written under a temporary name in the same folder and then renamed, so that a reader finds the old file or the
+    new one. Temporary files that a killed process left are removed. Those of a running process are kept, and those of
+    another machine that shares the disk, since its processes cannot be seen from here.
 
-    Raises `OSError`, which names `path`, when the disk is full.
+    Raises `InputError` for a path without a file name, and `OSError`, which names `path`, when the disk is full.
     """
     if not path.name:
         raise InputError(f"expected the path of a file, got {str(path)!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
     machine = platform.node()
     for other in path.parent.glob(f".{path.name}~{machine}~*"):
-        if not _alive(other.name.split("~")[-2]):
+        if not _is_running(other.name.split("~")[-2]):
             other.unlink(missing_ok=True)
     beside = path.with_name(f".{path.name}~{machine}~{os.getpid()}~{threading.get_ident()}")
     try:
@@ -90,7 +94,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def full_disk_named(path: Path) -> Iterator[None]:
-    """Names the file in an `OSError` of a full disk inside, which by itself says only that there is no space."""
+    """Name the file in an `OSError` of a full disk, whose own message does not."""
     try:
         yield
     except OSError as error:
@@ -99,7 +103,7 @@ def full_disk_named(path: Path) -> Iterator[None]:
         raise
 
 
-def _alive(process: str) -> bool:
+def _is_running(process: str) -> bool:
     try:
         os.kill(int(process), 0)
     except (ProcessLookupError, ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""Where text comes from: files, tables, the hub, any iterable, or what every machine already has."""
+"""Load a corpus from files, tables, the hub, any iterable of strings, or the text that comes with Python."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ TEXT_FILES = (".txt", ".md", ".rst", ".text")
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents to learn from, and others to be tested on."""
+    """Documents for training, and others that are held out."""
 
     name: str
     train: Iterable[str]
-    """Can be iterated over again and again; a list unless the corpus is streamed."""
+    """Can be iterated over repeatedly; a list unless the corpus is streamed."""
     heldout: Iterable[str]
 
 
@@ -42,12 +42,12 @@ def load_corpus(
     heldout: float = 0.1,
     streaming: bool = False,
 ) -> Corpus:
-    """Documents from `source`, split into training and held-out ones.
+    """Documents from `source`, split into training documents and held-out ones.
 
     `source` is
 
     - `"builtin"`: about 2 MB of English that comes with Python, its language reference and the docstrings of its
-      standard library, read without running any of it;
+      standard library, which are parsed and not run;
     - a text file (one document) or a folder of them (one document each, in the order of their names);
     - JSON lines, CSV, Parquet or Arrow, a file or a folder of files of one kind, each row's `text_column` a document. A
       CSV file without a header has its columns numbered from 0: `text_column="2"` is the third, and the first row is
@@ -55,14 +55,15 @@ def load_corpus(
     - a hub name such as `"roneneldan/TinyStories"`, its "train" split, with `streaming=True` without downloading it;
     - any iterable of strings.
 
-    Documents of nothing but white space are left out, and so are missing values. With `streaming=True` tables and hub
-    names are read as they come, again in each iteration, and never held in memory.
+    Documents of white space alone are left out, and so are missing values. With `streaming=True` tables and hub names
+    are read anew in each iteration, and never held in memory.
 
     `split="hash"` holds out each document by a hash of its content, so that it stays held out whatever is added,
     removed or reordered. `split="position"` holds out the last part of the text by characters, cutting through a
     document where it must: the rule of nanoGPT's Shakespeare, whose published figures hold out the last tenth.
     `"auto"` is "position" for a lone document and "hash" otherwise. `heldout` is the share that is held out.
 
+    >>> from clozelab import load_corpus
     >>> corpus = load_corpus(["one", "two", "three", "four", "five", "six"], heldout=0.5)
     >>> len(corpus.train) + len(corpus.heldout)
     6
@@ -79,7 +80,7 @@ def load_corpus(
     text_column = str(text_column)
     if streaming:
         if split == "position":
-            raise InputError('a streamed corpus has no end that is known, so it can only be split by "hash"')
+            raise InputError('the length of a streamed corpus is not known, so it can only be split by "hash"')
         return Corpus(str(source), *stream_documents(source, text_column, heldout))
     name, documents = _read(source, text_column)
     documents = [checked_text(document, name) for document in documents if document.strip()]
@@ -89,7 +90,7 @@ def load_corpus(
         split = "position" if len(documents) == 1 else "hash"
     train, held = split_by_position(documents, heldout) if split == "position" else split_by_hash(documents, heldout)
     if not train or not held:
-        cure = 'split="position" cuts through documents' if split == "hash" else "it is too short to be split"
+        cure = 'split="position" cuts through documents' if split == "hash" else "the corpus is too short to be split"
         raise InputError(
             f"splitting the {len(documents)} documents of {name} leaves {len(train)} to train on and {len(held)} "
             f"held out; use more text, or another share than {heldout} ({cure})"
@@ -117,7 +118,7 @@ def _read(source: Any, text_column: str) -> tuple[str, Iterable[str]]:
         if not path.exists():
             raise FileNotFoundError(2, "no such corpus file or folder", str(path))
         if not path.is_file():
-            raise InputError(f"{path} is neither a file nor a folder, so it has no end that could be read to")
+            raise InputError(f"{path} is neither a file nor a folder: a pipe or a device has no known end")
         if path.suffix.lower() in TABLES:
             return path.name, column_of(read_tables([path], text_column), text_column, path.name)
         return path.name, [_text_of(path)]
@@ -133,7 +134,7 @@ def _is_path(source: str) -> bool:
     if not source:
         raise InputError("the name of the corpus is empty: is it a variable that was never set?")
     path = Path(source)
-    with suppress(RuntimeError):  # ~somebody who has no home
+    with suppress(RuntimeError):  # ~user of an unknown user
         path = path.expanduser()
     looks = source.startswith((".", "/", "~")) or path.suffix.lower() in (*TEXT_FILES, *TABLES) or source.count("/") > 1
     return looks or path.exists()
@@ -165,15 +166,15 @@ def _text_of(path: Path) -> str:
 # --------------------------------------------------------------------------- builtin
 
 FORMAT = 1
-SHORTEST = 80
-"""Characters that a docstring must have to count as prose."""
+MIN_DOCSTRING_LENGTH = 80
+"""Characters; shorter docstrings are left out."""
 
 
 def builtin_documents() -> list[str]:
-    """Python's language reference, a document a topic, and its library's docstrings, a document a module.
+    """Python's language reference, one document a topic, and its library's docstrings, one document a module.
 
-    The sources are parsed, not run, which takes some seconds, so the result is kept in the cache folder. The order is
-    that of the names, and each document stands there once.
+    The sources are parsed and not run. This takes some seconds, so the result is kept in the cache folder. Documents
+    are in the order of their names, each once.
     """
     kept = cache_folder() / f"builtin-{platform.python_version()}-{FORMAT}.json"
     try:
@@ -196,13 +197,13 @@ def _modules() -> Iterator[str]:
     library = Path(sysconfig.get_paths()["stdlib"])
     for path in sorted(library.rglob("*.py")):
         first, *inside = path.relative_to(library).with_suffix("").parts
-        if first in sys.stdlib_module_names and first not in _NO_PROSE and not {"test", "tests"} & set(inside):
+        if first in sys.stdlib_module_names and first not in _WITHOUT_PROSE and not {"test", "tests"} & set(inside):
             found = _docstrings(path)
             if found:
                 yield "\n\n\n".join(found)
 
 
-_NO_PROSE = {"idlelib", "lib2to3", "pydoc_data", "encodings"}
+_WITHOUT_PROSE = {"idlelib", "lib2to3", "pydoc_data", "encodings"}
 
 
 def _docstrings(path: Path) -> list[str]:
@@ -212,4 +213,4 @@ def _docstrings(path: Path) -> list[str]:
         return []
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     texts = (ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, documented))
-    return [inspect.cleandoc(text) for text in texts if text and len(text) >= SHORTEST]
+    return [inspect.cleandoc(text) for text in texts if text and len(text) >= MIN_DOCSTRING_LENGTH]

@@ -1,4 +1,4 @@
-"""What a document is: text that can be written down, to be learned from or held out."""
+"""Documents: checks of their text, and the split into training and held-out ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ...errors import InputError
 
 
 def checked_text(text: str, name: str = "the text") -> str:
-    """The text itself; raises `InputError` where it is no string, or one that cannot be written as UTF-8."""
+    """The text itself; raises `InputError` for what is no string, and for one that cannot be encoded as UTF-8."""
     if not isinstance(text, str):
         raise InputError(f"expected {name} as a string, got {type(text).__name__}")
     try:
@@ -22,13 +22,13 @@ def checked_text(text: str, name: str = "the text") -> str:
 
 
 def is_heldout(document: str, share: float) -> bool:
-    """Whether a document is held out: a property of its content alone."""
+    """Whether a document is held out, by a hash of its content, where a share in (0, 1) of all documents is."""
     digest = hashlib.blake2b(document.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little") < share * 2**64
 
 
 def split_by_hash(documents: list[str], share: float) -> tuple[list[str], list[str]]:
-    """What is learned from and what is held out, each document by `is_heldout`."""
+    """(training documents, held-out documents), each document by `is_heldout`."""
     train: list[str] = []
     held: list[str] = []
     for document in documents:
@@ -37,7 +37,12 @@ def split_by_hash(documents: list[str], share: float) -> tuple[list[str], list[s
 
 
 def split_by_position(documents: list[str], share: float) -> tuple[list[str], list[str]]:
-    """The first characters and the last; a document that lies across the cut is cut."""
+    """(the first documents, the last ones), split by characters; a document that lies across the cut is cut.
+
+    >>> from clozelab.data.corpora.documents import split_by_position
+    >>> split_by_position(["abcd", "efgh"], share=0.25)
+    (['abcd', 'ef'], ['gh'])
+    """
     left = int(sum(map(len, documents)) * (1 - share))
     train: list[str] = []
     held: list[str] = []

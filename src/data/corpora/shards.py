@@ -1,13 +1,13 @@
-"""A corpus packed once, in shards that many runs map into memory and share.
+"""Pack a corpus once, into shards that many runs map into memory and share.
 
     packed/
-      packed.json                    what it was made of, and the names of its shards; written last
+      packed.json                    the fingerprint of its corpus, and the names of its shards; written last
       tokenizer.json
       heldout.bin  heldout.json
-      00000-of-00040.bin  .json      the tokens of one file of the corpus, or of every 256th where there are more
+      00000-of-00040.bin  .json      the tokens of one file of the corpus, or of every 256th if there are more
       ...
 
-Each shard is there whole or not at all, so that packing which was stopped goes on where it was.
+Each shard is written atomically, so that packing which was interrupted resumes with the shards that are missing.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from .cache import read_json, written_whole
 from .streamed import StreamedDocuments
 
 FORMAT = 1
-MOST = 256
-"""Shards that a corpus is packed into."""
+MAX_SHARDS = 256
+"""The most shards that a corpus is packed into."""
 DESCRIPTION = "packed.json"
 
 
 @dataclass(frozen=True)
 class PackedShards:
-    """Several packed texts as one: what `pack_shards` made. Blocks are cut from each, and none goes across."""
+    """The shards that `pack_shards` made, as one packed text. No block holds tokens of two shards."""
 
     shards: Sequence[Packed]
     fingerprint: str
@@ -52,17 +52,17 @@ class PackedShards:
 
     @property
     def parts(self) -> Sequence[np.ndarray]:
-        """Of which blocks are cut."""
+        """The token streams that blocks are cut from: one for each shard."""
         return [shard.tokens for shard in self.shards]
 
     @property
     def documents(self) -> int:
-        """In all shards."""
+        """The number of documents in all shards."""
         return sum(shard.documents for shard in self.shards)
 
     @property
     def bytes(self) -> int:
-        """Of the text, in UTF-8."""
+        """Bytes of the text, in UTF-8."""
         return sum(shard.bytes for shard in self.shards)
 
     @property
@@ -71,7 +71,7 @@ class PackedShards:
         return self.shards[0].tokenizer
 
     def blocks(self, length: int) -> Blocks:
-        """The whole blocks of `length`; raises `InputError` where there is none."""
+        """The whole blocks of `length` tokens; raises `InputError` where there is none."""
         return Blocks(self, length)
 
 
@@ -88,14 +88,13 @@ def pack_shards(
     *,
     workers: int = 1,
 ) -> PackedShards:
-    """Tokenise a streamed corpus into a folder, a shard for each of its files, in several processes at once.
+    """Tokenise a streamed corpus into a folder, a shard for each of its files, in `workers` processes.
 
-    Memory does not grow with the corpus. Shards that are there already are kept. Raises `InputError` for a folder that
-    holds another corpus, and for a corpus without text; `OSError` where the disk is full or a worker dies: what is
-    finished stays, and the same call goes on.
+    Memory does not grow with the corpus. Shards that exist are kept, so the same call resumes what was interrupted.
 
     >>> import tempfile
-    >>> from clozelab.data import load_corpus, train_bpe
+    >>> from pathlib import Path
+    >>> from clozelab.data import load_corpus, open_shards, pack_shards, train_bpe
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     written = Path(folder, "a.csv").write_text("text\\n" + "the cat sat\\n" * 1000)
     ...     documents = load_corpus(folder, heldout=0.01, streaming=True).train
@@ -103,48 +102,51 @@ def pack_shards(
     ...     tokenizer, text, heldout = open_shards(f"{folder}/packed")
     >>> len(text), len(text.blocks(8)), len(heldout)
     (4000, 500, 3)
+
+    Raises `InputError` for a folder that holds another corpus and for a corpus without text, and `OSError` where the
+    disk is full or a worker dies.
     """
     folder = Path(folder)
-    count = min(documents.files, MOST)
+    count = min(documents.files, MAX_SHARDS)
     names = [f"{number:05d}-of-{count:05d}" for number in range(count)]
     source = hashlib.blake2b(f"{documents.fingerprint} {tokenizer.fingerprint}".encode(), digest_size=16).hexdigest()
-    begun = folder / "packing.json"
-    for known in (folder / DESCRIPTION, begun):
+    unfinished = folder / "packing.json"
+    for known in (folder / DESCRIPTION, unfinished):
         if known.exists() and _described(known).get("fingerprint") != source:
             raise InputError(f"{folder} holds another corpus, or tokens of another tokenizer: choose another folder")
-    with written_whole(begun) as file:
+    with written_whole(unfinished) as file:
         file.write(json.dumps({"format": FORMAT, "fingerprint": source}).encode())
     tokenizer.save(folder / "tokenizer.json")
     write_packed(heldout, tokenizer, folder, "heldout")
     missing = [number for number in range(count) if read_packed(folder, names[number]) is None]
-    make = partial(_shard, documents, tokenizer, folder, count)
+    make = partial(_pack_shard, documents, tokenizer, folder, count)
     if workers <= 1 or len(missing) <= 1:
         for number in missing:
             make(number, names[number])
     else:
         with (
             tokenizing_in_one_thread(),
-            ProcessPoolExecutor(min(workers, len(missing)), initializer=_end_with_the_first) as pool,
+            ProcessPoolExecutor(min(workers, len(missing)), initializer=_exit_with_parent) as pool,
         ):
             try:
                 for done in as_completed([pool.submit(make, number, names[number]) for number in missing]):
                     done.result()
             except BrokenProcessPool as error:
                 raise OSError(
-                    "a worker that tokenises died; was there too little memory? Finished shards are kept: begin again"
+                    "a worker that tokenises died: was there too little memory? Finished shards are kept: start again"
                 ) from error
             finally:
                 pool.shutdown(cancel_futures=True)
     with written_whole(folder / DESCRIPTION) as file:
         file.write(json.dumps({"format": FORMAT, "fingerprint": source, "shards": names}, indent=1).encode())
-    os.remove(begun)
+    os.remove(unfinished)
     return open_shards(folder)[1]
 
 
 def open_shards(folder: str | Path) -> tuple[Tokenizer, PackedShards, Packed]:
-    """(tokenizer, text, held-out text) of a folder that `pack_shards` made; nothing is read before it is asked for.
+    """(tokenizer, training text, held-out text) of a folder that `pack_shards` made; tokens are read on access.
 
-    Raises `InputError` for a folder in which something is missing or of another size than was written.
+    Raises `InputError` for a folder with a file that is missing, damaged or of another size than was written.
     """
     folder = Path(folder)
     described = _described(folder / DESCRIPTION)
@@ -156,7 +158,7 @@ def open_shards(folder: str | Path) -> tuple[Tokenizer, PackedShards, Packed]:
     if bad:
         raise InputError(
             f"{folder} is damaged: of {bad[0]}.bin and .json one is missing or not as it was written"
-            f"{f', and {len(bad) - 1} more' if bad[1:] else ''}; pack the corpus again, which makes those alone"
+            f"{f', and {len(bad) - 1} more' if bad[1:] else ''}; pack the corpus again, which makes only those"
         )
     tokenizer = load_tokenizer(folder / "tokenizer.json", sentinels=0)
     whole = {name: packed for name, packed in found.items() if packed is not None}
@@ -175,18 +177,20 @@ def _described(path: Path) -> dict[str, object]:
     return described
 
 
-def _end_with_the_first() -> None:
-    """A worker whose first process was killed would wait for work for ever."""
-    first = multiprocessing.parent_process()
-    assert first is not None
+def _exit_with_parent() -> None:
+    """Exit when the parent process is killed: a worker would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
 
     def wait() -> None:
-        first.join()
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _shard(documents: StreamedDocuments, tokenizer: Tokenizer, folder: Path, of: int, number: int, name: str) -> None:
+def _pack_shard(
+    documents: StreamedDocuments, tokenizer: Tokenizer, folder: Path, of: int, number: int, name: str
+) -> None:
     part = documents.part(number, of)
     write_packed(part, tokenizer, folder, name)

@@ -1,14 +1,14 @@
-"""Text too large to be packed: tokenised, cut into blocks and put in order as it comes, from any place in it.
+"""Streams: text too large to be packed is tokenised, cut into blocks and shuffled while it is read.
 
     files      a.jsonl  b.jsonl  c.jsonl  d.jsonl  e.jsonl  f.jsonl
-    lanes(2)   lane 0: a, c, e, and a again            lane 1: b, d, f, and b again
-    blocks     each lane's documents end to end, cut   [0] [1] [2] ... [255] | [256] ...
-    order      drawn in each window of blocks          [7] [1] [90] ...      | [301] ...
+    shards     shard 0: a, c, e, and a again            shard 1: b, d, f, and b again
+    blocks     a shard's documents end to end, cut      [0] [1] [2] ... [255] | [256] ...
+    order      drawn for each window of 256 blocks      [7] [1] [90] ...      | [301] ...
 
-A batch takes as many blocks from each lane, in turn. How many lanes there are belongs to the corpus and the batch, not
-to the processes or workers that read them; the order in a window is drawn for (seed, lane, window), and each block has
-its number in its lane for an identity. So batch n is the same whoever reads, and however often the reading was begun
-again: where a window begins is all that must be noted.
+A batch takes equally many blocks from each shard. The number of shards depends on the corpus and the batch size, not on
+the processes or workers that read them; the order in a window is drawn from (seed, shard, window), and the id of an
+example is its block's number in its shard. So batch n is the same for any number of readers, and after any number of
+interruptions: the position at which a window begins is all that must be saved.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from ..tokenizers.tokenizer import Tokenizer
 from .streamed import StreamedDocuments
 
 WINDOW = 256
-"""Blocks of a lane whose order is drawn together; a reading that goes on reads at most so many again."""
-AT_ONCE = 2**18
-"""Characters of documents that are tokenised together, or somewhat more: all documents are whole."""
+"""Blocks of a shard whose order is drawn together; a reader that resumes reads at most so many again."""
+CHARACTERS_AT_ONCE = 2**18
+"""Characters of the documents that are tokenised together; the last document may exceed it."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """What stands in the place of a packed text where there is too much of it.
+    """A streamed corpus with its tokenizer: the counterpart of `Packed` for a corpus that is too large for it.
 
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from clozelab.data import load_corpus, train_bpe
+    >>> from clozelab.data import Stream, load_corpus, train_bpe
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for name in ("a.csv", "b.csv"):
     ...         written = Path(folder, name).write_text("text\\n" + "the cat sat\\n" * 1000)
     ...     documents = load_corpus(folder, heldout=0.01, streaming=True).train
     ...     stream = Stream(documents, train_bpe(documents, vocab_size=400))
-    ...     lanes = stream.lanes(length=4, batch_size=16, seed=0)
-    ...     block, position = next(lanes[1].blocks())
-    >>> len(lanes), stream.tokenizer.pieces(block.tolist())
+    ...     shards = stream.shards(length=4, batch_size=16, seed=0)
+    ...     block, position = next(shards[1].blocks())
+    >>> len(shards), stream.tokenizer.pieces(block.tolist())
     (2, ['the', ' cat', ' sat', '</s>'])
     """
 
@@ -59,11 +59,14 @@ class Stream:
 
     @property
     def fingerprint(self) -> str:
-        """Of the files, as far as they can be told apart without reading them, and the tokenizer."""
+        """Of the files, by their names, sizes and both ends, and of the tokenizer."""
         return f"{self.documents.fingerprint} {self.tokenizer.fingerprint}"
 
-    def lanes(self, length: int, batch_size: int, seed: int) -> list[StreamShard]:
-        """As many as divide both the files and the rows of a batch, so that each has as much of either."""
+    def shards(self, length: int, batch_size: int, seed: int) -> list[StreamShard]:
+        """The largest number of shards that divides both the files and the rows of a batch.
+
+        So each shard has equally many files, and equally many rows of each batch.
+        """
         count = math.gcd(self.documents.files, batch_size)
         return [
             StreamShard(self.documents.part(number, count), self.tokenizer, number, length, seed)
@@ -73,7 +76,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class StreamShard:
-    """One part of a stream's files, read from the first to the last, and again, without end."""
+    """Some of the files of a stream, read from the first to the last, and again, without end."""
 
     documents: StreamedDocuments
     tokenizer: Tokenizer
@@ -85,40 +88,40 @@ class StreamShard:
     def blocks(self, first: int = 0, position: dict[str, Any] | None = None) -> Iterator[tuple[Tensor, dict[str, Any]]]:
         """Blocks (length,) from number `first` on, each with the position of its window.
 
-        `position` is that of the window which `first` or the block before it lies in; without it all is read again
-        from the start. Raises `InputError` for files without text, and what reading and tokenising them raise.
+        `position` is that of the window that holds block `first` or the block before it. Without it, the shard is read
+        again from the start. Raises `InputError` for files without text, and the errors of reading and tokenising.
         """
         for begins, window in self._windows(position):
             for block in window[max(0, first - begins["window"] * WINDOW) :]:
                 yield block, begins
 
-    def identity(self, number: int) -> str:
-        """What the noise of a block is drawn for."""
-        return f"block {number} of lane {self.number}"
+    def example_id(self, number: int) -> str:
+        """The id of a block, from which its noise is drawn."""
+        return f"block {number} of shard {self.number}"
 
     def _windows(self, position: dict[str, Any] | None) -> Iterator[tuple[dict[str, Any], Tensor]]:
-        """(where it begins, blocks (WINDOW, length) in their drawn order)."""
+        """(the position of a window, its blocks (WINDOW, length) in their drawn order)."""
         position = position or {"window": 0, "pass": 0, "rows": None, "skip": 0}
         number, skip = position["window"], position["skip"]
         size = WINDOW * self.length
-        waiting: deque[tuple[dict[str, Any], int, np.ndarray]] = deque()  # (where it was read, tokens used, tokens)
+        waiting: deque[tuple[dict[str, Any], int, np.ndarray]] = deque()  # (position, tokens used before, tokens)
         for read, tokens in self._tokens(position["pass"], position["rows"]):
             waiting.append((read, skip, tokens[skip:]))
             skip = 0
             while sum(len(tokens) for *_, tokens in waiting) >= size:
                 place, used, _ = waiting[0]
-                window = torch.from_numpy(_taken(waiting, size)).view(WINDOW, self.length)
+                window = torch.from_numpy(_take(waiting, size)).view(WINDOW, self.length)
                 yield {"window": number, **place, "skip": used}, window[self._order(number)]
                 number += 1
 
     def _tokens(self, passed: int, position: dict[str, Any] | None) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-        """(where it was read, token ids) of some documents at a time, each with an end of text behind it."""
+        """(the position they were read at, token ids) of some documents, each with an end of text behind it."""
         while True:
             reading = self.documents.read(position)
             found = position is not None
             while True:
                 place = {"pass": passed, "rows": position}
-                documents = _some(reading)
+                documents = _next_documents(reading)
                 if not documents:
                     break
                 eos = self.tokenizer.special.eos
@@ -126,26 +129,26 @@ class StreamShard:
                 yield place, np.array(list(chain.from_iterable(ids)), dtype=np.int64)
                 position, found = reading.position, True
             if not found:
-                raise InputError(f"{self.documents.name} holds no text to learn from in some of its files")
+                raise InputError(f"{self.documents.name} holds no text to train on in some of its files")
             passed, position = passed + 1, None
 
     def _order(self, window: int) -> Tensor:
-        [generator] = Noise.of(self.seed, 0, [f"order of window {window} of lane {self.number}"]).generators(0)
+        [generator] = Noise.of(self.seed, 0, [f"order of window {window} of shard {self.number}"]).generators(0)
         return torch.randperm(WINDOW, generator=generator)
 
 
-def _some(reading: Iterator[list[str]]) -> list[str]:
-    """The next documents, of `AT_ONCE` characters or somewhat above; fewer at the end, and then none."""
+def _next_documents(reading: Iterator[list[str]]) -> list[str]:
+    """The next documents, of `CHARACTERS_AT_ONCE` characters or more; fewer at the end, and then none."""
     found: list[str] = []
     for documents in reading:
         found += documents
-        if sum(map(len, found)) >= AT_ONCE:
+        if sum(map(len, found)) >= CHARACTERS_AT_ONCE:
             break
     return found
 
 
-def _taken(waiting: deque[tuple[dict[str, Any], int, np.ndarray]], size: int) -> np.ndarray:
-    """The first `size` tokens of those that wait, which must be as many."""
+def _take(waiting: deque[tuple[dict[str, Any], int, np.ndarray]], size: int) -> np.ndarray:
+    """Remove the first `size` tokens of those waiting, which must be at least as many."""
     parts: list[np.ndarray] = []
     while size:
         place, used, tokens = waiting.popleft()

@@ -1,4 +1,4 @@
-"""Rows of tables and of the hub, as `datasets` reads them, with errors that say what is wrong."""
+"""Rows of tables and of the hub, read by `datasets`; its errors become one line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TABLES = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet
 
 
 def tables_in(folder: Path) -> list[Path]:
-    """The tables that lie in a folder and below it, in the order of their names; raises `InputError` for two kinds."""
+    """The tables in a folder and below it, in the order of their names; raises `InputError` for more than one kind."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix.lower() in TABLES)
     kinds = sorted({TABLES[path.suffix.lower()] for path in files})
     if len(kinds) > 1:
@@ -26,9 +26,9 @@ def tables_in(folder: Path) -> list[Path]:
 
 
 def read_tables(files: Sequence[Path], column: str, *, streaming: bool = False) -> Any:
-    """The rows of tables of one kind, whole in memory or as they come.
+    """The rows of tables of one kind, as a dataset in memory, or read while it is iterated over if `streaming`.
 
-    Raises `InputError` for what cannot be read as such a table.
+    Raises `InputError` for a file that cannot be read as such a table.
     """
     import datasets
 
@@ -43,20 +43,20 @@ def read_tables(files: Sequence[Path], column: str, *, streaming: bool = False) 
     if kind == "csv" and column.isdecimal() and column not in _header(path):
         more["header"] = None
     try:
-        with _silent(datasets), tempfile.TemporaryDirectory() as cache:  # their own cache is gone afterwards
+        with _silent(datasets), tempfile.TemporaryDirectory() as cache:  # the library's own cache is not kept
             if streaming:
                 return datasets.load_dataset(kind, streaming=True, **more)
             return datasets.load_dataset(kind, cache_dir=cache, keep_in_memory=True, **more)
     except Exception as error:
-        told = str(path) if len(files) == 1 else f"{path} or one of the {len(files) - 1} beside it"
-        reason = why(error)
-        if "corresponds to no data" in reason or "BatchSize must be greater" in reason:  # their ways of saying so
-            raise InputError(f"{told} holds no rows") from error
-        raise InputError(f"{told} cannot be read as {kind}: {reason}") from error
+        where = str(path) if len(files) == 1 else f"{path} or one of the {len(files) - 1} others"
+        reason = root_cause(error)
+        if "corresponds to no data" in reason or "BatchSize must be greater" in reason:  # messages for an empty table
+            raise InputError(f"{where} holds no rows") from error
+        raise InputError(f"{where} cannot be read as {kind}: {reason}") from error
 
 
-def why(error: BaseException) -> str:
-    """What was first to go wrong, on one line: `datasets` wraps it."""
+def root_cause(error: BaseException) -> str:
+    """The message of the first error in a chain, on one line: `datasets` wraps it in others."""
     while error.__cause__ is not None:
         error = error.__cause__
     return f"{' '.join(str(error).split()):.300}"
@@ -64,7 +64,7 @@ def why(error: BaseException) -> str:
 
 @contextmanager
 def _silent(datasets: Any) -> Iterator[None]:
-    """`datasets` without its bars and warnings; what goes wrong it raises as well."""
+    """`datasets` without its progress bars and warnings; errors are raised all the same."""
     bars, level = datasets.is_progress_bar_enabled(), datasets.logging.get_verbosity()
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(50)  # nothing but CRITICAL
@@ -84,13 +84,13 @@ def _header(path: Path) -> list[str]:
 
 
 def column_of(rows: Any, column: str, name: str) -> Iterator[str]:
-    """The texts of one column, missing ones left out; raises `InputError` where it is missing or holds no text."""
+    """The texts of one column without missing values; raises `InputError` where the column is missing or no text."""
     for batch in rows.iter(batch_size=1000):
         yield from texts_of(batch, column, name)
 
 
 def texts_of(batch: Mapping[str, Sequence[Any]], column: str, name: str) -> Iterator[str]:
-    """The same of some rows: a list of values for each column."""
+    """The texts of one column of a batch of rows, which has a list of values for each column."""
     if column not in batch:
         columns = ", ".join(map(repr, batch))
         raise InputError(f"{name} has no column {column!r}: it has {columns}; choose one of them")
@@ -102,26 +102,26 @@ def texts_of(batch: Mapping[str, Sequence[Any]], column: str, name: str) -> Iter
 
 
 def read_hub(name: str, *, streaming: bool = False) -> Any:
-    """The rows of the "train" split of what the hub has under a name; raises `InputError` where it cannot be had."""
+    """The rows of the "train" split of a dataset of the hub; raises `InputError` where it cannot be loaded."""
     import datasets
 
     try:
-        with _silent(datasets), _offline_where_it_is(datasets):
+        with _silent(datasets), _offline_without_network(datasets):
             return datasets.load_dataset(name, split="train", streaming=streaming)
     except Exception as error:
         reason = " ".join(str(error).split())
         name = name if len(name) <= 80 else f"{name[:80]}..."
         raise InputError(
-            f"{name!r} is no file here and could not be had from the hub ({type(error).__name__}: {reason:.200}); "
+            f"{name!r} is no file here and could not be loaded from the hub ({type(error).__name__}: {reason:.200}); "
             'without a network use "builtin" or a file of your own'
         ) from error
 
 
 @contextmanager
-def _offline_where_it_is(datasets: Any) -> Iterator[None]:
-    """Ask the hub only where it answers: its library retries for half a minute where it does not.
+def _offline_without_network(datasets: Any) -> Iterator[None]:
+    """Set the hub's library to offline mode where the hub does not answer: it would retry for half a minute.
 
-    What it once downloaded is found without it, and behind a proxy nobody can know.
+    Datasets that were downloaded before are found in either mode. Behind a proxy the hub is not tested.
     """
     import socket
     import urllib.parse
@@ -129,7 +129,7 @@ def _offline_where_it_is(datasets: Any) -> Iterator[None]:
 
     from huggingface_hub import constants
 
-    was = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
     endpoint = urllib.parse.urlsplit(constants.ENDPOINT)
     if not urllib.request.getproxies():
         try:
@@ -139,4 +139,4 @@ def _offline_where_it_is(datasets: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = was
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before

@@ -87,7 +87,10 @@ def _marks(part: Any) -> Iterable[Layout]:
 
 
 def _starts_word(token: str, text: str, layout: Layout) -> bool:
-    """A mark says it where there is one; bytes and characters go on with a word where they are letters or digits."""
+    """Whether a token begins a word, by its mark.
+
+    Tokens of bytes and characters have none: they continue a word where they begin with a letter or a digit.
+    """
     if layout == "metaspace":
         return text[:1].isspace()
     if layout == "prefix":
@@ -99,6 +102,7 @@ def _starts_word(token: str, text: str, layout: Layout) -> bool:
 
 
 def _ends_sentence(token: str, text: str, layout: Layout) -> bool:
+    """Whether a token ends in a full stop, an exclamation or a question mark, quotes and brackets left out."""
     return text.rstrip(CLOSING).endswith(SENTENCE_ENDS)
 
 

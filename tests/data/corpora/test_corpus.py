@@ -1,4 +1,4 @@
-"""Where text comes from, and how some of it is held out."""
+"""Corpora from every kind of source, and the split into training and held-out documents."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def test_a_text_file_is_one_document_split_by_position(tmp_path):
     assert (corpus.train, corpus.heldout) == ([text[:cut]], [text[cut:]])  # nanoGPT's rule
 
 
-def test_a_folder_is_a_document_a_file_in_the_order_of_their_names(tmp_path):
+def test_a_folder_of_text_files_is_one_document_for_each_file(tmp_path):
     for n in reversed(range(60)):
         (tmp_path / f"{n:03}").mkdir()
         (tmp_path / f"{n:03}" / "a.txt").write_text(DOCUMENTS[n], encoding="utf-8")
@@ -64,7 +64,7 @@ def test_a_folder_is_a_document_a_file_in_the_order_of_their_names(tmp_path):
     assert everything(load_corpus(tmp_path)) == sorted(DOCUMENTS[:60])
 
 
-def test_any_iterable_of_strings_will_do():
+def test_any_iterable_of_strings_is_a_corpus():
     assert everything(load_corpus(DOCUMENTS)) == sorted(DOCUMENTS)
     assert everything(load_corpus(document for document in DOCUMENTS)) == sorted(DOCUMENTS)
     rows = datasets.Dataset.from_dict({"text": DOCUMENTS})
@@ -73,7 +73,7 @@ def test_any_iterable_of_strings_will_do():
 
 @pytest.fixture(scope="module")
 def builtin(tmp_path_factory):
-    """(what a process of its own said of the builtin corpus that it made, the cache folder where it put it)."""
+    """(the builtin corpus as another process made it, its cache folder)."""
     code = """if True:
         import json, sys
         from clozelab.data import load_corpus
@@ -87,7 +87,7 @@ def builtin(tmp_path_factory):
     return json.loads(done.stdout), cache
 
 
-def test_builtin_is_about_two_megabytes_of_english_that_is_already_here(builtin, monkeypatch):
+def test_builtin_is_about_two_megabytes_of_english_that_comes_with_python(builtin, monkeypatch):
     made, cache = builtin
     text = sorted([*made["train"], *made["heldout"]])
     assert 1.5e6 < sum(map(len, text)) < 4e6
@@ -177,11 +177,11 @@ def test_a_missing_file_is_not_looked_for_on_the_hub():
             load_corpus(name)
 
 
-def test_the_hub_without_a_network_says_so(monkeypatch):
-    """As it is on a machine that cannot reach it; offline mode gives the same error at once."""
+def test_without_a_network_the_message_suggests_the_builtin_corpus(monkeypatch):
+    """Offline mode raises the error of a machine without a network at once."""
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     for streaming in (False, True):
-        with pytest.raises(InputError, match=r"could not be had from the hub.*builtin"):
+        with pytest.raises(InputError, match=r"could not be loaded from the hub.*builtin"):
             load_corpus("nobody/nothing-at-all", streaming=streaming)
 
 
@@ -218,7 +218,7 @@ def file(name, content):
         (lambda folder: b"bytes", "got bytes"),
     ],
 )
-def test_bad_sources_are_told_what_was_expected(make, message, tmp_path):
+def test_bad_sources_are_refused_with_the_reason(make, message, tmp_path):
     refused(make, message, tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""A corpus packed once into shards: the tokens of its documents, whoever packed them and however often it was begun."""
+"""A corpus packed once into shards: the same tokens with any number of workers and after any interruption."""
 
 import json
 
@@ -49,7 +49,7 @@ def test_workers_make_the_same_shards(corpus, tokenizer, tmp_path):
 
 
 @pytest.mark.parametrize("length", [1, 7, 64])
-def test_blocks_are_cut_from_each_shard_and_numbered_through(corpus, tokenizer, tmp_path, length):
+def test_blocks_are_cut_from_each_shard_and_numbered_consecutively(corpus, tokenizer, tmp_path, length):
     shards = packed(corpus, tokenizer, tmp_path)
     expected = []
     for part in shards.parts:
@@ -62,18 +62,18 @@ def test_blocks_are_cut_from_each_shard_and_numbered_through(corpus, tokenizer, 
         blocks.take([len(blocks)])
 
 
-def test_packing_that_was_stopped_goes_on_and_keeps_what_was_finished(corpus, tokenizer, tmp_path):
+def test_packing_that_was_interrupted_resumes_and_keeps_finished_shards(corpus, tokenizer, tmp_path):
     expected = [part.tolist() for part in packed(corpus, tokenizer, tmp_path / "whole").parts]
     folder = tmp_path / "stopped"
     packed(corpus, tokenizer, folder)
-    for name in ("packed.json", "00003-of-00005.bin", "00001-of-00005.json"):  # as a killed process leaves it
+    for name in ("packed.json", "00003-of-00005.bin", "00001-of-00005.json"):  # the state after a process was killed
         (folder / name).unlink()
     kept = (folder / "00002-of-00005.bin").stat().st_mtime_ns
     assert [part.tolist() for part in packed(corpus, tokenizer, folder).parts] == expected
     assert (folder / "00002-of-00005.bin").stat().st_mtime_ns == kept
 
 
-def test_a_folder_of_another_corpus_is_left_as_it_is(corpus, tokenizer, tmp_path):
+def test_a_folder_of_another_corpus_is_not_changed(corpus, tokenizer, tmp_path):
     packed(corpus, tokenizer, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(InputError, match="holds another corpus"):
@@ -82,7 +82,7 @@ def test_a_folder_of_another_corpus_is_left_as_it_is(corpus, tokenizer, tmp_path
 
 
 @pytest.mark.parametrize("name", ["00004-of-00005.bin", "heldout.json", "tokenizer.json", "packed.json"])
-def test_what_is_damaged_is_named(corpus, tokenizer, tmp_path, name):
+def test_a_damaged_file_is_named(corpus, tokenizer, tmp_path, name):
     packed(corpus, tokenizer, tmp_path)
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[: len(content) // 2])
