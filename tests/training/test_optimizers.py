@@ -1,4 +1,4 @@
-"""Which weights Muon moves, that two optimisers are saved as one, and that dropout belongs to its step."""
+"""Which weights Muon moves, two optimisers saved as one, and dropout that depends on seed and step alone."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch import nn
 from clozelab.models import ModelConfig, build
 from clozelab.objectives import OBJECTIVES
 from clozelab.training import Optimizers, TrainConfig, optimizer_of
-from clozelab.training.loop import seeded_rng
+from clozelab.training.seeding import seeded_rng
 
 MUON = TrainConfig(optimizer="muon", matrix_learning_rate=0.1, learning_rate=0.01)
 
@@ -32,7 +32,7 @@ def test_the_head_of_a_foreign_model_is_a_table_too():
     assert not any(p is model.lm_head.weight for group in muon.param_groups for p in group["params"])
 
 
-def test_every_learning_rate_is_a_share_of_its_own_highest():
+def test_every_learning_rate_is_a_share_of_its_own_peak():
     optimizer = optimizer_of(build("decoder-only", "tiny", 50, d_model=16, n_layers=1, n_heads=2), MUON)
     optimizer.set_lr_scale(0.5)
     assert [group["lr"] for group in optimizer.param_groups] == [0.005, 0.05]
@@ -99,6 +99,6 @@ def test_dropout_drops_in_training_alone(architecture):
 
 
 @pytest.mark.parametrize("dropout", [-0.1, 1.0])
-def test_a_dropout_that_is_no_share_is_refused(dropout):
-    with pytest.raises(ValueError, match="dropout is a share"):
+def test_a_dropout_that_is_no_probability_is_refused(dropout):
+    with pytest.raises(ValueError, match="dropout is a probability"):
         ModelConfig(vocab_size=50, dropout=dropout)

@@ -54,7 +54,7 @@ def same(a, b):
 
 
 def test_a_lane_is_all_its_documents_end_to_end_in_windows_of_a_drawn_order(stream, tokenizer):
-    [lane] = stream.lanes(LENGTH, 1, seed=0)
+    [lane] = stream.shards(LENGTH, 1, seed=0)
     eos = tokenizer.special.eos
     whole = [id for document in stream.documents for id in (*tokenizer.encode(document), eos)]
     blocks = [next(found) for found in [lane.blocks()] for _ in range(2 * WINDOW)]
@@ -68,8 +68,8 @@ def test_a_lane_is_all_its_documents_end_to_end_in_windows_of_a_drawn_order(stre
 
 
 def test_lanes_divide_files_and_batch_and_share_no_document(stream):
-    assert [len(stream.lanes(LENGTH, size, 0)) for size in (1, 6, 8, 9)] == [1, 2, 4, 1]
-    documents = [set(lane.documents) for lane in stream.lanes(LENGTH, 8, 0)]
+    assert [len(stream.shards(LENGTH, size, 0)) for size in (1, 6, 8, 9)] == [1, 2, 4, 1]
+    documents = [set(lane.documents) for lane in stream.shards(LENGTH, 8, 0)]
     assert set.union(*documents) == set(stream.documents)
     assert sum(map(len, documents)) == len(set(stream.documents))
 

@@ -1,4 +1,4 @@
-"""The bare loop: the same steps as by hand, and nothing that hangs on anything but its arguments."""
+"""The bare loop: the same steps as by hand, depending on nothing but its arguments."""
 
 import math
 from collections import UserDict
@@ -8,14 +8,13 @@ import torch
 from torch import nn
 
 from clozelab.errors import NotFinite
-from clozelab.languages.markov import MarkovSource
-from clozelab.objectives import CausalLM, Loss, MaskedLM, SpanCorruption
-from clozelab.training import TrainConfig, optimizer_of, step_with_mean
-from clozelab.training import fit as learn
+from clozelab.languages import MarkovSource
+from clozelab.objectives import OBJECTIVES, CausalLM, Loss, MaskedLM
+from clozelab.training import TrainConfig, clip_and_step, fit, optimizer_of
 
 SOURCE = MarkovSource.random(5, entropy=0.7)
-SPECIAL = SOURCE.special_ids(sentinels=10)
-OBJECTIVES = [CausalLM(), MaskedLM(), SpanCorruption()]
+SPECIAL = SOURCE.special_ids(10, [role for objective in OBJECTIVES.values() for role in objective.roles])
+each_objective = pytest.mark.parametrize("objective", [cls() for cls in OBJECTIVES.values()], ids=lambda o: o.name)
 CONFIG = TrainConfig(steps=8, learning_rate=1e-2, precision="float32")
 
 
@@ -34,27 +33,27 @@ def same_weights(a, b):
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: objective.name)
+@each_objective
 def test_it_is_the_loop_that_one_would_write_by_hand(objective, optimizer):
     config = TrainConfig(steps=8, learning_rate=1e-2, optimizer=optimizer, precision="float32")
     learned, by_hand = fresh(objective), fresh(objective)
-    curve = learn(objective, learned, batches(objective), config)
+    curve = fit(objective, learned, batches(objective), config)
 
     expected, steps = [], optimizer_of(by_hand, config)
     for step in range(8):
         steps.set_lr_scale(config.schedule((step + 0.5) / 8))
         loss = objective(by_hand, batches(objective)(step))
-        loss.sum.backward()
-        step_with_mean(by_hand, steps, loss, config.clip)
+        loss.mean.backward()
+        clip_and_step(steps, loss, config.max_grad_norm)
         expected.append(float(loss.mean.detach()))
     assert curve == expected
     assert same_weights(learned, by_hand)
 
 
-def test_it_learns_what_there_is_to_learn():
-    """An alternation of two symbols: nothing is left to be said but the first one, which is not paid."""
+def test_it_learns_what_there_is_to_fit():
+    """An alternation of two symbols: every one but the first, which is not in the loss, follows from the one before."""
     objective, text = CausalLM(), torch.tensor([[0, 1] * 6, [1, 0] * 6])
-    curve = learn(
+    curve = fit(
         objective,
         fresh(objective),
         lambda step: {"input_ids": text, "labels": text},
@@ -64,7 +63,7 @@ def test_it_learns_what_there_is_to_learn():
     assert curve[-1] < 0.05
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: objective.name)
+@each_objective
 def test_dropout_is_drawn_from_the_seed_alone(objective):
     """Not from the global random state, which stays as it was."""
 
@@ -72,7 +71,7 @@ def test_dropout_is_drawn_from_the_seed_alone(objective):
         model = fresh(objective, dropout=0.3)
         torch.manual_seed(global_seed)
         state = torch.get_rng_state()
-        losses = learn(objective, model, batches(objective), TrainConfig(steps=4, seed=seed, precision="float32"))
+        losses = fit(objective, model, batches(objective), TrainConfig(steps=4, seed=seed, precision="float32"))
         assert torch.equal(torch.get_rng_state(), state)
         return losses
 
@@ -80,115 +79,111 @@ def test_dropout_is_drawn_from_the_seed_alone(objective):
     assert curve(1) != curve(1, seed=5)
 
 
-def test_whoever_watches_is_told_of_each_step():
-    told = []
-    curve = learn(
-        OBJECTIVES[0], fresh(OBJECTIVES[0]), batches(OBJECTIVES[0]), CONFIG, watch=lambda *what: told.append(what)
-    )
-    assert told == list(enumerate(curve, start=1))
+def test_the_callback_is_called_after_each_step():
+    calls = []
+    curve = fit(CausalLM(), fresh(CausalLM()), batches(CausalLM()), CONFIG, callback=lambda *call: calls.append(call))
+    assert calls == list(enumerate(curve, start=1))
 
 
-def test_to_watch_changes_nothing():
-    """Not even by looking at the model, or drawing from the global random state."""
-    objective = OBJECTIVES[1]
+def test_a_callback_changes_nothing():
+    """Even where it calls the model, or draws from the global random state."""
+    objective = MaskedLM()
     watched, alone = fresh(objective, dropout=0.2), fresh(objective, dropout=0.2)
 
-    def watch(step, nats):
+    def callback(step, nats):
         torch.rand(3)
         with torch.no_grad():
             objective(watched, batches(objective)(99))
 
-    assert learn(objective, watched, batches(objective), CONFIG, watch=watch) == learn(
+    assert fit(objective, watched, batches(objective), CONFIG, callback=callback) == fit(
         objective, alone, batches(objective), CONFIG
     )
     assert same_weights(watched, alone)
 
 
 def test_batches_are_asked_for_in_order_and_once():
-    objective, asked = OBJECTIVES[0], []
+    objective, asked = CausalLM(), []
     make = batches(objective)
-    learn(objective, fresh(objective), lambda step: asked.append(step) or make(step), CONFIG)
+    fit(objective, fresh(objective), lambda step: asked.append(step) or make(step), CONFIG)
     assert asked == list(range(8))
 
 
 def test_a_batch_is_whatever_the_loss_takes():
-    """A tuple, a list of micro-batches, a mapping that is no dict: it comes to the loss as it is."""
-    objective = OBJECTIVES[1]
+    """A tuple, a list of micro-batches, a mapping that is no dict."""
+    objective = MaskedLM()
     make = batches(objective)
 
-    def pay_all(model, parts):
+    def loss_of_all(model, parts):
         assert isinstance(parts, list)
         return sum(objective(model, part) for part in parts)
 
-    def pay_tuple(model, pair):
+    def loss_of_pair(model, pair):
         logits = model.unembed(model(pair[0]))
         return objective(logits, pair[1])
 
     models = [fresh(objective) for _ in range(4)]
-    whole = learn(objective, models[0], make, CONFIG)
-    halves = learn(
-        pay_all,
+    whole = fit(objective, models[0], make, CONFIG)
+    halves = fit(
+        loss_of_all,
         models[1],
         lambda step: [{key: value[rows] for key, value in make(step).items()} for rows in (slice(2), slice(2, 4))],
         CONFIG,
     )
-    pairs = learn(pay_tuple, models[2], lambda step: (make(step)["input_ids"], make(step)["labels"]), CONFIG)
-    other = learn(objective, models[3], lambda step: UserDict(make(step)), CONFIG)
+    pairs = fit(loss_of_pair, models[2], lambda step: (make(step)["input_ids"], make(step)["labels"]), CONFIG)
+    other = fit(objective, models[3], lambda step: UserDict(make(step)), CONFIG)
     assert halves == pytest.approx(whole, rel=1e-4)
     assert pairs == pytest.approx(whole, rel=1e-4)
     assert other == whole
 
 
-def test_gradients_that_a_model_brings_are_forgotten():
-    """Of a check that was made before, say; and those of frozen weights have no part in the clipping."""
-    objective = OBJECTIVES[0]
+def test_gradients_that_a_model_has_are_cleared_first():
+    objective = CausalLM()
     clean, used = fresh(objective), fresh(objective)
-    objective(used, batches(objective)(5)).sum.backward()
-    assert learn(objective, used, batches(objective), CONFIG) == learn(objective, clean, batches(objective), CONFIG)
+    objective(used, batches(objective)(5)).mean.backward()
+    assert fit(objective, used, batches(objective), CONFIG) == fit(objective, clean, batches(objective), CONFIG)
     assert same_weights(used, clean)
 
 
 def test_frozen_weights_stay():
-    objective, model = OBJECTIVES[0], fresh(OBJECTIVES[0])
+    objective, model = CausalLM(), fresh(CausalLM())
     model.embedding.requires_grad_(False)
     before, block = model.embedding.weight.clone(), next(model.blocks.parameters()).clone()
-    learn(objective, model, batches(objective), CONFIG)
+    fit(objective, model, batches(objective), CONFIG)
     assert torch.equal(model.embedding.weight, before)
     assert not torch.equal(next(model.blocks.parameters()), block)
 
 
 def test_a_batch_without_a_target_changes_nothing_and_costs_nothing():
-    objective, model = OBJECTIVES[1], fresh(OBJECTIVES[1])
+    objective, model = MaskedLM(), fresh(MaskedLM())
     batch = batches(objective)(0)
     batch["labels"].fill_(-100)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     config = TrainConfig(steps=3, weight_decay=0.0, precision="float32")
-    assert learn(objective, model, lambda step: batch, config) == [0.0, 0.0, 0.0]
+    assert fit(objective, model, lambda step: batch, config) == [0.0, 0.0, 0.0]
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-def test_a_loss_that_is_no_number_ends_it_by_name():
-    """Before: every later step was skipped in silence, and the model came back as if it had been trained."""
-    objective, model = OBJECTIVES[0], fresh(OBJECTIVES[0])
+def test_a_loss_that_is_nan_ends_it_by_name():
+    objective, model = CausalLM(), fresh(CausalLM())
 
-    def pay(model: nn.Module, batch) -> Loss:
+    def loss_fn(model: nn.Module, batch) -> Loss:
         loss = objective(model, batch["batch"])
-        return Loss(loss.sum * math.nan, loss.count) if batch["step"] == 3 else loss
+        return Loss.single(loss.sum * math.nan, loss.count) if batch["step"] == 3 else loss
 
     seen = []
     with pytest.raises(NotFinite, match="step 4: the loss is nan"):
-        learn(
-            pay,
+        fit(
+            loss_fn,
             model,
             lambda step: {"step": step, "batch": batches(objective)(step)},
             CONFIG,
-            watch=lambda step, nats: seen.append(step),
+            callback=lambda step, nats: seen.append(step),
         )
     assert seen == [1, 2, 3]
     assert all(bool(p.isfinite().all()) for p in model.parameters())
 
 
 def test_the_model_is_left_in_training_mode():
-    model = fresh(OBJECTIVES[0]).eval()
-    learn(OBJECTIVES[0], model, batches(OBJECTIVES[0]), TrainConfig(steps=1))
+    model = fresh(CausalLM()).eval()
+    fit(CausalLM(), model, batches(CausalLM()), TrainConfig(steps=1))
     assert model.training
