@@ -1,12 +1,13 @@
 """What text from a `MarkovSource` costs the best possible model, position by position, in nats.
 
-That model knows the language and the rule of hiding, and reads what the objective lets it read. A trained model's loss
-on the same batch may come near these costs from above; below them only by luck, whose size is known. A model that is
-further below has read what it should not. Each objective's `entropy_floor` is one of these sums.
+That model knows the language and the corruption, and reads what the objective lets it read. A trained model's loss on
+the same batch may come near these costs from above, and below them only by chance, whose size is known. A model that is
+further below depends on what it must not read. Each objective's `entropy_floor` is one of these sums.
 """
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
@@ -46,14 +47,14 @@ def chain_costs(source: MarkovSource, tokens: Tensor, predicted: Tensor | None =
 def masked_costs(source: MarkovSource, seen: Tensor, labels: Tensor, channel: Tensor, own_channel: Tensor) -> Tensor:
     """(B, T) float64: -ln p(label | the whole row as it is seen, this position was hidden), 0 where there is no label.
 
-    A corruption that treats tokens independently is a noisy channel behind a Markov chain, that is, a hidden Markov
+    A corruption that treats tokens independently is a noisy channel after a Markov chain, that is, a hidden Markov
     model: `channel[x, s]` is the probability that symbol x is seen as s, whether it was hidden or not, and
-    `own_channel` the same of a hidden one, for the position in question, which is known to be hidden because it has a
-    label. Forward and backward messages give the posterior.
+    `own_channel` the same for a hidden symbol, which the position in question is known to be because it has a label.
+    Forward and backward messages give the posterior.
 
     Shapes: seen (B, T), columns of the channels (K, S); labels (B, T) of symbols, -100 where not predicted.
 
-    Raises `InputError` for labels that are no symbols and for shapes that do not fit.
+    Raises `InputError` for labels that are not symbols and for shapes that do not fit.
     Source: Rabiner 1989, section III.
     """
     check_type(source, MarkovSource, "the source")
@@ -84,10 +85,10 @@ def span_costs(source: MarkovSource, inputs: Tensor, labels: Tensor, special: Sp
         -ln p(targets | inputs) = -ln p(text) - ln p(mask) + ln p(inputs),
 
     and p(inputs) sums over all texts and masks that leave these inputs. `random_spans_mask` draws all masks with its
-    counts alike and always hides the last token, so p(mask) cancels, and what is left is a sum over the lengths of the
-    spans (at least 1 each, all together the planned number): the product of what leads across each gap. A gap between
-    symbols a and b that hides l of them is crossed with probability (P^(l+1))[a, b], the last one, open to the right,
-    with 1. The sum over lengths is a convolution over the gaps.
+    counts with equal probability and always hides the last token, so p(mask) cancels. What is left is a sum over the
+    lengths of the spans (at least 1 each, with the planned total) of a product over the gaps: a gap between symbols a
+    and b that hides l others has the factor (P^(l+1))[a, b], and the last one, open to the right, 1. The sum over
+    lengths is a convolution over the gaps.
 
     Shapes: inputs (B, S) and labels (B, L) as the collator makes them from rows of one length.
 
@@ -96,18 +97,21 @@ def span_costs(source: MarkovSource, inputs: Tensor, labels: Tensor, special: Sp
     check_type(source, MarkovSource, "the source")
     check_tensor(inputs, "inputs", "(B, S)", WHOLE)
     check_tensor(labels, "labels", "(B, L)", WHOLE)
+    powers = [source.transition]  # powers[l] = P^(l + 1)
     nats = []
     for row, targets in zip(inputs.tolist(), labels.tolist()):
         targets = [label for label in targets if label != IGNORED]
         visible, spans = _segments(row, special), split_spans(targets[:-1], special.sentinels)
         hidden = [span for _, span in spans if span]
         total = sum(map(len, hidden))
+        while len(powers) <= total:
+            powers.append(powers[-1] @ source.transition)
         text = [symbol for pair in zip(visible, hidden) for part in pair for symbol in part]
         whole = source.log_prob(torch.tensor(text))
         inside = sum(source.log_prob(torch.tensor(part)) - source.stationary[part[0]].log() for part in visible)
         begin = source.stationary[visible[0][0]].log()
-        ways = _ways(source, [(a[-1], b[0]) for a, b in pairwise(visible)], total)
-        nats.append(-whole + begin + inside + ways.log())
+        crossings = [[float(power[a[-1], b[0]]) for power in powers] for a, b in pairwise(visible)]
+        nats.append(-whole + begin + inside + math.log(_ways(crossings, total)))
     return torch.stack(nats)
 
 
@@ -125,15 +129,9 @@ def _segments(inputs: list[int], special: SpecialIds) -> list[list[int]]:
     return before
 
 
-def _ways(source: MarkovSource, gaps: list[tuple[int, int]], total: int) -> Tensor:
-    """The sum over lengths >= 1 with this total: the product over `gaps` of P^(l+1)[a, b], one more gap being open."""
-    powers = [source.transition]
-    for _ in range(total):
-        powers.append(powers[-1] @ source.transition)  # powers[l] = P^(l+1)
-    reached = torch.zeros(total + 1, dtype=torch.float64)  # by the number of symbols that the gaps so far hide
-    reached[0] = 1.0
-    for a, b in gaps:
-        crossing = torch.stack([power[a, b] for power in powers])  # (total + 1,) by length
-        crossing[0] = 0.0  # a span hides at least one
-        reached = torch.stack([(reached[: n + 1] * crossing[: n + 1].flip(0)).sum() for n in range(total + 1)])
-    return reached[:total].sum()  # the open gap hides the rest, at least one
+def _ways(crossings: list[list[float]], total: int) -> float:
+    """The sum over lengths >= 1 with this total of the product of crossings[gap][length]; one more gap, open, has 1."""
+    reached = [1.0] + [0.0] * total  # by the number of symbols that the gaps so far hide
+    for crossing in crossings:
+        reached = [sum(reached[m] * crossing[n - m] for m in range(n)) for n in range(total + 1)]
+    return sum(reached[:total])  # the open gap hides the rest, at least one
