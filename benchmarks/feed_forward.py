@@ -21,8 +21,7 @@ from torch import Tensor, nn
 
 from clozelab.models import ModelConfig, layers
 from clozelab.objectives import CausalLM
-from clozelab.training import TrainConfig, prepare, train
-from clozelab.training.run import seeded_model
+from clozelab.training import TrainConfig, prepare, seeded_model, train
 
 
 class SquaredReLU(nn.Module):

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from measure import Processes, busy, told
+from measure import Processes, busy, provenance
 from report import publish, soak_table
 
 from clozelab.objectives import OBJECTIVES
@@ -78,9 +78,9 @@ def watched(command: list[str], metrics: Path, every: float, environment: dict[s
     seen: list[dict[str, float]] = []
     log = metrics.parent.with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "w", encoding="utf-8") as said:
+    with open(log, "w", encoding="utf-8") as output:
         begun = time.monotonic()
-        process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
         while process.poll() is None:
             state = state_of(process.pid, metrics)
             if state is not None:
@@ -195,7 +195,7 @@ def main() -> dict[str, Any]:
     command = [sys.executable, "-m", "clozelab.cli", "train", *(f"--{flag}={value}" for flag, value in flags.items())]
     before, every = busy(), 0.05 if args.quick else args.every
     samples = watched(command, args.run / "metrics.jsonl", every, Processes(threads=1).whole_environment)
-    record = {**told(before), **record_of(args.run, samples)}
+    record = {**provenance(before), **record_of(args.run, samples)}
     print(soak_table(record))
     draw(record, args.run / "soak.png")
     if args.publish:

@@ -27,8 +27,8 @@ def report(module):
 def figure(row: str, median: float, goal: float | None) -> dict:
     """A result as the scripts write it."""
     spread = {"low": median, "median": median, "high": median}
-    told = {"unit": "x", "goal": goal, "least": True, "ours": "", "theirs": "", "memory": [2 * 10**6, 10**7]}
-    return {"row": row, "name": f"a {row}", "against": "", "figure": spread, **told, "wall": None, "detail": "d"} | {
+    fields = {"unit": "x", "goal": goal, "least": True, "ours": "", "theirs": "", "memory": [2 * 10**6, 10**7]}
+    return {"row": row, "name": f"a {row}", "against": "", "figure": spread, **fields, "wall": None, "detail": "d"} | {
         "curves": None,
         "met": None if goal is None else median >= goal,
     }
@@ -36,15 +36,15 @@ def figure(row: str, median: float, goal: float | None) -> dict:
 
 def rung(name: str, seconds: list, sooner: float | None) -> dict:
     """A rung of three seeds."""
-    told = {"steps": 10, "nats": 1.5, "nats_spread": 0.01, "milliseconds_per_step": 70.0}
-    return {"rung": name, "seconds": seconds, "times_sooner": sooner, **told}
+    fields = {"steps": 10, "nats": 1.5, "nats_spread": 0.01, "milliseconds_per_step": 70.0}
+    return {"rung": name, "seconds": seconds, "times_sooner": sooner, **fields}
 
 
 def ladder(name: str, sooner: float | None) -> dict:
     """Two rungs, of which the second one is ours."""
     last = rung("ours", [10.0, 11.0, 12.0 if sooner else None], sooner)
-    told = {"ladder": name, "corpus": "text", "seeds": [0, 1, 2], "heldout_blocks": 256, "climbs": []}
-    return {**STAMP, **told, "rows": [rung("theirs", [60.0, 66.0, 72.0], 1.0), last]}
+    fields = {"ladder": name, "corpus": "text", "seeds": [0, 1, 2], "heldout_blocks": 256, "climbs": []}
+    return {**STAMP, **fields, "rows": [rung("theirs", [60.0, 66.0, 72.0], 1.0), last]}
 
 
 def widths(best: dict[str, float]) -> dict:
