@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +38,8 @@ def fixed_batches(blocks: Blocks, collator: Collator, *, rows: int = 256, batch_
     ]
 
 
-class PartLoss(NamedTuple):
+@dataclass(frozen=True)
+class PartLoss:
     """One part of a held-out loss."""
 
     mean: float

@@ -3,7 +3,7 @@
 from ..errors import NotFinite, ProcessLost
 from .batches import Batches
 from .checkpoint import Checkpoint, latest_checkpoint, read_checkpoint, save_checkpoint
-from .compare import Compared, compare, roles_of
+from .compare import Compared, compare
 from .compute import training_flops
 from .config import TrainConfig
 from .fit import LossFn, fit
@@ -46,7 +46,6 @@ __all__ = [
     "read_checkpoint",
     "read_metrics",
     "read_run",
-    "roles_of",
     "save_checkpoint",
     "seeded_model",
     "train",

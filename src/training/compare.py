@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,8 +36,6 @@ class Compared:
     """Nats of a model to which all ids are equally likely: ln V."""
     unigram: float
     """Nats of a model that knows how often each label is seen in training, and nothing else."""
-    loss_share: float
-    """Positions in the loss among those that the model computes on."""
     source_length: int
     """Tokens of text in an example."""
     batch_size: int
@@ -64,7 +62,7 @@ def compare(
     """Train each objective's own model on the same number of tokens of text.
 
     `config.steps` is set for each from the budget `tokens`; `prompt` is cut after a hundred words. `prepared` must have
-    been made with the `roles` of all of them (`roles_of`). The losses of different objectives answer different
+    been made with the `roles` of all of them. The losses of different objectives answer different
     questions: compare each with its own baselines, not with one another.
 
     Raises `InputError` for objectives that this corpus cannot train, before any is trained, and what `train` raises.
@@ -111,24 +109,12 @@ def compare(
                 result.heldout.nats,
                 uniform_baseline(objective, fixed, prepared.tokenizer.vocab_size),
                 unigram_baseline(objective, seen, fixed, prepared.tokenizer.vocab_size),
-                result.heldout.loss_share,
                 length,
                 config.batch_size,
                 sample,
             )
         )
     return rows
-
-
-def roles_of(objectives: Iterable[Objective | type[Objective]]) -> tuple[str, ...]:
-    """The special ids that a vocabulary needs for all of these objectives, each once.
-
-    >>> from clozelab import CausalLM, FillInTheMiddle
-    >>> from clozelab.training import roles_of
-    >>> roles_of([CausalLM, FillInTheMiddle, FillInTheMiddle])
-    ('fim_prefix', 'fim_suffix', 'fim_middle', 'fim_end')
-    """
-    return tuple(dict.fromkeys(role for objective in objectives for role in objective.roles))
 
 
 def _batches(objective: Objective, prepared: Prepared, config: TrainConfig) -> tuple[Batches, list[Batch]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class Report:
         """An evaluation: its line is written once."""
         if step not in self.evaluated:
             values: dict[str, Any] = {"heldout": result.nats, "bits_per_byte": result.bits_per_byte}
-            values |= _counted({name: part._asdict() for name, part in result.parts.items()})
+            values |= _counted({name: asdict(part) for name, part in result.parts.items()})
             if result.breakdown:
                 values["breakdown"] = result.breakdown
             self._write(step, **values)

@@ -60,7 +60,7 @@ class StreamedBatches:
     ) -> None:
         self.name = stream.documents.name
         self.collator = collator
-        self.shards = stream.lanes(length, batch_size, collator.seed)
+        self.shards = stream.shards(length, batch_size, collator.seed)
         self.each = batch_size // len(self.shards)
         self.workers = workers
         self.total_steps = total_steps
@@ -83,7 +83,7 @@ class StreamedBatches:
 
     def examples(self, n: int) -> tuple[list[str], list[int]]:
         """(example ids, epochs) of batch n; a stream has no epochs, its blocks are numbered through all passes."""
-        names = [shard.identity(number) for shard, number in self._rows(n)]
+        names = [shard.example_id(number) for shard, number in self._rows(n)]
         return names, [0] * len(names)
 
     def micro_batches(self, n: int, size: int | None = None, processes: Processes = SINGLE) -> Iterator[Batch]:
@@ -98,7 +98,7 @@ class StreamedBatches:
         self._next += 1
         skipped = rows[0][1] - n * self.each  # where the process before has a part of this shard
         blocks = blocks[skipped : skipped + len(rows)]
-        example_ids = [shard.identity(number) for shard, number in rows]
+        example_ids = [shard.example_id(number) for shard, number in rows]
         for start in range(0, len(rows), size or len(rows)):
             part = slice(start, start + (size or len(rows)))
             yield self.collator.block(blocks[part], example_ids[part], progress=progress_at(n, self.total_steps))
