@@ -1,4 +1,4 @@
-"""Files that somebody sent: no code runs, nothing is written elsewhere, memory stays bounded, one line says why."""
+"""Hostile files: no code runs, nothing is written elsewhere, memory stays bounded, and one line names the reason."""
 
 import hashlib
 import json
@@ -106,7 +106,7 @@ USES = [["generate", "run", "Document"], ["train", "--run", "run", "--resume"]]
     ids=["pickle", "header of 2^60", "cut short", "nested", "a list", "no JSON", "empty", "zip"],
 )
 @pytest.mark.parametrize("seal", [True, False], ids=["sum is right", "sum is wrong"])
-def test_weights_that_are_no_safetensors_are_refused_unread(seal, content, use, run, capsys):
+def test_weights_that_are_no_safetensors_are_refused(seal, content, use, run, capsys):
     if seal:
         sealed(run, "model.safetensors", content)
     else:
@@ -133,14 +133,14 @@ def test_a_pickle_beside_the_weights_is_never_opened(run, capsys):
     ],
     ids=["none", "no number", "too many", "too few", "another shape"],
 )
-def test_an_optimiser_that_is_not_this_runs_is_refused(tamper, run, capsys):
+def test_the_optimiser_state_of_another_run_is_refused(tamper, run, capsys):
     tensors = tamper(load_file(checkpoint_of(run) / "optimizer.safetensors"))
     save_file(tensors, "changed.safetensors")
     sealed(run, "optimizer.safetensors", Path("changed.safetensors").read_bytes())
     refused(capsys, USES[1], "the optimiser's state cannot be read")
 
 
-def test_what_an_optimiser_is_set_to_is_never_read_from_a_file(run, capsys):
+def test_settings_of_the_optimiser_are_never_read_from_a_file(run, capsys):
     with changed_state(run) as state:
         for group in state["param_groups"]:
             group |= {"lr": "x", "highest": "x", "betas": [7, 7], "foreach": {"a": 1}}
@@ -169,7 +169,7 @@ def test_a_state_that_names_files_elsewhere_is_refused(name, use, run, capsys):
 
 
 @pytest.mark.parametrize("sums", [[["model.safetensors", 1]], [[1, 2]], {"model.safetensors": None}, "ab", [[[], 1]]])
-def test_sums_that_are_none_are_refused(sums, run, capsys):
+def test_invalid_checksums_are_refused(sums, run, capsys):
     with changed_state(run) as state:
         state["sha256"] = sums
     for use in USES:
@@ -192,7 +192,7 @@ CONTENTS = {
 @pytest.mark.parametrize("use", USES, ids=lambda use: use[0])
 @pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
 @pytest.mark.parametrize("name", ["run.json", "state.json", "tokenizer.json"])
-def test_files_that_are_not_what_their_names_say_are_refused(name, content, use, run, capsys):
+def test_files_of_another_format_than_their_names_are_refused(name, content, use, run, capsys):
     (checkpoint_of(run) if name == "state.json" else run).joinpath(name).write_bytes(content)
     refused(capsys, use, name)
 
@@ -217,7 +217,7 @@ def test_files_that_are_not_what_their_names_say_are_refused(name, content, use,
     ],
     ids=str,
 )
-def test_a_described_model_is_not_built_unless_it_is_as_large_as_its_weights(shape, run, capsys):
+def test_a_model_is_not_built_unless_it_is_as_large_as_its_weights(shape, run, capsys):
     described = json.loads((run / "run.json").read_text())
     described["model"] |= shape
     (run / "run.json").write_text(json.dumps(described))
@@ -240,7 +240,7 @@ def test_a_described_model_is_not_built_unless_it_is_as_large_as_its_weights(sha
     ],
     ids=str,
 )
-def test_a_described_command_cannot_do_what_a_flag_cannot(command, run, capsys):
+def test_a_command_in_a_run_folder_cannot_do_more_than_flags_can(command, run, capsys):
     described = json.loads((run / "run.json").read_text())
     described["description"]["command"] |= command
     (run / "run.json").write_text(json.dumps(described))
@@ -248,7 +248,7 @@ def test_a_described_command_cannot_do_what_a_flag_cannot(command, run, capsys):
     capsys.readouterr()
     code = main(USES[1])
     captured = capsys.readouterr()
-    if command == {"run": "/elsewhere"} or command == {"tokenizer": ["a"]}:  # overruled: the run is where it is
+    if command == {"run": "/elsewhere"} or command == {"tokenizer": ["a"]}:  # ignored: the run is where it is
         assert code == 0, captured.err
     else:
         assert code == 2, captured.err
@@ -261,7 +261,7 @@ def test_a_described_command_cannot_do_what_a_flag_cannot(command, run, capsys):
 # ------------------------------------------------------------------ links
 
 
-def test_nothing_is_written_where_a_link_in_a_run_folder_leads(run, capsys):
+def test_nothing_is_written_through_a_link_in_a_run_folder(run, capsys):
     outside = Path("outside")
     shutil.move(run / "checkpoints", outside)
     (run / "checkpoints").symlink_to(outside.resolve())
@@ -279,7 +279,7 @@ def test_metrics_that_are_a_link_are_replaced_and_not_followed(run):
     assert Path("precious").read_text() == '{"a": 1}\n'
 
 
-def test_a_run_folder_that_is_a_link_is_the_folder_that_it_leads_to(run, capsys):
+def test_a_link_to_a_run_folder_is_followed(run, capsys):
     Path("link").symlink_to("run")
     assert main(["generate", "link", "Document"]) == 0
     assert main(["train", "--run", "link", "--resume"]) == 0
@@ -288,7 +288,7 @@ def test_a_run_folder_that_is_a_link_is_the_folder_that_it_leads_to(run, capsys)
     refused(capsys, ["generate", "nowhere", "x"], "holds no run")
 
 
-def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(run, capsys):
+def test_a_pipe_in_place_of_a_file_does_not_block(run, capsys):
     for path in (run / "tokenizer.json", checkpoint_of(run) / "state.json", run / "metrics.jsonl", run / "run.json"):
         kept = path.read_bytes()
         path.unlink()
@@ -312,7 +312,7 @@ def test_a_corpus_folder_may_hold_loops_pipes_and_broken_links(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a[1].jsonl", "star*.jsonl", "what?.jsonl", "two words.jsonl", "100%.jsonl"])
-def test_a_name_is_a_name_and_no_pattern(name, tmp_path):
+def test_the_name_of_a_corpus_is_not_a_pattern(name, tmp_path):
     rows = "".join(json.dumps({"text": document}) + "\n" for document in DOCUMENTS)
     (tmp_path / name).write_text(rows)
     for other in ("a1.jsonl", "star-other.jsonl", "whatx.jsonl"):
@@ -333,9 +333,9 @@ def changed(described, **parts):
     return json.loads(json.dumps(described)) | parts
 
 
-def with_id(described, id):
+def with_id(described, number):
     copy = changed(described)
-    copy["model"]["vocab"]["zz"] = id
+    copy["model"]["vocab"]["zz"] = number
     return copy
 
 
@@ -375,22 +375,22 @@ def test_the_ids_of_a_gap_are_no_text(described, tmp_path):
     assert set(special.replacements.tolist()) <= {*there.replacements.tolist(), 10_000}
 
 
-def test_a_text_has_the_same_tokens_each_time_whatever_a_file_says(described, tmp_path):
+def test_dropout_in_a_tokenizer_file_is_ignored(described, tmp_path):
     (tmp_path / "tokenizer.json").write_text(
         json.dumps(changed(described, model={**described["model"], "dropout": 0.9}))
     )
     tokenizer = load_tokenizer(tmp_path)
-    plainly = train_bpe(DOCUMENTS, vocab_size=400, sentinels=4)
-    assert tokenizer.encode("Document 7 says") == plainly.encode("Document 7 says")
+    without = train_bpe(DOCUMENTS, vocab_size=400, sentinels=4)
+    assert tokenizer.encode("Document 7 says") == without.encode("Document 7 says")
 
 
-def test_a_pattern_that_backtracks_is_given_up_with_a_reason(described, tmp_path):
-    """The library's own limit; what it panics with is no `Exception`."""
+def test_a_pattern_that_backtracks_too_long_is_an_error(described, tmp_path):
+    """The library stops at a limit of its own, and panics with what is no `Exception`."""
     backtracks = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
     (tmp_path / "tokenizer.json").write_text(json.dumps(changed(described, pre_tokenizer=backtracks)))
     tokenizer = load_tokenizer(tmp_path)
     for call in (tokenizer.encode, tokenizer.word_ids, lambda text: tokenizer.encode_batch([text])):
-        with pytest.raises(InputError, match="is its pattern one that backtracks"):
+        with pytest.raises(InputError, match="does its pattern backtrack"):
             call("a" * 60 + "!")
 
 
@@ -402,12 +402,12 @@ def test_many_added_tokens_are_only_many(described, tmp_path):
     assert len(load_tokenizer(tmp_path).special.others) == 10_000
 
 
-# ------------------------------------------------------------------ what a terminal would obey
+# ------------------------------------------------------------------ control characters
 
-OBEYED = "\x1b[31mred\x1b]0;title\x07\x1bP\x9b2J\r\x08\x7f\u202ereversed\u2066"
+CONTROLS = "\x1b[31mred\x1b]0;title\x07\x1bP\x9b2J\r\x08\x7f\u202ereversed\u2066"
 
 
-def test_every_sign_that_a_terminal_obeys_becomes_a_picture():
+def test_every_control_character_becomes_a_visible_symbol():
     for code in range(0x110000):
         sign = chr(code)
         shown = escape_control_characters(sign)
@@ -419,55 +419,55 @@ def test_every_sign_that_a_terminal_obeys_becomes_a_picture():
     assert escape_control_characters("café 漢字 👩‍💻 नमस्ते\t\n") == "café 漢字 👩‍💻 नमस्ते\t\n"
 
 
-def obeyed(text):
+def controls(text):
     return {sign for sign in text if escape_control_characters(sign) != sign}
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["show", OBEYED],
-        ["generate", "run", f"Document {OBEYED}", "--tokens", "3"],
-        ["generate", OBEYED, "x"],
-        ["train", "--corpus", f"{OBEYED}.txt", "--run", "new"],
-        ["train", "--corpus", "corpus.jsonl", "--column", OBEYED, "--run", "new"],
-        ["train", "--objective", OBEYED],
-        ["fill", "run", OBEYED],
-        ["check", f"{OBEYED}:x"],
+        ["show", CONTROLS],
+        ["generate", "run", f"Document {CONTROLS}", "--tokens", "3"],
+        ["generate", CONTROLS, "x"],
+        ["train", "--corpus", f"{CONTROLS}.txt", "--run", "new"],
+        ["train", "--corpus", "corpus.jsonl", "--column", CONTROLS, "--run", "new"],
+        ["train", "--objective", CONTROLS],
+        ["fill", "run", CONTROLS],
+        ["check", f"{CONTROLS}:x"],
         ["check", "hostile.py:scheme"],
         ["course", "--folder", "results"],
         ["course", "--folder", "results", "--markdown"],
-        ["course", "--folder", OBEYED],
+        ["course", "--folder", CONTROLS],
     ],
     ids=lambda arguments: " ".join(arguments[:2])[:20].encode("ascii", "replace").decode(),
 )
-def test_nothing_that_is_printed_is_obeyed_by_a_terminal(arguments, run, capfd):
-    Path("corpus.jsonl").write_text(json.dumps({"text": OBEYED}) + "\n")
-    Path("hostile.py").write_text(f"def scheme(tokens, maskable, generator):\n    raise ValueError({OBEYED!r})\n")
-    words = dict.fromkeys(("title", "claim", "finding", "script"), OBEYED)
+def test_nothing_that_is_printed_controls_the_terminal(arguments, run, capfd):
+    Path("corpus.jsonl").write_text(json.dumps({"text": CONTROLS}) + "\n")
+    Path("hostile.py").write_text(f"def scheme(tokens, maskable, generator):\n    raise ValueError({CONTROLS!r})\n")
+    words = dict.fromkeys(("title", "claim", "finding", "script"), CONTROLS)
     figures = {"figures": {}, "headings": [], "rows": [], "seeds": [0], "seconds": 1.0, "arguments": [], "torch": "2"}
     Path("results").mkdir()
-    told = {"lesson": "01", "verdict": "held", **figures, **words}
-    Path("results/01_a.json").write_text(json.dumps(told))
+    result = {"lesson": "01", "verdict": "held", **figures, **words}
+    Path("results/01_a.json").write_text(json.dumps(result))
     capfd.readouterr()
     main(arguments)
     captured = capfd.readouterr()
     assert captured.out + captured.err
-    assert not obeyed(captured.out + captured.err)
+    assert not controls(captured.out + captured.err)
 
 
-def test_a_sample_above_the_progress_bar_is_not_obeyed(trained, tmp_path, monkeypatch, capfd):
+def test_a_sample_above_the_progress_bar_is_escaped(trained, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CLOZELAB_CACHE", str(tmp_path / "cache"))
-    Path("corpus.jsonl").write_text("".join(json.dumps({"text": f"{OBEYED} {n}"}) + "\n" for n in range(300)))
+    Path("corpus.jsonl").write_text("".join(json.dumps({"text": f"{CONTROLS} {n}"}) + "\n" for n in range(300)))
     sizes = ["--steps", "1", "--length", "32", "--batch-size", "4", "--vocab-size", "400", "--sample-every", "1"]
     assert main(["train", "--corpus", "corpus.jsonl", "--run", "new", *sizes]) == 0
     captured = capfd.readouterr()
     assert "reversed" in captured.err
-    assert not obeyed(captured.out + captured.err)
+    assert not controls(captured.out + captured.err)
 
 
-def test_metrics_are_data_and_a_line_of_any_length_is_kept(run):
+def test_metrics_are_data_and_lines_of_any_length_are_kept(run):
     with open(run / "metrics.jsonl", "ab") as file:
         file.write(b'{"step": 1, "sample": "\\u001b[31m"}\n' + b'{"step": "x"}\n[1]\n' + b"9" * 2_000_000 + b"\n")
     assert main(USES[1]) == 0
@@ -475,7 +475,7 @@ def test_metrics_are_data_and_a_line_of_any_length_is_kept(run):
     assert all(isinstance(line["step"], int) for line in read_metrics(run / "metrics.jsonl"))
 
 
-def test_the_library_says_the_same(run):
+def test_the_library_refuses_the_same_files(run):
     path = checkpoint_of(run)
     sealed(run, "model.safetensors", pickle.dumps(Exploit()))
     with pytest.raises(InputError, match="is damaged"):
