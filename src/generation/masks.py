@@ -63,7 +63,8 @@ def fill_masks(
     generator = sampling["generator"] = sampling.get("generator") or torch.Generator().manual_seed(0)
     filled = input_ids.clone()
     most = int((filled == mask_id).sum(1).max()) if filled.numel() else 0
-    rounds = min(most, 1 if order == "all" else most if rounds is None else rounds)
+    rounds = 1 if order == "all" else most if rounds is None else rounds
+    rounds = rounds if order == "ancestral" else min(most, rounds)  # more rounds than blanks: more of them one by one
     with eval_mode(model):
         for left in range(rounds, 0, -1):
             blank = filled == mask_id  # (B, T)
