@@ -81,8 +81,9 @@ def _counted(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
 @contextmanager
 def run_report(name: str, run: Path | None, total_steps: int | None, step: int, visible: bool) -> Iterator[Report]:
     """The report of a run that goes on from `step`; `total_steps` is None where the clock ends it."""
-    with progress_bar(name, total_steps, step, visible) as bar:
-        yield Report(name, run, bar, resume_at=step)
+    report = Report(name, run, Bar(None, None), resume_at=step)  # before the bar is drawn: an error is one line
+    with progress_bar(name, total_steps, step, visible) as report.bar:
+        yield report
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
