@@ -46,7 +46,7 @@ def replace_tokens(
     Source: Devlin et al. 2018 (BERT), section 3.1 and appendix A.1.
     """
     check_shares(mask_replace_prob, random_replace_prob)
-    tokens = check_tensor(tokens, "tokens", "(..., T)", WHOLE).long()  # narrow types hold no mask id, nor all operations
+    tokens = check_tensor(tokens, "tokens", "(..., T)", WHOLE).long()  # a narrow type may hold no mask id
     check_same_shape(
         tokens=tokens,
         mask=check_tensor(mask, "mask", "(..., T)", FLAGS),
