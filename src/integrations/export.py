@@ -4,12 +4,12 @@
 |---|---|---|---|
 | becomes | `Qwen3ForCausalLM`, which is the same arithmetic | `ClozelabForMaskedLM` | `ClozelabForSeq2SeqLM` |
 | opens with | `AutoModelForCausalLM` | `AutoModelForMaskedLM` | `AutoModelForSeq2SeqLM` |
-| needs | `transformers` alone | `import clozelab.models.huggingface` first | the same |
-| generates | with their cache | - | without a cache |
+| needs | `transformers` alone | `import clozelab.integrations.export` first | the same |
+| generates | with its cache | - | without a cache |
 
-Qwen3 is our decoder with a gain in every norm (1 here) and another order of the numbers in a head: it turns number k
-together with number k + K/2, we turn neighbours. Nothing in `transformers` 5.23 matches the other two: no encoder there
-has norms on queries and keys without a gate or further norms (EuroBERT, ESM-C and NeoMME come nearest), and no
+Qwen3 is our decoder with a gain in every norm (1 here) and another order of the numbers in a head: it rotates number k
+together with number k + K/2, we rotate neighbours. Nothing in `transformers` 5.23 matches the other two: no encoder
+there has norms on queries and keys without a gate or further norms (EuroBERT, ESM-C and NeoMME come nearest), and no
 encoder-decoder has them in a cross-attention without positions (T5 has none, T5Gemma 2 merges its two attentions).
 
 The folder holds safetensors and JSON, no code and no pickle. This file needs `transformers`; nothing else here does.
@@ -29,11 +29,11 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from ..checks import check_path, check_type
+from ..data.examples import IGNORED, shift_targets
 from ..errors import InputError
-from ..models.decoder_only import DecoderOnly
-from ..models.encoder_decoder import EncoderDecoder
-from ..models.encoder_only import EncoderOnly
-from ..models.layers import ModelConfig
+from ..models import DecoderOnly, EncoderDecoder, EncoderOnly, ModelConfig
+from ..objectives import Objective
 
 try:
     from transformers import (
@@ -64,23 +64,31 @@ __all__ = [
 ]
 
 
-def export(model: nn.Module, folder: str | Path, tokenizer: Tokenizer | None = None) -> Path:
+def export(objective: Objective, model: nn.Module, folder: str | Path, tokenizer: Tokenizer | None = None) -> Path:
     """Write a model, and its tokenizer where one is given, for `transformers` to open; returns the folder.
 
-    Logits are those of `model.unembed(model(...))`; only at pads on the left, which may read nobody, some of the
-    attention kernels of `transformers` have another opinion. The folder is written beside its place and renamed into
-    it, so that it is there whole or not at all.
+    Logits are those of `model.unembed(model(...))`, except at pads on the left, which may attend to nothing and for
+    which some attention kernels of `transformers` compute something else. The folder is written beside its place and
+    renamed into it, so that it is there whole or not at all.
 
-    With a tokenizer, the ids of pad and end of text enter the configuration, and pad begins what an encoder-decoder
-    says. `AutoTokenizer` gives the same ids as ours but for one custom of `transformers`: there the characters
-    `<mask>` in a text become the mask token, for ours they are text.
+    With a tokenizer, the ids of pad, end of text and decoder start enter the configuration. `AutoTokenizer` gives the
+    same ids as ours with one exception: there the characters `<mask>` in a text become the mask token, for ours they
+    are text.
 
-    Raises `InputError` for a folder that holds something, a model that is none of our three, and a tokenizer with more
-    ids than the model; `OSError` for a full disk.
+    Raises `InputError` for an objective whose model `transformers` cannot represent (`Objective.export_refusal`), a
+    model that the objective does not train, a folder that is not empty, and a tokenizer with more ids than the model;
+    `OSError` for a full disk.
     """
-    folder = Path(folder)
+    check_type(objective, Objective, "the objective")
+    if objective.export_refusal is not None:
+        raise InputError(f"a model of the {objective.name} objective cannot be exported: {objective.export_refusal}")
+    folder = check_path(folder, "the folder")
     if not isinstance(model, (DecoderOnly, EncoderOnly, EncoderDecoder)):
         raise InputError(f"expected a DecoderOnly, EncoderOnly or EncoderDecoder, got {type(model).__name__}")
+    if model.architecture != objective.architecture:
+        raise InputError(
+            f"{objective.name} trains a model that is {objective.architecture}, got a {model.architecture}"
+        )
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(f"{folder} exists already and is not an empty folder: choose another, or delete it first")
     if tokenizer is not None and tokenizer.vocab_size > model.config.vocab_size:
@@ -88,16 +96,16 @@ def export(model: nn.Module, folder: str | Path, tokenizer: Tokenizer | None = N
             f"the tokenizer has {tokenizer.vocab_size} ids, the model {model.config.vocab_size}: do they belong to "
             "the same run?"
         )
-    exported = _converted(model, tokenizer)
+    converted = _converted(model, tokenizer)
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
     try:
-        exported.save_pretrained(beside)
+        converted.save_pretrained(beside)
         if tokenizer is not None:
-            _their_tokenizer(tokenizer).save_pretrained(beside)
+            _transformers_tokenizer(tokenizer).save_pretrained(beside)
         beside.chmod(0o777 & ~_umask())
         os.replace(beside, folder)  # an empty folder gives way
-    except SafetensorError as error:  # its own word for a full disk
+    except SafetensorError as error:  # what safetensors raises for a full disk
         shutil.rmtree(beside, ignore_errors=True)
         raise OSError(f"could not write {folder}: {error}") from error
     except BaseException:
@@ -107,7 +115,7 @@ def export(model: nn.Module, folder: str | Path, tokenizer: Tokenizer | None = N
 
 
 def register() -> None:
-    """Tell `transformers` of the two classes below; importing this file has done it."""
+    """Register the two classes below with `transformers`; importing this file does it."""
     for config, opener, model in (
         (ClozelabEncoderConfig, AutoModelForMaskedLM, ClozelabForMaskedLM),
         (ClozelabEncoderDecoderConfig, AutoModelForSeq2SeqLM, ClozelabForSeq2SeqLM),
@@ -128,12 +136,12 @@ _QWEN3 = {
     "feed_forward.input": "mlp.up_proj",
     "feed_forward.output": "mlp.down_proj",
 }
-"""What they call our projections."""
+"""The names of our projections in `transformers`."""
 
 
 def _qwen3(model: DecoderOnly, ids: dict[str, Any]) -> Qwen3ForCausalLM:
     config = model.config
-    theirs = Qwen3Config(
+    qwen3 = Qwen3Config(
         vocab_size=config.vocab_size,
         hidden_size=config.d_model,
         intermediate_size=config.feed_forward_size,
@@ -147,25 +155,25 @@ def _qwen3(model: DecoderOnly, ids: dict[str, Any]) -> Qwen3ForCausalLM:
         tie_word_embeddings=config.tied,
         **ids,
     )
-    with torch.random.fork_rng(devices=[]):  # their constructor draws weights, which are replaced below
-        converted = Qwen3ForCausalLM(theirs)
+    with torch.random.fork_rng(devices=[]):  # its constructor draws weights, which are replaced below
+        converted = Qwen3ForCausalLM(qwen3)
     nn.Module.to(converted, model.embedding.weight.dtype)
     weights = {"model.embed_tokens.weight": model.embedding.weight, "lm_head.weight": model.unembedding}
     for name, weight in model.blocks.state_dict().items():  # "0.attention.query.weight"
         layer, part = name.removesuffix(".weight").split(".", 1)
-        turned = part in ("attention.query", "attention.key")
-        weights[f"model.layers.{layer}.{_QWEN3[part]}.weight"] = _halves(weight, config.n_heads) if turned else weight
+        rotary = part in ("attention.query", "attention.key")
+        weights[f"model.layers.{layer}.{_QWEN3[part]}.weight"] = _halves(weight, config.n_heads) if rotary else weight
     weights |= {name: torch.ones_like(gain) for name, gain in converted.state_dict().items() if "norm" in name}
     converted.load_state_dict(weights)
     return converted
 
 
-def _halves(weight: Tensor, heads: int) -> Tensor:
+def _halves(weight: Tensor, n_heads: int) -> Tensor:
     """The rows (H K, D) of a projection, in each head first the even ones and then the odd ones.
 
-    Neighbours 2k and 2k + 1, which we turn as one complex number, come to stand at k and k + K/2, which Qwen3 turns.
+    Neighbours 2k and 2k + 1, which we rotate as one complex number, move to k and k + K/2, which Qwen3 rotates.
     """
-    rows = weight.unflatten(0, (heads, -1, 2))  # (H, K/2, 2, D)
+    rows = weight.unflatten(0, (n_heads, -1, 2))  # (H, K/2, 2, D)
     return rows.transpose(1, 2).flatten(0, 2)  # (H K, D)
 
 
@@ -177,28 +185,28 @@ class ClozelabEncoderConfig(PreTrainedConfig):
 
     model_type = "clozelab-encoder"
     attribute_map = {  # noqa: RUF012
-        "hidden_size": "width",
-        "intermediate_size": "feed_forward",
-        "num_hidden_layers": "layers",
-        "num_attention_heads": "heads",
+        "hidden_size": "d_model",
+        "intermediate_size": "d_ff",
+        "num_hidden_layers": "n_layers",
+        "num_attention_heads": "n_heads",
     }
 
     def __init__(
         self,
         vocab_size: int = 4096,
-        width: int = 128,
-        layers: int = 4,
-        heads: int = 4,
-        feed_forward: int | None = None,
-        decoder_layers: int | None = None,
+        d_model: int = 128,
+        n_layers: int = 4,
+        n_heads: int = 4,
+        d_ff: int | None = None,
+        n_decoder_layers: int | None = None,
         dropout: float = 0.0,
         tied: bool = True,
         rotary_base: float = 10_000.0,
         norm_eps: float = 1e-6,
         **kwargs: Any,
     ) -> None:
-        self.vocab_size, self.width, self.layers, self.heads = vocab_size, width, layers, heads
-        self.feed_forward, self.decoder_layers, self.tied = feed_forward, decoder_layers, tied
+        self.vocab_size, self.d_model, self.n_layers, self.n_heads = vocab_size, d_model, n_layers, n_heads
+        self.d_ff, self.n_decoder_layers, self.tied = d_ff, n_decoder_layers, tied
         self.dropout, self.rotary_base, self.norm_eps = dropout, rotary_base, norm_eps
         # Our tied models have one table, so there are no two for `transformers` to tie.
         kwargs["tie_word_embeddings"] = False
@@ -206,12 +214,12 @@ class ClozelabEncoderConfig(PreTrainedConfig):
 
     @property
     def shape(self) -> ModelConfig:
-        """The same as our own configuration."""
+        """The same shape as our own configuration."""
         return ModelConfig(**{field.name: getattr(self, field.name) for field in fields(ModelConfig)})
 
 
 class ClozelabEncoderDecoderConfig(ClozelabEncoderConfig):
-    """The fields of `ModelConfig`, and which token begins what the decoder says."""
+    """The fields of `ModelConfig`, and the id that starts the decoder."""
 
     model_type = "clozelab-encoder-decoder"
 
@@ -235,11 +243,11 @@ class _Wrapped(PreTrainedModel):
         raise InputError("the vocabulary of an exported model does not grow: train with the larger tokenizer")
 
     def _loss(self, logits: Tensor, labels: Tensor | None, count: Tensor | int | None) -> Tensor | None:
-        """The mean over paid positions; over `count` of them where several batches make one step."""
+        """The mean over loss positions; divided by `count` where several batches make one step."""
         if labels is None:
             return None
-        total = F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), reduction="sum", ignore_index=-100)
-        return total / ((labels != -100).sum() if count is None else torch.as_tensor(count)).clamp(min=1)
+        total = F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), reduction="sum", ignore_index=IGNORED)
+        return total / ((labels != IGNORED).sum() if count is None else torch.as_tensor(count)).clamp(min=1)
 
 
 class ClozelabForMaskedLM(_Wrapped):
@@ -262,13 +270,13 @@ class ClozelabForMaskedLM(_Wrapped):
         num_items_in_batch: Tensor | int | None = None,
         **_: Any,
     ) -> MaskedLMOutput:
-        """With `labels` also `.loss`, the mean over paid positions of the whole step (`num_items_in_batch`)."""
+        """With `labels` also `.loss`, the mean over loss positions, of the whole step with `num_items_in_batch`."""
         logits = self.model.unembed(self.model(input_ids, attention_mask, document_ids))  # (B, T, V)
         return MaskedLMOutput(loss=self._loss(logits, labels, num_items_in_batch), logits=logits)
 
 
 class ClozelabForSeq2SeqLM(_Wrapped, GenerationMixin):
-    """An `EncoderDecoder` for `transformers`; `generate` reads the whole text again for each token."""
+    """An `EncoderDecoder` for `transformers`; `generate` decodes the whole text again for each token."""
 
     config_class = ClozelabEncoderDecoderConfig
     model: EncoderDecoder
@@ -291,7 +299,7 @@ class ClozelabForSeq2SeqLM(_Wrapped, GenerationMixin):
         num_items_in_batch: Tensor | int | None = None,
         **_: Any,
     ) -> Seq2SeqLMOutput:
-        """Labels alone are enough: as in T5 the decoder reads them one later, behind the start id."""
+        """Labels alone are enough: as in T5 the decoder reads them one place later, behind the start id."""
         if decoder_input_ids is None:
             if labels is None:
                 raise InputError("expected decoder_input_ids, or labels to make them of")
@@ -300,10 +308,10 @@ class ClozelabForSeq2SeqLM(_Wrapped, GenerationMixin):
             if input_ids is None:
                 raise InputError("expected input_ids, or encoder_outputs that were made of them")
             encoder_outputs = (self.model.encode(input_ids, attention_mask, document_ids),)
-        memory = encoder_outputs[0]  # (B, S, D)
+        encoder_hidden_states = encoder_outputs[0]  # (B, S, D)
         hidden = self.model.decode(
             decoder_input_ids,
-            memory,
+            encoder_hidden_states,
             attention_mask=attention_mask,
             document_ids=document_ids,
             decoder_document_ids=decoder_document_ids,
@@ -311,24 +319,26 @@ class ClozelabForSeq2SeqLM(_Wrapped, GenerationMixin):
         )
         logits = self.model.unembed(hidden)  # (B, T, V)
         loss = self._loss(logits, labels, num_items_in_batch)
-        return Seq2SeqLMOutput(loss=loss, logits=logits, encoder_last_hidden_state=memory)
+        return Seq2SeqLMOutput(loss=loss, logits=logits, encoder_last_hidden_state=encoder_hidden_states)
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
         """The labels one place later, behind the start id."""
         start, pad = self.config.decoder_start_token_id, self.config.pad_token_id
         if start is None or pad is None:
-            raise InputError("this model was exported without a tokenizer, so its start id is not known: give it one")
-        later = torch.cat([torch.full_like(labels[:, :1], start), labels[:, :-1]], 1)
-        return later.masked_fill(later == -100, pad)
+            raise InputError(
+                "this model was exported without a tokenizer, so its start id is not known: export it with one, or set "
+                "config.decoder_start_token_id and config.pad_token_id"
+            )
+        return shift_targets(labels.masked_fill(labels == IGNORED, pad), start)
 
     def get_encoder(self, *_: Any, **__: Any) -> nn.Module:
-        """The half that reads, as `generate` calls it."""
+        """The encoder, as `generate` calls it."""
         return _Encoder(self.model)
 
     def prepare_inputs_for_generation(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, input_ids: Tensor, attention_mask: Tensor | None = None, encoder_outputs: Any = None, **_: Any
     ) -> dict[str, Any]:
-        """What is given to `forward` for the next token: here `input_ids` are those said so far."""
+        """What `forward` gets for the next token: `input_ids` are those generated so far."""
         return {
             "decoder_input_ids": input_ids,
             "attention_mask": attention_mask,
@@ -348,7 +358,7 @@ class _Encoder(nn.Module):
         return BaseModelOutput(last_hidden_state=self.model.encode(input_ids, attention_mask))
 
 
-# ----------------------------------------------------------------------------------------------------- the way there
+# ------------------------------------------------------------------------------------------------------ conversion
 
 
 def _converted(model: DecoderOnly | EncoderOnly | EncoderDecoder, tokenizer: Tokenizer | None) -> PreTrainedModel:
@@ -361,20 +371,21 @@ def _converted(model: DecoderOnly | EncoderOnly | EncoderDecoder, tokenizer: Tok
         if isinstance(model, EncoderOnly):
             wrapped = ClozelabForMaskedLM(ClozelabEncoderConfig(**shape, **ids))
         else:
-            ids |= {} if special is None else {"decoder_start_token_id": special.pad}
+            ids |= {} if special is None else {"decoder_start_token_id": special["decoder_start"]}
             wrapped = ClozelabForSeq2SeqLM(ClozelabEncoderDecoderConfig(**shape, **ids))
     wrapped.model.to(model.embedding.weight.dtype).load_state_dict(model.state_dict())
     return wrapped
 
 
-def _their_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+def _transformers_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     special = tokenizer.special
     named = {"pad_token": special.pad, "eos_token": special.eos, "mask_token": special.mask}
-    theirs = tokenizer.backend.from_str(tokenizer.backend.to_str())  # ours is not theirs to change
+    backend = tokenizer.backend.from_str(tokenizer.backend.to_str())  # a copy: `transformers` changes it
+    extra = [*special.sentinels, *(one for role, one in special.roles.items() if role != "decoder_start")]
     return PreTrainedTokenizerFast(
-        tokenizer_object=theirs,
-        **{name: theirs.id_to_token(id) for name, id in named.items() if id is not None},
-        extra_special_tokens=[theirs.id_to_token(id) for id in special.sentinels],
+        tokenizer_object=backend,
+        **{name: backend.id_to_token(one) for name, one in named.items() if one is not None},
+        extra_special_tokens=[backend.id_to_token(one) for one in extra],
         model_input_names=["input_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,
     )

@@ -31,35 +31,36 @@ class UnknownValues(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def bytes_kept(objective: Objective, config: ModelConfig, row: Row, rows: int, *, precision: str, kind: str) -> int:
-    """Bytes of all tensors that the forward pass of the model keeps for its backward, weights left out.
-
-    Measured on one and two rows, and one and two blocks of each stack, and continued from there: rows, and the blocks
-    of a stack, cost the same each.
-    """
+def at_any_depth(cost: Callable[[ModelConfig], int], config: ModelConfig, row: Row) -> int:
+    """The cost of a model from those of models of one and two blocks: the blocks of a stack cost the same each."""
     depths = {"n_layers": config.n_layers}
     if row.decoder_length:
         depths["n_decoder_layers"] = config.n_layers if config.n_decoder_layers is None else config.n_decoder_layers
     shallow = replace(config, **dict.fromkeys(depths, 1))
+    deeper = {name: replace(shallow, **{name: 2}) for name, depth in depths.items() if depth > 1}
+    one = cost(shallow)
+    return one + sum((depths[name] - 1) * (cost(other) - one) for name, other in deeper.items())
 
-    def at(rows: int) -> int:
-        def kept(config: ModelConfig) -> int:
-            return _kept(
-                type(objective), tuple(objective.options().items()), astuple(config), row, rows, precision, kind
-            )
 
-        one = kept(shallow)
-        return one + sum((depth - 1) * (kept(replace(shallow, **{name: 2})) - one) for name, depth in depths.items())
+def bytes_kept(objective: Objective, config: ModelConfig, row: Row, rows: int, *, precision: str, kind: str) -> int:
+    """Bytes of all tensors that the forward pass of the model keeps for its backward, weights left out.
 
-    one = at(1)
-    return one if rows == 1 else one + (rows - 1) * (at(2) - one)
+    Measured on one and two rows, and continued from there: each row costs the same.
+    """
+
+    def of_rows(rows: int) -> int:
+        how = type(objective), tuple(objective.options().items()), row, rows, precision, kind
+        return at_any_depth(lambda config: _kept(astuple(config), *how), config, row)
+
+    one = of_rows(1)
+    return one if rows == 1 else one + (rows - 1) * (of_rows(2) - one)
 
 
 @lru_cache(maxsize=1024)
 def _kept(
+    shape: tuple[Any, ...],
     kind_of_objective: type[Objective],
     options: tuple[tuple[str, Any], ...],
-    shape: tuple[Any, ...],
     row: Row,
     rows: int,
     precision: str,

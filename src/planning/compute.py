@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -11,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..checks import check_type
 from ..models import ModelConfig
 from ..objectives import Objective
-from .abstract import UnknownValues
+from .abstract import UnknownValues, at_any_depth
 from .memory import OPTIMIZERS, known, whole
 from .rows import Row
 from .shape import Parameters, shape_model
@@ -69,16 +71,27 @@ def flops(objective: Objective, config: ModelConfig, row: Row, rows: int = 1) ->
     check_type(config, ModelConfig, "the shape of a model")
     check_type(row, Row, "the row", "row_of(objective, length) makes it")
     whole("rows", rows)
-    model = shape_model(objective, config)
+    how = type(objective), tuple(objective.options().items()), row
+    projections, attention = (
+        at_any_depth(lambda config: _products(astuple(config), *how)[k], config, row) for k in (0, 1)
+    )
+    unembedding = round(2 * rows * row.loss_positions * config.vocab_size * config.d_model)
+    return Flops(rows * projections, rows * attention, unembedding)
+
+
+@lru_cache(maxsize=1024)
+def _products(
+    shape: tuple[Any, ...], kind: type[Objective], options: tuple[tuple[str, Any], ...], row: Row
+) -> tuple[int, int]:
+    """Operations of the forward pass of a row: those with weights, and those of two activations."""
+    objective = kind(**dict(options))
+    model = shape_model(objective, ModelConfig(*shape))
     inputs = {key: torch.zeros(1, length, dtype=torch.int64, device="meta") for key, length in row.inputs}
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), UnknownValues(), counter:
         model(**objective.model_inputs(model, inputs))
-    counts = counter.get_flop_counts()["Global"]
-    attention = counts.get(torch.ops.aten.bmm, 0)  # products of two activations
-    projections = counter.get_total_flops() - attention
-    unembedding = round(2 * rows * row.loss_positions * config.vocab_size * config.d_model)
-    return Flops(rows * projections, rows * attention, unembedding)
+    attention = counter.get_flop_counts()["Global"].get(torch.ops.aten.bmm, 0)
+    return counter.get_total_flops() - attention, attention
 
 
 ROUNDS = 5
