@@ -18,7 +18,7 @@ from ..models import eval_mode
 from ..objectives import OBJECTIVES, FloorExercise, Loss, Objective, Target
 from ..training.config import TrainConfig
 from ..training.fit import fit
-from ..training.run import seeded_model
+from ..training.seeding import seeded_model
 
 ROWS = 4000
 """Fresh texts that the trained model is measured on,"""
@@ -106,7 +106,7 @@ def train_to_entropy_floor(
     length = trained.source_length(exercise.length)
     groups = []
     for group in range(rows // GROUP):
-        ids = range(-GROUP * (group + 1), -GROUP * group)
+        ids = range(2**64 - GROUP * (group + 1), 2**64 - GROUP * group)  # the last ones: training counts from 0
         batch = collate.block(source.sample(GROUP, length, seed=-1 - group), ids)
         groups.append(_Group(batch, trained.targets(batch), trained.entropy_floor(source, batch, special)))
     if model is None:
