@@ -59,8 +59,7 @@ def run(args: argparse.Namespace, given: Given) -> int:
         precision=args.precision,
         seed=args.seed,
     )
-    roles = [role for objective in objectives for role in objective.roles]
-    prepared = prepare(**parsing.corpus_of(args, roles), progress=sys.stderr.isatty())
+    prepared = prepare(**parsing.corpus_of(args, objectives), progress=sys.stderr.isatty())
     rows = compare(
         objectives,
         prepared,

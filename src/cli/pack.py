@@ -27,8 +27,7 @@ def run(args: argparse.Namespace, given: Given) -> int:
     from ..objectives import OBJECTIVES
     from ..training import prepare_stream
 
-    roles = [role for objective in OBJECTIVES.values() for role in objective.roles]  # any of them may be trained on it
-    prepared = prepare_stream(**parsing.corpus_of(args, roles))
+    prepared = prepare_stream(**parsing.corpus_of(args, OBJECTIVES.values()))  # any of them may be trained on it
     packed = pack_shards(
         prepared.text.documents, list(prepared.corpus.heldout), prepared.tokenizer, args.out, workers=args.workers
     )

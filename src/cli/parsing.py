@@ -221,8 +221,8 @@ def add_corpus(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--sentinels", type=COUNT_OR_NONE, default=100, help="reserved for hidden spans")
 
 
-def corpus_of(args: argparse.Namespace, roles: Iterable[str] = ()) -> dict[str, Any]:
-    """The arguments of `clozelab.training.prepare` and `prepare_stream`; `roles` are those of the objectives."""
+def corpus_of(args: argparse.Namespace, objectives: Iterable[Objective | type[Objective]]) -> dict[str, Any]:
+    """The arguments of `clozelab.training.prepare` and `prepare_stream`, with the roles that the objectives need."""
     return {
         "source": args.corpus,
         "text_column": args.column,
@@ -230,7 +230,7 @@ def corpus_of(args: argparse.Namespace, roles: Iterable[str] = ()) -> dict[str, 
         "tokenizer": args.tokenizer,
         "vocab_size": args.vocab_size,
         "sentinels": args.sentinels,
-        "roles": tuple(dict.fromkeys(roles)),
+        "roles": [role for objective in objectives for role in objective.roles],
     }
 
 

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace, given: Given) -> int:
 
     names = list(OBJECTIVES) if args.objective is None else [args.objective]
     objectives = [parsing.objective_of(name, args) for name in names]
-    roles = tuple(dict.fromkeys(role for objective in objectives for role in objective.roles))
+    roles = [role for objective in objectives for role in objective.roles]
     if args.tokenizer is None:
         tokenizer = word_tokenizer(args.text, roles=roles)
     else:

@@ -62,6 +62,8 @@ def run(args: argparse.Namespace, given: Given) -> int:
         raise InputError("--workers tokenise a stream: without --stream all text is tokenised before the first step")
     parsing.refuse_idle(args, given)
     objective = parsing.objective_of(args.objective, args)
+    if not objective.completes and "sample_every" not in given:
+        args.sample_every = 0
     with init_processes(sharded=args.sharded) as processes:
         result = _train(objective, args, folder, processes)  # the model is gone before the processes part
     if not result.finished:
@@ -70,7 +72,9 @@ def run(args: argparse.Namespace, given: Given) -> int:
             print(escape_control_characters(f"stopped after step {result.step}, all saved; continue: {resume}"))
         return 130
     if processes.is_main:
-        print(escape_control_characters(f"{objective.name}: {_outcome(objective, result)}, in {folder}"))
+        assert result.heldout is not None
+        loss = f"held-out loss {result.heldout.nats:.4f} nats per predicted token{result.heldout.per_byte}"
+        print(escape_control_characters(f"{objective.name}: {loss}, in {folder}"))
     return 0
 
 
@@ -92,7 +96,7 @@ def _train(objective: Objective, args: argparse.Namespace, folder: Path, process
         checkpoint_every=args.checkpoint_every,
         sample_every=args.sample_every,
     )
-    corpus = parsing.corpus_of(args, objective.roles)
+    corpus = parsing.corpus_of(args, [objective])
     if args.resume:  # the tokenizer as it is
         corpus |= {"tokenizer": str(folder / "tokenizer.json"), "sentinels": 0, "roles": ()}
     if args.stream:
@@ -115,17 +119,6 @@ def _train(objective: Objective, args: argparse.Namespace, folder: Path, process
         processes=processes,
         workers=args.workers,
     )
-
-
-def _outcome(objective: Objective, result: TrainResult) -> str:
-    """The held-out loss in words."""
-    from ..objectives import Likelihood
-
-    assert result.heldout is not None
-    at_most = "at most " if objective.likelihood is Likelihood.BOUND else ""
-    nats, bits = result.heldout.nats, result.heldout.bits_per_byte
-    per_byte = "" if bits is None else f", {at_most}{bits:.3f} bits per byte"
-    return f"held-out loss {nats:.4f} nats per predicted token{per_byte}"
 
 
 def _restored(folder: Path, description: Any, given: Given) -> argparse.Namespace:

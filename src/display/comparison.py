@@ -63,21 +63,18 @@ def _per_byte(row: Compared) -> str:
     return f"{_at_most(row)}{bits:.3f}" if bits else "not defined"
 
 
-def _loss_share(row: Compared) -> str:
-    return f"{row.result.heldout.loss_share:.1%}" if row.result.heldout else ""
-
-
 LINES: list[tuple[str, Callable[[Compared], str]]] = [
     ("hides", lambda row: row.objective.hides),
     ("reads", lambda row: row.objective.attends_to),
     ("predicts", lambda row: row.objective.predicts),
-    ("model", lambda row: f"{row.objective.architecture}, {row.parameters / 1e6:.2f} M"),
-    ("positions in the loss", _loss_share),
+    ("model", lambda row: row.objective.architecture),
+    ("parameters", lambda row: f"{row.parameters / 1e6:.2f} M"),
+    ("in the loss", lambda row: f"{row.result.heldout.loss_share:.1%}" if row.result.heldout else ""),
     ("held-out loss", lambda row: f"{_at_most(row)}{row.heldout:.3f}"),
     ("unigram guess", lambda row: f"{row.unigram:.3f}"),
     ("uniform guess", lambda row: f"{row.uniform:.3f}"),
     ("bits per byte", _per_byte),
-    ("tokens per second", lambda row: f"{row.result.tokens_per_second:,.0f}"),
+    ("tokens a second", lambda row: f"{row.result.tokens_per_second:,.0f}"),
 ]
 """(label, the cell of a row)"""
 
@@ -93,6 +90,7 @@ def save_comparison(rows: Sequence[Compared], folder: str | Path) -> None:
             "objective": row.objective.name,
             "options": row.objective.options(),
             "parameters": row.parameters,
+            "loss_share": row.result.heldout.loss_share if row.result.heldout else None,
             "heldout": asdict(row.result.heldout) | {"likelihood": row.objective.likelihood.value}
             if row.result.heldout
             else None,
