@@ -72,9 +72,8 @@ def flops(objective: Objective, config: ModelConfig, row: Row, rows: int = 1) ->
     check_type(row, Row, "the row", "row_of(objective, length) makes it")
     whole("rows", rows)
     how = type(objective), tuple(objective.options().items()), row
-    projections, attention = (
-        at_any_depth(lambda config: _products(astuple(config), *how)[k], config, row) for k in (0, 1)
-    )
+    projections = at_any_depth(lambda config: _products(astuple(config), *how)[0], config, row)
+    attention = at_any_depth(lambda config: _products(astuple(config), *how)[1], config, row)
     unembedding = round(2 * rows * row.loss_positions * config.vocab_size * config.d_model)
     return Flops(rows * projections, rows * attention, unembedding)
 
