@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..training import Compared
 
 PANELS = 3
-"""In a row of the picture."""
+"""In a row of the picture, at most."""
 
 
 def print_comparison(rows: Sequence[Compared], corpus: str) -> None:
@@ -112,8 +112,8 @@ def draw_comparison(rows: Sequence[Compared], path: str | Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns = min(PANELS, len(rows))
-    lines = math.ceil(len(rows) / columns)
+    lines = math.ceil(len(rows) / PANELS)
+    columns = math.ceil(len(rows) / lines)
     figure = Figure(figsize=(4.2 * columns, 3.9 * lines), layout="tight")
     FigureCanvasAgg(figure)
     panels = figure.subplots(lines, columns, sharey=True, squeeze=False)

@@ -30,5 +30,6 @@ def draw_loss(axes: Axes, row: Compared) -> Axes:
     axes.set_title(f"{objective.name} ({objective.canonical})\npredicts {objective.predicts}", fontsize=10)
     axes.set_xlabel("tokens of text seen (millions)")
     axes.set_ylim(bottom=0)
-    axes.legend(fontsize=8, loc="lower left")
+    axes.locator_params(axis="x", nbins=5)
+    axes.legend(fontsize=8)
     return axes
