@@ -536,11 +536,12 @@ testing.check_objective(objectives.CausalLM(), decoder(), tolerance="x")
 
 # display
 display.word_tokenizer(None)
-display.show_objective(None, tokenizer, "x")
-display.show_objective(objectives.CausalLM(), None, "x")
-display.show_objective(objectives.CausalLM(), tokenizer, None)
-display.show_objective(objectives.CausalLM(), tokenizer, "")
-display.show_objective(objectives.CausalLM(), tokenizer, "x", seed="x")
+display.show_objectives(None, tokenizer, "x")
+display.show_objectives(objectives.CausalLM(), tokenizer, "x")
+display.show_objectives([objectives.CausalLM()], None, "x")
+display.show_objectives([objectives.CausalLM()], tokenizer, None)
+display.show_objectives([objectives.CausalLM()], tokenizer, "")
+display.show_objectives([objectives.CausalLM()], tokenizer, "x", seed="x")
 display.print_comparison([], "x")
 display.print_comparison(None, "x")
 

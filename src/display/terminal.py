@@ -55,6 +55,7 @@ def show_objectives(
 
     Raises `InputError` for a text without tokens, and for a vocabulary that lacks a role of an objective.
     """
+    check_type(objectives, Sequence, "the objectives", "put one in a list")
     check_type(tokenizer, Tokenizer, "the tokenizer")
     tokens = torch.tensor([tokenizer.encode(text)])
     if tokens.numel() == 0:
