@@ -23,8 +23,6 @@ PER_TOKEN = {"attention_mask": 1, "special_tokens_mask": 0, "labels": IGNORED, "
 """Keys of an example with one value a token, and the value of a token that has none."""
 OWN_KEYS = {"input_ids", "example_id", "epoch", *PER_TOKEN}
 """All keys of an example that the collator reads."""
-_LEFT = object()
-"""The key, unlike any of a user's, under which an example keeps which of its tokens are no padding."""
 
 
 class Collator:
@@ -140,7 +138,7 @@ class Collator:
         lengths = torch.tensor([len(row["input_ids"]) for row in rows])
         is_token = torch.arange(tokens.shape[1]) < lengths[:, None]
 
-        def per_token(key: str, of_row: Callable[[dict[Any, Any]], Tensor]) -> Tensor | None:
+        def per_token(key: str, of_row: Callable[[dict[str, Any]], Tensor]) -> Tensor | None:
             """(B, T) of a key with one value a token, or None where no example has it."""
             if not any(key in row for row in rows):
                 return None
@@ -168,11 +166,8 @@ class Collator:
             batch[key] = self._kept(key, rows, int(lengths.max()) == batch["input_ids"].shape[1])
         return batch
 
-    def _row(self, example: Any, b: int) -> dict[Any, Any]:
-        """One example with its padding removed: `input_ids` (n,), `example_id` and whatever else it brings.
-
-        `row[_LEFT]` says which of the tokens that it brought are left.
-        """
+    def _row(self, example: Any, b: int) -> dict[str, Any]:
+        """One example with its padding removed: `input_ids` (n,), `example_id` and whatever else it brings."""
         if not isinstance(example, Mapping):
             example = {"input_ids": example}
         if "input_ids" not in example:
@@ -194,29 +189,33 @@ class Collator:
                 raise InputError(
                     f"'{key}' must have one value for each of the {len(tokens)} tokens, got {len(row[key])}"
                 )
-        real = torch.ones(len(tokens), dtype=torch.bool)
+        row |= {key: self._kept_value(key, row[key]) for key in self.keep & row.keys()}
         if "attention_mask" in row:
             real = row["attention_mask"] != 0
-            row |= {key: row[key][real] for key in ("input_ids", *PER_TOKEN) if key in row}
-        row[_LEFT] = real
+            one_a_token = [key for key, value in row.items() if isinstance(value, Tensor) and value.shape == real.shape]
+            row |= {key: row[key][real] for key in one_a_token}
         row.setdefault("example_id", hash_tokens(row["input_ids"]))
         return row
 
-    def _kept(self, key: str, rows: list[dict[Any, Any]], in_place: bool) -> Tensor:
+    @staticmethod
+    def _kept_value(key: str, value: Any) -> Tensor:
+        try:
+            return torch.as_tensor(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"'{key}' cannot become a tensor, so no model can read it: remove it from keep") from error
+
+    def _kept(self, key: str, rows: list[dict[str, Any]], in_place: bool) -> Tensor:
         """A key of the user's as one tensor; `in_place`: whether the batch has as many tokens as the examples."""
         without = [b for b, row in enumerate(rows) if key not in row]
         if without:
             raise InputError(f"example {without[0]} has no {key!r}, which the collator is to keep: give it to all")
-        try:
-            tensors = [torch.as_tensor(row[key]) for row in rows]
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"'{key}' cannot become a tensor, so no model can read it: remove it from keep") from error
-        if all(one.shape == row[_LEFT].shape for one, row in zip(tensors, rows)):
+        tensors = [row[key] for row in rows]
+        if all(one.shape == row["input_ids"].shape for one, row in zip(tensors, rows)):
             if not in_place:
                 raise InputError(
                     f"'{key}' has one value a token, but {self!r} changes the number of tokens: remove it from keep"
                 )
-            return pad_rows([one[row[_LEFT]] for one, row in zip(tensors, rows)], 0)
+            return pad_rows(tensors, 0)
         if len({one.shape for one in tensors}) > 1:
             raise InputError(f"'{key}' has values of different shapes: give one a token, or one shape for all")
         return torch.stack(tensors)
