@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 def plan_table(plans: Sequence[Plan], *, markdown: bool = False) -> str:
     """A column for each strategy of one plan; of several plans, for the strategy that has room. Text, or Markdown.
 
+    >>> from clozelab.display.plan import plan_table
     >>> from clozelab.objectives import MaskedLM
     >>> from clozelab.planning import Machine, config_near, plan
     >>> run = plan(MaskedLM(), config_near(7e9, MaskedLM()), tokens=1e12, machine=Machine(devices=8))
@@ -42,6 +43,7 @@ def plan_table(plans: Sequence[Plan], *, markdown: bool = False) -> str:
 def plan_notes(made: Plan) -> list[str]:
     """What the table cannot say, a sentence each: where there is no room, and what would help.
 
+    >>> from clozelab.display.plan import plan_notes
     >>> from clozelab.objectives import CausalLM
     >>> from clozelab.planning import config_near, plan
     >>> for note in plan_notes(plan(CausalLM(), config_near(7e9, CausalLM()), tokens=1e12)):
@@ -80,6 +82,7 @@ def plan_notes(made: Plan) -> list[str]:
 def quantity(value: float, unit: str = "") -> str:
     """Three figures and a prefix, or a whole number below a thousand.
 
+    >>> from clozelab.display.plan import quantity
     >>> quantity(27_926_200_320, "B"), quantity(6_981_550_080), quantity(512), quantity(0.0123)
     ('27.9 GB', '6.98 B', '512', '0.0123')
     """
@@ -96,6 +99,7 @@ def quantity(value: float, unit: str = "") -> str:
 def time(seconds: float) -> str:
     """In the largest unit of which there is at least one.
 
+    >>> from clozelab.display.plan import time
     >>> time(0.002), time(90), time(3.54e7)
     ('2 ms', '1.5 min', '410 days')
     """

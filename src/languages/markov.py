@@ -22,6 +22,8 @@ class MarkovSource:
     `transition[a, b]` is the probability that b follows a. Texts begin at the stationary distribution, so that every
     position of every text looks alike.
 
+    >>> import torch
+    >>> from clozelab.languages import MarkovSource
     >>> coin = MarkovSource(torch.tensor([[0.9, 0.1], [0.1, 0.9]]))
     >>> coin.stationary
     tensor([0.5000, 0.5000], dtype=torch.float64)

@@ -20,6 +20,8 @@ class MixtureSource:
     So a text has a kind, which the better one knows, the better one can go on with it. All that is to be known is
     known exactly: how likely a text is, and how sure one can be of its kind.
 
+    >>> import torch
+    >>> from clozelab.languages import MarkovSource, MixtureSource
     >>> sticky, restless = (MarkovSource(torch.tensor([[p, 1 - p], [1 - p, p]])) for p in (0.9, 0.1))
     >>> source = MixtureSource((sticky, restless))
     >>> text, kinds = source.sample(4, 10, seed=0)

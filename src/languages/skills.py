@@ -93,6 +93,7 @@ _PLACE = {word: place for place, word in enumerate(VOCABULARY)}
 class Exercise:
     """Something to be said that is either right or not.
 
+    >>> from clozelab.languages import Exercise
     >>> exercise = Exercise("arithmetic", ("3", "+", "4", "="), (("7",),), ("what", "is", "3", "+", "4", "?"))
     >>> exercise.right(["7"]), exercise.right(["7", "7"]), " ".join(exercise.statement)
     (True, False, '3 + 4 = 7 .')
@@ -132,6 +133,7 @@ class World:
     `without` leaves out skills: neither prose nor interviews hold them, though their words, and questions without
     answers, are there as before. "interviews" leaves those out altogether.
 
+    >>> from clozelab.languages import World
     >>> world = World(seed=0)
     >>> [exercise] = world.exercises("arithmetic", 1)
     >>> " ".join(exercise.prompt), exercise.answer, exercise.held_out

@@ -22,6 +22,7 @@ class EncoderDecoder(LanguageModel):
     has no positions: the two texts have different lengths, and the sentinels say where a span belongs.
 
     >>> import torch
+    >>> from clozelab.models import EncoderDecoder, ModelConfig
     >>> model = EncoderDecoder(ModelConfig(vocab_size=50, d_model=32, n_layers=2))
     >>> model(torch.tensor([[7, 49, 9, 1]]), decoder_input_ids=torch.tensor([[0, 49, 8]])).shape
     torch.Size([1, 3, 32])
