@@ -14,7 +14,7 @@ class InputError(ValueError):
 
 
 class ProcessLost(RuntimeError):
-    """Another process of the same run has ended, so that this one cannot continue: the message says what to do.
+    """Another process of the same run has ended, so that this one cannot continue: the message names what to do.
 
     The command line prints the message as one line and exits with code 1.
     """

@@ -217,12 +217,15 @@ def test_whole_words_of_packed_text_are_hidden_or_untouched(tmp_path):
     objective = MaskedLM(mask_rate=0.3, scheme="whole-words")
     batch = objective.collator(tokenizer.special).block(blocks.take(range(len(blocks))), list(range(len(blocks))))
     hidden = batch["labels"] != -100
-    long_words = 0
+    long_words = split_documents = 0
     for block, row in enumerate(hidden.tolist()):
         of_block = words[block * length : (block + 1) * length]
         for word in set(of_block):
             marks = [mark for mark, own in zip(row, of_block) if own == word]
             assert len(set(marks)) == 1, (word, marks)
             long_words += marks[0] and len(marks) > 1
+        for document in {number for number, _ in of_block}:
+            split_documents += len({mark for mark, (number, _) in zip(row, of_block) if number == document}) == 2
     assert long_words > 50
+    assert split_documents > 50  # single words are hidden, not all of a document
     assert 0.2 < hidden.float().mean() < 0.31
