@@ -93,7 +93,10 @@ def answer_leaks(
     leaks: set[tuple[str, int, int, int]] = set()
     with in_full_precision(model):
         for number, example in enumerate(examples):
-            original, variants, places = _variants(example, number, special, candidates, alternatives)
+            given = example if isinstance(example, Mapping) else {"input_ids": example}
+            original = {"example_id": number, **given}
+            collate([original])  # which checks it
+            variants, places = _variants(original, special, candidates, alternatives)
             if not variants:
                 continue
             before, after = collate([original] * len(variants)), collate(variants)
@@ -109,19 +112,13 @@ def answer_leaks(
 
 
 def _variants(
-    example: Mapping[str, Any] | Sequence[int] | Tensor,
-    number: int,
-    special: SpecialIds,
-    candidates: Tensor,
-    alternatives: int,
-) -> tuple[dict[str, Any], list[dict[str, Any]], list[int]]:
-    """The example with an id of its own; N copies with one token of text changed; the places of those tokens."""
-    given = dict(example) if isinstance(example, Mapping) else {"input_ids": example}
-    original = {"example_id": number, **given, "input_ids": torch.as_tensor(given.get("input_ids", []))}
-    tokens = original["input_ids"]
+    original: dict[str, Any], special: SpecialIds, candidates: Tensor, alternatives: int
+) -> tuple[list[dict[str, Any]], list[int]]:
+    """N copies of an example, each with one token of text changed, and the places of those tokens."""
+    tokens = torch.as_tensor(original["input_ids"])
     text = (~special.is_special(tokens)).nonzero()[:, 0]
     if not len(text):
-        return original, [], []
+        return [], []
     at, put = replacements(tokens[text], candidates, alternatives)
     variants = []
     for place, token in zip(text[at], put):
@@ -130,7 +127,7 @@ def _variants(
             labels = torch.as_tensor(original["labels"])
             variant["labels"] = torch.where(labels == tokens, variant["input_ids"], labels)
         variants.append(variant)
-    return original, variants, text[at].tolist()
+    return variants, text[at].tolist()
 
 
 def _same_keys(before: Batch, after: Batch) -> bool:
