@@ -39,7 +39,7 @@ class Batches:
         self.batch_size = check_int(batch_size, "batch_size", 1)
         self.total_steps = total_steps
         self.positions: Mapping[str, Any] = {}
-        """Nothing has to be noted to go on from batch n; see `StreamedBatches`."""
+        """Nothing has to be noted to continue from batch n; see `StreamedBatches`."""
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
     def _shuffled(self, epoch: int) -> Tensor:

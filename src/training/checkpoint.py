@@ -1,7 +1,7 @@
 """Checkpoints: safetensors and JSON, nothing that can run code.
 
     run/
-      run.json                        objective, model, settings, corpus: everything needed to go on
+      run.json                        objective, model, settings, corpus: everything needed to continue
       tokenizer.json
       metrics.jsonl                   one line for each step and each evaluation
       checkpoints/step-00000500/      model.safetensors, optimizer.safetensors, state.json
@@ -72,8 +72,8 @@ class Checkpoint:
     def _weights(self) -> Path:
         if self.sharded and "model.safetensors" not in self.state["sha256"]:
             raise InputError(
-                f"{self.path} is in shards, and its weights as one file are written when the run is finished: go on "
-                "with it by torchrun and --sharded"
+                f"{self.path} is in shards, and its weights as one file are written when the run is finished: "
+                "continue it by torchrun and --sharded"
             )
         return self.path / "model.safetensors"
 
@@ -228,7 +228,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
                 f"{path} was written by clozelab 0.1 and cannot be read: train it again, or use that version"
             )
         raise InputError(
-            f"{path} was written in format {state['format']!s:.80}, this version reads format {FORMAT}: go on with the "
+            f"{path} was written in format {state['format']!s:.80}, this version reads format {FORMAT}: use the "
             "version that wrote it"
         )
     try:
@@ -270,7 +270,9 @@ def _damaged(path: Path, what: str) -> InputError:
 def _cure(path: Path) -> str:
     """What a message advises about a checkpoint that cannot be used."""
     others = [other.name for other in _complete(path.parent.parent) if other.name != path.name]
-    return f"delete it to go on from {others[-1]}" if others else "there is no other one in this run: start anew"
+    return (
+        f"delete it to continue from {others[-1]}" if others else "there is no other one in this run: begin another run"
+    )
 
 
 def _sha256_of_state(state: dict[str, Any]) -> str:

@@ -41,7 +41,7 @@ class TrainResult:
     step: int
     """Optimiser steps done."""
     finished: bool
-    """False where it was interrupted; the run folder then holds all that is needed to go on."""
+    """False where it was interrupted; the run folder then holds all that is needed to continue."""
     heldout: HeldOut | None
     """The last evaluation; of a finished run, that at its end."""
     curve: list[tuple[int, float]] = field(default_factory=list)
@@ -78,9 +78,9 @@ def train(
     n is a function of (text, seed, n) alone, so the run is the same on any number of processes, but for rounding and
     dropout; each process calls this alike (see `init_processes`).
 
-    With a `run` folder, metrics, samples and checkpoints are written there, and `resume=True` goes on from its last
+    With a `run` folder, metrics, samples and checkpoints are written there, and `resume=True` continues from its last
     checkpoint, on a CPU bit for bit as if it had never stopped. Ctrl-C and SIGTERM finish the step, save, and return;
-    an evaluation that they interrupt is made when the run goes on. `description` is kept in `run.json`.
+    an evaluation that they interrupt is made when the run is resumed. `description` is kept in `run.json`.
 
     A `Stream` as `text` is tokenised as it is read, by `workers` processes ahead of the steps, or by this one where 0.
 

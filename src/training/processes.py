@@ -213,8 +213,8 @@ def init_processes(*, sharded: bool = False) -> Iterator[Processes]:
             raise
         reason = " ".join(str(error).split())
         raise ProcessLost(
-            f"another process of this run died or cannot be reached ({reason:.200}); the last checkpoint is kept: go "
-            "on by --resume, with any number of processes"
+            f"another process of this run died or cannot be reached ({reason:.200}); the last checkpoint is kept: "
+            "continue by --resume, with any number of processes"
         ) from error
     finally:
         gc.collect()  # a sharded model that outlives its group can abort the interpreter as it ends (torch 2.13, gloo)

@@ -127,7 +127,7 @@ class RunFolder:
             ways = ("in shards", "whole")
             raise InputError(
                 f"{checkpoint.path} was written {ways[not checkpoint.sharded]}, and this run holds its weights "
-                f"{ways[checkpoint.sharded]}: go on as it began, {'with' if checkpoint.sharded else 'without'} "
+                f"{ways[checkpoint.sharded]}: continue as it began, {'with' if checkpoint.sharded else 'without'} "
                 "--sharded"
             )
         if checkpoint.sharded:

@@ -65,7 +65,7 @@ class StreamedBatches:
         self.workers = workers
         self.total_steps = total_steps
         self.positions: dict[str, dict[str, Any]] = {}
-        """By shard that this process reads: where it was read, which `go_to` needs to go on behind the last batch."""
+        """By shard that this process reads: where the last batch was read, from which `go_to` continues."""
         self._next = 0
         self._blocks: Iterator[Tensor] | None = None
 
@@ -117,7 +117,7 @@ class StreamedBatches:
                 raise
             raise OSError(
                 f"a worker that reads {self.name} died ({' '.join(str(error).split()):.120}); was there too little "
-                "memory? The last checkpoint is kept: go on with the run by --resume"
+                "memory? The last checkpoint is kept: continue the run by --resume"
             ) from error
         finally:
             self._blocks = None
