@@ -258,7 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> Result:
     finding = (
         f"Over all texts the causal product sums to {ours:.4f}, the pseudo-likelihood to {f['sum masked']:.2f} "
         f"(perfectly trained: {f['sum perfect masked']:.2f}). Pairs ordered correctly: {f['two texts: causal']:.1%} "
-        f"and {f['two texts: masked']:.1%}. Which of two blanks is filled first changes ln p by {f['order gap']:.3f} nats."
+        f"and {f['two texts: masked']:.1%}. Which of two blanks is filled first changes ln p by "
+        f"{f['order gap']:.3f} nats."
     )
     return visit.conclude(
         verdict="held" if all(parts) else "held in part" if any(parts) else "contradicted",

@@ -267,8 +267,8 @@ def main(arguments: list[str] | None = None) -> Result:
         f"Translate, reverse and summarise, exact match: at equal compute encoder-decoder {maps('span'):.0%}, "
         f"decoder {maps('causal'):.0%}, encoder {maps('masked'):.0%} (without the length "
         f"{maps('masked, without the length'):.0%}); on as many pairs as the decoder "
-        f"{maps('span, as many pairs'):.0%}. Not pretrained: {maps('span, from scratch'):.0%}, {maps('causal, from scratch'):.0%}, "
-        f"{maps('masked, from scratch'):.0%}"
+        f"{maps('span, as many pairs'):.0%}. Not pretrained: {maps('span, from scratch'):.0%}, "
+        f"{maps('causal, from scratch'):.0%}, {maps('masked, from scratch'):.0%}"
     )
     return visit.conclude(
         verdict="held" if all(above) else "held in part" if any(above) else "contradicted",

@@ -1,4 +1,4 @@
-"""Eight mistakes, each beside its correct counterpart: the curve, the check that finds it, the cost.
+"""Nine mistakes, each beside its correct counterpart: the curve, the check that finds it, the cost.
 
     python examples/museum_of_mistakes.py             3.5 minutes on one core; writes runs/museum.png and museum.json
     python examples/museum_of_mistakes.py --quick     15 seconds: one seed, 40 steps, enough for the checks
@@ -8,7 +8,7 @@ each. What came out, over three seeds (weights, text, masks), mean and standard 
 
     mistake                    found by         in the end                        correct         mistaken
     labels shifted twice       InputError       nats per held-out token           0.700 ± 0.003   1.740 ± 0.020
-    no causal mask             leaks            the same, given the past alone    0.706 ± 0.000   5.151 ± 0.457
+    no causal mask             reads            the same, given the past alone    0.706 ± 0.000   5.151 ± 0.457
     mean of means              accumulation     nats per hidden token             0.606 ± 0.038   0.666 ± 0.023
     81/9/10 for 80/10/10       partition        nats per hidden token             0.545 ± 0.038   0.521 ± 0.006
     random tokens anywhere     unselected       nats per hidden token             0.545 ± 0.038   0.553 ± 0.027
@@ -43,7 +43,7 @@ from clozelab.evaluation import evaluate
 from clozelab.generation import fill_spans, generate, sample_token
 from clozelab.languages import MarkovSource
 from clozelab.models import eval_mode
-from clozelab.objectives import CausalLM, Loss, MaskedLM, Objective, SpanCorruption
+from clozelab.objectives import CausalLM, Loss, MaskedLM, Objective, PrefixLM, SpanCorruption, options
 from clozelab.testing import CheckFailed, check_collator, check_objective
 from clozelab.training import TrainConfig, fit
 
@@ -52,7 +52,7 @@ BATCH, LENGTH = 32, 24
 # Two languages that are known exactly, and ids for models of both. Seeds draw weights, text and masks.
 SOURCE, OTHER = (MarkovSource.random(6, entropy=0.7, seed=seed) for seed in (0, 1))
 SPECIAL = SOURCE.special_ids(sentinels=120)
-CAUSAL, MASKED = CausalLM(), MaskedLM()
+CAUSAL, MASKED, PREFIX = CausalLM(), MaskedLM(), PrefixLM()
 SPAN = SpanCorruption(noise_density=0.2, mean_noise_span_length=1.0)  # spans of one token are learned fastest
 LINES = (("correct", "#0072B2", "-"), ("mistaken", "#D55E00", "--"))  # of Okabe and Ito's palette
 
@@ -178,6 +178,32 @@ def no_causal_mask(seed: int, steps: int) -> Exhibit:
             "nats per held-out token, given the past": nats_of_next(seed, own=False),
             "nats per generated token": nats_of_next(seed, own=True),
         },
+        SOURCE.entropy_rate,
+    )
+
+
+@options
+class PrefixInLoss(PrefixLM):
+    """The prefix, whose tokens attend to one another, is in the loss."""
+
+    name, reads = "prefix-in-loss", PrefixLM.reads
+
+    def corrupt(self, examples: Examples) -> Batch:
+        return {
+            **super().corrupt(examples),
+            "labels": CAUSAL.corrupt(examples)["labels"],
+        }  # correct: -100 in the prefix
+
+
+def prefix_in_loss(seed: int, steps: int) -> Exhibit:
+    """The prefix, whose tokens attend to one another, is in the loss: each sees its own answer."""
+    right, wrong = correct(seed, steps, PREFIX), student(seed, steps, PrefixInLoss(), fresh(seed, PrefixInLoss()))
+    share = fmean(wrong[1][-20:]) / SOURCE.entropy_rate
+    return Exhibit(
+        (right, wrong),
+        f"the training loss ends at {share:.2f} of the entropy of the language: about half of the tokens are copied",
+        (lambda: check_objective(PREFIX, right[0]), lambda: check_objective(PrefixInLoss(), wrong[0])),
+        {"nats per token after the prefix": held_out(seed, PREFIX)},
         SOURCE.entropy_rate,
     )
 
@@ -355,6 +381,7 @@ def out_of_step(seed: int, steps: int) -> Exhibit:
 EXHIBITS: dict[str, Callable[[int, int], Exhibit]] = {
     "labels shifted twice": shifted_twice,
     "no causal mask": no_causal_mask,
+    "prefix in the loss": prefix_in_loss,
     "mean of means": mean_of_means,
     "80/10/10 by independent draws": independent_draws,
     "random tokens anywhere": replaced_anywhere,
@@ -414,8 +441,8 @@ def draw(axes: Axes, exhibits: list[Exhibit]) -> None:
 
 def main(steps: int = STEPS, seeds: int = SEEDS, out: Path = Path("runs/museum.png")) -> dict[str, dict]:
     """Run all exhibits; returns for each what the checks found and what was measured."""
-    figure, results = Figure(figsize=(16, 9), layout="constrained"), {}
-    for axes, (name, make) in zip(figure.subplots(2, 4).flat, EXHIBITS.items()):
+    figure, results = Figure(figsize=(13, 13), layout="constrained"), {}
+    for axes, (name, make) in zip(figure.subplots(3, 3).flat, EXHIBITS.items()):
         exhibits = [make(seed, steps) for seed in range(seeds)]
         right, wrong = (verdict(check) for check in exhibits[0].checks)
         costs = {
