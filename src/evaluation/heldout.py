@@ -196,7 +196,8 @@ def label_counts(objective: Objective, batches: Iterable[Batch], vocab_size: int
     check_type(objective, Objective, "the objective")
     check_int(vocab_size, "vocab_size", 1)
     totals: dict[str, Tensor] = {}
-    for batch in batches:
+    for batch in check_type(batches, Iterable, "the batches"):
+        check_type(batch, Mapping, "each batch")
         for name, target in objective.targets(batch).items():
             labels = target.labels[target.loss_mask].cpu()
             weights = None if target.weights is None else target.weights[target.loss_mask].double().cpu()

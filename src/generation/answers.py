@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_int
+from ..checks import check_int, check_type
 from ..data.special_ids import SpecialIds
 from ..errors import InputError
 from ..models import DecoderOnly, EncoderDecoder, EncoderOnly
@@ -42,6 +42,7 @@ def generate_answers(
 
     Raises `InputError` for a model that is none of ours, and for lengths that do not fit the prompts.
     """
+    check_type(special, SpecialIds, "special ids", "give tokenizer.special")
     lengths = _lengths(prompts, tokens)
     architecture = getattr(model, "architecture", None)
     if architecture not in PAIRS:
@@ -112,6 +113,8 @@ def _filled(
 
 def _lengths(prompts: Ids, tokens: int | Sequence[int]) -> list[int]:
     """How long each answer may be. Raises `InputError` for another number of lengths than of prompts, or of none."""
+    if not hasattr(prompts, "__len__") or not all(hasattr(prompt, "__len__") for prompt in prompts):
+        raise InputError(f"expected prompts as rows of token ids, got {prompts!r:.80}")
     each = tokens if isinstance(tokens, Sequence) else [tokens] * len(prompts)
     lengths = [check_int(n, "the length of an answer") for n in each]
     if len(lengths) != len(prompts) or min(lengths, default=1) < 1:

@@ -40,7 +40,7 @@ def generate(
 
     Raises `InputError` for an empty prompt, ids outside the vocabulary, and what `sample_token` refuses.
     """
-    require(model, "unembed")
+    require(model, "decoder-only", "unembed")
     _check_prompt(prompt_ids, "prompt_ids", max_new_tokens)
     suppress = suppression(model, suppressed, prompt_ids.device)
     suppression(model, () if eos is None else (eos,), prompt_ids.device)  # is it an id at all?
@@ -82,7 +82,7 @@ def fill_spans(
 
     Raises `InputError` for an empty text, ids outside the vocabulary, and what `sample_token` refuses.
     """
-    require(model, "unembed", "encode", "decode")
+    require(model, "encoder-decoder", "unembed", "encode", "decode")
     _check_prompt(input_ids, "input_ids", max_new_tokens)
     device = input_ids.device
     suppress = suppression(model, suppressed, device).repeat(len(input_ids), 1)  # (B, V)
@@ -111,7 +111,8 @@ def _decode(
     logits_of: Callable[[Tensor], Tensor], ids: Tensor, count: int, eos: int | None, sampling: Sampling
 ) -> Tensor:
     """Generate (B, count) ids one by one: `logits_of` takes the new ids (B, t) and returns the next logits (B, V)."""
-    sampling["generator"] = sampling.get("generator") or torch.Generator().manual_seed(0)
+    if sampling.get("generator") is None:
+        sampling["generator"] = torch.Generator().manual_seed(0)
     generated = torch.full((len(ids), count), 0 if eos is None else eos, device=ids.device)
     ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     for n in range(count):
@@ -137,13 +138,17 @@ def truncate_at_eos(ids: Sequence[int], eos: int) -> list[int]:
     return generated[: generated.index(eos)] if eos in generated else generated
 
 
-def require(model: nn.Module, *attributes: str) -> None:
-    """Raises `InputError` for a model that lacks what a function needs; a wrapper hands on what it wraps."""
+def require(model: nn.Module, architecture: str, *attributes: str) -> None:
+    """Raises `InputError` for a model of another architecture, and for one that lacks what a function needs.
+
+    A wrapper hands on what it wraps, and a model of somebody else's may have no `architecture`.
+    """
     lacks = [name for name in ("config", *attributes) if not hasattr(model, name)]
-    if lacks:
+    if lacks or getattr(model, "architecture", architecture) != architecture:
+        why = f"has no {', '.join(lacks)}" if lacks else f"is no {architecture} model"
         raise InputError(
-            f"this {type(model).__name__} has no {', '.join(lacks)}: generate takes a DecoderOnly, fill_masks an "
-            "EncoderOnly, fill_spans an EncoderDecoder"
+            f"this {type(model).__name__} {why}: generate takes a DecoderOnly, fill_masks an EncoderOnly, fill_spans "
+            "an EncoderDecoder"
         )
 
 

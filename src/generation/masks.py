@@ -8,7 +8,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from ..checks import check_int
+from ..checks import check_int, check_type
 from ..errors import InputError
 from ..models import EncoderOnly, eval_mode
 from ..models.language_model import call
@@ -52,7 +52,7 @@ def fill_masks(
 
     Raises `InputError` for an unknown order, ids outside the vocabulary, and what `sample_token` refuses.
     """
-    require(model, "unembed")
+    require(model, "encoder-only", "unembed")
     if order not in ORDERS:
         raise InputError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
     if rounds is not None and (check_int(rounds, "rounds") < 1 or order == "all"):
@@ -60,7 +60,9 @@ def fill_masks(
     if not isinstance(input_ids, Tensor) or input_ids.dim() != 2:
         raise InputError(f"expected input_ids as a tensor (B, T), got {type(input_ids).__name__}")
     suppress = suppression(model, (mask_id, *suppressed), input_ids.device)
-    generator = sampling["generator"] = sampling.get("generator") or torch.Generator().manual_seed(0)
+    generator = sampling.get("generator")
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    sampling["generator"] = check_type(generator, torch.Generator, "the generator")
     filled = input_ids.clone()
     most = int((filled == mask_id).sum(1).max()) if filled.numel() else 0
     rounds = 1 if order == "all" else most if rounds is None else rounds

@@ -198,6 +198,7 @@ class Objective(nn.Module):
 
     def counts(self, batch: Batch) -> Counts:
         """What the sum of each part is divided by; before any forward pass."""
+        batch = _Read(self, "batch", check_type(batch, Mapping, "the batch"))
         return {name: target.row_counts.sum() for name, target in self.targets(batch).items()}
 
     def loss(self, outputs: Mapping[str, Prediction], batch: Batch) -> Loss:

@@ -107,6 +107,7 @@ def saved(
     known("precision", precision, PRECISIONS)
     known("kind", kind, KINDS)
     whole("rows", rows)
+    check_type(row, Row, "the row", "row_of(objective, length) makes it")
     kept = bytes_kept(objective, config, row, rows, precision=precision, kind=kind)
     casts = 2 * parameters(objective, config).in_blocks if precision == "bfloat16" else 0
     loss = round(4 * config.d_model * (rows * row.loss_positions + config.vocab_size)) + rows * row.outputs
