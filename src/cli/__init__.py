@@ -14,9 +14,9 @@ from .. import __version__
 from ..errors import FULL, InputError, NotFinite, ProcessLost
 from ..escape import escape_control_characters
 from . import check, compare, course, fill, floors, generate, pack, plan, show, train
-from .parsing import Parser, did_you_mean, parse
+from .parsing import Command, Parser, did_you_mean, parse
 
-COMMANDS = {
+COMMANDS: dict[str, Command] = {
     "train": train,
     "pack": pack,
     "compare": compare,
@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader of our output has left, as head does
+        assert sys.stdout is not None
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (InputError, OSError) as error:

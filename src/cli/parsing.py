@@ -22,8 +22,15 @@ Given = dict[str, Any]
 class Command(Protocol):
     """What the module of a command defines."""
 
-    SUMMARY: str
-    EXAMPLE: str
+    @property
+    def SUMMARY(self) -> str:
+        """One line, for the help."""
+        ...
+
+    @property
+    def EXAMPLE(self) -> str:
+        """A command line."""
+        ...
 
     def add_arguments(self, parser: Parser, words: Sequence[str]) -> None:
         """Declare its arguments; some flags depend on the words of the command."""

@@ -126,11 +126,13 @@ def _restored(folder: Path, description: Any, given: Given) -> argparse.Namespac
 
     Raises `InputError` for a description that is damaged, and for a flag that was given another value then.
     """
+    from . import train
+
     command = description.get("command") if isinstance(description, dict) else None
     if not isinstance(command, dict):
         raise InputError(f"{folder} was not begun by `clozelab train`: resume it from your code")
     try:
-        args, _ = parsing.parse("train", sys.modules[__name__], ["--resume", *_words(command)])
+        args, _ = parsing.parse("train", train, ["--resume", *_words(command)])
     except InputError as error:
         raise InputError(f"the command in {folder / 'run.json'} is damaged: {error}") from error
     args.run, args.workers = folder, given.get("workers", 0)  # who tokenises changes nothing in what is read
