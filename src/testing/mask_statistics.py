@@ -49,7 +49,7 @@ def protected_rate(trial: MaskTrial) -> Finding | None:
     """Where 3/4 is protected, the same share of the rest should be hidden: the count is of maskable tokens."""
     if trial.texts is not None:
         return None  # what is hidden depends on which tokens are left
-    shares = [(int(mask.sum()), int(free.sum())) for _, free, mask in trial.long_rows(0.25)]
+    shares = [(int(mask.sum()), int(free.sum())) for _, free, mask in trial.long_rows(100, 0.25)]
     hidden, free = (torch.tensor(column).double() for column in zip(*shares))
     share, usual = float((hidden / free).mean()), float(torch.stack(trial.masks).double().mean())
     found = f"{percent(share)} of the maskable tokens are hidden where 3/4 is protected, {percent(usual)} where none is"

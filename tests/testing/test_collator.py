@@ -1,11 +1,13 @@
-"""The kit passes our collator for all three objectives, and finds each mistake of the catalogue in a collator."""
+"""Collators of all objectives pass, and each mistake in one is found by its name."""
 
 import pytest
 import torch
 
-from clozelab.data import IGNORED, SpecialIds
+from clozelab import CausalLM, MaskedLM, SpanCorruption, SpecialIds
+from clozelab.data import IGNORED
+from clozelab.data.masking import exact_count_mask
 from clozelab.errors import InputError
-from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption
+from clozelab.objectives import OBJECTIVES
 from clozelab.testing import CheckFailed, check_collator
 
 SPECIAL = SpecialIds(vocab_size=200, pad=0, eos=1, mask=2, sentinels=range(199, 99, -1))
@@ -18,10 +20,12 @@ def faults(collator, **settings):
 
 
 @pytest.mark.parametrize(
-    "objective", [CausalLM(), MaskedLM(), SpanCorruption(), SpanCorruption(final_sentinel=True)], ids=repr
+    "objective", [*(one() for one in OBJECTIVES.values()), SpanCorruption(final_sentinel=True)], ids=repr
 )
-def test_ours_pass(objective):
-    assert check_collator(objective.collator(SPECIAL), spans=(0.15, 3.0)).passed
+def test_the_collator_of_every_objective_passes(objective):
+    roles = {role: 3 + n for n, role in enumerate(objective.roles) if role != "mask"}
+    special = SpecialIds(vocab_size=200, pad=0, eos=1, mask=2, sentinels=range(199, 99, -1), roles=roles)
+    assert check_collator(objective.collator(special), spans=(0.15, 3.0)).passed
 
 
 def test_other_shares_pass_when_they_are_meant():
@@ -56,7 +60,7 @@ def draw(text):
     return torch.stack([torch.rand(len(row), generator=torch.Generator().manual_seed(int(row.sum()))) for row in text])
 
 
-class PaysForAll(Wrong):
+class AllInTheLoss(Wrong):
     def breaks(self, batch, text, examples):
         return {**batch, "labels": text.masked_fill(batch["attention_mask"] == 0, IGNORED)}
 
@@ -129,6 +133,19 @@ class Frozen(Wrong):
         pass
 
 
+class FrozenMasks(Wrong):
+    """Each text keeps its loss positions; the random replacements change with the epoch."""
+
+    def __init__(self):
+        super().__init__()
+
+        def by_text(tokens, maskable, generator):
+            noise = torch.rand(len(tokens), generator=torch.Generator().manual_seed(int(tokens.sum())))
+            return exact_count_mask(maskable, noise, 0.15)
+
+        self.inner = MaskedLM(scheme=by_text).collator(SPECIAL)
+
+
 class GlobalRandomState(Wrong):
     def breaks(self, batch, text, examples):
         self.inner.set_epoch(int(torch.randint(10**6, (1,))))
@@ -161,7 +178,7 @@ class OneStream(Wrong):
 @pytest.mark.parametrize(
     ("collator", "expected"),
     [
-        (PaysForAll, "paid"),
+        (AllInTheLoss, "loss positions"),
         (ReplacesUnselected, "unselected"),
         (IndependentDraws, "partition"),
         (SpecialsAsReplacements, "replacements"),
@@ -170,6 +187,7 @@ class OneStream(Wrong):
         (HidesTheEnd, "protected"),
         (Mutates, "unchanged"),
         (Frozen, "epochs"),
+        (FrozenMasks, "epochs"),
         (GlobalRandomState, "global state"),
         (OneStream, "order"),
         (OneStream, "workers"),
@@ -233,7 +251,7 @@ def test_an_end_of_text_that_is_taken_for_padding_is_found():
 
 
 def test_what_cannot_be_checked_says_why():
-    with pytest.raises(InputError, match="does not tell its special ids"):
+    with pytest.raises(InputError, match="special ids of this collator are not known"):
         check_collator(pad_is_end)
     with pytest.raises(InputError, match="kind must be one of"):
         check_collator(pad_is_end, SPECIAL, kind="mlm")

@@ -63,7 +63,9 @@ def lengths(trial: CollatorTrial) -> Finding | None:
         if trial.spans is not None:
             density, mean_noise_span_length = trial.spans
             plans = [
-                span_lengths(length, density=density, mean_noise_span_length=mean_noise_span_length, final_sentinel=f)
+                span_lengths(
+                    length, noise_density=density, mean_noise_span_length=mean_noise_span_length, final_sentinel=f
+                )
                 for f in (False, True)
             ]
             if len(found) != 1 or next(iter(found)) not in {(plan.inputs, plan.targets) for plan in plans}:

@@ -43,7 +43,7 @@ class FunctionTrial:
 
     def parts(self, batch: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor | None, float]]:
         """(sum, count, weight) of each part; (mean, None, 1) where a scalar is returned."""
-        result = self.function(self.model, batch)
+        result: Any = self.function(self.model, batch)
         if isinstance(result, Loss):
             return [(part.sum, part.count, part.weight) for part in result.values()]
         if isinstance(result, (tuple, list)) and len(result) == 2:

@@ -120,8 +120,10 @@ def special_ids(objective: Objective, vocab_size: int, config: Any = None) -> Sp
 
 def _widths(objective: Objective, model: nn.Module) -> dict[str, int]:
     """V of each output, found by reading three tokens."""
-    ids = torch.tensor([[1, 2, 3]])
-    inputs = objective.model_inputs(model, {"input_ids": ids, "decoder_input_ids": ids})
+    ids, ones = torch.tensor([[1, 2, 3]]), torch.ones(1, 3, dtype=torch.int64)
+    batch = {"input_ids": ids, "attention_mask": ones, "document_ids": ones, "reading_rank": ids}
+    batch |= {f"decoder_{key}": batch[key] for key in ("input_ids", "attention_mask", "document_ids")}
+    inputs = objective.model_inputs(model, batch)
     with torch.no_grad():
         outputs = predictions(model, call(model, **inputs))
     return {name: one.states.shape[-1] if one.table is None else len(one.table) for name, one in outputs.items()}
