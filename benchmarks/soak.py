@@ -192,7 +192,7 @@ def main() -> dict[str, Any]:
         parser.error("this looks at a process through /proc, which only Linux has")
     flags = {"objective": args.objective, "corpus": args.corpus, "run": args.run}
     flags |= QUICK if args.quick else {"minutes": args.minutes}
-    command = [sys.executable, "-m", "clozelab.cli", "train", *(f"--{flag}={value}" for flag, value in flags.items())]
+    command = [sys.executable, "-m", "clozelab", "train", *(f"--{flag}={value}" for flag, value in flags.items())]
     before, every = busy(), 0.05 if args.quick else args.every
     samples = watched(command, args.run / "metrics.jsonl", every, Processes(threads=1).whole_environment)
     record = {**provenance(before), **record_of(args.run, samples)}

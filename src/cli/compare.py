@@ -22,9 +22,8 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
         "--objectives",
         nargs="+",
         type=parsing.objective_name,
-        default=("causal", "masked", "span"),
         metavar="NAME",
-        help="which, with their default options  (default: causal masked span)",
+        help="which, with their default options  (default: the first of each architecture)",
     )
     parsing.add_corpus(parser)
     parsing.add_model(parser)
@@ -44,6 +43,11 @@ def run(args: argparse.Namespace, given: Given) -> int:
     from ..objectives import OBJECTIVES
     from ..training import TrainConfig, compare, prepare
 
+    if args.objectives is None:
+        first: dict[str, str] = {}
+        for name, made in OBJECTIVES.items():
+            first.setdefault(made.architecture, name)
+        args.objectives = list(first.values())
     twice = {name for name in args.objectives if list(args.objectives).count(name) > 1}
     if twice:
         raise InputError(f"--objectives names {' and '.join(sorted(twice))} twice: each can be compared once")

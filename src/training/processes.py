@@ -1,6 +1,6 @@
 """The processes of one run, as `torchrun` starts them: which examples each has, and how their losses become one.
 
-    torchrun --nproc-per-node 4 -m -- clozelab.cli train --corpus book.txt --run runs/book [--sharded]
+    torchrun --nproc-per-node 4 -m -- clozelab train --corpus book.txt --run runs/book [--sharded]
 
 The effective batch belongs to the run. Batch n is divided among the processes, the counts of all of them are added
 before the forward pass, and each back-propagates its exact share of the one mean: the same examples, masks and mean on

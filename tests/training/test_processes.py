@@ -119,7 +119,7 @@ def test_the_command_line_runs_under_torchrun_and_a_bad_flag_is_no_traceback(tmp
     corpus.write_text("\n\n".join(f"Document {n} says that {n} and {n + 1} make {2 * n + 1}." for n in range(80)))
     flags = ["--corpus", corpus, "--vocab-size", 400, "--length", 24, "--steps", 4, "--batch-size", 5]
     # Without the `--` torchrun takes our --run for an abbreviation of two flags of its own.
-    words = ["-m", "--", "clozelab.cli", "train", *flags, "--precision", "float32", "--run", tmp_path / "run"]
+    words = ["-m", "--", "clozelab", "train", *flags, "--precision", "float32", "--run", tmp_path / "run"]
     done = launch(2, *words, "--sample-every", 2)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("held-out loss") == 1  # one of them prints

@@ -196,7 +196,7 @@ def test_any_number_of_processes_streams_the_run_of_one_and_goes_on_with_it(tmp_
 
     def launched(count, run, *words):
         begins = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", count]
-        words = [*begins, "-m", "--", "clozelab.cli", "train", "--run", tmp_path / run, *words]
+        words = [*begins, "-m", "--", "clozelab", "train", "--run", tmp_path / run, *words]
         done = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, done.stderr[-2000:]
         return [line["loss"] for line in read_metrics(tmp_path / run / "metrics.jsonl") if "loss" in line]
