@@ -60,9 +60,7 @@ class CausalLM(Objective):
         )
 
     def targets(self, batch: Batch) -> dict[str, Target]:
-        return {
-            "logits": Target(next_token_labels(batch["labels"], batch.get("attention_mask"), batch.get("document_ids")))
-        }
+        return {"logits": Target(next_token_labels(batch))}
 
     def check_batch(self, batch: Mapping[str, Any]) -> None:
         check_unshifted(batch["input_ids"], batch["labels"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ..checks import WHOLE, check_tensor
+from ..checks import WHOLE, check_same_shape, check_tensor
 from ..data.examples import IGNORED
 from ..errors import InputError
 from .cross_entropy import loss_terms, unembedded_terms
@@ -85,9 +85,12 @@ class Target:
         return Part(total, self.row_counts.sum(), self.weight, terms, row_sums)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Part:
-    """One part of a loss: what is back-propagated, and the number it is divided by."""
+    """One part of a loss: what is back-propagated, and the number it is divided by.
+
+    It is not frozen: Lightning Fabric writes its fields, as it converts what a module returns.
+    """
 
     sum: Tensor
     """Scalar, nats, all terms together."""
@@ -234,23 +237,26 @@ def total_counts(counts: Iterable[Counts]) -> Counts:
     return {name: sum((one[name] for one in others), first[name]) for name in first}
 
 
-def next_token_labels(
-    labels: Tensor, attention_mask: Tensor | None = None, document_ids: Tensor | None = None
-) -> Tensor:
-    """(B, T): for output t the label at t + 1; -100 at the end of a row, a document, and where t is padding.
+def next_token_labels(batch: Mapping[str, Tensor]) -> Tensor:
+    """(B, T): for output t the label of a batch at t + 1; -100 at the end of a row, of a document, and at padding.
+
+    Reads `labels`, and `attention_mask` and `document_ids` where the batch has them.
 
     >>> import torch
     >>> from clozelab.objectives import next_token_labels
-    >>> next_token_labels(torch.tensor([[5, 6, 7]]))
-    tensor([[   6,    7, -100]])
-    >>> next_token_labels(torch.tensor([[5, 6, 7, 8]]), document_ids=torch.tensor([[0, 0, 1, 1]]))
+    >>> labels = torch.tensor([[5, 6, 7, 8]])
+    >>> next_token_labels({"labels": labels})
+    tensor([[   6,    7,    8, -100]])
+    >>> next_token_labels({"labels": labels, "document_ids": torch.tensor([[0, 0, 1, 1]])})
     tensor([[   6, -100,    8, -100]])
 
-    Raises `InputError` for labels that are not (B, T).
+    Raises `InputError` for labels that are not (B, T), and for flags of another shape.
     """
-    check_tensor(labels, "labels", "(B, T)", WHOLE)
+    labels = check_tensor(batch["labels"], "labels", "(B, T)", WHOLE)
+    check_same_shape(labels=labels, **{key: batch[key] for key in ("attention_mask", "document_ids") if key in batch})
     following = torch.full_like(labels, IGNORED)
     following[:, :-1] = labels[:, 1:]
-    if document_ids is not None:
-        following[:, :-1].masked_fill_(document_ids[:, 1:] != document_ids[:, :-1], IGNORED)
-    return following if attention_mask is None else following.masked_fill(attention_mask == 0, IGNORED)
+    if (documents := batch.get("document_ids")) is not None:
+        following[:, :-1].masked_fill_(documents[:, 1:] != documents[:, :-1], IGNORED)
+    padding = batch.get("attention_mask")
+    return following if padding is None else following.masked_fill(padding == 0, IGNORED)
