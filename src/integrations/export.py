@@ -12,7 +12,7 @@ together with number k + K/2, we rotate neighbours. Nothing in `transformers` 5.
 there has norms on queries and keys without a gate or further norms (EuroBERT, ESM-C and NeoMME come nearest), and no
 encoder-decoder has them in a cross-attention without positions (T5 has none, T5Gemma 2 merges its two attentions).
 
-The folder holds safetensors and JSON, no code and no pickle. This file needs `transformers`; nothing else here does.
+The folder holds safetensors and JSON, no code and no pickle. This file needs `transformers`.
 """
 
 from __future__ import annotations
@@ -20,48 +20,32 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..checks import check_path, check_type
-from ..data.examples import IGNORED, shift_targets
 from ..errors import InputError
-from ..models import DecoderOnly, EncoderDecoder, EncoderOnly, ModelConfig
+from ..models import DecoderOnly, EncoderDecoder, EncoderOnly
 from ..objectives import Objective
+from .wrapped_models import (
+    ClozelabEncoderConfig,
+    ClozelabEncoderDecoderConfig,
+    ClozelabForMaskedLM,
+    ClozelabForSeq2SeqLM,
+)
 
 try:
-    from transformers import (
-        AutoConfig,
-        AutoModelForMaskedLM,
-        AutoModelForSeq2SeqLM,
-        GenerationMixin,
-        PreTrainedConfig,
-        PreTrainedModel,
-        PreTrainedTokenizerFast,
-        Qwen3Config,
-        Qwen3ForCausalLM,
-    )
-    from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput, Seq2SeqLMOutput
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 except ImportError as error:
     raise InputError(f"this needs transformers 5 (pip install 'transformers>=5'): {error}") from error
 
 if TYPE_CHECKING:
     from ..data.tokenizers.tokenizer import Tokenizer
-
-__all__ = [
-    "ClozelabEncoderConfig",
-    "ClozelabEncoderDecoderConfig",
-    "ClozelabForMaskedLM",
-    "ClozelabForSeq2SeqLM",
-    "export",
-    "register",
-]
 
 
 def export(objective: Objective, model: nn.Module, folder: str | Path, tokenizer: Tokenizer | None = None) -> Path:
@@ -87,7 +71,7 @@ def export(objective: Objective, model: nn.Module, folder: str | Path, tokenizer
         raise InputError(f"expected a DecoderOnly, EncoderOnly or EncoderDecoder, got {type(model).__name__}")
     if model.architecture != objective.architecture:
         raise InputError(
-            f"{objective.name} trains a model that is {objective.architecture}, got a {model.architecture}"
+            f"{objective.name} needs a model that is {objective.architecture}, got one that is {model.architecture}"
         )
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(f"{folder} exists already and is not an empty folder: choose another, or delete it first")
@@ -112,19 +96,6 @@ def export(objective: Objective, model: nn.Module, folder: str | Path, tokenizer
         shutil.rmtree(beside, ignore_errors=True)
         raise
     return folder
-
-
-def register() -> None:
-    """Register the two classes below with `transformers`; importing this file does it."""
-    for config, opener, model in (
-        (ClozelabEncoderConfig, AutoModelForMaskedLM, ClozelabForMaskedLM),
-        (ClozelabEncoderDecoderConfig, AutoModelForSeq2SeqLM, ClozelabForSeq2SeqLM),
-    ):
-        AutoConfig.register(config.model_type, config, exist_ok=True)
-        opener.register(config, model, exist_ok=True)
-
-
-# ---------------------------------------------------------------------------------------------------- decoder-only
 
 
 _QWEN3 = {
@@ -177,190 +148,6 @@ def _halves(weight: Tensor, n_heads: int) -> Tensor:
     return rows.transpose(1, 2).flatten(0, 2)  # (H K, D)
 
 
-# ----------------------------------------------------------------------------------- encoder-only, encoder-decoder
-
-
-class ClozelabEncoderConfig(PreTrainedConfig):
-    """The fields of `ModelConfig`, as `transformers` keeps them."""
-
-    model_type = "clozelab-encoder"
-    attribute_map = {  # noqa: RUF012
-        "hidden_size": "d_model",
-        "intermediate_size": "d_ff",
-        "num_hidden_layers": "n_layers",
-        "num_attention_heads": "n_heads",
-    }
-
-    def __init__(
-        self,
-        vocab_size: int = 4096,
-        d_model: int = 128,
-        n_layers: int = 4,
-        n_heads: int = 4,
-        d_ff: int | None = None,
-        n_decoder_layers: int | None = None,
-        dropout: float = 0.0,
-        tied: bool = True,
-        rotary_base: float = 10_000.0,
-        norm_eps: float = 1e-6,
-        **kwargs: Any,
-    ) -> None:
-        self.vocab_size, self.d_model, self.n_layers, self.n_heads = vocab_size, d_model, n_layers, n_heads
-        self.d_ff, self.n_decoder_layers, self.tied = d_ff, n_decoder_layers, tied
-        self.dropout, self.rotary_base, self.norm_eps = dropout, rotary_base, norm_eps
-        # Our tied models have one table, so there are no two for `transformers` to tie.
-        kwargs["tie_word_embeddings"] = False
-        super().__init__(**kwargs)
-
-    @property
-    def shape(self) -> ModelConfig:
-        """The same shape as our own configuration."""
-        return ModelConfig(**{field.name: getattr(self, field.name) for field in fields(ModelConfig)})
-
-
-class ClozelabEncoderDecoderConfig(ClozelabEncoderConfig):
-    """The fields of `ModelConfig`, and the id that starts the decoder."""
-
-    model_type = "clozelab-encoder-decoder"
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"is_encoder_decoder": True, "use_cache": False, **kwargs})
-
-
-class _Wrapped(PreTrainedModel):
-    """One of our models behind the names that `transformers` uses. It draws its own first weights."""
-
-    base_model_prefix = "model"
-    config_class = ClozelabEncoderConfig
-
-    def _init_weights(self, module: nn.Module) -> None:
-        pass
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.get_submodule("model.embedding")
-
-    def resize_token_embeddings(self, *_: Any, **__: Any) -> nn.Embedding:
-        raise InputError("the vocabulary of an exported model does not grow: train with the larger tokenizer")
-
-    def _loss(self, logits: Tensor, labels: Tensor | None, count: Tensor | int | None) -> Tensor | None:
-        """The mean over loss positions; divided by `count` where several batches make one step."""
-        if labels is None:
-            return None
-        total = F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), reduction="sum", ignore_index=IGNORED)
-        return total / ((labels != IGNORED).sum() if count is None else torch.as_tensor(count)).clamp(min=1)
-
-
-class ClozelabForMaskedLM(_Wrapped):
-    """An `EncoderOnly` for `transformers`: `forward(input_ids, attention_mask)` -> `.logits` (B, T, V)."""
-
-    config_class = ClozelabEncoderConfig
-    model: EncoderOnly
-
-    def __init__(self, config: ClozelabEncoderConfig) -> None:
-        super().__init__(config)
-        self.model = EncoderOnly(config.shape)
-        self.post_init()
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        document_ids: Tensor | None = None,
-        labels: Tensor | None = None,
-        num_items_in_batch: Tensor | int | None = None,
-        **_: Any,
-    ) -> MaskedLMOutput:
-        """With `labels` also `.loss`, the mean over loss positions, of the whole step with `num_items_in_batch`."""
-        logits = self.model.unembed(self.model(input_ids, attention_mask, document_ids))  # (B, T, V)
-        return MaskedLMOutput(loss=self._loss(logits, labels, num_items_in_batch), logits=logits)
-
-
-class ClozelabForSeq2SeqLM(_Wrapped, GenerationMixin):
-    """An `EncoderDecoder` for `transformers`; `generate` decodes the whole text again for each token."""
-
-    config_class = ClozelabEncoderDecoderConfig
-    model: EncoderDecoder
-
-    def __init__(self, config: ClozelabEncoderDecoderConfig) -> None:
-        super().__init__(config)
-        self.model = EncoderDecoder(config.shape)
-        self.post_init()
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        decoder_input_ids: Tensor | None = None,
-        decoder_attention_mask: Tensor | None = None,
-        document_ids: Tensor | None = None,
-        decoder_document_ids: Tensor | None = None,
-        encoder_outputs: Any = None,
-        labels: Tensor | None = None,
-        num_items_in_batch: Tensor | int | None = None,
-        **_: Any,
-    ) -> Seq2SeqLMOutput:
-        """Labels alone are enough: as in T5 the decoder reads them one place later, behind the start id."""
-        if decoder_input_ids is None:
-            if labels is None:
-                raise InputError("expected decoder_input_ids, or labels to make them of")
-            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
-        if encoder_outputs is None:
-            if input_ids is None:
-                raise InputError("expected input_ids, or encoder_outputs that were made of them")
-            encoder_outputs = (self.model.encode(input_ids, attention_mask, document_ids),)
-        encoder_hidden_states = encoder_outputs[0]  # (B, S, D)
-        hidden = self.model.decode(
-            decoder_input_ids,
-            encoder_hidden_states,
-            attention_mask=attention_mask,
-            document_ids=document_ids,
-            decoder_document_ids=decoder_document_ids,
-            decoder_attention_mask=decoder_attention_mask,
-        )
-        logits = self.model.unembed(hidden)  # (B, T, V)
-        loss = self._loss(logits, labels, num_items_in_batch)
-        return Seq2SeqLMOutput(loss=loss, logits=logits, encoder_last_hidden_state=encoder_hidden_states)
-
-    def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
-        """The labels one place later, behind the start id."""
-        start, pad = self.config.decoder_start_token_id, self.config.pad_token_id
-        if start is None or pad is None:
-            raise InputError(
-                "this model was exported without a tokenizer, so its start id is not known: export it with one, or set "
-                "config.decoder_start_token_id and config.pad_token_id"
-            )
-        return shift_targets(labels.masked_fill(labels == IGNORED, pad), start)
-
-    def get_encoder(self, *_: Any, **__: Any) -> nn.Module:
-        """The encoder, as `generate` calls it."""
-        return _Encoder(self.model)
-
-    def prepare_inputs_for_generation(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, encoder_outputs: Any = None, **_: Any
-    ) -> dict[str, Any]:
-        """What `forward` gets for the next token: `input_ids` are those generated so far."""
-        return {
-            "decoder_input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "encoder_outputs": encoder_outputs,
-            "use_cache": False,
-        }
-
-
-class _Encoder(nn.Module):
-    """`EncoderDecoder.encode` as a module of its own; its weights stay those of the model."""
-
-    def __init__(self, model: EncoderDecoder) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any) -> BaseModelOutput:
-        return BaseModelOutput(last_hidden_state=self.model.encode(input_ids, attention_mask))
-
-
-# ------------------------------------------------------------------------------------------------------ conversion
-
-
 def _converted(model: DecoderOnly | EncoderOnly | EncoderDecoder, tokenizer: Tokenizer | None) -> PreTrainedModel:
     special = None if tokenizer is None else tokenizer.special
     ids: dict[str, Any] = {} if special is None else {"pad_token_id": special.pad, "eos_token_id": special.eos}
@@ -395,6 +182,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-register()

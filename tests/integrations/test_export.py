@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,21 +17,26 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
-    AutoTokenizer,
 )
 
-from clozelab.data import load_tokenizer, train_bpe, train_characters
 from clozelab.errors import InputError
 from clozelab.generation import fill_spans, generate
 from clozelab.integrations.export import export
 from clozelab.models import build
-from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption
+from clozelab.objectives import OBJECTIVES, CausalLM, MaskedLM, SpanCorruption
 
 OPENERS = {
     "decoder-only": AutoModelForCausalLM,
     "encoder-only": AutoModelForMaskedLM,
     "encoder-decoder": AutoModelForSeq2SeqLM,
 }
+CLASSES = {
+    "decoder-only": "Qwen3ForCausalLM",
+    "encoder-only": "ClozelabForMaskedLM",
+    "encoder-decoder": "ClozelabForSeq2SeqLM",
+}
+BY_ARCHITECTURE = {"decoder-only": CausalLM(), "encoder-only": MaskedLM(), "encoder-decoder": SpanCorruption()}
+EXPORTED = [name for name, objective in OBJECTIVES.items() if objective.export_refusal is None]
 TOLERANCE = 1e-4
 SHAPE = {"d_model": 48, "n_layers": 3, "n_heads": 3}
 
@@ -49,15 +55,15 @@ def texts(vocab_size, shape, seed):
     return torch.randint(3, vocab_size, shape, generator=torch.Generator().manual_seed(seed))
 
 
-def reading(architecture, vocab_size=500, padding=None):
+def inputs_of(architecture, vocab_size=500, padding=None):
     """A batch of 4, with the padding of some rows "left", "right" or none."""
     batch = {"input_ids": texts(vocab_size, (4, 23), 1)}
     if padding is not None:
-        real = torch.ones(4, 23, dtype=torch.long)
+        mask = torch.ones(4, 23, dtype=torch.long)
         for row, pads in enumerate((0, 1, 7, 20)):
             where = slice(0, pads) if padding == "left" else slice(23 - pads, 23)
-            real[row, where] = 0
-        batch["attention_mask"] = real
+            mask[row, where] = 0
+        batch["attention_mask"] = mask
     if architecture == "encoder-decoder":
         batch["decoder_input_ids"] = texts(vocab_size, (4, 9), 2)
     return batch
@@ -67,8 +73,8 @@ def ours(model, batch):
     return model.unembed(model(**batch))
 
 
-def paid_places(batch):
-    """Where a text is read: what stands at a pad is nobody's business."""
+def token_positions(batch):
+    """Where there is text: the outputs at pads are read by nothing."""
     if "decoder_input_ids" in batch or "attention_mask" not in batch:
         return ...
     return batch["attention_mask"].bool()
@@ -80,30 +86,32 @@ def paid_places(batch):
 @torch.no_grad()
 def test_logits_are_the_same_after_the_journey(architecture, padding, tied, tmp_path):
     model = randomised(architecture, tied=tied)
-    theirs = OPENERS[architecture].from_pretrained(export(model, tmp_path / "out")).eval()
-    batch = reading(architecture, padding=padding)
+    theirs = (
+        OPENERS[architecture].from_pretrained(export(BY_ARCHITECTURE[architecture], model, tmp_path / "out")).eval()
+    )
+    batch = inputs_of(architecture, padding=padding)
     here, there = ours(model, batch), theirs(**batch).logits
     assert here.std() > 1  # a constant would match too
-    places = paid_places(batch)
+    places = token_positions(batch)
     difference = (here[places] - there[places]).abs().max()
     assert difference <= TOLERANCE, difference
 
 
 @torch.no_grad()
 def test_logits_are_the_same_for_every_setting_of_the_shape(tmp_path):
-    overrides = {"rotary_base": 500.0, "norm_eps": 1e-2, "feed_forward": 40, "n_heads": 2, "d_model": 32}
+    overrides = {"rotary_base": 500.0, "norm_eps": 1e-2, "d_ff": 40, "n_heads": 2, "d_model": 32}
     for architecture, opener in OPENERS.items():
         more = {"n_decoder_layers": 1} if architecture == "encoder-decoder" else {}
         model = randomised(architecture, **overrides, **more)
-        theirs = opener.from_pretrained(export(model, tmp_path / architecture)).eval()
-        batch = reading(architecture, padding="right")
-        places = paid_places(batch)
+        theirs = opener.from_pretrained(export(BY_ARCHITECTURE[architecture], model, tmp_path / architecture)).eval()
+        batch = inputs_of(architecture, padding="right")
+        places = token_positions(batch)
         assert (ours(model, batch)[places] - theirs(**batch).logits[places]).abs().max() <= TOLERANCE
 
 
 def test_the_folder_holds_weights_and_json_and_no_code(tmp_path, tokenizer):
     for architecture in OPENERS:
-        folder = export(randomised(architecture), tmp_path / architecture, tokenizer)
+        folder = export(BY_ARCHITECTURE[architecture], randomised(architecture), tmp_path / architecture, tokenizer)
         names = {path.name for path in folder.iterdir()}
         assert names >= {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
         assert {path.suffix for path in folder.iterdir()} == {".json", ".safetensors"}
@@ -119,7 +127,7 @@ def _umask():
 
 
 def test_a_decoder_opens_where_clozelab_is_not_imported(tmp_path, tokenizer):
-    folder = export(randomised("decoder-only"), tmp_path / "out", tokenizer)
+    folder = export(CausalLM(), randomised("decoder-only"), tmp_path / "out", tokenizer)
     code = (
         f"import sys; from transformers import AutoModelForCausalLM, AutoTokenizer; path = {str(folder)!r};"
         "m = AutoModelForCausalLM.from_pretrained(path); t = AutoTokenizer.from_pretrained(path);"
@@ -130,80 +138,65 @@ def test_a_decoder_opens_where_clozelab_is_not_imported(tmp_path, tokenizer):
     assert done.stdout.split() == ["Qwen3ForCausalLM", str(tokenizer.vocab_size), "False"]
 
 
-@pytest.mark.parametrize("architecture", OPENERS)
-def test_the_tokenizer_goes_along(architecture, tmp_path, tokenizer):
-    special = tokenizer.special
-    folder = export(randomised(architecture), tmp_path / "out", tokenizer)
-    theirs = AutoTokenizer.from_pretrained(folder)
-    for text in ("Thank you for inviting me.", "  two  spaces\n\tand a tab ", "naïve 🐱 日本語", "don't ,stop ."):
-        assert theirs(text)["input_ids"] == tokenizer.encode(text)
-        assert theirs.decode(tokenizer.encode(text)) == text
-    assert (theirs.pad_token_id, theirs.eos_token_id, theirs.mask_token_id) == (special.pad, special.eos, special.mask)
-    assert theirs.convert_tokens_to_ids(["<extra_id_0>", "<extra_id_99>"]) == [special.sentinels[k] for k in (0, 99)]
-    assert set(theirs(["a", "a cat"], padding=True)) == {"input_ids", "attention_mask"}
-    config = AutoConfig.from_pretrained(folder)
-    assert (config.pad_token_id, config.eos_token_id) == (special.pad, special.eos)
-    # And back again: our own loader finds what it wrote, in the folder and in their object.
-    for source in (folder, theirs):
-        again = load_tokenizer(source)
-        assert again.special == special
-        assert again.encode("the <mask> cat") == tokenizer.encode("the <mask> cat")
-
-
-def test_in_their_tokenizer_a_special_name_in_a_text_is_special(tmp_path, tokenizer):
-    folder = export(randomised("encoder-only"), tmp_path / "out", tokenizer)
-    theirs = AutoTokenizer.from_pretrained(folder)
-    assert tokenizer.special.mask in theirs("the <mask> cat")["input_ids"]  # what their pipelines rely on
-    assert tokenizer.special.mask not in tokenizer.encode("the <mask> cat")
-
-
-def test_a_character_tokenizer_and_one_without_sentinels_go_along(tmp_path):
-    characters, plain = train_characters(["some text"], sentinels=3), train_bpe(["some text"] * 2, 259, sentinels=0)
-    for name, tokenizer in (("characters", characters), ("plain", plain)):
-        folder = export(randomised("decoder-only", vocab_size=tokenizer.vocab_size), tmp_path / name, tokenizer)
-        theirs = AutoTokenizer.from_pretrained(folder)
-        assert theirs("some text, met").input_ids == tokenizer.encode("some text, met")
-        assert theirs.decode(tokenizer.encode("some text")) == "some text"
-        assert len(theirs) == tokenizer.vocab_size
-
-
 def test_a_decoder_generates_what_ours_generates(tmp_path, tokenizer):
     model = randomised("decoder-only")
-    theirs = AutoModelForCausalLM.from_pretrained(export(model, tmp_path / "out", tokenizer)).eval()
+    theirs = AutoModelForCausalLM.from_pretrained(export(CausalLM(), model, tmp_path / "out", tokenizer)).eval()
     prompt = texts(500, (2, 5), 3)
     expected = generate(model, prompt, max_new_tokens=12, eos=tokenizer.special.eos, greedy=True)
     for cached in (True, False):
-        said = theirs.generate(prompt, max_new_tokens=12, do_sample=False, use_cache=cached)
-        assert torch.equal(said, expected[:, : said.shape[1]])
-        assert said.shape[1] > 6
+        generated = theirs.generate(prompt, max_new_tokens=12, do_sample=False, use_cache=cached)
+        assert torch.equal(generated, expected[:, : generated.shape[1]])
+        assert generated.shape[1] > 6
 
 
 def test_an_encoder_decoder_generates_what_ours_generates(tmp_path, tokenizer):
     special = tokenizer.special
     model = randomised("encoder-decoder")
-    theirs = AutoModelForSeq2SeqLM.from_pretrained(export(model, tmp_path / "out", tokenizer)).eval()
-    batch = reading("encoder-decoder", padding="right")
+    theirs = AutoModelForSeq2SeqLM.from_pretrained(export(SpanCorruption(), model, tmp_path / "out", tokenizer)).eval()
+    batch = inputs_of("encoder-decoder", padding="right")
     text = {key: batch[key] for key in ("input_ids", "attention_mask")}
     expected = fill_spans(model, **text, start_id=special.pad, eos=special.eos, max_new_tokens=12, greedy=True)
-    said = theirs.generate(**text, max_new_tokens=12, do_sample=False)
-    assert said[:, 0].eq(special.pad).all()  # theirs begins with the start id
-    ended = said[:, 1:] == special.pad
-    assert torch.equal(said[:, 1:].masked_fill(ended, -1), expected[:, : said.shape[1] - 1].masked_fill(ended, -1))
+    generated = theirs.generate(**text, max_new_tokens=12, do_sample=False)
+    assert generated[:, 0].eq(special.pad).all()  # theirs begins with the start id
+    ended = generated[:, 1:] == special.pad
+    assert torch.equal(
+        generated[:, 1:].masked_fill(ended, -1), expected[:, : generated.shape[1] - 1].masked_fill(ended, -1)
+    )
     beams = theirs.generate(**text, max_new_tokens=6, num_beams=3, do_sample=False)
     assert beams.shape == (4, 7)
 
 
-@pytest.mark.parametrize(
-    ("architecture", "objective"),
-    [("decoder-only", CausalLM()), ("encoder-only", MaskedLM()), ("encoder-decoder", SpanCorruption())],
-)
-def test_an_exported_model_has_the_loss_of_the_objective(architecture, objective, tmp_path, tokenizer):
-    model = randomised(architecture)
-    theirs = OPENERS[architecture].from_pretrained(export(model, tmp_path / "out", tokenizer)).eval()
-    rows = texts(370, (4, 40), 5)
-    batch = objective.collator(tokenizer.special).block(rows, example_ids=range(4))
+@pytest.mark.parametrize("name", EXPORTED)
+@torch.no_grad()
+def test_an_exported_model_has_the_loss_of_the_objective(name, tmp_path, tokenizer):
+    objective = OBJECTIVES[name]()
+    special = with_roles(tokenizer.special, objective)
+    model = randomised(objective.architecture, vocab_size=special.vocab_size)
+    theirs = OPENERS[objective.architecture].from_pretrained(export(objective, model, tmp_path / "out")).eval()
+    batch = objective.collator(special).block(texts(370, (4, 40), 5), example_ids=range(4))
     here = objective(model, batch)
-    assert torch.allclose(objective(theirs, batch).mean, here.mean, rtol=1e-5)
+    assert objective(theirs, batch).mean.item() == pytest.approx(here.mean.item(), rel=1e-5)
+
+
+def with_roles(special, objective):
+    """The same ids, and the roles of the objective behind them."""
+    missing = [role for role in objective.roles if role not in ("mask", *special.roles)]
+    roles = {**special.roles, **{role: special.vocab_size + k for k, role in enumerate(missing)}}
+    return replace(
+        special, vocab_size=special.vocab_size + len(missing), roles=roles, starts_word=None, ends_sentence=None
+    )
+
+
+@pytest.mark.parametrize("architecture", OPENERS)
+@torch.no_grad()
+def test_the_loss_that_an_exported_model_computes_itself_is_a_mean_over_loss_positions(
+    architecture, tmp_path, tokenizer
+):
+    """Of a batch, or of the whole step where the Trainer gives `num_items_in_batch`."""
+    objective, model = BY_ARCHITECTURE[architecture], randomised(architecture)
+    theirs = OPENERS[architecture].from_pretrained(export(objective, model, tmp_path / "out", tokenizer)).eval()
+    batch = objective.collator(tokenizer.special).block(texts(370, (4, 40), 5), example_ids=range(4))
+    here = objective(model, batch)
     assert torch.allclose(theirs(**batch).loss, here.mean, rtol=1e-5)
     whole = theirs(**batch, num_items_in_batch=10 * here.count).loss
     assert torch.allclose(whole, here.mean / 10, rtol=1e-5)
@@ -212,10 +205,38 @@ def test_an_exported_model_has_the_loss_of_the_objective(architecture, objective
         assert torch.allclose(theirs(**batch).loss, here.mean, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_goes_to_hugging_face_or_is_refused_by_name_with_the_reason(name, tmp_path):
+    objective = OBJECTIVES[name]()
+    model = randomised(objective.architecture)
+    if objective.export_refusal is None:
+        opened = OPENERS[objective.architecture].from_pretrained(export(objective, model, tmp_path / "out"))
+        assert type(opened).__name__ == CLASSES[objective.architecture]
+    else:
+        with pytest.raises(InputError, match=f"the {name} objective cannot be exported: .*") as refused:
+            export(objective, model, tmp_path / "out")
+        assert objective.export_refusal in str(refused.value)
+        assert not (tmp_path / "out").exists()
+
+
+def test_the_start_of_the_decoder_is_the_role_of_the_vocabulary(tmp_path, tokenizer):
+    """pad by default, as in T5; bos or eos where the vocabulary names one."""
+    for roles, start in (
+        ({}, tokenizer.special.pad),
+        ({"decoder_start": tokenizer.special.eos}, tokenizer.special.eos),
+    ):
+        special = replace(tokenizer.special, roles={**tokenizer.special.roles, **roles})
+        other = type(tokenizer)(tokenizer.backend, special)
+        folder = export(SpanCorruption(), randomised("encoder-decoder"), tmp_path / str(start), other)
+        assert AutoConfig.from_pretrained(folder).decoder_start_token_id == start
+
+
 def test_an_exported_encoder_can_be_saved_and_opened_again(tmp_path):
     for architecture in ("encoder-only", "encoder-decoder"):
         model = randomised(architecture)
-        opened = OPENERS[architecture].from_pretrained(export(model, tmp_path / architecture))
+        opened = OPENERS[architecture].from_pretrained(
+            export(BY_ARCHITECTURE[architecture], model, tmp_path / architecture)
+        )
         opened.save_pretrained(tmp_path / f"{architecture}-again")
         again = OPENERS[architecture].from_pretrained(tmp_path / f"{architecture}-again")
         for name, weight in model.state_dict().items():
@@ -224,7 +245,7 @@ def test_an_exported_encoder_can_be_saved_and_opened_again(tmp_path):
 
 def test_a_fresh_wrapper_starts_as_our_models_do(tmp_path):
     """Every block starts as the identity: `transformers` must not draw its own weights over it."""
-    config = AutoConfig.from_pretrained(export(randomised("encoder-only"), tmp_path / "out"))
+    config = AutoConfig.from_pretrained(export(MaskedLM(), randomised("encoder-only"), tmp_path / "out"))
     fresh = AutoModelForMaskedLM.from_config(config)
     assert all(block.attention.output.weight.eq(0).all() for block in fresh.model.blocks)
 
@@ -234,7 +255,7 @@ def test_export_changes_neither_the_model_nor_chance(tmp_path, tokenizer):
         model = randomised(architecture).train()
         before = {name: weight.clone() for name, weight in model.state_dict().items()}
         state, spelled = torch.get_rng_state(), tokenizer.backend.to_str()
-        export(model, tmp_path / architecture, tokenizer)
+        export(BY_ARCHITECTURE[architecture], model, tmp_path / architecture, tokenizer)
         assert torch.equal(torch.get_rng_state(), state)
         assert tokenizer.backend.to_str() == spelled
         assert tokenizer.backend.encode_special_tokens
@@ -244,7 +265,7 @@ def test_export_changes_neither_the_model_nor_chance(tmp_path, tokenizer):
 
 def test_half_precision_stays_half_precision(tmp_path):
     for architecture, opener in OPENERS.items():
-        folder = export(randomised(architecture).bfloat16(), tmp_path / architecture)
+        folder = export(BY_ARCHITECTURE[architecture], randomised(architecture).bfloat16(), tmp_path / architecture)
         assert opener.from_pretrained(folder, dtype="auto").dtype == torch.bfloat16
 
 
@@ -257,32 +278,34 @@ def test_what_is_there_is_never_destroyed(tmp_path):
     file.write_text("more")
     for taken in (full, file):
         with pytest.raises(InputError, match="not an empty folder"):
-            export(model, taken)
+            export(CausalLM(), model, taken)
     assert (full / "thesis.txt").read_text() == "years of work"
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert (export(model, empty) / "config.json").is_file()
-    assert (export(model, tmp_path / "new" / "folder") / "config.json").is_file()
+    assert (export(CausalLM(), model, empty) / "config.json").is_file()
+    assert (export(CausalLM(), model, tmp_path / "new" / "folder") / "config.json").is_file()
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path, tokenizer, monkeypatch):
-    from clozelab.integrations import export as huggingface
+    from clozelab.integrations import export as module
 
     def full_disk(_):
         raise OSError(28, "no space left on device")
 
-    monkeypatch.setattr(huggingface, "_their_tokenizer", full_disk)
+    monkeypatch.setattr(module, "_transformers_tokenizer", full_disk)
     with pytest.raises(OSError, match="no space"):
-        export(randomised("encoder-only"), tmp_path / "out", tokenizer)
+        export(MaskedLM(), randomised("encoder-only"), tmp_path / "out", tokenizer)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_exported_is_refused(tmp_path, tokenizer):
+    with pytest.raises(InputError, match="causal needs a model that is decoder-only, got one that is encoder-only"):
+        export(CausalLM(), randomised("encoder-only"), tmp_path / "out")
     with pytest.raises(InputError, match="got Linear"):
-        export(torch.nn.Linear(2, 2), tmp_path / "out")
+        export(CausalLM(), torch.nn.Linear(2, 2), tmp_path / "out")
     with pytest.raises(InputError, match="ids, the model 20"):
-        export(randomised("decoder-only", vocab_size=20), tmp_path / "out", tokenizer)
-    model = AutoModelForMaskedLM.from_pretrained(export(randomised("encoder-only"), tmp_path / "out"))
+        export(CausalLM(), randomised("decoder-only", vocab_size=20), tmp_path / "out", tokenizer)
+    model = AutoModelForMaskedLM.from_pretrained(export(MaskedLM(), randomised("encoder-only"), tmp_path / "out"))
     with pytest.raises(InputError, match="does not grow"):
         model.resize_token_embeddings(600)
     assert not any(path.name.startswith(".") for path in tmp_path.iterdir())
