@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..data import IGNORED, Tokenizer
 from ..errors import InputError
 from ..objectives import Objective
-from ..objectives.objective import LOSS_KEYS
+from ..objectives.model_calls import LOSS_KEYS
 from .tokens import token_texts
 
 if TYPE_CHECKING:

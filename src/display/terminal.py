@@ -16,7 +16,7 @@ from ..data import IGNORED, Batch, SpecialIds, Tokenizer, train_bpe
 from ..data.corpora.documents import checked_text
 from ..errors import InputError
 from ..objectives import Objective
-from ..objectives.objective import LOSS_KEYS
+from ..objectives.model_calls import LOSS_KEYS
 from .tokens import special_names, token_texts
 
 READ, SPECIAL, RANDOM, IN_LOSS, QUIET = "default", "bold yellow", "bold magenta", "bold green", "dim"

@@ -14,7 +14,7 @@ from ..data import IGNORED, Batch, SpecialIds
 from ..errors import InputError
 from ..models.language_model import call
 from ..objectives import Objective
-from ..objectives.objective import predictions
+from ..objectives.model_calls import predictions
 from .perturbation import candidate_ids, differ, replacements, steady
 from .scoring import in_full_precision
 

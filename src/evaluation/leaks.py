@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..checks import FLAGS, check_int, check_number, check_tensor, check_type
 from ..errors import InputError
 from ..objectives import Objective
-from ..objectives.objective import predictions
+from ..objectives.model_calls import predictions
 from .perturbation import candidate_ids, differ, repeat, replacements, steady
 from .receptive_field import declared_reads
 from .scoring import in_full_precision

@@ -1,17 +1,17 @@
 """How likely a model takes a text to be, token by token.
 
-Three models, three questions, of which two are answered by probabilities:
+Three functions, for three kinds of model; two of them give probabilities:
 
-| | asks | is a probability |
+| | how likely is | a probability |
 |---|---|---|
-| `causal_log_prob` | how likely is this text? | yes: over all texts of a length it sums to one |
-| `infill_log_prob` | how likely are these targets, given these inputs? | yes, over all targets of a length |
-| `pseudo_log_likelihood` | how well does each token fit its two sides? | no |
+| `causal_log_prob` | this text? | yes: over all texts of a length it sums to one |
+| `infill_log_prob` | these targets, given these inputs? | yes, over all targets of a length |
+| `pseudo_log_likelihood` | each token, given all others? | no |
 
 All take padded batches, and all take our models and any other that returns logits (B, T, V) or an object that has
 `.logits`, as Hugging Face's models do. Padding may stand on either side: rows are moved to the left before a model
-reads them, so that models with absolute positions score a row alike whatever stands beside it. Logarithms are
-taken in float32, outside of autocast, and a model is left in the mode it was in.
+reads them, so that models with absolute positions score a row the same in any batch. Logarithms are taken in float32,
+outside of autocast, and a model is left in the mode it was in.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ..errors import InputError
 from ..models import eval_mode
 from ..models.language_model import call
 from ..objectives import Loss
-from ..objectives.objective import predictions
+from ..objectives.model_calls import predictions
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,8 @@ from .fill_in_the_middle import FillInTheMiddle
 from .loss import Counts, Loss, Part, Prediction, Target, next_token_labels, total_counts
 from .masked_diffusion import MaskedDiffusion
 from .masked_lm import MaskedLM
-from .objective import FloorExercise, Likelihood, LossModule, Objective, unwrapped
+from .model_calls import LossModule, unwrapped
+from .objective import FloorExercise, Likelihood, Objective
 from .options import add_flags, options
 from .prefix_lm import PrefixLM
 from .span_corruption import SpanCorruption

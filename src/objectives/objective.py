@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import inspect
 import math
 from collections.abc import Collection, Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
@@ -17,22 +15,16 @@ from ..data.collator import Collator
 from ..data.examples import Batch, Examples
 from ..data.special_ids import SpecialIds
 from ..errors import InputError
-from ..models import LanguageModel, build, cross_attention_mask, self_attention_mask
+from ..models import build, cross_attention_mask, self_attention_mask
 from ..models.language_model import call
 from .loss import Counts, Loss, Prediction, Target
+from .model_calls import ATTENTION_KEYS, LOSS_KEYS, ReadRecorder, forward_names, predictions, unwrapped
 from .options import BelowOne, NotNegative, Option, declared_options, options
 
 if TYPE_CHECKING:
     from ..data.tokenizers.tokenizer import Tokenizer
     from ..generation.completion import Completion
     from ..languages import MarkovSource
-
-LOSS_KEYS = frozenset({"labels", "weights", "count"})
-"""What no model may see, though Hugging Face's models name `labels` in their forward."""
-
-
-ATTENTION_KEYS = frozenset({"document_ids", "decoder_document_ids", "reading_rank", "reading_group", "position_ids"})
-"""What only a model can obey: that the objective looks at them too does not count as reading."""
 
 
 class Likelihood(enum.Enum):
@@ -198,7 +190,7 @@ class Objective(nn.Module):
 
     def counts(self, batch: Batch) -> Counts:
         """What the sum of each part is divided by; before any forward pass."""
-        batch = _Read(self, "batch", check_type(batch, Mapping, "the batch"))
+        batch = ReadRecorder(self, "batch", check_type(batch, Mapping, "the batch"))
         return {name: target.row_counts.sum() for name, target in self.targets(batch).items()}
 
     def loss(self, outputs: Mapping[str, Prediction], batch: Batch) -> Loss:
@@ -210,14 +202,14 @@ class Objective(nn.Module):
         """`objective(model, batch)`, `objective(logits, batch)`, or `objective(logits, labels)`."""
         if isinstance(model, Tensor):
             given = batch if isinstance(batch, Mapping) else {"labels": check_type(batch, Tensor, "the labels")}
-            outputs = _Read(self, "model's output", {"logits": Prediction(model)})
-            return self.loss(outputs, _Read(self, "batch", given))
+            outputs = ReadRecorder(self, "model's output", {"logits": Prediction(model)})
+            return self.loss(outputs, ReadRecorder(self, "batch", given))
         if not isinstance(batch, Mapping) or not batch:
             raise InputError(f"expected a batch, got {type(batch).__name__}: did it come from objective.collator(...)?")
-        batch = _Read(self, "batch", batch)
+        batch = ReadRecorder(self, "batch", batch)
         self.check_batch(batch)
         inputs = self.model_inputs(model, batch)
-        outputs = _Read(self, "model's output", predictions(model, call(model, **inputs)))
+        outputs = ReadRecorder(self, "model's output", predictions(model, call(model, **inputs)))
         loss = self.loss(outputs, batch)
         self.breakdown(batch)
         if unread := batch.keys() - inputs.keys() - (batch.read - ATTENTION_KEYS):
@@ -232,7 +224,7 @@ class Objective(nn.Module):
 
         Raises `InputError` for a forward that does not name `input_ids`.
         """
-        named = _named(type(unwrapped(model)))
+        named = forward_names(type(unwrapped(model)))
         if "input_ids" not in named:
             raise InputError(
                 f"{type(unwrapped(model)).__name__}.forward takes ({', '.join(named)}), not input_ids: give the "
@@ -300,91 +292,3 @@ class Objective(nn.Module):
         own = declared_options(type(self)).items()
         shown = {name: getattr(self, name) for name, option in own if getattr(self, name) != option.default}
         return ", ".join(f"{name}={getattr(value, '__name__', repr(value))}" for name, value in shown.items())
-
-
-class LossModule(nn.Module):
-    """An objective and its model as one module, for DDP, FSDP2 and torch.compile to be put around.
-
-    The model's unembedding is used by the objective, outside of the model's own `forward`; DDP and FSDP prepare weights
-    for the `forward` of what they wrap, and no longer. In your own loop (`examples/recipes.py`):
-
-        module = torch.nn.parallel.DistributedDataParallel(LossModule(objective, model))
-        value, loss = module(batch, counts)
-
-    >>> import torch
-    >>> from clozelab import CausalLM
-    >>> from clozelab.objectives import LossModule
-    >>> text = torch.arange(8)[None]
-    >>> module = LossModule(CausalLM(), CausalLM().build_model(8, "tiny", d_model=16, n_layers=1, n_heads=1))
-    >>> value, loss = module({"input_ids": text, "labels": text})
-    >>> loss.count
-    tensor(7)
-    """
-
-    def __init__(self, objective: Objective, model: nn.Module) -> None:
-        super().__init__()
-        self.objective, self.model = objective, model
-
-    def forward(self, batch: Mapping[str, Tensor], counts: Counts | None = None) -> tuple[Tensor, Loss]:
-        """(what to back-propagate, the loss): the share of the batch in the mean over `counts`, or its own mean."""
-        loss = self.objective(self.model, batch)
-        return loss.mean if counts is None else loss.over(counts), loss.detach()
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside the wrappers of torch.compile, DDP and others, whose own forward names no key."""
-    while "input_ids" not in _named(type(model)):
-        inner = getattr(model, "_orig_mod", getattr(model, "module", None))
-        if not isinstance(inner, nn.Module):
-            break
-        model = inner
-    return model
-
-
-def predictions(model: nn.Module, output: Any) -> Mapping[str, Prediction]:
-    """The outputs of a model by name: {name: Prediction} as they are, logits and hidden states as "logits"."""
-    if isinstance(output, Mapping) and output and all(isinstance(one, Prediction) for one in output.values()):
-        return output
-    if isinstance(output, Tensor):
-        table = getattr(model, "unembedding", None)
-        if table is None and isinstance(unwrapped(model), LanguageModel):
-            raise InputError(  # its hidden states would be taken for logits
-                f"expected a model, got a {type(model).__name__} around one, which hides its unembedding: put it "
-                "around clozelab.objectives.LossModule(objective, model), which returns (value, loss)"
-            )
-        return {"logits": Prediction(output, table)}
-    if hasattr(output, "logits"):
-        return {"logits": Prediction(output.logits)}
-    raise InputError(
-        f"expected the model to return logits or an object with .logits, got {type(output).__name__}: "
-        "is this a model without a language-modelling head?"
-    )
-
-
-@lru_cache(maxsize=256)
-def _named(kind: type[nn.Module]) -> tuple[str, ...]:
-    """The parameters that a model's forward names."""
-    parameters = inspect.signature(kind.forward).parameters.values()
-    return tuple(p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name != "self")
-
-
-class _Read(dict[str, Any]):
-    """A dict that records which of its keys were read, and says by name what it does not have."""
-
-    def __init__(self, objective: Objective, what: str, items: Mapping[str, Any]) -> None:
-        super().__init__(items)
-        self.objective, self.what, self.read = objective.name, what, set[str]()
-
-    def __getitem__(self, key: str) -> Any:
-        self.read.add(key)
-        return super().__getitem__(key)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        return self[key] if key in self else default  # noqa: SIM401  `get` itself
-
-    def __missing__(self, key: str) -> Any:
-        has = ", ".join(self) or "nothing"
-        raise InputError(
-            f"the {self.objective} objective needs {key!r} of the {self.what}, which has {has}: was it made by the "
-            "collator of another objective?"
-        )

@@ -10,7 +10,7 @@ from ..checks import check_int, check_type
 from ..data import Batch, SpecialIds
 from ..errors import InputError
 from ..objectives import Objective
-from ..objectives.objective import LOSS_KEYS
+from ..objectives.model_calls import LOSS_KEYS
 
 SAMPLE_TOKENS = 2**20
 """Tokens that are corrupted to see what a row looks like: in 64 rows at least, and in 1,024 at most."""

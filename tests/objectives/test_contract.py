@@ -25,7 +25,7 @@ from clozelab.objectives import (
     options,
     total_counts,
 )
-from clozelab.objectives.objective import LOSS_KEYS
+from clozelab.objectives.model_calls import LOSS_KEYS
 
 from .cases import SPECIAL, VOCAB, WORDS, all_objectives, batch_of, each_objective, reading_model, texts
 

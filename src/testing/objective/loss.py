@@ -10,7 +10,7 @@ from torch import Tensor
 from ...data import IGNORED, Batch
 from ...errors import InputError
 from ...objectives import Loss, Prediction, Target, total_counts
-from ...objectives.objective import LOSS_KEYS
+from ...objectives.model_calls import LOSS_KEYS
 from ..report import FAULT, OK, SURE, Finding, table
 from .trial import Trial
 

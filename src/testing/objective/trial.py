@@ -15,7 +15,7 @@ from ...data import Batch, SpecialIds
 from ...errors import InputError
 from ...models.language_model import call
 from ...objectives import Objective, Prediction
-from ...objectives.objective import predictions
+from ...objectives.model_calls import predictions
 
 LENGTHS = (9, 24, 5, 16, 20, 12)
 """Of the random texts, in tokens: ragged, and short enough for a model of 32 positions."""
