@@ -12,11 +12,11 @@ def test_a_step_costs_what_the_textbook_says(length):
     """6 operations for each weight and token; in each layer and for each pair of tokens, 14 for each unit of the width:
     two products forward and five backward, since the fused attention computes its scores again.
     """
-    objective, rows, width, layers = CausalLM(), 4, 32, 2
-    model = objective.build_model(16, "tiny", d_model=width, n_layers=layers, n_heads=2)
+    objective, rows, d_model, n_layers = CausalLM(), 4, 32, 2
+    model = objective.build_model(16, "tiny", d_model=d_model, n_layers=n_layers, n_heads=2)
     text = torch.zeros(rows, length, dtype=torch.int64)
     matrices = sum(p.numel() for name, p in model.named_parameters() if "embedding" not in name)
-    blocks = 6 * matrices * rows * length + 14 * width * layers * rows * length**2
+    blocks = 6 * matrices * rows * length + 14 * d_model * n_layers * rows * length**2
     vocabulary = 6 * model.embedding.weight.numel() * rows * (length - 1)  # the last position is not in the loss
     counted = training_flops(objective, model, [{"input_ids": text, "labels": text}])
     assert counted == pytest.approx(blocks + vocabulary, rel=0.01)
