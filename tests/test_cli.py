@@ -421,7 +421,7 @@ def test_course_names_what_cannot_be_read(capsys):
     told = json.loads(Path("results/01_a_lesson.json").read_text())
     write("results/01_a_lesson.json", json.dumps({**told, "seconds": "long"}).encode())
     refused(
-        capsys, ["course", "--folder", "results"], "01_a_lesson.json is no result of a lesson: its seconds is 'long'"
+        capsys, ["course", "--folder", "results"], "01_a_lesson.json is no result of a lesson: seconds is 'long'"
     )
 
 
