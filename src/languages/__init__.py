@@ -1,4 +1,4 @@
-"""Synthetic languages whose entropy is known exactly, what they cost at best, and worlds of skills."""
+"""Synthetic languages whose entropy is known exactly, their least possible costs, and worlds of skills."""
 
 from .costs import chain_costs, masked_costs, span_costs
 from .markov import MarkovSource

@@ -1,4 +1,4 @@
-"""Languages whose entropy is known exactly, so that a loss can be compared with what is possible."""
+"""A Markov chain as a language: its entropy is known exactly, so a loss can be compared with its minimum."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ..errors import InputError
 class MarkovSource:
     """A language of K symbols in which each symbol depends on the one before it, and on nothing else.
 
-    `transition[a, b]` is the probability that b follows a. Texts begin at the stationary distribution, so that every
-    position of every text looks alike.
+    `transition[a, b]` is the probability that b follows a. Texts begin at the stationary distribution, so that all
+    positions have the same distribution.
 
     >>> import torch
     >>> from clozelab.languages import MarkovSource
@@ -32,7 +32,7 @@ class MarkovSource:
     >>> coin.sample(1, 10, seed=0).shape
     torch.Size([1, 10])
 
-    Raises `InputError` for rows that are no probabilities and for a chain that falls apart into separate parts.
+    Raises `InputError` for rows that are not probabilities and for a chain with symbols that are never reached again.
     Source: Shannon 1948, sections 4 and 7.
     """
 
@@ -67,7 +67,7 @@ class MarkovSource:
         numbers = torch.randn(symbols, symbols, generator=_generator(seed), dtype=torch.float64)
 
         def chain(sharpness: float) -> MarkovSource:
-            """From uniform (0) to one successor each; a millionth is kept of uniform, so that nothing falls apart."""
+            """From uniform (0) to one successor each, with a millionth of uniform, so that every symbol is reached."""
             return cls((numbers * sharpness).softmax(1) * (1 - 1e-6) + 1e-6 / symbols)
 
         low, high = 0.0, 200.0
@@ -121,7 +121,7 @@ class MarkovSource:
         return first + self.transition.log()[text[..., :-1], text[..., 1:]].sum(-1)
 
     def special_ids(self, sentinels: int = 100, roles: Sequence[str] = ()) -> SpecialIds:
-        """Ids for models of this language: the symbols keep their numbers 0 .. K - 1, the special ids stand behind.
+        """Ids for models of this language: the symbols keep their numbers 0 .. K - 1, the special ids follow.
 
         `roles` beside pad, eos and mask get the ids after those.
         """
@@ -133,7 +133,7 @@ class MarkovSource:
 
 
 def check_symbols(text: Tensor, symbols: int) -> None:
-    """Raises `InputError` for what is no symbol of a language."""
+    """Raises `InputError` for ids outside 0 .. symbols - 1."""
     if text.numel() and not 0 <= int(text.min()) <= int(text.max()) < symbols:
         raise InputError(f"symbols must lie in 0 .. {symbols - 1}, got {int(text.min())} .. {int(text.max())}")
 

@@ -1,4 +1,4 @@
-"""A language in which texts are of several kinds, and do not say of which."""
+"""A language of several kinds of text, where the kind of a text is a hidden variable."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .markov import MarkovSource
 class MixtureSource:
     """Each text is drawn, from its first symbol to its last, from one of several `MarkovSource`s, all equally likely.
 
-    So a text has a kind, which the better one knows, the better one can go on with it. All that is to be known is
-    known exactly: how likely a text is, and how sure one can be of its kind.
+    The more certain the kind of a text, the better it can be continued. Probabilities of texts and the posterior of
+    the kind are exact.
 
     >>> import torch
     >>> from clozelab.languages import MarkovSource, MixtureSource
@@ -66,11 +66,11 @@ class MixtureSource:
         return text, kinds
 
     def log_prob(self, text: Tensor) -> Tensor:
-        """ln p of texts (..., T), whatever their kind: a number each."""
+        """(...) float64: ln p of texts (..., T), summed over their kinds."""
         return self._of_each_kind(text).logsumexp(-1)
 
     def posterior(self, text: Tensor) -> Tensor:
-        """How likely each kind is once a text (..., T) has been read: (..., N), which sums to one."""
+        """p(kind | text) of texts (..., T): (..., N), which sums to one."""
         return self._of_each_kind(text).softmax(-1)
 
     def _of_each_kind(self, text: Tensor) -> Tensor:

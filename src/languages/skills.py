@@ -1,10 +1,10 @@
-"""A small made world of words, whose text holds skills that can be examined one by one and exactly.
+"""A small synthetic world of words, whose text holds skills that can be tested one by one and exactly.
 
-One seed is one world: it says who lives where, and which combinations of words never occur in any text. What a model
-can do with those it has not memorised. There are three kinds of text:
+A seed determines a world: who lives where, and which combinations of words never occur in any text. What a model does
+with those it cannot have memorised. There are three kinds of text:
 
     prose         3 + 4 = 7 . anna lives in oslo . copy cat oslo : cat oslo .     statements about a few things
-    questions     what is 3 + 4 ? where does anna live ?                          nobody answers
+    questions     what is 3 + 4 ? where does anna live ?                          without answers
     interviews    ask what is 3 + 4 ? say 7 . ask where does anna live ? say oslo .
 
 and seven skills, each a sentence whose end (here in brackets) follows from its beginning:
@@ -91,7 +91,7 @@ _PLACE = {word: place for place, word in enumerate(VOCABULARY)}
 
 @dataclass(frozen=True)
 class Exercise:
-    """Something to be said that is either right or not.
+    """A prompt with its right answers.
 
     >>> from clozelab.languages import Exercise
     >>> exercise = Exercise("arithmetic", ("3", "+", "4", "="), (("7",),), ("what", "is", "3", "+", "4", "?"))
@@ -105,9 +105,9 @@ class Exercise:
     answers: tuple[Words, ...]
     """All that are right, the one that the statement gives first; all of one length."""
     question: Words = ()
-    """The same asked; nothing where the skill has no questions."""
+    """The same as a question; empty where the skill has none."""
     rest: Words = (".",)
-    """What comes behind the answer in the statement."""
+    """What follows the answer in the statement."""
     held_out: bool = False
     """Whether its combination never occurs in text."""
 
@@ -170,14 +170,14 @@ class World:
 
     def words(self, ids: Iterable[int]) -> list[str]:
         """The inverse of `ids`."""
-        return [VOCABULARY[check_int(id, "each id", 0, len(VOCABULARY) - 1)] for id in ids]
+        return [VOCABULARY[check_int(one, "each id", 0, len(VOCABULARY) - 1)] for one in ids]
 
     # ------------------------------------------------------------------ text
 
     def text(self, n: int, length: int) -> list[int]:
         """Text number n (any whole number, negative ones too): `length` ids that begin with an end of text.
 
-        It is made of whole texts of a few sentences, with an end of text behind each; the last is cut off.
+        It consists of whole texts of a few sentences, with an end of text after each; the last is cut off.
         """
         length = check_int(length, "length", 0)
         rng, words = Random(f"{self.seed} text {check_int(n, 'the number of a text')}"), [END]
@@ -342,10 +342,10 @@ class World:
         (one, other), (home, elsewhere) = rng.sample(STRANGERS, 2), rng.sample(CITIES, 2)
         if (other, elsewhere) in self._apart["strangers"]:
             return self._strangers(rng)
-        told = [_lives(one, home), _lives(other, elsewhere)]
-        rng.shuffle(told)
+        stated = [_lives(one, home), _lives(other, elsewhere)]
+        rng.shuffle(stated)
         apart = (one, home) in self._apart["strangers"]
-        return Exercise("strangers", (*told[0], *told[1], one, "lives", "in"), ((home,),), held_out=apart)
+        return Exercise("strangers", (*stated[0], *stated[1], one, "lives", "in"), ((home,),), held_out=apart)
 
 
 def _lives(who: str, where: str) -> Words:

@@ -16,7 +16,7 @@ def test_the_stationary_distribution_stays_where_it_is():
 
 
 @pytest.mark.parametrize(("symbols", "entropy"), [(2, 0.1), (2, 0.69), (5, 0.5), (16, 1.2), (40, 3.0)])
-def test_a_random_chain_has_the_entropy_asked_for(symbols, entropy):
+def test_a_random_chain_has_the_requested_entropy(symbols, entropy):
     for seed in range(3):
         assert MarkovSource.random(symbols, entropy=entropy, seed=seed).entropy_rate == pytest.approx(entropy, abs=1e-6)
 
@@ -68,6 +68,6 @@ def test_the_probabilities_of_all_texts_of_a_length_sum_to_one():
         (lambda: MarkovSource.random(4, entropy=0.0), "between 0 and ln 4"),
     ],
 )
-def test_what_is_no_chain_is_refused(make, message):
+def test_a_matrix_that_is_not_a_chain_is_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()

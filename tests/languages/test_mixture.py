@@ -47,7 +47,7 @@ def test_samples_depend_on_their_seed_alone(mixture):
     assert not torch.equal(a, other)
 
 
-def test_what_is_no_mixture_is_refused():
+def test_fewer_than_two_sources_of_one_size_are_refused():
     small, large = (MarkovSource.random(n, entropy=0.5) for n in (2, 3))
     for sources in ([small], [], [small, large]):
         with pytest.raises(InputError, match="at least two sources of as many symbols"):

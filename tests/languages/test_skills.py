@@ -76,9 +76,9 @@ def test_a_stranger_lives_in_one_place_throughout_a_text(world):
     several = 0
     for n in range(300):
         words = world.words(world.prose(n, 64))
-        told = {(words[i], words[i + 3]) for i in range(61) if words[i] in STRANGERS and words[i + 3] in CITIES}
-        assert len({who for who, _ in told}) == len(told)
-        several += len(told) > 1
+        stated = {(words[i], words[i + 3]) for i in range(61) if words[i] in STRANGERS and words[i + 3] in CITIES}
+        assert len({who for who, _ in stated}) == len(stated)
+        several += len(stated) > 1
     assert several > 20
 
 
