@@ -234,7 +234,7 @@ def test_lengths_are_held_against_their_plan():
 
 
 def pad_is_end(examples):
-    """What becomes of the end of text where pad = eos and padding is told by its id."""
+    """What becomes of the end of text where pad = eos and padding is recognised by its id."""
     texts = [torch.as_tensor(example["input_ids"]) for example in examples]
     text = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=1)
     lengths = torch.tensor([len(row) for row in texts])

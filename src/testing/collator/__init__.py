@@ -87,7 +87,7 @@ def check_collator(
     special = getattr(collator, "special", getattr(collator, "tokenizer", None)) if special is None else special
     if special is None:
         raise InputError(
-            "the special ids of this collator are not known: give SpecialIds(...) or the tokenizer, which tell "
+            "the special ids of this collator are not known: give SpecialIds(...) or the tokenizer, which separate "
             "text from what is not"
         )
     if not isinstance(special, SpecialIds):

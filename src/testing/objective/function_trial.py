@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,12 +43,12 @@ class FunctionTrial:
 
     def parts(self, batch: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor | None, float]]:
         """(sum, count, weight) of each part; (mean, None, 1) where a scalar is returned."""
-        result: Any = self.function(self.model, batch)
+        result = self.function(self.model, batch)
         if isinstance(result, Loss):
             return [(part.sum, part.count, part.weight) for part in result.values()]
         if isinstance(result, (tuple, list)) and len(result) == 2:
             return [(result[0], torch.as_tensor(result[1]), 1.0)]
-        return [(result, None, 1.0)]
+        return [(cast(Tensor, result), None, 1.0)]
 
     def mean(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The loss of one batch, by itself."""

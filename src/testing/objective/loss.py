@@ -43,7 +43,7 @@ def returns(trial: Trial) -> Finding:
 def uniform(trial: Trial) -> Finding:
     """A predictor whose logits are all zero costs what the class declares, within the noise of the corruption."""
     objective = trial.objective
-    batch = trial.sample if trial.given is None else trial.batch
+    batch = trial.sample
     targets = objective.targets(batch)
     zero = {
         name: Prediction(torch.zeros(*target.labels.shape, 1).double(), torch.zeros(trial.widths[name], 1).double())

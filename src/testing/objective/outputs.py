@@ -85,7 +85,7 @@ class Demand:
 
 
 def demand(module: nn.Module, table: Tensor | None, loss: Callable[[], Tensor], shape: torch.Size) -> Demand:
-    """The cross-entropy of a uniform guess has the gradient w (1 / V - onehot), which tells label and weight."""
+    """The cross-entropy of a uniform guess has the gradient w (1 / V - onehot), from which label and weight follow."""
     leaves: list[Tensor] = []
 
     def zero(output: Tensor) -> Tensor:
