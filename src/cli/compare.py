@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def run(args: argparse.Namespace, given: Given) -> int:
         precision=args.precision,
         seed=args.seed,
     )
-    prepared = prepare(**parsing.corpus_of(args, objectives), progress=sys.stderr.isatty())
+    prepared = prepare(**parsing.corpus_of(args, objectives), progress=parsing.has_terminal())
     rows = compare(
         objectives,
         prepared,

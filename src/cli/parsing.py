@@ -275,6 +275,11 @@ def sampling_of(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def has_terminal() -> bool:
+    """Whether standard error is a terminal, where a progress bar can be seen; it may be closed (`2>&-`)."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 def refuse_idle(args: argparse.Namespace, given: Given) -> None:
     """Raises `InputError` for a flag that was given and would have no effect."""
     own = getattr(args, "tokenizer", None)

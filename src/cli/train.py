@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,7 +101,7 @@ def _train(objective: Objective, args: argparse.Namespace, folder: Path, process
     if args.stream:
         prepared = prepare_stream(**corpus, processes=processes)
     else:
-        prepared = prepare(**corpus, progress=sys.stderr.isatty(), processes=processes)
+        prepared = prepare(**corpus, progress=parsing.has_terminal(), processes=processes)
     model = seeded_model(objective, prepared.tokenizer.vocab_size, args.size, args.seed)
     command = {name: value for name, value in vars(args).items() if name not in NOT_DESCRIBED}
     return train(
