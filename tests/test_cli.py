@@ -420,9 +420,7 @@ def test_course_names_what_cannot_be_read(capsys):
     Path("results/03_a_folder.json").rmdir()
     told = json.loads(Path("results/01_a_lesson.json").read_text())
     write("results/01_a_lesson.json", json.dumps({**told, "seconds": "long"}).encode())
-    refused(
-        capsys, ["course", "--folder", "results"], "01_a_lesson.json is no result of a lesson: seconds is 'long'"
-    )
+    refused(capsys, ["course", "--folder", "results"], "01_a_lesson.json is no result of a lesson: seconds is 'long'")
 
 
 def test_wrong_usage_is_one_line_too(capsys):
