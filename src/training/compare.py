@@ -131,4 +131,4 @@ def _prompt(prepared: Prepared) -> str:
         words = document.split()
         if len(words) >= 16:
             return " ".join(words[:16])
-    return " ".join(prepared.tokenizer.decode(prepared.heldout.tokens[:24].tolist()).split())
+    return " ".join(prepared.tokenizer.decode(prepared.heldout.tokens[:24].tolist(), skip_special=True).split())
