@@ -9,7 +9,7 @@
 
 Each takes 5 to 10 seconds, most of it for importing `transformers` (tested with 5.23.0: `pip install transformers`).
 Nothing is downloaded: the tokenizer is trained here, the models are tiny and fresh. The causes and the issues in which
-they were reported are in the README, section "Found in other people's code".
+they were reported are in docs/evidence.md, section "Found in other people's code".
 """
 
 import torch
