@@ -59,12 +59,12 @@ class Report:
                 values["breakdown"] = result.breakdown
             self._write(step, **values)
             self.evaluated.add(step)
-        self.bar.say(f"step {step}: held-out loss {result.nats:.4f} nats{result.per_byte}")
+        self.bar.print_line(f"step {step}: held-out loss {result.nats:.4f} nats{result.per_byte}")
 
     def sample(self, step: int, text: str) -> None:
         """What the model generated."""
         self._write(step, sample=text)
-        self.bar.say(f"step {step}: {text}")
+        self.bar.print_line(f"step {step}: {text}")
 
     def _write(self, step: int, **values: Any) -> None:
         """Append one line."""
@@ -110,7 +110,7 @@ class _Console(Console):
 
 
 class Bar:
-    """The progress bar's handle: `Bar.show` after each step, `Bar.say` for a line above the bar.
+    """The progress bar's handle: `Bar.show` after each step, `Bar.print_line` for a line above the bar.
 
     On a closed terminal, or a pipe whose reader has gone, it falls silent: no run dies of that.
     """
@@ -125,8 +125,8 @@ class Bar:
             with suppress(OSError):
                 self.progress.update(self.task, completed=step, loss=loss, speed=speed)
 
-    def say(self, text: str) -> None:
-        """A line that stays."""
+    def print_line(self, text: str) -> None:
+        """Print a line above the bar."""
         if self.progress is not None:
             with suppress(OSError):
                 self.progress.console.print(escape_control_characters(text), highlight=False, markup=False)

@@ -48,7 +48,7 @@ def train_step(
     factor `world_size`.
 
     `loss_module` is a `LossModule`, or what `Processes.wrap` put around it. A loss or gradient norm that is not finite
-    changes no weight; `StepResult.is_finite` tells.
+    changes no weight: check `StepResult.is_finite`.
     """
     batches = [{key: value.to(device) for key, value in batch.items()} for batch in micro_batches]
     objective = loss_module_of(loss_module).objective

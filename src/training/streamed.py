@@ -30,7 +30,7 @@ class StreamedBatches:
 
     Batch n takes as many blocks of each shard of the stream, and each process reads only the shards that its part of
     the batch comes from. With `workers`, other processes of this machine read and tokenise those shards ahead of the
-    steps. The blocks do not depend on who reads them.
+    steps. The blocks do not depend on which process reads them.
 
     Raises `InputError` for a batch that is asked for out of order, and `OSError` where a worker dies (see `reading`).
 
@@ -165,7 +165,7 @@ class _Feed(IterableDataset):
 
 
 def _ahead(feed: _Feed, workers: int) -> Iterator[Any]:
-    """What the feed yields in each of several workers, in turn."""
+    """What the feed yields in each of several workers, alternating."""
     loader = DataLoader(
         feed,
         batch_size=None,
