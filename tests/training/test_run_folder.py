@@ -163,7 +163,7 @@ def test_a_damaged_checkpoint_is_found_and_the_one_before_it_named(small_run, tm
         path.write_bytes(content if damage == "flip" else content[: len(content) // 2])
     if name == "state.json" and damage == "flip":
         path.write_text("{}")
-    with pytest.raises(InputError, match=r"is damaged: .*delete it to go on from step-00000008"):
+    with pytest.raises(InputError, match=r"is damaged: .*delete it to continue from step-00000008"):
         latest_checkpoint(tmp_path / "run")
     shutil.rmtree(path.parent)
     assert latest_checkpoint(tmp_path / "run").step == 8

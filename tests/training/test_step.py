@@ -122,4 +122,4 @@ def test_the_outputs_of_two_heads_are_two_parts(rows, tokenizer):
     batch = objective.collator(tokenizer.special)(rows)
     assert all(isinstance(one, Prediction) for one in model(batch["input_ids"], batch["attention_mask"]).values())
     loss = objective(model, batch)
-    assert float(loss.mean) == pytest.approx(float(loss["next"].mean + 0.3 * loss["second"].mean))
+    assert loss.mean.item() == pytest.approx((loss["next"].mean + 0.3 * loss["second"].mean).item())
