@@ -70,7 +70,7 @@ class Saved:
     >>> from clozelab.planning import row_of, saved
     >>> kept = saved(CausalLM(), ModelConfig(vocab_size=4096), row_of(CausalLM(), 128), rows=16)
     >>> kept.activations, kept.total
-    (92774400, 95913984)
+    (92774400, 95913992)
     """
 
     activations: int
@@ -110,7 +110,8 @@ def saved(
     check_type(row, Row, "the row", "row_of(objective, length) makes it")
     kept = bytes_kept(objective, config, row, rows, precision=precision, kind=kind)
     casts = 2 * parameters(objective, config).in_blocks if precision == "bfloat16" else 0
-    loss = round(4 * config.d_model * (rows * row.loss_positions + config.vocab_size)) + rows * row.outputs
+    gradients = 4 * config.d_model * (round(rows * row.loss_positions) + config.vocab_size)
+    loss = gradients + rows * row.outputs + 8  # which positions are in the loss, and the number it is divided by
     return Saved(kept - casts, loss, casts)
 
 
