@@ -77,7 +77,7 @@ def names_in(node: ast.AST) -> set[str]:
 
 
 def test_no_file_but_that_of_the_objectives_lists_them():
-    """Whoever wants to know asks the classes, so that a new objective is one file, its tests and one line."""
+    """The classes tell what others need, so that a new objective is one file, its tests and one line."""
     lists = []
     for name, path in FILES.items():
         for node in ast.walk(ast.parse(path.read_text())):
