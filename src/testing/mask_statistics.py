@@ -28,6 +28,7 @@ def varies(trial: MaskTrial) -> Finding:
 
 
 def rate(trial: MaskTrial) -> Finding:
+    """Whether the share of hidden tokens is the rate that was asked for, within accident and rounding."""
     shares = torch.stack([mask.double().mean() for mask in trial.masks])  # (rows,)
     lengths = torch.tensor([float(len(mask)) for mask in trial.masks])
     mean, spread, length = float(shares.mean()), float(shares.std()), float(lengths.mean())
@@ -65,6 +66,7 @@ def protected_rate(trial: MaskTrial) -> Finding | None:
 
 
 def short_texts(trial: MaskTrial) -> Finding | None:
+    """The share that is hidden of texts of 4 to 12 tokens, where a minimum weighs most."""
     if trial.texts is not None:
         return None
     shares = {}
@@ -82,6 +84,7 @@ def short_texts(trial: MaskTrial) -> Finding | None:
 
 
 def spans(trial: MaskTrial) -> Finding:
+    """How many runs of hidden tokens a row has, and their lengths; for information."""
     runs = hidden = longest = 0
     for mask in trial.masks:
         edges = torch.nn.functional.pad(mask, (1, 1)).int().diff()  # +1 where a run begins, -1 behind its end
@@ -93,6 +96,7 @@ def spans(trial: MaskTrial) -> Finding:
 
 
 def position(trial: MaskTrial) -> Finding | None:
+    """Whether every position is hidden equally often, within accident."""
     if trial.texts is not None:
         return None  # which tokens stand where is the texts' own affair
     often = torch.stack(trial.masks).double().mean(0)  # (length,)

@@ -14,6 +14,8 @@ from ..data.masking import MaskScheme
 
 @dataclass(frozen=True, eq=False)
 class MaskTrial:
+    """A mask scheme with the settings of its check, and the masks that it draws."""
+
     scheme: MaskScheme
     rate: float | None
     length: int
