@@ -109,8 +109,9 @@ class Part:
         return self.sum / self.count.clamp(min=1)
 
     def __add__(self, other: Part) -> Part:
-        names = {**self.terms, **other.terms}
-        terms = {name: self.terms.get(name, 0) + other.terms.get(name, 0) for name in names}  # type: ignore[operator]
+        terms = dict(self.terms)
+        for name, term in other.terms.items():
+            terms[name] = terms[name] + term if name in terms else term
         return Part(self.sum + other.sum, self.count + other.count, self.weight, terms)
 
     def detach(self) -> Part:

@@ -44,8 +44,8 @@ def predictions(model: nn.Module, output: Any) -> Mapping[str, Prediction]:
                 "around clozelab.objectives.LossModule(objective, model), which returns (value, loss)"
             )
         return {"logits": Prediction(output, table)}
-    if hasattr(output, "logits"):
-        return {"logits": Prediction(output.logits)}
+    if (logits := getattr(output, "logits", None)) is not None:
+        return {"logits": Prediction(logits)}
     raise InputError(
         f"expected the model to return logits or an object with .logits, got {type(output).__name__}: "
         "is this a model without a language-modelling head?"

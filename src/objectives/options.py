@@ -38,14 +38,15 @@ class Bounds:
     low_open: bool = False
     high_open: bool = False
 
-    def __contains__(self, value: float) -> bool:
+    def hold(self, value: float) -> bool:
+        """Whether the value is one of them; a NaN is not."""
         above = value > self.low if self.low_open else value >= self.low
         return above and (value < self.high if self.high_open else value <= self.high)
 
     def __str__(self) -> str:
         if self.high == math.inf:
-            return f"{'above' if self.low_open else 'at least'} {self.low:g}, and finite"
-        return f"in {'(' if self.low_open else '['}{self.low:g}, {self.high:g}{')' if self.high_open else ']'}"
+            return f"be {'above' if self.low_open else 'at least'} {self.low:g}, and finite"
+        return f"lie in {'(' if self.low_open else '['}{self.low:g}, {self.high:g}{')' if self.high_open else ']'}"
 
 
 Probability = Annotated[float, Bounds(0, 1)]
@@ -87,12 +88,8 @@ class Option:
         if not isinstance(value, kinds) or (self.kind is not bool and isinstance(value, bool)):
             noun = {float: "a number", int: "a whole number", bool: "True or False"}.get(self.kind, self.kind.__name__)
             raise InputError(f"{self.name} must be {noun}, got {value!r:.80} ({type(value).__name__})")
-        if isinstance(self.allowed, Bounds) and value not in self.allowed:
-            raise InputError(
-                f"{self.name} must lie {self.allowed}, got {value!r}".replace("lie at", "be at").replace(
-                    "lie above", "be above"
-                )
-            )
+        if isinstance(self.allowed, Bounds) and not self.allowed.hold(value):
+            raise InputError(f"{self.name} must {self.allowed}, got {value!r}")
         return value
 
 
