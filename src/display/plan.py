@@ -178,7 +178,7 @@ LINES: list[tuple[str, Callable[..., str]]] = [
     ("computing a step", lambda made, layout: time(made.seconds_computing)),
     ("the run", lambda made, layout: _between(made, layout, made.steps)),
     ("text a second, at most", lambda made, layout: quantity(made.tokens_a_second(layout))),
-    ("one core was measured to make", lambda made, layout: quantity(made.delivered)),
+    ("one core makes batches of", lambda made, layout: quantity(made.delivered)),
     ("cores that make batches", lambda made, layout: f"{made.tokens_a_second(layout) / made.delivered:.2g}"),
 ]
 """(label, what stands there for a plan and a layout); a line in which nothing stands is left out."""
