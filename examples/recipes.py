@@ -9,7 +9,7 @@ much of it as your recipe imports.
 
 Each recipe does two things that a loop does not do by itself:
 
-- **fresh masks**: the collator is told which epoch begins;
+- **fresh masks**: the collator's epoch is set as each epoch begins;
 - **one mean a step**: the number of loss positions differs from micro-batch to micro-batch, so all of them are counted
   before the first forward pass, over micro-batches and processes, and each micro-batch back-propagates its share of the
   step's mean. (Averaging the averages of micro-batches or processes is a mean of means.)

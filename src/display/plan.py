@@ -19,10 +19,10 @@ def plan_table(plans: Sequence[Plan], *, markdown: bool = False) -> str:
     >>> run = plan(MaskedLM(), config_near(7e9, MaskedLM()), tokens=1e12, machine=Machine(devices=8))
     >>> for line in plan_table([run]).splitlines()[:4]:
     ...     print(line)
-                                      masked, replicated        masked, sharded
-    parameters                                    6.98 B                 6.98 B
-    width, layers, heads                    4096, 34, 32           4096, 34, 32
-    text of a row > model inputs             2048 > 2048            2048 > 2048
+                                     masked, replicated        masked, sharded
+    parameters                                   6.98 B                 6.98 B
+    width, layers, heads                   4096, 34, 32           4096, 34, 32
+    text of a row > model inputs            2048 > 2048            2048 > 2048
     """
     columns = [(made, layout) for made in plans for layout in _shown(made, alone=len(plans) == 1)]
     table = [["", *(f"{made.objective.name}, {layout.strategy}" for made, layout in columns)]]
@@ -41,7 +41,7 @@ def plan_table(plans: Sequence[Plan], *, markdown: bool = False) -> str:
 
 
 def plan_notes(made: Plan) -> list[str]:
-    """What the table cannot say, a sentence each: where there is no room, and what would help.
+    """What the table does not show, a sentence each: where there is no room, and what would help.
 
     >>> from clozelab.display.plan import plan_notes
     >>> from clozelab.objectives import CausalLM

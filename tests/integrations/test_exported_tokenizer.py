@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from clozelab.data import load_tokenizer, train_bpe, train_characters
 from clozelab.integrations.export import export
-from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption
+from clozelab.objectives import CausalLM, FillInTheMiddle, MaskedLM, SpanCorruption
 
 OBJECTIVES = {"decoder-only": CausalLM(), "encoder-only": MaskedLM(), "encoder-decoder": SpanCorruption()}
 
@@ -55,3 +55,15 @@ def test_a_character_tokenizer_and_one_without_sentinels_go_along(tmp_path):
         assert theirs("some text, met").input_ids == tokenizer.encode("some text, met")
         assert theirs.decode(tokenizer.encode("some text")) == "some text"
         assert len(theirs) == tokenizer.vocab_size
+
+
+def test_roles_keep_their_ids_and_their_names(tmp_path):
+    roles = ("fim_prefix", "fim_suffix", "fim_middle", "fim_end")
+    tokenizer = train_bpe(["some text"] * 2, 270, sentinels=2, roles=roles)
+    model = FillInTheMiddle().build_model(tokenizer.vocab_size, "tiny", d_model=16, n_layers=1, n_heads=1)
+    folder = export(FillInTheMiddle(), model, tmp_path / "out", tokenizer)
+    theirs = AutoTokenizer.from_pretrained(folder)
+    ids = [tokenizer.special[role] for role in roles]
+    assert set(ids) <= set(theirs.all_special_ids)
+    assert theirs.decode(ids, skip_special_tokens=True) == ""
+    assert load_tokenizer(folder, sentinels=2).special == tokenizer.special
