@@ -29,7 +29,7 @@ def test_the_batch_is_the_text_itself():
 def test_padding_on_the_left_predicts_nothing():
     """`[0, 1, 1]` and a hole: the output at a pad is in no loss, whatever stands behind it."""
     labels, mask = torch.tensor([[7, 5, 6], [5, 7, 6]]), torch.tensor([[0, 1, 1], [1, 0, 1]])
-    assert next_token_labels(labels, mask).tolist() == [[-100, 6, -100], [7, -100, -100]]
+    assert next_token_labels({"labels": labels, "attention_mask": mask}).tolist() == [[-100, 6, -100], [7, -100, -100]]
     [row] = CausalLM().collator(SPECIAL)([{"input_ids": [9, 5, 9, 6], "attention_mask": [0, 1, 0, 1]}])["input_ids"]
     assert row.tolist() == [5, 6]  # the collator removes what a row brings
 
