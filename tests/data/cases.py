@@ -1,10 +1,12 @@
 """What the tests of the collator share: objectives, a vocabulary with all roles, ragged rows."""
 
+from unittest import mock
+
 import pytest
 import torch
 
-from clozelab import CausalLM, MaskedDiffusion, MaskedLM, SpanCorruption
-from clozelab.data import SpecialIds
+from clozelab import MaskedDiffusion, MaskedLM, SpanCorruption
+from clozelab.data import Noise, SpecialIds
 from clozelab.objectives import OBJECTIVES
 
 OTHERS = {
@@ -13,13 +15,11 @@ OTHERS = {
     "diffusion, bernoulli": MaskedDiffusion(exact_count=False),
 }
 ALL = {**{name: objective() for name, objective in OBJECTIVES.items()}, **OTHERS}
-NOISY = {name: objective for name, objective in ALL.items() if not isinstance(objective, CausalLM)}
 IN_PLACE = {name: objective for name, objective in ALL.items() if objective.source_length(20) == 20}
 each = pytest.mark.parametrize("objective", ALL.values(), ids=ALL)
-each_noisy = pytest.mark.parametrize("objective", NOISY.values(), ids=NOISY)
 
-
-ROLES = {"fim_prefix": 3, "fim_suffix": 4, "fim_middle": 5, "fim_end": 6}
+_NAMES = dict.fromkeys(role for objective in OBJECTIVES.values() for role in objective.roles if role != "mask")
+ROLES = {role: 3 + n for n, role in enumerate(_NAMES)}
 SPECIAL = SpecialIds(vocab_size=100, pad=0, eos=1, mask=2, sentinels=range(99, 79, -1), roles=ROLES)
 """Ids 10 .. 79 are text."""
 
@@ -30,6 +30,17 @@ def rows(n=12, seed=0, shortest=4, longest=40):
         {"input_ids": [10 + (7 * b + t) % 70 for t in range(length)], "example_id": b}
         for b, length in enumerate(lengths)
     ]
+
+
+def draws_noise(objective):
+    """Whether the corruption of an objective draws any number of its examples' noise."""
+    with mock.patch.object(Noise, "_of_stream", autospec=True, side_effect=Noise._of_stream) as drawn:
+        objective.collator(SPECIAL)(rows())
+    return drawn.called
+
+
+NOISY = {name: objective for name, objective in ALL.items() if draws_noise(objective)}
+each_noisy = pytest.mark.parametrize("objective", NOISY.values(), ids=NOISY)
 
 
 def unpadded(batch, b):

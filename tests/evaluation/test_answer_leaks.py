@@ -75,12 +75,20 @@ def test_a_prefix_in_the_loss_is_found():
 
 @pytest.mark.parametrize("objective", [one for one in all_objectives() if one.architecture == "decoder-only"], ids=repr)
 def test_a_causal_mask_that_was_lost_is_found(objective):
+    """Every output leaks whose answer stands in the input."""
+
     class Open(EncoderOnly):
         def forward(self, input_ids, attention_mask=None):
             return super().forward(input_ids, attention_mask)
 
-    report = answer_leaks(objective, with_random_weights(Open(FULL)), texts((12,)), SPECIAL)
-    assert len(report.leaks) == report.tested > 0
+    examples = [{"input_ids": list(range(12)), "example_id": b} for b in range(4)]  # each token once
+    report = answer_leaks(objective, with_random_weights(Open(FULL)), examples, SPECIAL)
+    batch = objective.collator(SPECIAL)(examples)
+    labels = objective.targets(batch)["logits"].labels  # (B, T)
+    asked = (labels != -100) & ~SPECIAL.is_special(labels.clamp(min=0))
+    visible = asked & (labels[:, :, None] == batch["input_ids"][:, None]).any(-1)
+    assert len(report.leaks) == int(visible.sum()) > 0
+    assert report.tested == int(asked.sum())
 
 
 def test_a_visible_token_in_the_loss_of_an_encoder_is_found():

@@ -12,9 +12,19 @@ from clozelab.display import save_floors
 from clozelab.errors import InputError
 from clozelab.evaluation.floor_experiment import SENTINELS, BreakdownRow, FloorResult, train_to_entropy_floor
 from clozelab.languages import MarkovSource
-from clozelab.objectives import OBJECTIVES, CausalLM, FloorExercise, MaskedDiffusion, MaskedLM, Prediction, options
+from clozelab.objectives import (
+    OBJECTIVES,
+    CausalLM,
+    FloorExercise,
+    MaskedDiffusion,
+    MaskedLM,
+    Prediction,
+    options,
+)
 
-each_class = pytest.mark.parametrize("cls", OBJECTIVES.values(), ids=OBJECTIVES)
+from ..objectives.cases import WITH_FLOOR
+
+each_class = pytest.mark.parametrize("cls", WITH_FLOOR.values(), ids=WITH_FLOOR)
 
 
 def vocab_size_of(cls):
@@ -137,6 +147,16 @@ def test_the_verdict_needs_more_than_chance():
 def test_a_call_without_a_floor_is_refused_before_any_training(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_an_objective_without_a_floor_is_refused_by_name_before_any_training():
+    @options
+    class NoFloor(MaskedLM):
+        name = "no floor"  # its parent's is not inherited
+
+    for cls in (NoFloor, *(OBJECTIVES[name] for name in OBJECTIVES.keys() - WITH_FLOOR.keys())):
+        with pytest.raises(InputError, match=f"no exact floor is known for {cls.name}"):
+            train_to_entropy_floor(cls)
 
 
 def test_results_are_saved_with_their_breakdown_and_drawn(tmp_path):

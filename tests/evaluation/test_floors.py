@@ -19,6 +19,8 @@ from clozelab.objectives import (
     options,
 )
 
+from ..objectives.cases import WITH_FLOOR
+
 CHAIN = MarkovSource(torch.tensor([[0.9, 0.1], [0.3, 0.7]], dtype=torch.float64))
 
 
@@ -32,7 +34,7 @@ def exercise_of(cls):
     return cls(**cls.exercise.options), source, source.special_ids(20, roles=cls.roles)
 
 
-each_class = pytest.mark.parametrize("cls", OBJECTIVES.values(), ids=OBJECTIVES)
+each_class = pytest.mark.parametrize("cls", WITH_FLOOR.values(), ids=WITH_FLOOR)
 
 
 # ------------------------------------------------------------------ causal and prefix LM
@@ -227,6 +229,9 @@ def test_an_objective_that_declares_no_floor_is_refused_by_name():
 
     with pytest.raises(InputError, match="no exact floor is known for child"):  # its parent's is not inherited
         Child().entropy_floor(CHAIN, {}, CHAIN.special_ids())
+    for name in OBJECTIVES.keys() - WITH_FLOOR.keys():
+        with pytest.raises(InputError, match=f"no exact floor is known for {name}"):
+            OBJECTIVES[name]().entropy_floor(CHAIN, {}, CHAIN.special_ids())
 
 
 def test_a_label_that_is_no_symbol_is_refused():

@@ -28,6 +28,23 @@ def test_the_collator_of_every_objective_passes(objective):
     assert check_collator(objective.collator(special), spans=(0.15, 3.0)).passed
 
 
+def test_only_the_noise_of_a_mixture_with_rows_that_hide_nothing_is_checked():
+    """Half of the rows are causal: the shares of masked LM are not theirs."""
+
+    class SomeRows(Wrong):
+        def breaks(self, batch, text, examples):
+            causal = draw(text)[:, :1] < 0.5
+            return {
+                **batch,
+                "input_ids": torch.where(causal, text, batch["input_ids"]),
+                "labels": torch.where(causal, text, batch["labels"]).masked_fill(batch["attention_mask"] == 0, IGNORED),
+            }
+
+    report = check_collator(SomeRows())
+    assert report.passed
+    assert "partition" not in report.findings
+
+
 def test_other_shares_pass_when_they_are_meant():
     collate = MaskedLM(mask_replace_prob=1.0, random_replace_prob=0.0).collator(SPECIAL)
     assert check_collator(collate, shares=(1.0, 0.0, 0.0)).passed

@@ -87,7 +87,9 @@ class CollatorTrial:
             return "other" if bool(((labels == inputs) | (labels == IGNORED)).all()) else "span"
         if torch.equal(inputs, torch.tensor(texts)):
             return "causal" if (labels != IGNORED).float().mean() > 0.9 else "other"
-        return "other" if "weights" in batch else "masked"
+        whole = (labels != IGNORED).float().mean(1) > 0.9
+        whole &= (inputs == torch.tensor(texts)).all(1)  # rows in which nothing is hidden, among others
+        return "other" if "weights" in batch or bool(whole.any()) else "masked"
 
     @cached_property
     def sample(self) -> tuple[Tensor, Tensor, Tensor]:
