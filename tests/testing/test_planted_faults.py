@@ -220,6 +220,23 @@ class NoiseFromTheBatch(MaskedLM):
 
 
 @options
+class SomeDocumentsJoined(CausalLM):
+    """One packed row in ten is read as one document."""
+
+    name = "some-documents-joined"
+
+    def corrupt(self, examples):
+        batch = super().corrupt(examples)
+        if "document_ids" in batch:
+            batch["document_ids"] = batch["document_ids"].masked_fill(examples.uniform_row(0) < 0.1, 0)
+        return batch
+
+    def reads(self, batch):
+        ends = batch["input_ids"] == 1
+        return super().reads(batch | {"document_ids": ends.cumsum(1) - ends.long()})
+
+
+@options
 class OptionLost(MaskedLM):
     """`options()` forgets the rate, so a run comes back with another."""
 
@@ -249,6 +266,7 @@ CONTRACT = {
     IgnoresUnknownKeys: "keys",
     NoiseFromTheBatch: "corruption",
     OptionLost: "options",
+    SomeDocumentsJoined: "documents",
 }
 
 

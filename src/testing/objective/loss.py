@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from ...checks import is_whole
 from ...data import IGNORED, Batch
 from ...errors import InputError
 from ...objectives import Loss, Prediction, Target, total_counts
@@ -18,7 +19,7 @@ UNKNOWN = "a_key_that_nobody_reads"
 
 
 def returns(trial: Trial) -> Finding:
-    """The objective accepts model and batch, and returns a loss with the parts that it declares."""
+    """The objective accepts model and batch, and returns a loss with the parts and breakdowns that it declares."""
     objective, config = trial.objective, getattr(trial.model, "config", None)
     if getattr(config, "is_encoder_decoder", False) and objective.architecture != "encoder-decoder":
         return Finding(
@@ -37,7 +38,19 @@ def returns(trial: Trial) -> Finding:
             f"uniform_values() {sorted(declared)}",
             why="reports and floors ask the class for each part by name",
         )
-    return Finding(OK, f"{loss!r}")
+    return _breakdown(trial, loss) or Finding(OK, f"{loss!r}")
+
+
+def _breakdown(trial: Trial, loss: Loss) -> Finding | None:
+    """A fault where a breakdown is not one integer a row, or the loss cannot be split by rows."""
+    rows, why = len(trial.batch["labels"]), "evaluation splits the loss of a batch by its rows"
+    for name, values in trial.objective.breakdown(trial.batch).items():
+        if not isinstance(values, Tensor) or values.shape != (rows,) or not is_whole(values):
+            came = f"{values.dtype} {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+            return Finding(FAULT, f"breakdown() has {came} as {name!r}, not integers ({rows},), one a row", why=why)
+        if without := [part for part, one in loss.items() if one.row_sums is None]:
+            return Finding(FAULT, f"there is a breakdown, and no row_sums of {', '.join(without)}", why=why)
+    return None
 
 
 def uniform(trial: Trial) -> Finding:
@@ -193,7 +206,7 @@ def nothing(trial: Trial) -> Finding:
 
 
 def keys(trial: Trial) -> Finding:
-    """An unknown key is refused, and every key of the loss moves it."""
+    """An unknown key is refused, and every key of the loss moves it, or is refused once it is changed."""
     objective, batch = trial.objective, trial.batch
     try:
         objective(trial.model, {**batch, UNKNOWN: torch.zeros_like(batch["labels"])})
@@ -207,18 +220,26 @@ def keys(trial: Trial) -> Finding:
         )
     with torch.no_grad():
         before = float(objective(trial.model, batch).mean)
-        present = sorted(LOSS_KEYS & batch.keys())
-        for key in present:
-            after = float(objective(trial.model, {**batch, key: _changed(trial, batch, key)}).mean)
+        moved, refused = [], ""
+        for key in sorted(LOSS_KEYS & batch.keys()):
+            value, what = _changed(trial, batch, key)
+            try:
+                after = float(objective(trial.model, {**batch, key: value}).mean)
+            except InputError as error:  # it cannot be refused unread
+                refused += f"; with {what} the batch is refused: {error}"
+                continue
+            moved.append(key)
             if after == before:
                 return Finding(
-                    FAULT, f"the loss does not change with {key!r}", why="a key that is read and not used is ignored"
+                    FAULT,
+                    f"the loss does not change with {key!r}: it is the same with {what}",
+                    why="a key that is read and not used is ignored",
                 )
-    return Finding(OK, f"an unknown key is refused; {', '.join(present)} move the loss")
+    return Finding(OK, f"an unknown key is refused; {', '.join(moved) or 'no key'} moved the loss{refused}")
 
 
-def _changed(trial: Trial, batch: Batch, key: str) -> Tensor:
-    """Another value of a key, of the same shape: of the first row, or the last label of each row."""
+def _changed(trial: Trial, batch: Batch, key: str) -> tuple[Tensor, str]:
+    """Another value of a key, of the same shape, and what was changed: the first row, or the last label of each."""
     value = batch[key].clone()
     if key == "labels":
         choice = trial.special.replacements
@@ -226,8 +247,9 @@ def _changed(trial: Trial, batch: Batch, key: str) -> Tensor:
             if bool((row != IGNORED).any()):
                 at = int((row != IGNORED).nonzero()[-1])
                 row[at] = choice[(int(row[at]) + 1) % len(choice)]
-    elif key == "count":
+        return value, "another id as the last label of each row"
+    if key == "count":
         value[0] += 1
-    else:
-        value[0] *= 2
-    return value
+        return value, "1 more as the count of the first row"
+    value[0] *= 2
+    return value, f"twice the {key} of the first row"

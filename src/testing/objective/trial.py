@@ -98,7 +98,7 @@ def double_copy(model: nn.Module) -> nn.Module:
 
 
 def special_ids(objective: Objective, vocab_size: int, config: Any = None) -> SpecialIds:
-    """Special ids for a vocabulary of this size, with every role that the objective asks for."""
+    """Special ids for a vocabulary of this size, with the roles that the objective declares and no others."""
     pad = getattr(config, "pad_token_id", None)
     pad = pad if isinstance(pad, int) and 0 <= pad < vocab_size else 0
     roles = [role for role in objective.roles if role not in ("pad", "eos", "mask", "decoder_start")]
@@ -114,7 +114,12 @@ def special_ids(objective: Objective, vocab_size: int, config: Any = None) -> Sp
     if isinstance(start, int):
         named["decoder_start"] = start
     return SpecialIds(
-        vocab_size, pad=pad, eos=free[0], mask=free[1], sentinels=free[: -sentinels - 1 : -1], roles=named
+        vocab_size,
+        pad=pad,
+        eos=free[0],
+        mask=free[1] if "mask" in objective.roles else None,
+        sentinels=free[: -sentinels - 1 : -1],
+        roles=named,
     )
 
 
