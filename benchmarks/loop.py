@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from measure import Processes, Spread
 from results import Result
+from steps import PEERS
 
 from clozelab.data import load_tokenizer, pack
 from clozelab.objectives import OBJECTIVES
@@ -101,7 +102,7 @@ def loop(processes: Processes, tokenizer: str) -> list[Result]:
     """Share of a step's time that is neither forward nor backward nor optimiser, at the default model and length."""
     steps, repeats = (3, 1) if processes.quick else (40, 5)
     results = []
-    for objective in OBJECTIVES:
+    for objective in PEERS:
         arguments = {"objective": objective, "tokenizer": tokenizer, "steps": steps, "repeats": repeats}
         measured = {run: processes.call("loop:shares", run=run, **arguments) for run in (False, True)}
         clipping = Spread.of(measured[True]["clipping"]).median

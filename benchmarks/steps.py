@@ -234,7 +234,7 @@ def machine_share(processes: Processes, tokenizer: str) -> list[Result]:
     """Model FLOPs over the measured peak."""
     quick, results = processes.quick, []
     shape = SMALL if quick else {"vocabulary": 8192, "rows": 16, "length": 256}
-    for objective in OBJECTIVES:
+    for objective in PEERS:
         measured = processes.call(
             "steps:utilisation",
             objective=objective,
