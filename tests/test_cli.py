@@ -50,6 +50,14 @@ def test_each_objective_is_trained_and_used_for_what_it_completes_and_refused_fo
             refused(capsys, words, rf"run holds a model of the {name} objective, which does not {use}.*clozelab")
 
 
+def test_a_run_ends_with_its_loss_by_kind_of_row_where_the_class_has_kinds(capsys):
+    assert train("diffusion") == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"\nnats by kind of row: hidden \d+\.\.\d+ \d\.\d{3}(, \d+\.\.\d+ \d\.\d{3}){5}\n", printed)
+    assert train("causal", run="other") == 0
+    assert "by kind" not in capsys.readouterr().out
+
+
 def test_a_flag_may_stand_between_run_and_text(capsys):
     assert train("causal") == 0
     printed = []
@@ -177,8 +185,11 @@ def test_compare_takes_any_objectives_and_marks_a_bound(capsys, monkeypatch):
     rows = json.loads(Path("out/comparison.json").read_text())
     assert [row["objective"] for row in rows] == ["prefix", "diffusion", "fim", "causal"]
     assert [row["heldout"]["likelihood"] for row in rows] == ["exact", "bound", "bound", "exact"]
-    [line] = [line for line in capsys.readouterr().out.splitlines() if "held-out loss" in line]
+    lines = capsys.readouterr().out.splitlines()
+    [line] = [line for line in lines if "held-out loss" in line]
     assert [cell.startswith("at most") for cell in re.split(r"  +", line.strip())[1:]] == [False, True, True, False]
+    assert sum("by kind of row" in line for line in lines) == 1
+    assert [list(row["heldout"]["bins"]) for row in rows] == [[], ["hidden"], [], []]
 
 
 def test_floors_trains_the_objectives_that_are_named(capsys):
@@ -213,6 +224,14 @@ def test_show_draws_every_objective(capsys):
     assert printed.count("predicts ") >= 2 * len(OBJECTIVES)  # in the title and in the lines
     for name in OBJECTIVES:
         assert f"{name} (" in printed
+
+
+def test_show_names_the_objectives_of_which_another_seed_shows_another_row(capsys):
+    assert main(["show", "Thank you for inviting me to your party last week .", "--seed", "3"]) == 0
+    [hint] = [line for line in capsys.readouterr().out.splitlines() if "--seed" in line]
+    assert hint.startswith("drawn with --seed 3: another seed shows another row of masked")
+    assert main(["show", "the cat sat on the mat", "--objective", "causal"]) == 0
+    assert "--seed" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=str)
@@ -318,6 +337,10 @@ def write(name, content):
         ),
         (lambda: ["--corpus", "corpus.jsonl", "--objective", "span", "--sentinels", "2"], "sentinels are needed"),
         (lambda: ["--corpus", "corpus.jsonl", "--vocab-size", "100"], "vocab_size 100 is too small"),
+        (
+            lambda: ["--corpus", "corpus.jsonl", "--vocab-size", "300"],
+            "need 359: take a larger vocab_size .--vocab-size., or fewer sentinels .--sentinels.",
+        ),
         (lambda: ["--corpus", "corpus.jsonl", "--tokenizer", "nowhere.json"], "no tokenizer file"),
         (
             lambda: ["--corpus", "corpus.jsonl", "--steps", "0"],

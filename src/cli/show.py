@@ -25,7 +25,7 @@ def run(args: argparse.Namespace, given: Given) -> int:
     from rich.console import Console
 
     from ..data import load_tokenizer
-    from ..display import show_objectives, word_tokenizer
+    from ..display import depends_on_seed, show_objectives, word_tokenizer
     from ..objectives import OBJECTIVES
 
     names = list(OBJECTIVES) if args.objective is None else [args.objective]
@@ -36,4 +36,6 @@ def run(args: argparse.Namespace, given: Given) -> int:
     else:
         tokenizer = load_tokenizer(args.tokenizer, roles=roles)
     Console().print(show_objectives(objectives, tokenizer, args.text, seed=args.seed))
+    if noisy := [one.name for one in objectives if depends_on_seed(one, tokenizer, args.text)]:
+        print(f"drawn with --seed {args.seed}: another seed shows another row of {', '.join(noisy)}")
     return 0

@@ -74,6 +74,8 @@ def run(args: argparse.Namespace, given: Given) -> int:
         assert result.heldout is not None
         loss = f"held-out loss {result.heldout.nats:.4f} nats per predicted token{result.heldout.per_byte}"
         print(escape_control_characters(f"{objective.name}: {loss}, in {folder}"))
+        if result.heldout.by_kind:
+            print(escape_control_characters(f"nats by kind of row: {result.heldout.by_kind}"))
     return 0
 
 

@@ -6,9 +6,10 @@ from .curves import draw_loss
 from .floors import draw_floors, print_floors, save_floors
 from .leaks import draw_leaks
 from .plan import plan_notes, plan_table
-from .terminal import show_objectives, word_tokenizer
+from .terminal import depends_on_seed, show_objectives, word_tokenizer
 
 __all__ = [
+    "depends_on_seed",
     "draw_attention",
     "draw_comparison",
     "draw_floors",

@@ -44,7 +44,8 @@ def print_comparison(rows: Sequence[Compared], corpus: str) -> None:
     for row in rows:
         table.add_column(f"{row.objective.name} ({row.objective.canonical})", overflow="fold")
     for label, cell in LINES:
-        table.add_row(label, *(cell(row) for row in rows))
+        if any(cells := [cell(row) for row in rows]):
+            table.add_row(label, *cells)
     console = Console()
     console.print(table)
     console.print("The same text, in brackets what the model generated:", style="bold")
@@ -71,12 +72,13 @@ LINES: list[tuple[str, Callable[[Compared], str]]] = [
     ("parameters", lambda row: f"{row.parameters / 1e6:.2f} M"),
     ("in the loss", lambda row: f"{row.result.heldout.loss_share:.1%}" if row.result.heldout else ""),
     ("held-out loss", lambda row: f"{_at_most(row)}{row.heldout:.3f}"),
+    ("by kind of row", lambda row: row.result.heldout.by_kind if row.result.heldout else ""),
     ("unigram guess", lambda row: f"{row.unigram:.3f}"),
     ("uniform guess", lambda row: f"{row.uniform:.3f}"),
     ("bits per byte", _per_byte),
     ("tokens a second", lambda row: f"{row.result.tokens_per_second:,.0f}"),
 ]
-"""(label, the cell of a row)"""
+"""(label, the cell of a row); a line of empty cells is left out"""
 
 
 def save_comparison(rows: Sequence[Compared], folder: str | Path) -> None:

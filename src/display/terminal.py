@@ -71,6 +71,20 @@ def show_objectives(
     return Group(*shown, *_legend(tokenizer, seen, labels))
 
 
+def depends_on_seed(objective: Objective, tokenizer: Tokenizer, text: str) -> bool:
+    """Whether `show_objectives` shows another row of this text with another seed, of eight.
+
+    >>> from clozelab import CausalLM, MaskedLM
+    >>> from clozelab.display import depends_on_seed, word_tokenizer
+    >>> text = "the cat sat on the mat"
+    >>> [depends_on_seed(one, word_tokenizer(text), text) for one in (CausalLM(), MaskedLM())]
+    [False, True]
+    """
+    tokens = torch.tensor([tokenizer.encode(text)])
+    first, *others = (objective.collator(tokenizer.special, seed=seed).block(tokens, [0]) for seed in range(8))
+    return any(not torch.equal(first[key], other[key]) for other in others for key in first)
+
+
 @dataclass(frozen=True)
 class Line:
     """One row of cells, each a text and a style, aligned with the other lines of its group."""

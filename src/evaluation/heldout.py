@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,22 @@ class PartLoss:
     """What the sum was divided by."""
 
 
+BINS = 6
+"""Of a breakdown, at most."""
+
+
+class Bin(NamedTuple):
+    """The rows whose value of a breakdown lies in a range."""
+
+    low: int
+    high: int
+    nats: float
+    """Nats per count of these rows together."""
+
+    def __str__(self) -> str:
+        return f"{self.low}{'' if self.low == self.high else f'..{self.high}'} {self.nats:.3f}"
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """A held-out loss, without label smoothing and z-loss."""
@@ -65,6 +82,13 @@ class HeldOut:
     """Of the first part, where its sum is the likelihood of the text or bounds it: comparable between tokenizers."""
     breakdown: dict[str, dict[int, float]] = field(default_factory=dict)
     """By each name of `Objective.breakdown`, the mean nats of the rows of each value."""
+    bins: dict[str, list[Bin]] = field(default_factory=dict)
+    """The same by at most 6 ranges of values, which hold equally many values."""
+
+    @property
+    def by_kind(self) -> str:
+        """The bins in one line, such as "masked 0 3.250, 1 3.290"; empty without a breakdown."""
+        return "; ".join(f"{name} {', '.join(map(str, bins))}" for name, bins in self.bins.items())
 
     @property
     def count(self) -> int:
@@ -139,6 +163,7 @@ def evaluate(
         objective.likelihood,
         float(first.sum) / math.log(2) / scored_bytes if scored_bytes else None,
         {name: split.means() for name, split in splits.items()},
+        {name: split.bins() for name, split in splits.items()},
     )
 
 
@@ -171,9 +196,26 @@ class _Split:
 
     def means(self) -> dict[int, float]:
         """The mean of the total by value, ascending."""
-        means: dict[int, float] = {}
-        for (value, _), (weight, nats, count) in sorted(self.sums.items()):
-            means[value] = means.get(value, 0.0) + weight * nats / max(count, 1)
+        values = sorted({value for value, _ in self.sums})
+        return dict(zip(values, self._means([[value] for value in values])))
+
+    def bins(self) -> list[Bin]:
+        """The mean of the total by ranges of values."""
+        values = sorted({value for value, _ in self.sums})
+        n = min(BINS, len(values))
+        ranges = [values[len(values) * k // n : len(values) * (k + 1) // n] for k in range(n)]
+        return [Bin(few[0], few[-1], nats) for few, nats in zip(ranges, self._means(ranges))]
+
+    def _means(self, ranges: list[list[int]]) -> list[float]:
+        """The mean of the total over the rows of each range: of each part by its own count, weighted, then added."""
+        parts = {part: weight for (_, part), (weight, _, _) in self.sums.items()}
+        means = []
+        for values in ranges:
+            mean = 0.0
+            for part, weight in parts.items():
+                of_part = [self.sums[value, part] for value in values]
+                mean += weight * sum(nats for _, nats, _ in of_part) / max(sum(count for *_, count in of_part), 1)
+            means.append(mean)
         return means
 
 

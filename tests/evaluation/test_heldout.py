@@ -1,6 +1,7 @@
 """Held-out loss on masks that never change, and the baselines that it must beat."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -195,6 +196,37 @@ def test_a_breakdown_is_the_loss_of_the_rows_of_each_value_from_one_forward_pass
         for value, nats in means.items():
             rows = {key: kept[values == value] for key, kept in batches[0].items()}
             assert nats == pytest.approx(objective(model, rows).mean.item(), rel=1e-10)
+
+
+def test_bins_are_the_loss_of_all_their_rows_together(tokenizer, blocks):
+    """24 values in 6 ranges, 3 values in 3: of each part the sum over rows, divided once."""
+
+    @options
+    class Eighths(Halves):
+        name = "eighths"
+
+        def breakdown(self, batch):
+            return {
+                "first": torch.arange(len(batch["input_ids"])) * 7 % 24 - 20,
+                "row": torch.arange(len(batch["input_ids"])) // 8,
+            }
+
+    objective = Eighths()
+    model = model_of(objective, tokenizer).double()
+    [batch] = fixed_batches(blocks, objective.collator(tokenizer.special), rows=24, batch_size=24)
+    result = evaluate(objective, model, [batch])
+    assert [len(result.bins[name]) for name in ("first", "row")] == [6, 3]
+    assert [(one.low, one.high) for one in result.bins["row"]] == [(0, 0), (1, 1), (2, 2)]
+    for name, bins in result.bins.items():
+        values = objective.breakdown(batch)[name]
+        assert (bins[0].low, bins[-1].high) == (int(values.min()), int(values.max()))
+        assert all(before.high < after.low for before, after in pairwise(bins))
+        for low, high, nats in bins:
+            rows = {key: kept[(values >= low) & (values <= high)] for key, kept in batch.items()}
+            assert nats == pytest.approx(objective(model, rows).mean.item(), rel=1e-10)
+    first = result.bins["row"][0].nats
+    assert f"; row 0 {first:.3f}, 1 " in result.by_kind
+    assert result.by_kind.startswith(f"first {result.bins['first'][0].low}..")
 
 
 def test_the_curve_of_diffusion_adds_up_to_its_loss(tokenizer, blocks):
