@@ -74,9 +74,10 @@ class MaskedDiffusion(Objective):
         else:
             p = (1 - EPS) * level + EPS
             hidden, weight = (noise < p) & text, 1 / p
+        answers = examples.tokens if examples.labels is None else examples.labels
         return Batch(
             input_ids=examples.tokens.masked_fill(hidden, examples.special["mask"]),
-            labels=examples.tokens.masked_fill(~hidden, IGNORED),
+            labels=answers.masked_fill(~hidden, IGNORED),
             weights=(weight * hidden).float(),
             count=n[:, 0],
             **examples.reading_keys(),

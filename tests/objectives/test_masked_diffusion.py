@@ -87,6 +87,14 @@ def test_an_end_of_text_may_be_hidden_and_other_special_ids_may_not():
     assert (batch["count"] == 5).all()
 
 
+def test_labels_of_your_own_are_what_is_predicted():
+    example = {"input_ids": [5, 6, 7, 8], "labels": [15, -100, 17, 18]}
+    batch = MaskedDiffusion().collator(SPECIAL)([example | {"example_id": n} for n in range(50)])
+    hidden = batch["labels"] != -100
+    assert hidden.any(0).tolist() == [True, False, True, True]  # what is not to be predicted is not hidden
+    assert torch.equal(batch["labels"][hidden], torch.tensor(example["labels"]).expand(50, -1)[hidden])
+
+
 def test_the_report_is_split_by_the_number_of_hidden_tokens_and_scores_the_whole_text():
     objective = MaskedDiffusion()
     text = torch.randint(0, WORDS, (3, 12))
