@@ -2,8 +2,8 @@
 
     pytest tests/robustness -m faults --record docs/faults.json
 
-runs all of them and records what was tried, survived and lost; the table of docs/evidence.md is made from that. When a single
-file is run so, only its faults are counted again.
+runs all of them and records what was tried, survived and lost; the table of docs/evidence.md is made from that. When a
+single file is run so, only its faults are counted again.
 """
 
 import json
