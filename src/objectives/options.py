@@ -88,7 +88,7 @@ class Option:
         if not isinstance(value, kinds) or (self.kind is not bool and isinstance(value, bool)):
             noun = {float: "a number", int: "a whole number", bool: "True or False"}.get(self.kind, self.kind.__name__)
             raise InputError(f"{self.name} must be {noun}, got {value!r:.80} ({type(value).__name__})")
-        if isinstance(self.allowed, Bounds) and not self.allowed.hold(value):
+        if isinstance(self.allowed, Bounds) and not self.allowed.hold(float(value)):  # type: ignore[arg-type]
             raise InputError(f"{self.name} must {self.allowed}, got {value!r}")
         return value
 

@@ -71,8 +71,13 @@ class PrefixLM(Objective):
     def reads(self, batch: Batch) -> dict[tuple[str, str], Tensor]:
         """The prefix is what has no label: from the labels, so that a batch or a model without a rank is found out."""
         rank = (batch["labels"] != IGNORED).cumsum(1)
-        flags = {key: batch.get(key) for key in ("attention_mask", "document_ids")}
-        mask = self_attention_mask(batch["input_ids"], causal=True, reading_rank=rank, **flags)
+        mask = self_attention_mask(
+            batch["input_ids"],
+            causal=True,
+            attention_mask=batch.get("attention_mask"),
+            document_ids=batch.get("document_ids"),
+            reading_rank=rank,
+        )
         return {("logits", "input_ids"): mask.expand(len(rank))}
 
     def targets(self, batch: Batch) -> dict[str, Target]:
