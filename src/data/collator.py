@@ -162,6 +162,8 @@ class Collator:
             labels=labels,
             word_ids=per_token("word_ids", lambda row: row["input_ids"]),
         )
+        if taken := self.keep & (batch.keys() - OWN_KEYS):
+            raise InputError(f"{self!r} makes {', '.join(sorted(taken))} itself: remove it from keep")
         for key in sorted(self.keep - OWN_KEYS):
             batch[key] = self._kept(key, rows, int(lengths.max()) == batch["input_ids"].shape[1])
         return batch

@@ -69,9 +69,17 @@ def continue_text(
 
 
 def complete_middle_text(
-    model: nn.Module, tokenizer: Tokenizer, text: str, *, max_new_tokens: int = 40, **sampling: Any
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    text: str,
+    *,
+    max_new_tokens: int = 40,
+    suffix_first: bool = False,
+    **sampling: Any,
 ) -> Completion:
     """Fill the one blank `___` of a text with a decoder that learned fill-in-the-middle; continue a text without one.
+
+    `suffix_first` prompts in the form suffix, prefix, middle, for a model that learned that form alone.
 
     Raises `InputError` for several blanks: a moved text has one middle.
     """
@@ -81,7 +89,8 @@ def complete_middle_text(
         raise InputError(f"expected one blank {BLANK}, got {text.count(BLANK)}: fill one after the other")
     before, after = text.split(BLANK)
     parts = tokenizer.encode(before.removesuffix(" ")), tokenizer.encode(after)
-    return _fill_middle(model, tokenizer, *parts, max_new_tokens=max_new_tokens, **sampling)
+    settings = {"max_new_tokens": max_new_tokens, "suffix_first": suffix_first, **sampling}
+    return _fill_middle(model, tokenizer, *parts, **settings)
 
 
 def sample_middle_text(model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
@@ -92,11 +101,20 @@ def sample_middle_text(model: nn.Module, tokenizer: Tokenizer, text: str, **samp
 
 
 def _fill_middle(
-    model: nn.Module, tokenizer: Tokenizer, before: list[int], after: list[int], **sampling: Any
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    before: list[int],
+    after: list[int],
+    *,
+    suffix_first: bool = False,
+    **sampling: Any,
 ) -> Completion:
     special = tokenizer.special
-    prompt = [special["fim_prefix"], *before, special["fim_suffix"], *after, special["fim_middle"]]
-    end = special["fim_end"]
+    prefix, suffix, middle_id, end = (special[f"fim_{part}"] for part in ("prefix", "suffix", "middle", "end"))
+    if suffix_first:
+        prompt = [prefix, suffix, *after, middle_id, *before]
+    else:
+        prompt = [prefix, *before, suffix, *after, middle_id]
     ids = generate(
         expect_model(model, DecoderOnly),
         torch.tensor([prompt]),

@@ -135,11 +135,11 @@ class FillInTheMiddle(Objective):
 
     def complete(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
         """Fill the one blank `___` of a text with as many tokens as the model predicts, or continue one without."""
-        return complete_middle_text(model, tokenizer, text, **sampling)
+        return complete_middle_text(model, tokenizer, text, suffix_first=self.form == "spm", **sampling)
 
     def sample(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
         """Take the middle third out of a text and fill it."""
-        return sample_middle_text(model, tokenizer, text, **sampling)
+        return sample_middle_text(model, tokenizer, text, suffix_first=self.form == "spm", **sampling)
 
 
 class RoleIds(NamedTuple):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from clozelab import Collator, MaskedLM, SpanCorruption
+from clozelab import Collator, MaskedLM, PrefixLM, SpanCorruption
 from clozelab.data import SpecialIds
 from clozelab.errors import InputError
 from clozelab.objectives import OBJECTIVES
@@ -142,3 +142,9 @@ def test_a_collator_shows_what_it_was_made_of(special):
     assert repr(MaskedLM(mask_rate=0.3).collator(special, seed=4, keep="score")) == (
         "Collator(MaskedLM(mask_rate=0.3), seed=4, epoch=0, within_documents=False, keep=['score'])"
     )
+
+
+def test_a_kept_key_does_not_replace_what_the_corruption_makes():
+    example = {"input_ids": list(range(5, 13)), "reading_rank": [0] * 8}
+    with pytest.raises(InputError, match="makes reading_rank itself"):
+        PrefixLM().collator(SpecialIds(64, pad=0, eos=1), keep=["reading_rank"])([example])

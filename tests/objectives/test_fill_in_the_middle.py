@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clozelab import FillInTheMiddle, InputError
-from clozelab.data import SpecialIds
+from clozelab.data import SpecialIds, train_characters
 from clozelab.objectives.fill_in_the_middle import ROLES, RoleIds, move_middle, restore_middle
 
 from .cases import SPECIAL, WORDS, batch_of, texts
@@ -110,3 +110,25 @@ def test_labels_of_your_own_are_refused():
     with pytest.raises(InputError, match="labels of your own would not follow"):
         FillInTheMiddle().collator(SPECIAL)([{"input_ids": [5, 6], "labels": [-100, 6]}])
     assert batch_of(FillInTheMiddle(), (5,))["labels"].shape[1] >= 5
+
+
+@pytest.mark.parametrize("form", ["psm", "spm", "joint"])
+def test_a_blank_is_asked_in_the_form_that_was_learned(form, tokenizer_with_roles, monkeypatch):
+    prompts = []
+
+    def generate(model, prompt, **settings):
+        prompts.append(prompt[0].tolist())
+        return prompt
+
+    monkeypatch.setattr("clozelab.generation.texts.generate", generate)
+    tokenizer, objective = tokenizer_with_roles, FillInTheMiddle(form=form)
+    objective.complete(objective.build_model(tokenizer.vocab_size, d_model=16, n_heads=2), tokenizer, "ab___ba")
+    special, before, after = tokenizer.special, tokenizer.encode("ab"), tokenizer.encode("ba")
+    prefix, suffix, middle, _ = (special[role] for role in ROLES)
+    psm, spm = [prefix, *before, suffix, *after, middle], [prefix, suffix, *after, middle, *before]
+    assert prompts == [spm if form == "spm" else psm]
+
+
+@pytest.fixture
+def tokenizer_with_roles():
+    return train_characters(["abba"], sentinels=0, roles=ROLES)
