@@ -22,11 +22,10 @@ from report import BABY_GOAL, baby, publish
 
 from clozelab.models import ARCHITECTURES, ModelConfig
 from clozelab.objectives import CausalLM
-from clozelab.training import TrainConfig, prepare, read_metrics, read_run, train
-from clozelab.training.run import seeded_model
+from clozelab.training import TrainConfig, prepare, read_metrics, read_run, seeded_model, train
 
 GOAL = BABY_GOAL["nats"]
-SHAPE = {"width": 256, "layers": 6, "heads": 4, "dropout": 0.2, "tied": False}
+SHAPE = {"d_model": 256, "n_layers": 6, "n_heads": 4, "dropout": 0.2, "tied": False}
 SMOOTH = 20
 """Steps over which the loss of training is averaged for the picture."""
 
@@ -56,7 +55,7 @@ def train_it(corpus: str, minutes: float, seed: int, run: Path) -> None:
 
 
 def record_of(run: Path) -> dict[str, Any]:
-    """What a run folder says: the curve, the best loss, how long it took. Nothing is trained.
+    """What a run folder holds: the curve, the best loss, how long it took. Nothing is trained.
 
     Where the run did not write down its machine, it is taken to be this one. Its whole time, evaluations included, is
     that between its first file and its last line; None where the folder was copied and these times are lost.
@@ -84,7 +83,7 @@ def record_of(run: Path) -> dict[str, Any]:
         "steps": last,
         "characters_per_step": config["batch_size"] * config["length"],
         "parameters": model.parameter_count(),
-        "shape": f"{shape['layers']} layers of width {shape['width']}, context {config['length']}, "
+        "shape": f"{shape['n_layers']} layers of width {shape['d_model']}, context {config['length']}, "
         f"dropout {shape['dropout']}",
         "best": best,
         "best_at": best_at,
@@ -111,7 +110,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    """Train unless the folder holds a run, say what was reached and when, draw the curve."""
+    """Train unless the folder holds a run, print what was reached and when, draw the curve."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", help="tinyshakespeare.txt; needed to train")
     parser.add_argument("--minutes", type=float, default=42.0, help="of training; evaluations come on top")

@@ -21,14 +21,14 @@ BLOCK = 512
 def _examples(rows: int, length: int, vocabulary: int) -> list[dict[str, Any]]:
     """Rows of ordinary ids, as a tokenised data set in numpy's format gives them."""
     random = np.random.default_rng(0)
-    return [{"input_ids": random.integers(10, vocabulary - 100, length), "identity": i} for i in range(rows)]
+    return [{"input_ids": random.integers(10, vocabulary - 100, length), "example_id": i} for i in range(rows)]
 
 
 def sides(kind: str, rows: int, length: int, tokenizer: str) -> dict[str, Any]:
     """What each side does for one batch, by name; `ours` and `theirs` are the settings that the goal is about."""
     ours = load_tokenizer(tokenizer, sentinels=0)
     special, examples = ours.special, _examples(rows, length, ours.vocab_size)
-    tokens, identities = torch.tensor(np.stack([e["input_ids"] for e in examples])), list(range(rows))
+    tokens, example_ids = torch.tensor(np.stack([e["input_ids"] for e in examples])), list(range(rows))
     if kind == "masked":
         from transformers import DataCollatorForLanguageModeling
 
@@ -41,7 +41,7 @@ def sides(kind: str, rows: int, length: int, tokenizer: str) -> dict[str, Any]:
         advised = [{"input_ids": row, "special_tokens_mask": no_special} for row in tokens]
         advised_arrays = [{key: value.numpy() for key, value in example.items()} for example in advised]
         return {
-            "ours": lambda: collate.block(tokens, identities),
+            "ours": lambda: collate.block(tokens, example_ids),
             "ours, list of dicts": lambda: collate(examples),
             "theirs, as usual": lambda: torch_form([dict(example) for example in plain]),
             "theirs, advised": lambda: torch_form([dict(example) for example in advised]),
@@ -54,7 +54,7 @@ def sides(kind: str, rows: int, length: int, tokenizer: str) -> dict[str, Any]:
     )
     if kind == "span":
         return {
-            "ours": lambda: collate.block(tokens, identities),
+            "ours": lambda: collate.block(tokens, example_ids),
             "ours, list of dicts": lambda: collate(examples),
             "theirs, as usual": lambda: usual(examples),
             "theirs, rows together": lambda: together(examples),

@@ -1,6 +1,6 @@
 """How much text a second one core makes batches of: what `clozelab plan` holds against what a run needs.
 
-    python benchmarks/delivery.py            ten seconds on one core: the three numbers of `planning.DELIVERED`
+    python benchmarks/delivery.py            ten seconds on one core: what `clozelab plan --delivered` takes
     python benchmarks/delivery.py --length 2048 --rows 16
 
 The whole way from packed text to a batch, as the loop goes it: which blocks are next, read them from a memory map,
@@ -41,7 +41,9 @@ class Next:
 def measured(rows: int, length: int, rounds: int, least: float, tokens: int = TOKENS) -> dict[str, Spread]:
     """Tokens of text a second of processor time, by the name of the objective."""
     sentinels = range(TEXT + 1000, TEXT, -1)
-    special = SpecialIds(vocab_size=TEXT + 1001, pad=0, eos=1, mask=2, sentinels=sentinels)
+    names = dict.fromkeys(role for made in OBJECTIVES.values() for role in made.roles if role != "mask")
+    roles = {role: TEXT + 1001 + n for n, role in enumerate(names)}
+    special = SpecialIds(TEXT + 1001 + len(roles), pad=0, eos=1, mask=2, sentinels=sentinels, roles=roles)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ids.bin"
         np.random.default_rng(0).integers(3, TEXT, tokens, dtype=np.uint16).tofile(path)
@@ -49,7 +51,7 @@ def measured(rows: int, length: int, rounds: int, least: float, tokens: int = TO
         sides, texts = {}, {}
         for name, made in OBJECTIVES.items():
             objective = made()
-            texts[name] = objective.raw_length(length)
+            texts[name] = objective.source_length(length)
             sides[name] = Next(Batches(packed.blocks(texts[name]), objective.collator(special), rows))
         times = alternate(sides, rounds, least=least)
     return {name: Spread.of([rows * texts[name] / seconds for seconds in spent.cpu]) for name, spent in times.items()}

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 
 from clozelab.models import ModelConfig, layers
 from clozelab.objectives import CausalLM
-from clozelab.training import TrainConfig, prepare, train
-from clozelab.training.run import seeded_model
+from clozelab.training import TrainConfig, prepare, seeded_model, train
 
 
 class SquaredReLU(nn.Module):
@@ -30,8 +29,8 @@ class SquaredReLU(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.input = nn.Linear(config.width, 4 * config.width, bias=False)
-        self.output = nn.Linear(4 * config.width, config.width, bias=False)
+        self.input = nn.Linear(config.d_model, 4 * config.d_model, bias=False)
+        self.output = nn.Linear(4 * config.d_model, config.d_model, bias=False)
         nn.init.zeros_(self.output.weight)
 
     def forward(self, x: Tensor) -> Tensor:

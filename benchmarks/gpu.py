@@ -13,7 +13,7 @@
 3. The loss of 4096 positions, vocabulary 32768, against `cross_entropy` on full logits: memory and time.
 4. Baby GPT, nanoGPT's 10.6 M parameters by Muon: seconds of training until 1.4697 held-out nats.
 
-Without a GPU it says so and ends with code 2.
+Without a GPU it prints so and ends with code 2.
 """
 
 from __future__ import annotations
@@ -32,17 +32,15 @@ import loss
 import peers
 import steps
 import torch
-from measure import Spread, alternate, busy, product, ratio, resident_peak, settle, told
+from measure import Spread, alternate, busy, product, provenance, ratio, resident_peak, settle
 from report import BABY_GOAL, gpu, measured_on, publish
 from results import Result, speed, table
 
 from clozelab.evaluation import evaluate, fixed_batches
 from clozelab.models import layers
-from clozelab.objectives import OBJECTIVES, CausalLM
-from clozelab.training import Batches, TrainConfig, optimizer_of, prepare, step_with_mean, training_flops
-from clozelab.training.loop import accumulate, uses_bfloat16
-from clozelab.training.processes import Paying
-from clozelab.training.run import seeded_model
+from clozelab.objectives import OBJECTIVES, CausalLM, LossModule
+from clozelab.training import Batches, TrainConfig, optimizer_of, prepare, seeded_model, train_step, training_flops
+from clozelab.training.precision import uses_bfloat16
 
 SHAPES = {
     "causal": ("GPT-2 small", {"vocabulary": 50304, "rows": 16, "length": 1024}),
@@ -50,7 +48,7 @@ SHAPES = {
     "span": ("T5-base", {"vocabulary": 32128, "rows": 32, "length": 512}),
 }
 """Vocabularies are multiples of 64."""
-BASE = {"width": 768, "layers": 12, "heads": 12}
+BASE = {"d_model": 768, "n_layers": 12, "n_heads": 12}
 DOCUMENTS = 8
 """Equally long ones in each row."""
 BABY_SECONDS = 60.0
@@ -190,13 +188,13 @@ def flex_attend(documents: torch.Tensor) -> Callable[..., torch.Tensor]:
     """Takes the place of `layers.attend`: causal, within the documents (B, T) of one batch."""
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-    def readable(b: Any, h: Any, query: Any, key: Any) -> Any:
+    def causal_within_documents(b: Any, h: Any, query: Any, key: Any) -> Any:
         return (query >= key) & (documents[b, query] == documents[b, key])
 
     rows, length = documents.shape
-    mask = create_block_mask(readable, rows, None, length, length, device=documents.device.type)
+    mask = create_block_mask(causal_within_documents, rows, None, length, length, device=documents.device.type)
 
-    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, visible: Any) -> torch.Tensor:
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, _: Any) -> torch.Tensor:
         # Under autocast the norm has made float32 of q and k, while v is bfloat16.
         return flex_attention(q.to(v.dtype), k.to(v.dtype), v, block_mask=mask)  # pyright: ignore
 
@@ -247,9 +245,9 @@ def loss_memory(device: Device) -> list[Result]:
     """Value and gradients, by our chunks and by all logits at once, in both dtypes."""
     results = []
     for dtype in steps.DTYPES:
-        shape = {"positions": 4096, "vocabulary": 32768, "width": 768, "dtype": dtype}
+        shape = {"positions": 4096, "vocabulary": 32768, "d_model": 768, "dtype": dtype}
         if device.quick:
-            shape |= {"positions": 64, "vocabulary": 512, "width": 16}
+            shape |= {"positions": 64, "vocabulary": 512, "d_model": 16}
         sides: dict[str, Callable[[], Any]] = dict(loss.sides(**shape, device=device.name))
         del sides["linear_cross_entropy"]
         spent = device.times(sides)
@@ -308,14 +306,18 @@ def baby_gpt(device: Device, corpus: str) -> list[Result]:
     optimizer, where = optimizer_of(model, config), torch.device(device.name)
     bfloat16 = uses_bfloat16("auto", where)
 
-    def learn(step: int) -> Any:
+    module = LossModule(objective, network)
+
+    def batch_at(step: int) -> dict[str, torch.Tensor]:
         batch = batches[step]
         del batch["attention_mask"]  # all ones: every block is full
-        return accumulate(Paying(objective, network), [batch], where, bfloat16)
+        return batch
 
     torch.manual_seed(0)
     begun = time.perf_counter()
-    learn(0)  # compiles
+    with torch.autocast(device.name, torch.bfloat16, enabled=bfloat16):
+        value, _ = module({key: tensor.to(where) for key, tensor in batch_at(0).items()})  # compiles
+    value.backward()
     device.settled()
     for parameter in model.parameters():
         parameter.grad = None
@@ -323,8 +325,9 @@ def baby_gpt(device: Device, corpus: str) -> list[Result]:
     seconds, curve = 0.0, []
     for step in range(config.steps):
         begun = time.perf_counter()
-        optimizer.set_share(config.schedule((step + 0.5) / config.steps))
-        step_with_mean(model, optimizer, learn(step), config.clip)
+        optimizer.set_lr_scale(config.schedule((step + 0.5) / config.steps))
+        settings = {"max_grad_norm": config.max_grad_norm, "device": where, "bfloat16": bfloat16}
+        train_step(module, [batch_at(step)], optimizer, **settings)
         device.settled()
         seconds += time.perf_counter() - begun
         if (step + 1) % every == 0 and step + 1 >= config.steps // 4:
@@ -379,7 +382,7 @@ def main() -> None:
         results += found
         if found:
             print(f"{table(found)}\n", flush=True)
-    record = {**told(before), "quick": args.quick, "results": [result.as_json() for result in results]}
+    record = {**provenance(before), "quick": args.quick, "results": [result.as_json() for result in results]}
     if args.device == "cuda":
         card = torch.cuda.get_device_properties(0)
         record["machine"]["gpu"] = f"{card.name}, {card.total_memory / 1e9:.0f} GB, CUDA {torch.version.cuda}"

@@ -7,9 +7,7 @@ from typing import Any
 
 from measure import Processes, Spread, alternate, resident_peak
 from results import Result
-from steps import DTYPES, _batch, ours
-
-from clozelab.objectives import OBJECTIVES
+from steps import DTYPES, PEERS, _batch, ours
 
 BASE = {"T": 128, "V": 4096, "B": 16}
 RANGES = {"T": [64, 128, 256, 512, 1024], "V": [1024, 2048, 4096, 8192, 16384, 32768], "B": [4, 8, 16, 32, 64]}
@@ -52,9 +50,9 @@ def growth(processes: Processes, tokenizer: str) -> list[Result]:
     quick = processes.quick
     base = {"T": 16, "V": 256, "B": 2} if quick else BASE
     ranges = {"T": [16, 32], "V": [256, 512], "B": [2, 4]} if quick else RANGES
-    shape = {"width": 32, "layers": 1, "heads": 2} if quick else {"width": 128, "layers": 4, "heads": 4}
+    shape = {"d_model": 32, "n_layers": 1, "n_heads": 2} if quick else {"d_model": 128, "n_layers": 4, "n_heads": 4}
     arguments = {"base": base, "ranges": ranges, "shape": shape, "rounds": 1 if quick else 3}
-    found = {objective: processes.call("growth:curves", objective=objective, **arguments) for objective in OBJECTIVES}
+    found = {objective: processes.call("growth:curves", objective=objective, **arguments) for objective in PEERS}
     results = []
     for axis in ranges:
         for what in ("time", "memory"):

@@ -27,7 +27,7 @@ from statistics import fmean, stdev
 
 import torch
 from matplotlib.figure import Figure
-from measure import busy, told
+from measure import busy, provenance
 from report import ladder_table, publish
 from torch import Tensor, nn
 from transformers import (
@@ -41,13 +41,13 @@ from transformers import (
 
 from clozelab.evaluation import evaluate, fixed_batches
 from clozelab.objectives import CausalLM, Loss, MaskedLM, Objective, SpanCorruption
-from clozelab.training import Batches, Prepared, TrainConfig, optimizer_of, prepare, step_with_mean
-from clozelab.training.loop import flushed_denormals, uses_bfloat16
+from clozelab.training import Batches, Prepared, TrainConfig, clip_and_step, optimizer_of, prepare
+from clozelab.training.precision import flushed_denormals, uses_bfloat16
 
 
 @dataclass(frozen=True)
 class Rung:
-    """A recipe: whose model, how it is paid, and the settings of the run."""
+    """A recipe: whose model, which loss, and the settings of the run."""
 
     name: str
     config: TrainConfig
@@ -89,15 +89,18 @@ class Ladder:
 
 
 class AllLogits(nn.Module):
-    """Our model, projecting every position whether paid or not."""
+    """Our model, projecting every position, in the loss or not."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, **batch: Tensor) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, decoder_input_ids: Tensor | None = None
+    ) -> Tensor:
         """Logits (B, T, V)."""
-        return self.model.unembed(self.model(**batch))
+        decoder = {} if decoder_input_ids is None else {"decoder_input_ids": decoder_input_ids}
+        return self.model.unembed(self.model(input_ids, attention_mask=attention_mask, **decoder))
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ class Climb:
 
 def heldout_blocks(ladder: Ladder, length: int, prepared: Prepared) -> int:
     """How many blocks an evaluation reads."""
-    there = len(prepared.heldout.blocks(ladder.objective.raw_length(length)))
+    there = len(prepared.heldout.blocks(ladder.objective.source_length(length)))
     return there if ladder.rows is None else min(ladder.rows, there)
 
 
@@ -127,7 +130,7 @@ def climb(ladder: Ladder, rung: Rung, seed: int, prepared: Prepared) -> Climb:
     """Train by one recipe, looking at the held-out loss ten times in the second half."""
     objective, config = ladder.objective, replace(rung.config, seed=seed)
     torch.manual_seed(seed)
-    vocab_size, length = prepared.tokenizer.vocab_size, objective.raw_length(config.length)
+    vocab_size, length = prepared.tokenizer.vocab_size, objective.source_length(config.length)
     if rung.theirs:
         model = ladder.peer(vocab_size, config.length)
     else:
@@ -143,11 +146,11 @@ def climb(ladder: Ladder, rung: Rung, seed: int, prepared: Prepared) -> Climb:
     for step in range(config.steps):
         begun = time.process_time()
         batch = batches[step]
-        optimizer.set_share(rung.share((step + 0.5) / config.steps))
+        optimizer.set_lr_scale(rung.share((step + 0.5) / config.steps))
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             loss = objective(model, batch) if not rung.theirs else own_loss(objective, model, batch)
-        loss.sum.backward()
-        step_with_mean(model, optimizer, loss, config.clip)
+        loss.mean.backward()
+        clip_and_step(optimizer, loss.detach(), config.max_grad_norm)
         seconds += time.process_time() - begun
         left = config.steps - 1 - step
         if left <= config.steps // 2 and left % -(-config.steps // 20) == 0:
@@ -157,9 +160,9 @@ def climb(ladder: Ladder, rung: Rung, seed: int, prepared: Prepared) -> Climb:
 
 
 def own_loss(objective: Objective, model: nn.Module, batch: dict[str, Tensor]) -> Loss:
-    """The loss that a model of `transformers` computes itself: a mean over what is paid, and so its sum."""
-    count = objective.paid(batch).sum()
-    return Loss(model(**batch).loss * count, count)
+    """The loss that a model of `transformers` computes itself: a mean over the loss positions, and so its sum."""
+    count = objective.counts(batch)["logits"]
+    return Loss.single(model(**batch).loss * count, count)
 
 
 # ------------------------------------------------------------------ the recipes
@@ -218,7 +221,7 @@ def up(first: Rung, steps: dict[str, int]) -> list[Rung]:
     changes: dict[str, dict] = {
         BFLOAT16_THEIRS: {"theirs": True, **kept, "precision": "auto"},
         "our blocks": {"all_logits": True, **kept, "precision": "float32"},
-        "only what is paid is projected": kept,
+        "only loss positions are projected": kept,
         "level, then straight down to zero": {"decay": 0.6},
         "three times the learning rate": {"learning_rate": 3 * first.config.learning_rate},
         "Muon inside the blocks": {"optimizer": "muon", "learning_rate": 6e-3},
@@ -339,7 +342,7 @@ def main() -> None:
     rows = table(climbs)
     print(ladder_table(rows))
     record = {
-        **told(before),
+        **provenance(before),
         "threads": 1,
         "ladder": args.ladder,
         "corpus": Path(args.corpus).name,

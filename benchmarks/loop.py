@@ -1,4 +1,4 @@
-"""What is around the steps: the loop itself, and the time until a command says something."""
+"""What is around the steps: the loop itself, and the time until a command prints something."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from measure import Processes, Spread
 from results import Result
+from steps import PEERS
 
 from clozelab.data import load_tokenizer, pack
 from clozelab.objectives import OBJECTIVES
-from clozelab.training import TrainConfig, train
-from clozelab.training.run import seeded_model
+from clozelab.training import TrainConfig, seeded_model, train
 
 
 class Stopwatch:
@@ -80,7 +80,7 @@ class Stopwatch:
 
 def shares(objective: str, tokenizer: str, steps: int, repeats: int, run: bool) -> dict[str, list[float]]:
     """Of several runs: the share of the steps' time that the loop took, and of that the clipping of gradients."""
-    ours = load_tokenizer(tokenizer, sentinels=0)
+    ours = load_tokenizer(tokenizer, sentinels=0, roles=OBJECTIVES[objective].roles)
     texts = [f"The number {n} comes before {n + 1} and after {n - 1}." for n in range(3000)]
     outside, clipping = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -102,17 +102,17 @@ def loop(processes: Processes, tokenizer: str) -> list[Result]:
     """Share of a step's time that is neither forward nor backward nor optimiser, at the default model and length."""
     steps, repeats = (3, 1) if processes.quick else (40, 5)
     results = []
-    for objective in OBJECTIVES:
+    for objective in PEERS:
         arguments = {"objective": objective, "tokenizer": tokenizer, "steps": steps, "repeats": repeats}
-        told = {run: processes.call("loop:shares", run=run, **arguments) for run in (False, True)}
-        clipping = Spread.of(told[True]["clipping"]).median
-        without = Spread.of(told[False]["outside"]).median
+        measured = {run: processes.call("loop:shares", run=run, **arguments) for run in (False, True)}
+        clipping = Spread.of(measured[True]["clipping"]).median
+        without = Spread.of(measured[False]["outside"]).median
         results.append(
             Result(
                 "loop",
                 f"{objective}: share of a step outside forward, backward and optimiser",
                 "",
-                Spread.of(told[True]["outside"]),
+                Spread.of(measured[True]["outside"]),
                 "%",
                 0.02,
                 least=False,
@@ -156,7 +156,7 @@ def start_up(processes: Processes, tokenizer: str) -> list[Result]:
 
 
 def _started(processes: Processes, command: list[str], run: Path | None) -> dict[str, float]:
-    """Seconds after the start at which a command said its first line, had made step 1, and ended."""
+    """Seconds after the start at which a command printed its first line, had made step 1, and ended."""
     code = "import sys; from clozelab.cli import main; sys.exit(main())"
     more = [] if run is None else ["--run", str(run)]
     times: dict[str, float] = {}
@@ -175,8 +175,8 @@ def _started(processes: Processes, command: list[str], run: Path | None) -> dict
                 time.sleep(0.005)
                 if (run / "metrics.jsonl").exists() and '"step": 1' in (run / "metrics.jsonl").read_text():
                     times["step 1"] = time.perf_counter() - begun
-        said = process.stdout.read()
+        output = process.stdout.read()
     times["end"] = time.perf_counter() - begun
     if process.returncode or (run is not None and "step 1" not in times):
-        raise RuntimeError(f"clozelab {' '.join(command)} failed: {said[-1000:]!r}")
+        raise RuntimeError(f"clozelab {' '.join(command)} failed: {output[-1000:]!r}")
     return times

@@ -18,12 +18,12 @@ SIDES = ("ours", "theirs", "linear_cross_entropy")
 
 
 def sides(
-    positions: int, vocabulary: int, width: int, dtype: str, device: str = "cpu"
+    positions: int, vocabulary: int, d_model: int, dtype: str, device: str = "cpu"
 ) -> dict[str, Callable[[], float]]:
     """Value and gradients by each: ours in chunks, `cross_entropy` on full logits, PyTorch's own chunks."""
     generator = torch.Generator().manual_seed(0)
-    hidden = torch.randn(positions, width, generator=generator).to(device).requires_grad_()
-    table = (torch.randn(vocabulary, width, generator=generator) / 8).to(device).requires_grad_()
+    hidden = torch.randn(positions, d_model, generator=generator).to(device).requires_grad_()
+    table = (torch.randn(vocabulary, d_model, generator=generator) / 8).to(device).requires_grad_()
     labels = torch.randint(vocabulary, (positions,), generator=generator).to(device)
 
     def chunked() -> torch.Tensor:
@@ -69,14 +69,14 @@ def memory(processes: Processes, tokenizer: str) -> list[Result]:
     """How much less memory, and how much more time, in both dtypes."""
     results = []
     for dtype in ("float32", "bfloat16"):
-        shape = {"positions": 4096, "vocabulary": 32768, "width": 256, "dtype": dtype}
+        shape = {"positions": 4096, "vocabulary": 32768, "d_model": 256, "dtype": dtype}
         if processes.quick:
-            shape |= {"positions": 64, "vocabulary": 512, "width": 16}
-        told = processes.call("loss:times", rounds=1 if processes.quick else 3, **shape)
-        spent = {side: Times(**t) for side, t in told["times"].items()}
+            shape |= {"positions": 64, "vocabulary": 512, "d_model": 16}
+        measured = processes.call("loss:times", rounds=1 if processes.quick else 3, **shape)
+        spent = {side: Times(**t) for side, t in measured["times"].items()}
         peaks = {side: processes.peak("loss:one_side", SMALL, side=side, **shape) for side in SIDES}
         exact = [processes.peak("loss:one_side", SMALL, GIVEN_BACK, side=side, **shape) for side in SIDES[:2]]
-        values = ", ".join(f"{side} {value:.4f}" for side, value in told["values"].items())
+        values = ", ".join(f"{side} {value:.4f}" for side, value in measured["values"].items())
         other, full = spent["linear_cross_entropy"], Spread.of(spent["theirs"].cpu).median
         name = f"loss of {shape['positions']} positions, vocabulary {shape['vocabulary']}, {dtype}"
         results += [

@@ -238,7 +238,7 @@ def busy() -> tuple[float, float]:
     return all_of_it, mine.user + mine.system + mine.children_user + mine.children_system
 
 
-def told(before: tuple[float, float] | None = None) -> dict[str, Any]:
+def provenance(before: tuple[float, float] | None = None) -> dict[str, Any]:
     """What each file of figures begins with: when, on what, and, since `busy()` said `before`, beside what else."""
     found: dict[str, Any] = {"date": date.today().isoformat(), "machine": machine()}
     if before is not None:

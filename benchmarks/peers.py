@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from clozelab.data import Tokenizer
 
 
-def model(objective: str, vocabulary: int, *, length: int, width: int, layers: int, heads: int, attention: str):
+def model(objective: str, vocabulary: int, *, length: int, d_model: int, n_layers: int, n_heads: int, attention: str):
     """The model of `transformers` that fits an objective, without dropout: GPT-2, BERT or T5.
 
     `attention` is "sdpa", the fused kernel, or "eager". T5 of this version has only what its version offers.
@@ -26,18 +26,18 @@ def model(objective: str, vocabulary: int, *, length: int, width: int, layers: i
     ids = {"vocab_size": vocabulary, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}
     if objective == "causal":
         kind, config = transformers.GPT2LMHeadModel, transformers.GPT2Config(
-            n_embd=width, n_layer=layers, n_head=heads, n_positions=length, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0,
-            loss_type="ForCausalLM", use_cache=False, **ids,
+            n_embd=d_model, n_layer=n_layers, n_head=n_heads, n_positions=length,
+            resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, loss_type="ForCausalLM", use_cache=False, **ids,
         )  # fmt: skip
     elif objective == "masked":
         kind, config = transformers.BertForMaskedLM, transformers.BertConfig(
-            hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=4 * width,
+            hidden_size=d_model, num_hidden_layers=n_layers, num_attention_heads=n_heads, intermediate_size=4 * d_model,
             max_position_embeddings=length, hidden_dropout_prob=0, attention_probs_dropout_prob=0, **ids,
         )  # fmt: skip
     else:
         kind, config = transformers.T5ForConditionalGeneration, transformers.T5Config(
-            d_model=width, d_kv=width // heads, d_ff=4 * width, num_layers=layers, num_decoder_layers=layers,
-            num_heads=heads, dropout_rate=0, decoder_start_token_id=0, use_cache=False,
+            d_model=d_model, d_kv=d_model // n_heads, d_ff=4 * d_model, num_layers=n_layers,
+            num_decoder_layers=n_layers, num_heads=n_heads, dropout_rate=0, decoder_start_token_id=0, use_cache=False,
             vocab_size=vocabulary, pad_token_id=0, eos_token_id=1,
         )  # fmt: skip
     config._attn_implementation = attention
@@ -69,7 +69,7 @@ class SpanCollator:
 
     def __init__(self, sentinels: Sequence[int], eos: int, start: int, *, together: bool = False):
         self.sentinels, self.eos, self.start, self.together = np.array(sentinels), eos, start, together
-        self.density, self.mean_span = 0.15, 3.0
+        self.density, self.mean_noise_span_length = 0.15, 3.0
         self.random = np.random.default_rng(0)
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
@@ -94,7 +94,7 @@ class SpanCollator:
     def mask(self, length: int) -> np.ndarray:
         """(T,) bool: what is hidden of one example."""
         hidden = min(max(round(length * self.density), 1), length - 1)
-        spans = max(round(hidden / self.mean_span), 1)
+        spans = max(round(hidden / self.mean_noise_span_length), 1)
         parts = np.stack([self.segments(length - hidden, spans), self.segments(hidden, spans)], 1).ravel()
         return np.repeat(np.arange(len(parts)) % 2 == 1, parts)
 

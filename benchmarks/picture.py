@@ -7,10 +7,10 @@ from typing import Any
 
 from results import Result, shown
 
-from clozelab.display.curves import COLOURS
+from clozelab.objectives import OBJECTIVES
 
-MET, MISSED, UNTOLD = "#0072B2", "#D55E00", "#777777"  # of Okabe and Ito's palette
-MARKERS = {"causal": "o", "masked": "s", "span": "^"}
+MET, MISSED, NO_GOAL = "#0072B2", "#D55E00", "#777777"  # of Okabe and Ito's palette
+MARKERS = dict(zip(OBJECTIVES, "os^vDP*X"))
 
 
 def draw(results: list[Result], path: Path) -> None:
@@ -51,15 +51,15 @@ def _of_goal(result: Result, value: float) -> float:
 def _bars(axes: Any, bars: list[tuple[Result, float, float, float, float | None]]) -> None:
     """A bar from 1 for each (result, low, middle, high, goal): quartiles as a thin line, the goal as a mark."""
     for place, (result, low, middle, high, goal) in enumerate(bars):
-        colour = {True: MET, False: MISSED, None: UNTOLD}[result.met]
+        colour = {True: MET, False: MISSED, None: NO_GOAL}[result.met]
         axes.barh(place, middle - 1, left=1, color=colour, height=0.7)
         axes.plot([low, high], [place, place], color="#000000", linewidth=1.5)
         if goal is not None:
             axes.plot([goal] * 2, [place - 0.45, place + 0.45], color="#000000", linewidth=2.5)
         sign = "\u2265" if result.least else "\u2264"
-        told = "" if result.goal is None else f"   goal {sign} {shown(result.goal, result.unit)}"
+        goal_text = "" if result.goal is None else f"   goal {sign} {shown(result.goal, result.unit)}"
         axes.annotate(
-            shown(result.figure.median, result.unit) + told + ("   missed" if result.met is False else ""),
+            shown(result.figure.median, result.unit) + goal_text + ("   missed" if result.met is False else ""),
             (max(middle, high, goal or 1, 1), place),
             xytext=(5, 0),
             textcoords="offset points",
@@ -91,7 +91,7 @@ def _growth(axes: Any, result: Result) -> None:
     sizes: list[int] = []
     for label, (name, (at, values)) in zip(labels, result.curves.items()):
         scaled = [value * scale for value in values]
-        axes.loglog(at, scaled, marker=MARKERS[name], markersize=4, color=COLOURS[name], label=f"{label}")
+        axes.loglog(at, scaled, marker=MARKERS[name], markersize=4, color=OBJECTIVES[name].colour, label=f"{label}")
         sizes = at
     axes.loglog(sizes, [lowest * scale * n / sizes[0] for n in sizes], color="#bbbbbb", linewidth=1, zorder=0)
     axes.set_title(f"{what} ({unit}) with {result.name.split(' with ')[1]}", fontsize=8)

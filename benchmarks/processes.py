@@ -8,7 +8,7 @@ processes share as 2, 2, 1, 1. Each way is a real `torchrun` on this machine's p
 training loss of each step, and the held-out loss at the end.
 
 In double precision, so that what differs is no rounding of single precision: training makes much of little. How much
-is told by one process that differs by its rounding alone, since it adds up the same batch in micro-batches. The last
+is shown by one process that differs by its rounding alone, since it adds up the same batch in micro-batches. The last
 rows are the same in single precision.
 """
 
@@ -24,37 +24,38 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from measure import busy, told
-from report import ALONE, processes_table, publish
+from measure import busy, provenance
+from report import ONE_PROCESS, processes_table, publish
 
 from clozelab.objectives import OBJECTIVES
-from clozelab.training import TrainConfig, joined, prepare, read_metrics, train
-from clozelab.training.run import seeded_model
+from clozelab.training import TrainConfig, init_processes, prepare, read_metrics, seeded_model, train
 
 WAYS: dict[str, tuple[int, list[str]]] = {
     "1 process": (1, []),
-    "1 in micro-batches": (1, ["--micro-batch", "2"]),
+    "1 in micro-batches": (1, ["--micro-batch-size", "2"]),
     "2 replicated": (2, []),
     "4 replicated": (4, []),
     "2 sharded": (2, ["--sharded"]),
     "4 sharded": (4, ["--sharded"]),
 }
 """Processes and flags, in double precision."""
-SINGLE: dict[str, tuple[int, list[str]]] = {
+SINGLE_PRECISION: dict[str, tuple[int, list[str]]] = {
     "1 process, single": (1, ["--single"]),
-    "1 in micro-batches, single": (1, ["--single", "--micro-batch", "2"]),
+    "1 in micro-batches, single": (1, ["--single", "--micro-batch-size", "2"]),
     "2 replicated, single": (2, ["--single"]),
 }
 """The same in single precision."""
 STYLES = dict(
-    zip([*WAYS, *list(SINGLE)[1:]], ("-", (0, (1, 1)), "--", ":", "-.", (0, (1, 3)), (0, (5, 1)), (0, (3, 1, 1, 1))))
+    zip(
+        [*WAYS, *list(SINGLE_PRECISION)[1:]],
+        ("-", (0, (1, 1)), "--", ":", "-.", (0, (1, 3)), (0, (5, 1)), (0, (3, 1, 1, 1))),
+    )
 )
-COLOURS = {"causal": "#0072B2", "masked": "#D55E00", "span": "#009E73"}
 
 
 def curve(objective: str, way: str, steps: int, folder: Path) -> dict[str, Any]:
     """The losses of one run."""
-    count, flags = {**WAYS, **SINGLE}[way]
+    count, flags = {**WAYS, **SINGLE_PRECISION}[way]
     run = folder / f"{objective}-{way.replace(' ', '-').replace(',', '')}"
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", count, "--", __file__, "--one-of"]
     words = [sys.executable, *launcher, objective, "--out", run, "--steps", steps, *flags]
@@ -79,13 +80,13 @@ def one_of(args: argparse.Namespace) -> None:
         steps=args.steps,
         batch_size=6,
         length=64,
-        micro_batch=args.micro_batch,
+        micro_batch_size=args.micro_batch_size,
         precision="float32",
         eval_every=0,
         checkpoint_every=0,
     )
-    with joined(sharded=args.sharded) as processes:
-        prepared = prepare("builtin", vocab_size=1024, processes=processes)
+    with init_processes(sharded=args.sharded) as processes:
+        prepared = prepare("builtin", vocab_size=1024, roles=objective.roles, processes=processes)
         torch.set_default_dtype(torch.float32 if args.single else torch.float64)
         model = seeded_model(objective, prepared.tokenizer.vocab_size, "tiny", 0)
         texts = prepared.tokenizer, prepared.text, prepared.heldout
@@ -98,13 +99,16 @@ def draw(record: dict[str, Any], path: Path) -> None:
     above, below = figure.subplots(2, 1, sharex=True)
     curves = {(row["objective"], row["way"]): row["losses"] for row in record["rows"]}
     for (objective, way), losses in curves.items():
-        steps, look = range(1, len(losses) + 1), {"color": COLOURS[objective], "linestyle": STYLES.get(way, "-")}
+        steps, look = (
+            range(1, len(losses) + 1),
+            {"color": OBJECTIVES[objective].colour, "linestyle": STYLES.get(way, "-")},
+        )
         if way in WAYS:
             above.plot(steps, losses, **look, label=f"{objective}, {way}", linewidth=1.5)
-        if way not in ALONE:
-            one = curves[objective, ALONE[way in SINGLE]]
+        if way not in ONE_PROCESS:
+            one = curves[objective, ONE_PROCESS[way in SINGLE_PRECISION]]
             apart = [max(abs(a - b), 1e-16) for a, b in zip(losses, one)]
-            below.plot(steps, apart, **look, label=way if way in SINGLE else None, linewidth=1)
+            below.plot(steps, apart, **look, label=way if way in SINGLE_PRECISION else None, linewidth=1)
     above.set_ylabel("training loss, nats")
     figure.legend(*above.get_legend_handles_labels(), loc="outside upper center", fontsize=7, ncols=3)
     below.set_yscale("log")
@@ -120,13 +124,14 @@ def main() -> None:
     """Run every objective in every way, print how far apart they are."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=["causal", "masked", "span"])
     parser.add_argument("--quick", action="store_true", help="only see that it runs")
     parser.add_argument("--out", type=Path, default=Path("runs/processes"))
     parser.add_argument("--publish", action="store_true", help="also put figures and picture into the repository")
-    parser.add_argument("--one-of", choices=COLOURS, help=argparse.SUPPRESS)
+    parser.add_argument("--one-of", choices=OBJECTIVES, help=argparse.SUPPRESS)
     parser.add_argument("--sharded", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--single", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--micro-batch", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--micro-batch-size", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one_of:
         one_of(args)
@@ -136,12 +141,12 @@ def main() -> None:
     if args.out.exists():
         parser.error(f"{args.out} exists: choose another folder by --out")
     before, rows = busy(), []
-    for objective in COLOURS:
-        single = SINGLE if objective == "causal" else {}
+    for objective in args.objectives:
+        single = SINGLE_PRECISION if objective == "causal" else {}
         for way in list(WAYS)[:3:2] if args.quick else [*WAYS, *single]:
             rows.append(curve(objective, way, 2 if args.quick else args.steps, args.out))
             print(f"{objective}, {way}: {rows[-1]['losses'][-1]:.12f} nats at the last step", flush=True)
-    record = {**told(before), "steps": len(rows[0]["losses"]), "rows": rows}
+    record = {**provenance(before), "steps": len(rows[0]["losses"]), "rows": rows}
     print(f"\n{processes_table(rows)}")
     (args.out / "processes.json").write_text(json.dumps(record, indent=1))
     draw(record, args.out / "processes.png")

@@ -125,7 +125,7 @@ SUITE_METHOD = """\
 - Both sides in one fresh process, in turns (A B, B A, ...), with the same threads, dtype, shapes, data, fused AdamW,
   allocator and denormal numbers flushed; one call before that is not counted.
 - A figure is the median over the rounds of the ratio of the two neighbours' processor times, with its quartiles, and
-  the same ratio of wall times beside it. Other units are said.
+  the same ratio of wall times beside it. Other units are given.
 - Peak memory: by how much a fresh process grew at most in one call (two steps for training), ours / theirs.
 - A training step is forward, loss, backward, optimiser, cleared gradients, without dropout. Each side runs in float32
   and in bfloat16 autocast, theirs also with both of its attention kernels, and the figure compares each one's fastest;
@@ -150,7 +150,7 @@ def suite(record: dict[str, Any]) -> Outcome:
 
 
 def ladder_table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: a line for each rung; what no seed or not every seed reached is said so."""
+    """Markdown: a line for each rung; what no seed, or not every seed, reached is marked."""
     lines = [
         cells("rung", "steps", "held-out nats", "ms a step", "seconds to the goal", "times sooner"),
         cells(*["---"] * 6),
@@ -266,7 +266,7 @@ def gpu(record: dict[str, Any]) -> Outcome:
 APART = 1e-8
 """Nats by which a loss of several processes may differ from that of one, at any step, in double precision: rounding,
 and what training makes of it."""
-ALONE = ("1 process", "1 process, single")
+ONE_PROCESS = ("1 process", "1 process, single")
 """The runs that others are compared with, in double and in single precision."""
 
 
@@ -275,8 +275,8 @@ def apart(rows: list[dict[str, Any]]) -> dict[tuple[str, str], tuple[float, floa
     known = {(row["objective"], row["way"]): row for row in rows}
     found = {}
     for (objective, way), row in known.items():
-        if way not in ALONE:
-            one = known[objective, ALONE[way.endswith("single")]]
+        if way not in ONE_PROCESS:
+            one = known[objective, ONE_PROCESS[way.endswith("single")]]
             training = max(abs(a - b) for a, b in zip(row["losses"], one["losses"]))
             found[objective, way] = training, abs(row["heldout"] - one["heldout"])
     return found
@@ -452,7 +452,7 @@ SECTIONS = [
         f"losses of 1, 2 and 4 processes within {APART:g} nats at every step",
         "The same run by `torchrun` on 1, 2 and 4 processes of a processor, replicated (DDP) and sharded (FSDP2): how "
         "far do the losses lie from those of one process? In double precision, since training makes much of little. "
-        "How much is told by one process that adds up the same batch in micro-batches: it differs by rounding alone. "
+        "How much is shown by one process that adds up the same batch in micro-batches: it differs by rounding alone. "
         "The last rows are the same in single precision.",
         processes,
         "processes.png",

@@ -23,7 +23,7 @@ class Result:
     unit: str
     """Of the figure: "x" for a ratio in our favour."""
     goal: float | None
-    """None where the figure is only told."""
+    """None for a figure without a goal."""
     least: bool = True
     """Whether the goal is the least that will do, or else the most."""
     ours: str = ""
@@ -50,9 +50,9 @@ class Result:
         return {**asdict(self), "met": self.met}
 
     @classmethod
-    def of_json(cls, told: dict[str, Any]) -> Result:
+    def of_json(cls, fields: dict[str, Any]) -> Result:
         """The inverse of `as_json`; whether the goal is met follows from the figure."""
-        fields = {key: value for key, value in told.items() if key != "met"}
+        fields = {key: value for key, value in fields.items() if key != "met"}
         memory = fields["memory"] and tuple(fields["memory"])
         return cls(**{**fields, "figure": Spread(**fields["figure"]), "memory": memory})
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from measure import Processes, busy, told
+from measure import Processes, busy, provenance
 from report import publish, soak_table
 
 from clozelab.objectives import OBJECTIVES
@@ -78,9 +78,9 @@ def watched(command: list[str], metrics: Path, every: float, environment: dict[s
     seen: list[dict[str, float]] = []
     log = metrics.parent.with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "w", encoding="utf-8") as said:
+    with open(log, "w", encoding="utf-8") as output:
         begun = time.monotonic()
-        process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
         while process.poll() is None:
             state = state_of(process.pid, metrics)
             if state is not None:
@@ -134,7 +134,7 @@ def record_of(run: Path, samples: list[dict[str, float]]) -> dict[str, Any]:
     """What a watched run comes to."""
     described, lines = read_run(run), read_metrics(run / "metrics.jsonl")
     config, name = described["train"], described["objective"]
-    tokens_per_step = config["batch_size"] * OBJECTIVES[name]().raw_length(config["length"])
+    tokens_per_step = config["batch_size"] * OBJECTIVES[name]().source_length(config["length"])
     seconds = {0: 0.0} | {line["step"]: line["seconds"] for line in lines if "seconds" in line}
     parts = windows(samples)
     return {
@@ -192,10 +192,10 @@ def main() -> dict[str, Any]:
         parser.error("this looks at a process through /proc, which only Linux has")
     flags = {"objective": args.objective, "corpus": args.corpus, "run": args.run}
     flags |= QUICK if args.quick else {"minutes": args.minutes}
-    command = [sys.executable, "-m", "clozelab.cli", "train", *(f"--{flag}={value}" for flag, value in flags.items())]
+    command = [sys.executable, "-m", "clozelab", "train", *(f"--{flag}={value}" for flag, value in flags.items())]
     before, every = busy(), 0.05 if args.quick else args.every
     samples = watched(command, args.run / "metrics.jsonl", every, Processes(threads=1).whole_environment)
-    record = {**told(before), **record_of(args.run, samples)}
+    record = {**provenance(before), **record_of(args.run, samples)}
     print(soak_table(record))
     draw(record, args.run / "soak.png")
     if args.publish:

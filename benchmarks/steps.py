@@ -17,9 +17,9 @@ from clozelab.training import TrainConfig, optimizer_of, training_flops
 
 PEERS = {"causal": "`GPT2LMHeadModel`", "masked": "`BertForMaskedLM`", "span": "`T5ForConditionalGeneration`"}
 GOALS = {"causal": 1.5, "masked": 2.0, "span": 2.0}
-SHAPE = {"width": 256, "layers": 4, "heads": 4}
+SHAPE = {"d_model": 256, "n_layers": 4, "n_heads": 4}
 SMALL = {"vocabulary": 512, "rows": 2, "length": 32}
-QUICK = {"width": 32, "layers": 1, "heads": 2}
+QUICK = {"d_model": 32, "n_layers": 1, "n_heads": 2}
 DTYPES = ("float32", "bfloat16")
 
 
@@ -28,12 +28,14 @@ def _batch(
 ) -> tuple[dict[str, torch.Tensor], int]:
     """A batch of our collator, for both sides, and how many tokens of text are in it.
 
-    What pays is as in real text; the attention mask, all ones, is left out, since both sides are faster without.
+    Loss positions are as in real text; the attention mask, all ones, is left out: both sides are faster without.
     """
     kind = OBJECTIVES[objective]()
-    special = SpecialIds(vocabulary, pad=0, eos=1, mask=2, sentinels=range(vocabulary - 1, vocabulary - 101, -1))
-    raw = kind.raw_length(length)
-    text = torch.randint(3, vocabulary - 100, (rows, raw), generator=torch.Generator().manual_seed(0))
+    roles = {role: 3 + n for n, role in enumerate(role for role in kind.roles if role != "mask")}
+    sentinels = range(vocabulary - 1, vocabulary - 101, -1)
+    special = SpecialIds(vocabulary, pad=0, eos=1, mask=2, sentinels=sentinels, roles=roles)
+    raw = kind.source_length(length)
+    text = torch.randint(3 + len(roles), vocabulary - 100, (rows, raw), generator=torch.Generator().manual_seed(0))
     batch = kind.collator(special).block(text, range(rows))
     del batch["attention_mask"]
     return {key: value.to(device) for key, value in batch.items()}, text.numel()
@@ -43,17 +45,17 @@ def ours(
     objective: str,
     vocabulary: int,
     batch: dict[str, torch.Tensor],
-    width: int,
-    layers: int,
-    heads: int,
+    d_model: int,
+    n_layers: int,
+    n_heads: int,
     *,
     compiled: bool = False,
 ) -> Any:
     """Our step by dtype, on the device of the batch, and the model."""
     device = batch["input_ids"].device.type
     kind = OBJECTIVES[objective]()
-    more = {"decoder_layers": layers} if objective == "span" else {}
-    model = kind.build_model(vocabulary, "tiny", width=width, layers=layers, heads=heads, **more).to(device)
+    more = {"n_decoder_layers": n_layers} if kind.architecture == "encoder-decoder" else {}
+    model = kind.build_model(vocabulary, "tiny", d_model=d_model, n_layers=n_layers, n_heads=n_heads, **more).to(device)
     network = torch.compile(model) if compiled else model
     optimizer = optimizer_of(model, TrainConfig(optimizer="adamw"))
 
@@ -157,7 +159,7 @@ def training(processes: Processes, tokenizer: str) -> list[Result]:
         ("T 1024", 8192, 4, 1024, 2),
     ]
     base = {}
-    for (name, vocabulary, rows, length, rounds), objective in itertools.product(shapes, OBJECTIVES):
+    for (name, vocabulary, rows, length, rounds), objective in itertools.product(shapes, PEERS):
         if quick:
             vocabulary, rows, length, rounds = 512, 2, 32, 1
         arguments = {"objective": objective, "vocabulary": vocabulary, "rows": rows, "length": length}
@@ -170,17 +172,17 @@ def training(processes: Processes, tokenizer: str) -> list[Result]:
 
 def _compared(processes: Processes, name: str, arguments: dict[str, Any], rounds: int, goal: float) -> Result:
     objective = arguments["objective"]
-    told = processes.call("steps:times", rounds=rounds, **arguments)
-    spent = {side: Times(**t) for side, t in told["times"].items()}
+    measured = processes.call("steps:times", rounds=rounds, **arguments)
+    spent = {side: Times(**t) for side, t in measured["times"].items()}
     mine, other = (_fastest(spent, side) for side in ("ours", "theirs"))
     best, peer = spent[f"ours {mine}"], spent[f"theirs {other}"]
     alike = {d: ratio(spent[f"theirs {d}"].cpu, spent[f"ours {d}"].cpu).median for d in DTYPES}
-    sizes = told["parameters"]
-    most = Spread.of(peer.cpu).median / min(told["limits"].values())
+    sizes = measured["parameters"]
+    most = Spread.of(peer.cpu).median / min(measured["limits"].values())
     detail = (
         f"with nothing but its products, at the machine's peak, our step would be {most:.2f}x; "
         f"float32 {alike['float32']:.2f}x, bfloat16 {alike['bfloat16']:.2f}x; parameters {sizes['ours'] / 1e6:.2f} M "
-        f"and {sizes['theirs'] / 1e6:.2f} M; their attention {told['attention'][other]}"
+        f"and {sizes['theirs'] / 1e6:.2f} M; their attention {measured['attention'][other]}"
     )
     if name.startswith("vocabulary 8192") and not processes.quick:
         again = processes.call("steps:times", TUNED, rounds=2, **arguments)["times"]
@@ -188,7 +190,7 @@ def _compared(processes: Processes, name: str, arguments: dict[str, Any], rounds
         detail += f"; with an allocator set for large tensors on both sides {tuned:.2f}x"
     memory = [
         processes.peak("steps:one_side", SMALL, side=side, dtype=dtype, **arguments)
-        for side, dtype in (("ours", mine), (told["attention"][other], other))
+        for side, dtype in (("ours", mine), (measured["attention"][other], other))
     ]
     return Result(
         "training step" if name.startswith("vocabulary 8192") else "training step, larger",
@@ -197,8 +199,8 @@ def _compared(processes: Processes, name: str, arguments: dict[str, Any], rounds
         ratio(peer.cpu, best.cpu),
         "x",
         goal,
-        ours=f"{speed(told['tokens'], best.cpu)} ({mine})",
-        theirs=f"{speed(told['tokens'], peer.cpu)} ({other})",
+        ours=f"{speed(measured['tokens'], best.cpu)} ({mine})",
+        theirs=f"{speed(measured['tokens'], peer.cpu)} ({other})",
         memory=(memory[0], memory[1]),
         wall=ratio(peer.wall, best.wall).median,
         detail=detail,
@@ -232,8 +234,8 @@ def machine_share(processes: Processes, tokenizer: str) -> list[Result]:
     """Model FLOPs over the measured peak."""
     quick, results = processes.quick, []
     shape = SMALL if quick else {"vocabulary": 8192, "rows": 16, "length": 256}
-    for objective in OBJECTIVES:
-        told = processes.call(
+    for objective in PEERS:
+        measured = processes.call(
             "steps:utilisation",
             objective=objective,
             shape=QUICK if quick else SHAPE,
@@ -247,11 +249,11 @@ def machine_share(processes: Processes, tokenizer: str) -> list[Result]:
                     "utilisation",
                     f"{objective}: model FLOPs of a step, {dtype}",
                     "the best product",
-                    Spread.of(told[dtype]["shares"]),
+                    Spread.of(measured[dtype]["shares"]),
                     "%",
                     goal,
-                    ours=f"{told[dtype]['speed'] / 1e9:.0f} GFLOP/s",
-                    theirs=f"{told[dtype]['peak'] / 1e9:.0f} GFLOP/s",
+                    ours=f"{measured[dtype]['speed'] / 1e9:.0f} GFLOP/s",
+                    theirs=f"{measured[dtype]['peak'] / 1e9:.0f} GFLOP/s",
                     detail="",
                 )
             )

@@ -34,7 +34,7 @@ import numpy as np
 import psutil
 import torch
 from matplotlib.figure import Figure
-from measure import busy, told
+from measure import busy, provenance
 from report import publish, streaming_table
 
 from clozelab.data import load_corpus, pack_shards
@@ -66,7 +66,7 @@ def make(folder: Path, size: float) -> int:
 
 
 def stream(corpus: Path, packed: Path) -> int:
-    """Tokens of all batches until each lane has been read once."""
+    """Tokens of all batches until each stream shard has been read once."""
     prepared = prepare_stream(corpus)
     collator = MaskedLM().collator(prepared.tokenizer.special)
     batches = StreamedBatches(prepared.text, LENGTH, collator, ROWS, WORKERS)
@@ -201,7 +201,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
                     file.unlink()
             rows.append(summary(watched(way, corpus, shards)))
             print(f"{way}: {rows[-1]['seconds']:.0f} s, at most {rows[-1]['peak'] / 1e6:.0f} MB", flush=True)
-    record = {**told(before), "bytes": size, "files": FILES, "workers": WORKERS, "rows": rows}
+    record = {**provenance(before), "bytes": size, "files": FILES, "workers": WORKERS, "rows": rows}
     print(f"\n{streaming_table(record)}")
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "streaming.json").write_text(json.dumps(record, indent=1))

@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> list[Any]:
     parser.add_argument("--publish", action="store_true", help="also put figures and picture into the repository")
     args = parser.parse_args(arguments)
 
-    from measure import Processes, busy, matmul_peak, settle, told
+    from measure import Processes, busy, matmul_peak, provenance, settle
 
     processes = Processes(args.threads, args.quick)
     os.environ.update(processes.environment)  # before anything reads it
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> list[Any]:
     path = args.picture or args.out / "benchmarks.png"
     picture.draw(found, path)
     record = {
-        **told(before),
+        **provenance(before),
         "quick": args.quick,
         "threads": args.threads,
         "peak": peak,

@@ -23,12 +23,11 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from measure import busy, told
+from measure import busy, provenance
 from report import best_multiplier, best_multipliers, publish, widths_table
 
 from clozelab.objectives import CausalLM
-from clozelab.training import NotFinite, Prepared, TrainConfig, prepare, train
-from clozelab.training.run import seeded_model
+from clozelab.training import NotFinite, Prepared, TrainConfig, prepare, seeded_model, train
 
 RECIPES: dict[str, dict[str, Any]] = {
     "Muon": {"optimizer": "muon", "learning_rate": 6e-3, "matrix_learning_rate": 0.02},
@@ -116,7 +115,7 @@ def main() -> None:
         same = len(set(best.values())) == 1
         print(f"{recipe}: {'the same' if same else 'not the same'} best multiplier at each size")
     record = {
-        **told(before),
+        **provenance(before),
         "threads": 1,
         "corpus": Path(args.corpus).name,
         "steps": steps,

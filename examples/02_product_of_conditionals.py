@@ -6,16 +6,16 @@
 # About 1.7 minutes of one core, for three seeds. What came out:
 #
 # Over all texts the causal product sums to 1.0000 ± 0.0000, the pseudo-likelihood to 3.56 ± 0.89 (perfectly trained:
-# 3.78 ± 0.92). Pairs ordered rightly: 99.3% ± 0.2% and 90.9% ± 1.9%. Which of two blanks is filled first changes ln p
-# by 0.145 ± 0.057 nats.
+# 3.78 ± 0.92). Pairs ordered correctly: 99.3% ± 0.2% and 90.9% ± 1.9%. Which of two blanks is filled first changes
+# ln p by 0.145 ± 0.057 nats.
 #
-# For any text, p(x) = p(x[0]) p(x[1] | x[0]) p(x[2] | x[0], x[1]) ... That is no assumption, it is how conditional
-# probabilities are defined. A causal model gives each factor, so it gives p(x): it can be asked how likely a text is,
-# and the answer obeys the laws of probability whatever the weights are.
+# For any text, p(x) = p(x[0]) p(x[1] | x[0]) p(x[2] | x[0], x[1]) ... That is no assumption: it is the definition of
+# conditional probability. A causal model gives each factor, so it gives p(x), which obeys the laws of probability
+# whatever the weights are.
 #
-# A masked model gives other conditionals: of each token given *all* the others. Multiply those, and you have the
-# pseudo-likelihood (Salazar et al. 2020), by which many rank sentences. It looks like a probability. Here the texts are
-# so few that we can write down all of them, and see what each product comes to.
+# A masked model gives other conditionals: of each token given *all* the others. Their product is the pseudo-likelihood
+# (Salazar et al. 2020), which is widely used to rank sentences. It looks like a probability. Here there are so few
+# texts that we can enumerate all of them, and sum each product.
 
 # %%
 import math
@@ -27,11 +27,11 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from clozelab.course import Lesson, Result, Seeds
-from clozelab.data import Bernoulli, SpecialIds, train_bpe, train_characters
-from clozelab.data.sources import MarkovSource
+from clozelab.data import SpecialIds, train_bpe, train_characters
 from clozelab.evaluation import causal_log_prob, pseudo_log_likelihood
+from clozelab.languages import MarkovSource
 from clozelab.objectives import CausalLM, MaskedLM, Objective
-from clozelab.training import TrainConfig, learn
+from clozelab.training import TrainConfig, fit
 
 LESSON = Lesson(
     "02_product_of_conditionals.py",
@@ -40,7 +40,8 @@ LESSON = Lesson(
     "pseudo-likelihood is none, ranks texts worse, and its conditionals belong to no joint distribution.",
 )
 SYMBOLS, LENGTH = 4, 6
-CAUSAL, MASKED = CausalLM(), MaskedLM(scheme=Bernoulli(0.4), mask_share=1.0, random_share=0.0)
+CAUSAL = CausalLM()
+MASKED = MaskedLM(mask_rate=0.4, scheme="bernoulli", mask_replace_prob=1.0, random_replace_prob=0.0)
 PAD, EOS, MASK = range(SYMBOLS, SYMBOLS + 3)
 SPECIAL = {CAUSAL: SpecialIds(SYMBOLS + 2, PAD, EOS), MASKED: SpecialIds(SYMBOLS + 3, PAD, EOS, MASK)}
 
@@ -48,8 +49,9 @@ SPECIAL = {CAUSAL: SpecialIds(SYMBOLS + 2, PAD, EOS), MASKED: SpecialIds(SYMBOLS
 # ## Two models of one language
 #
 # Another language of four symbols, 0.9 nats each, for each seed. The causal model reads an end of text before the first
-# token, so that it learns the first factor, p(x[0]), too. The masked one has 40% of the tokens covered, each by itself,
-# so that it meets one hidden token as well as several; all of them become [MASK], for that is how it will be asked.
+# token, so that it learns the first factor, p(x[0]), too. For the masked one 40% of the tokens are hidden, each
+# independently, so that it sees one hidden token as well as several; all of them become [MASK], as in the scoring
+# below.
 
 
 # %%
@@ -63,14 +65,15 @@ def student(
 ) -> nn.Module:
     """A small model, trained on `texts(step)`."""
     torch.manual_seed(seed)
-    model, collate = objective.build_model(special.vocab_size, width=32, layers=2, heads=2), objective.collator(special)
-    begin = [special.eos] if objective is CAUSAL else []
+    model = objective.build_model(special.vocab_size, d_model=32, n_layers=2, n_heads=2)
+    collate, begin = objective.collator(special), [special.eos] if objective is CAUSAL else []
 
     def batch_at(step: int) -> dict[str, Tensor]:
-        return collate([{"input_ids": [*begin, *ids], "identity": f"{step} {b}"} for b, ids in enumerate(texts(step))])
+        rows = enumerate(texts(step))
+        return collate([{"input_ids": [*begin, *ids], "example_id": f"{step} {b}"} for b, ids in rows])
 
     config = TrainConfig(steps=steps, learning_rate=1e-2, weight_decay=0.0, decay=0.6, precision="float32", seed=seed)
-    learn(objective, model, batch_at, config)
+    fit(objective, model, batch_at, config)
     return model
 
 
@@ -80,9 +83,9 @@ def student(
 # `causal_log_prob` adds up the factors of the chain rule. The sum of its p(x) goes over **all** ids of the vocabulary,
 # the two special ones too, 6^6 = 46,656 texts, and should be one whatever the weights.
 #
-# `pseudo_log_likelihood` hides each token in its turn. We sum it over the 4^6 = 4,096 texts of the language, and do the
-# same with the language's *own* conditionals, those of a masked model that has nothing left to learn: what that sum is
-# off by is no fault of training.
+# `pseudo_log_likelihood` hides each token in turn. We sum it over the 4^6 = 4,096 texts of the language, and do the
+# same with the language's *own* conditionals, those of a perfectly trained masked model: the error of that sum is not
+# due to training.
 
 
 # %%
@@ -102,7 +105,7 @@ def pseudo(model: nn.Module, texts: Tensor, scored: Tensor | None = None) -> Ten
 
 
 def perfect_pseudo(truth: Tensor) -> Tensor:
-    """(4096,) the same of a perfect masked model, from the true ln p of all texts, in the order of `all_texts`."""
+    """(4096,) the same for a perfect masked model, from the true ln p of all texts, in the order of `all_texts`."""
     joint = truth.exp().view([SYMBOLS] * LENGTH)  # p(x), an axis for each token
     return sum((joint / joint.sum(t, keepdim=True)).log() for t in range(LENGTH)).flatten()
 
@@ -115,12 +118,12 @@ def perfect_pseudo(truth: Tensor) -> Tensor:
 #
 # For the second kind there is one more score: the conditional of the changed token alone. Since ln p(x) - ln p(x') = ln
 # p(x[t] | others) - ln p(x'[t] | others), it is exact for a perfect masked model. The sum over all tokens is not: it
-# adds what the neighbours think of the change, which has been counted already.
+# adds the effect of the change on its neighbours, which has been counted already.
 
 
 # %%
 def ordered(score: Tensor, other: Tensor, truth: Tensor, other_truth: Tensor) -> float:
-    """The share of pairs that a score orders as the truth does; pairs that are truly equal are left out."""
+    """The share of pairs that a score orders as the truth does, without the pairs that are truly equal."""
     differ = (truth - other_truth).abs() > 1e-9
     return float((((score > other) == (truth > other_truth)) & differ).sum() / differ.sum())
 
@@ -136,9 +139,8 @@ def one_changed(texts: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 # %% [markdown]
 # ## Is there a joint distribution behind the conditionals?
 #
-# Hide two tokens, a and b. In any joint distribution p(a) p(b | a) = p(b) p(a | b), the rest of the text being given:
-# it cannot matter which of two blanks is filled first. A masked model is asked for all four, and nothing makes them
-# agree.
+# Hide two tokens, a and b. In any joint distribution p(a) p(b | a) = p(b) p(a | b), given the rest of the text: it
+# cannot matter which of two blanks is filled first. A masked model predicts all four, and nothing makes them agree.
 
 
 # %%
@@ -182,11 +184,11 @@ def measure(seed: int, steps: int) -> tuple[dict[str, float], dict[str, Tensor]]
 # %% [markdown]
 # ## Units: nats a token, perplexity, bits a byte
 #
-# A product of conditionals may be cut in other places and stays the same product. Spell the language with four letters,
-# one of them a space, and give it to two causal models: one reads letters, one reads byte-level BPE. They answer for
-# the same texts, so their ln p may be compared. Nats *a token* may not, nor perplexity, which is their exponential: the
-# tokens are not the same. Divided by the bytes of the text it is one question again, and the language's own answer is
-# known. Equal for both: the text and the steps (not the compute: BPE reads fewer positions).
+# A product of conditionals may be split at other places and is still the same product. Spell the language with four
+# letters, one of them a space, and train two causal models on it: one reads letters, one byte-level BPE. They score the
+# same texts, so their ln p may be compared. Nats *a token* may not, nor perplexity, which is their exponential: the
+# tokens differ. Divided by the bytes of the text they can be compared again, also with the language itself. Equal for
+# both: the text and the steps (not the compute: BPE reads fewer positions).
 
 
 # %%
@@ -202,7 +204,7 @@ def spelled(symbols: Tensor) -> list[str]:
 
 
 def measure_units(name: str, seed: int, steps: int) -> dict[str, float]:
-    """What one tokenizer's model pays for the same held-out texts, in three units."""
+    """The loss of one tokenizer's model on the same held-out texts, in three units."""
     source = language(seed)
     tokenizer = TOKENIZERS[name](spelled(source.sample(500, 96, seed=-2)))
 
@@ -230,8 +232,10 @@ def measure_units(name: str, seed: int, steps: int) -> dict[str, float]:
 # Decided before the first run. The claim has three parts, of which all make "held", some "held in part":
 #
 # 1. the causal sum is one to 0.001 in every language, and the masked one, trained and perfect, is off by more than 0.1;
-# 2. the causal model surely orders more pairs of two texts rightly than the pseudo-likelihood;
-# 3. the order of filling surely matters by more than 0.01 nats.
+# 2. the causal model orders significantly more pairs of two texts correctly than the pseudo-likelihood;
+# 3. the order of filling changes ln p by significantly more than 0.01 nats.
+#
+# Significant: `Seeds.above`, more than two standard errors over seeds that agree.
 
 
 # %%
@@ -253,8 +257,9 @@ def main(arguments: Sequence[str] | None = None) -> Result:
     )
     finding = (
         f"Over all texts the causal product sums to {ours:.4f}, the pseudo-likelihood to {f['sum masked']:.2f} "
-        f"(perfectly trained: {f['sum perfect masked']:.2f}). Pairs ordered rightly: {f['two texts: causal']:.1%} and "
-        f"{f['two texts: masked']:.1%}. Which of two blanks is filled first changes ln p by {f['order gap']:.3f} nats."
+        f"(perfectly trained: {f['sum perfect masked']:.2f}). Pairs ordered correctly: {f['two texts: causal']:.1%} "
+        f"and {f['two texts: masked']:.1%}. Which of two blanks is filled first changes ln p by "
+        f"{f['order gap']:.3f} nats."
     )
     return visit.conclude(
         verdict="held" if all(parts) else "held in part" if any(parts) else "contradicted",
@@ -267,13 +272,13 @@ def main(arguments: Sequence[str] | None = None) -> Result:
 
 
 def table(f: dict[str, Seeds]) -> list[list[str]]:
-    """What is printed."""
+    """The rows of the table."""
     names, spellings = ("causal", "masked", "perfect masked"), ("letters", "BPE", "the language")
     return [
         ["sum over all 46,656 texts of 6 ids", f"{f['sum causal, all ids']:.6f}", "", ""],
         ["sum over the 4,096 texts of 4 symbols", *(f"{f[f'sum {name}']:.4f}" for name in names)],
-        ["rightly ordered: two texts", *(f"{f[f'two texts: {name}']:.1%}" for name in names)],
-        ["rightly ordered: one token changed", *(f"{f[f'one token changed: {name}']:.1%}" for name in names)],
+        ["correctly ordered: two texts", *(f"{f[f'two texts: {name}']:.1%}" for name in names)],
+        ["correctly ordered: one token changed", *(f"{f[f'one token changed: {name}']:.1%}" for name in names)],
         ["the same by that token alone", "", f"{f['one token changed: that token alone']:.1%}", "100%, an identity"],
         ["order of two blanks, nats", "", f"{f['order gap']:.4f}", "0, an identity"],
         ["", *(f"causal, {name}" for name in spellings[:2]), "the language"],
@@ -287,26 +292,25 @@ def table(f: dict[str, Seeds]) -> list[list[str]]:
 # ## What came out
 #
 # Every part held. The causal sum is one to the last digit of float32, and would be for random weights: the claim is
-# about the form, not about training. The pseudo-likelihood sums to three or four instead, **more** than one, since
-# tokens that tell of one another are counted for one another twice. It would be exact only where no token tells
-# anything of another.
+# about the form, not about training. The pseudo-likelihood sums to three or four instead, **more** than one, since the
+# information that two tokens share is counted twice. It would be exact only if the tokens were independent.
 #
-# More training does not mend it. A perfect masked model has no better a sum, and it orders no more pairs of texts
-# rightly than ours, nine of ten, where the causal model errs in one of a hundred. Texts that give themselves away are
-# overrated. For two texts that differ in one token there is a cheap remedy that one sees used too rarely: score that
-# token alone. It errs less often than the whole sum, and for a perfect model never.
+# More training does not help. A perfect masked model has no better a sum, and it orders no more pairs of texts
+# correctly than ours, nine of ten, where the causal model errs in one of a hundred. Texts whose tokens predict one
+# another well are overrated. For two texts that differ in one token there is a cheap remedy that is used too rarely:
+# score that token alone. It errs less often than the whole sum, and for a perfect model never.
 #
-# The order of two blanks does matter, and this *is* a fault of training: the true conditionals fit together. The
-# model's own are learned one by one, from other masks, and belong to no common p(x). So text that is filled in from
+# The order of two blanks does matter, and this *is* a fault of training: the true conditionals are consistent. The
+# model's own are learned one by one, from different masks, and belong to no common p(x). So text that is filled in from
 # masks depends on the order of filling.
 #
-# BPE costs about three times as many nats a token, for its tokens are longer; per byte both are near the language, and
-# the letters nearer, which is the true comparison (BPE has 320 ids to learn instead of eight, from the same text).
+# BPE costs about three times as many nats a token, because its tokens are longer; per byte both are near the language,
+# and the letters nearer, which is the right comparison (BPE has 320 ids to learn instead of eight, from the same text).
 
 
 # %%
 def picture(scores: list[dict[str, Tensor]], f: dict[str, Seeds]) -> Figure:
-    """Each score of all texts over their true ln p, and what two tokenizers' models pay in two units."""
+    """Each score of all texts over their true ln p, and the losses with two tokenizers in two units."""
     figure = Figure(figsize=(15, 4.8), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     styles = {"causal": "#0072B2", "perfect masked": "#999999", "masked": "#D55E00"}

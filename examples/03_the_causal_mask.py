@@ -6,17 +6,17 @@
 # About 0.8 minutes of one core, for three seeds. What came out:
 #
 # Without the mask the loss ends at 0.008 ± 0.008 nats a token, the least possible being 1.00; the same weights with
-# the mask put back pay 8.20 ± 0.86. Their text costs 4.02 ± 0.96 under the true language, 4.03 ± 0.97 by rereading; an
-# honest model's 1.00 ± 0.01.
+# the mask restored have a loss of 8.20 ± 0.86. Their text costs 4.02 ± 0.96 under the true language, 4.03 ± 0.97 by
+# rereading; a correctly masked model's 1.00 ± 0.01.
 #
-# A causal model is asked for token t + 1 at every position t, in one pass over a text in which token t + 1 stands in
-# plain sight, one place to the right. Nothing is covered in the inputs. What keeps the model from copying is the mask
-# inside its attention, one triangle of zeros, and nothing in a training log says whether it is there: without it the
-# loss falls, faster and further than that of any honest model.
+# A causal model predicts token t + 1 at every position t, in one pass over a text in which token t + 1 is visible, one
+# position to the right. Nothing is hidden in the inputs. Only the mask inside the attention, one triangle of zeros,
+# keeps the model from copying, and nothing in a training log shows whether it is there: without it the loss falls,
+# faster and further than with it.
 #
-# So we train the same decoder with its mask and without, on a language that is known exactly, and ask three things: is
-# the loss possible? What do the same weights say when they can no longer see the answer, as nobody can who has yet to
-# write it? And what is the text worth that they write?
+# So we train the same decoder with its mask and without, on a language that is known exactly, and ask three questions:
+# is the loss possible? What is the loss of the same weights once the answer is hidden, as it is in generation? And how
+# probable is the text that they generate?
 
 # %%
 from collections.abc import Sequence
@@ -26,34 +26,36 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from clozelab.course import Lesson, Result, Seeds
-from clozelab.data.sources import MarkovSource
 from clozelab.display import draw_leaks
-from clozelab.evaluation import LeakReport, causal_floor, probe, probe_objective, reach
-from clozelab.models import DecoderOnly, EncoderOnly, causal, generate, measuring, sample_token
+from clozelab.evaluation import LeakReport, probe, probe_objective, receptive_field
+from clozelab.generation import generate, sample_token
+from clozelab.languages import MarkovSource, chain_costs
+from clozelab.models import DecoderOnly, EncoderOnly, causal_mask, eval_mode
 from clozelab.objectives import CausalLM, Loss, MaskedLM, Objective, SpanCorruption
-from clozelab.training import TrainConfig, learn
+from clozelab.training import TrainConfig, fit
 
 LESSON = Lesson(
     "03_the_causal_mask.py",
     "The causal mask is what makes it honest",
     claim="Without its causal mask a causal LM's training loss falls below what is possible and means nothing: the "
-    "text that the model writes is worse than an honest model's.",
+    "text that it generates is worse than that of a correctly masked model.",
 )
 SYMBOLS, LENGTH, BATCH = 8, 32, 32
-SOURCE = MarkovSource.random(SYMBOLS, entropy=1.0, seed=0)  # nats a token: the least that an honest loss comes to
+SOURCE = MarkovSource.random(SYMBOLS, entropy=1.0, seed=0)  # nats a token: the entropy floor
 FRESH = SOURCE.sample(1000, LENGTH, seed=-1)
 CAUSAL = CausalLM()
 
 # %% [markdown]
-# ## Who reads whom, by experiment
+# ## Which outputs depend on which inputs
 #
-# A mask that is written down may still be lost on the way. `probe_objective` asks the model itself: it changes one
-# input token at a time and looks, bit for bit, which outputs move. Beside that stands what the objective allows. A
-# decoder may move from the left, an encoder from both sides, and an encoder-decoder has two streams: its decoder moves
-# with any token of the encoder's text, but only with its own words so far. The picture's upper row shows them all, and
-# last the decoder without a mask, in which every cell above the diagonal is a leak.
+# A mask that is defined may still not be applied. `probe_objective` tests the model itself: it changes one input token
+# at a time and compares, bit for bit, which outputs move, with what the objective allows. The outputs of a decoder
+# depend on what comes before, those of an encoder on both sides, and an encoder-decoder has two inputs: its outputs
+# depend on every token of the encoder's text, but only on the decoder's tokens so far. The picture's upper row shows
+# them all, and last the decoder without a mask, in which every cell above the diagonal is a leak.
 #
-# What may be read *through all layers* is `reach` of what one layer may read; a causal mask reaches no further by that.
+# What one layer attends to, composed over all layers, is the `receptive_field`; that of a causal mask is the mask
+# itself.
 
 
 # %%
@@ -65,96 +67,93 @@ def without_mask(decoder: DecoderOnly) -> EncoderOnly:
 
 
 def at_random(objective: Objective, vocab_size: int) -> nn.Module:
-    """A model that reads something: fresh blocks of ours are the identity, so all weights are drawn at random."""
-    model = objective.build_model(vocab_size, width=32, layers=2, heads=2)
+    """A model with random weights: as they are initialised, our blocks are the identity and attend to nothing."""
+    model = objective.build_model(vocab_size, d_model=32, n_layers=2, n_heads=2)
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     return model
 
 
 def leaks_of_the_three() -> list[tuple[str, LeakReport]]:
-    """(name, who moved whom beside who may) for each stream of each pairing, and for a decoder without its mask."""
+    """(name, report) for each input of each objective's model, and for a decoder without its mask."""
     torch.manual_seed(0)
     special, text = SOURCE.special_ids(sentinels=8), SOURCE.sample(1, 12)
-    names = {"input_ids": "its text", "decoder_input_ids": "decoder, its own words"}
+    names = {"input_ids": "its text", "decoder_input_ids": "decoder, its own tokens"}
     reports = []
-    for objective in (CAUSAL, MaskedLM(), SpanCorruption(0.3, 2.0)):
+    for objective in (CAUSAL, MaskedLM(), SpanCorruption(noise_density=0.3, mean_noise_span_length=2.0)):
         model, batch = at_random(objective, special.vocab_size), objective.collator(special).block(text, [0])
-        for stream, report in probe_objective(objective, model, batch).items():
-            what = (
-                "decoder, the encoder's text" if objective.name == "span" and stream == "input_ids" else names[stream]
-            )
+        for (_, key), report in probe_objective(objective, model, batch).items():
+            what = "decoder, the encoder's text" if objective.name == "span" and key == "input_ids" else names[key]
             reports.append((f"{objective.name} ({objective.canonical}): {what}", report))
-    open_eyed, batch = without_mask(at_random(CAUSAL, special.vocab_size)), CAUSAL.collator(special).block(text, [0])
-    leaky = probe_objective(CAUSAL, open_eyed, batch)["input_ids"]
-    assert leaky.declared.equal(reach(causal(12)))
-    # Held against what the model says of itself it has no fault: a leak is a broken promise, so say what was promised.
-    assert probe(open_eyed, {"input_ids": text}).passed
-    return [*reports, ("causal, the mask taken away", leaky)]
+    unmasked, batch = without_mask(at_random(CAUSAL, special.vocab_size)), CAUSAL.collator(special).block(text, [0])
+    leaky = probe_objective(CAUSAL, unmasked, batch)["logits", "input_ids"]
+    assert leaky.declared.equal(receptive_field(causal_mask(12)))
+    # Compared with its own attention mask it has no fault: a leak is defined by what the objective allows.
+    assert probe(unmasked, {"input_ids": text}).passed
+    return [*reports, ("causal, without its mask", leaky)]
 
 
 # %% [markdown]
 # ## Three ways to train one decoder
 #
-# With the mask; without it; and with the mask lost in every other row of a batch, as by a bug that only some examples
-# meet. All three are the same `DecoderOnly` with the same first weights on the same text. Only the loss is taken in
-# another way, and so after training **each can be read both ways**, with the mask and without.
+# With the mask; without it; and without it in every other row of a batch, as by a bug that only some examples trigger.
+# All three are the same `DecoderOnly` with the same initial weights on the same text. Only the forward pass of training
+# differs, so **each can be evaluated both ways**, with the mask and without.
 
 # %%
 WAYS = {"with the mask": "#0072B2", "without it": "#CC79A7", "with it in every other row": "#E69F00"}
-"""And their colours."""
+"""The ways of training, and their colours."""
 
 
 def train_one(way: str, seed: int, steps: int) -> tuple[DecoderOnly, list[float]]:
-    """The decoder and its training losses. Its vocabulary is the language's symbols and nothing else."""
+    """The decoder and its training losses. Its vocabulary holds the symbols of the language alone."""
     torch.manual_seed(seed)
-    model = CAUSAL.build_model(SYMBOLS, width=32, layers=2, heads=2)
-    open_eyed = without_mask(model)
+    model = CAUSAL.build_model(SYMBOLS, d_model=32, n_layers=2, n_heads=2)
+    unmasked = without_mask(model)
 
     def batch(text: Tensor) -> dict[str, Tensor]:
         return {"input_ids": text, "labels": text}
 
-    def pay(model: nn.Module, text: Tensor) -> Loss:
+    def loss_fn(model: nn.Module, text: Tensor) -> Loss:
         if way == "with it in every other row":
-            return CAUSAL(model, batch(text[::2])) + CAUSAL(open_eyed, batch(text[1::2]))
-        return CAUSAL(model if way == "with the mask" else open_eyed, batch(text))
+            return CAUSAL(model, batch(text[::2])) + CAUSAL(unmasked, batch(text[1::2]))
+        return CAUSAL(model if way == "with the mask" else unmasked, batch(text))
 
     def text_at(step: int) -> Tensor:
         return SOURCE.sample(BATCH, LENGTH, seed=seed * 10**6 + step)
 
     config = TrainConfig(steps=steps, learning_rate=1e-2, weight_decay=0.0, decay=0.6, precision="float32", seed=seed)
-    return model, learn(pay, model, text_at, config)
+    return model, fit(loss_fn, model, text_at, config)
 
 
 # %% [markdown]
-# ## What is possible, and what a text is worth
+# ## The least possible loss, and how good a generated text is
 #
-# No model that has read x[0..t] can pay less for x[t+1], in the long run, than the language's own uncertainty:
-# `causal_floor` is that, on the very texts that the models are measured on.
+# Given x[0..t], no model can have a lower expected loss on x[t+1] than the language's own uncertainty: the mean of
+# `chain_costs` is that, on the very texts that the models are evaluated on.
 #
-# Text is judged by the language itself: -ln p of what was written, in nats a token. Text of the language costs its
-# entropy rate; text that a guess by frequency alone would write costs what `by_frequency` says.
+# Text is scored by the language itself: -ln p of what was generated, in nats a token. Text of the language costs its
+# entropy rate; symbols drawn by their frequency alone cost `by_frequency`.
 #
-# A model trained without a mask can write in two ways. Put the mask back, which is also what any decoder with a cache
-# of keys and values does (`generate`). Or let it reread, at each token, all that was written so far without a mask, so
-# that every position sees what it saw in training, but for the last one: there is nothing to its right, and it is the
-# one that writes.
+# A model trained without a mask can generate in two ways. Restore the mask, as any decoder with a key-value cache does
+# (`generate`). Or reread, at each token, all the text so far without a mask, so that every position attends to what it
+# attended to in training, except the last one: there is nothing to its right, and it is the one that predicts.
 
 
 # %%
 @torch.no_grad()
-def write_rereading(model: EncoderOnly, prompts: Tensor, generator: torch.Generator) -> Tensor:
-    """(B, LENGTH): each token is said by the last position of a text that is read without a mask."""
+def generate_rereading(model: EncoderOnly, prompts: Tensor, generator: torch.Generator) -> Tensor:
+    """(B, LENGTH): each token is predicted at the last position of a text that is read without a mask."""
     text = prompts
-    with measuring(model):
+    with eval_mode(model):
         while text.shape[1] < LENGTH:
             token = sample_token(model.unembed(model(text)[:, -1]), generator=generator)
             text = torch.cat((text, token[:, None]), 1)
     return text
 
 
-def worth(text: Tensor) -> float:
-    """Nats a token under the language itself, the first symbol being given."""
+def cost(text: Tensor) -> float:
+    """Nats a token under the language itself, given the first symbol."""
     return float(-SOURCE.transition.log()[text[:, :-1], text[:, 1:]].mean())
 
 
@@ -168,25 +167,26 @@ MEASURED = ("loss, read without a mask", "loss, read with it", "its text, reread
 
 
 def measure(way: str, seed: int, steps: int, texts: int) -> tuple[dict[str, float], list[float]]:
-    """One decoder, trained one way, read both ways; and its training losses."""
+    """One decoder, trained one way, evaluated both ways; and its training losses."""
     model, curve = train_one(way, seed, steps)
     batch, prompts = {"input_ids": FRESH, "labels": FRESH}, SOURCE.sample(texts, 1, seed=-2)
-    open_eyed, chance = without_mask(model), torch.Generator().manual_seed(seed)
-    with measuring(model), measuring(open_eyed):
-        losses = [float(CAUSAL(one, batch).mean) for one in (open_eyed, model)]
-    rereading = write_rereading(open_eyed, prompts, chance)
-    masked = generate(model, prompts, max_new_tokens=LENGTH - 1, generator=chance)
-    return dict(zip(MEASURED, (*losses, worth(rereading), worth(masked)))), curve
+    unmasked, rng = without_mask(model), torch.Generator().manual_seed(seed)
+    with eval_mode(model), eval_mode(unmasked):
+        losses = [float(CAUSAL(one, batch)) for one in (unmasked, model)]
+    rereading = generate_rereading(unmasked, prompts, rng)
+    masked = generate(model, prompts, max_new_tokens=LENGTH - 1, generator=rng)
+    return dict(zip(MEASURED, (*losses, cost(rereading), cost(masked)))), curve
 
 
 # %% [markdown]
 # ## The verdict
 #
-# Decided before the first run: the claim holds if the decoder without a mask surely goes below the floor on fresh text,
-# and its text surely costs more under the language than the honest decoder's, **both** with the mask put back and by
-# rereading. If only one of the two, in part; if it does not go below the floor, or neither text is worse, it is
-# contradicted. Equal for all: steps, tokens, compute. The third way of training decides nothing; it asks whether a loss
-# below the floor must mean a bad model.
+# Decided before the first run: the claim holds if the loss of the decoder without a mask is significantly below the
+# floor on fresh text, and its text costs significantly more under the language than the correctly masked decoder's,
+# **both** with the mask restored and by rereading. If only one of the two, in part; if the loss is not below the floor,
+# or neither text is worse, it is contradicted. Significant: more than two standard errors over seeds that agree
+# (`Seeds`). Equal for all: steps, tokens, compute. The third way of training decides nothing; it shows whether a loss
+# below the floor implies a bad model.
 
 
 # %%
@@ -197,12 +197,12 @@ def main(arguments: Sequence[str] | None = None) -> Result:
     runs = {way: [measure(way, seed, steps, texts) for seed in visit.seeds] for way in WAYS}
     f = {way: {what: Seeds(tuple(run[what] for run, _ in runs[way])) for what in MEASURED} for way in WAYS}
     seen, back, rereading, masked = (f["without it"][what] for what in MEASURED)
-    honest, least = f["with the mask"]["its text, with the mask"], causal_floor(SOURCE, FRESH).mean
-    below, worse = (seen - least).below, sum((text - honest).above for text in (rereading, masked))
+    correct, least = f["with the mask"]["its text, with the mask"], float(chain_costs(SOURCE, FRESH)[:, 1:].mean())
+    below, worse = (seen - least).below, sum((text - correct).above for text in (rereading, masked))
     finding = (
         f"Without the mask the loss ends at {seen:.3f} nats a token, the least possible being {least:.2f}; the same "
-        f"weights with the mask put back pay {back:.2f}. Their text costs {masked:.2f} under the true language, "
-        f"{rereading:.2f} by rereading; an honest model's {honest:.2f}."
+        f"weights with the mask restored have a loss of {back:.2f}. Their text costs {masked:.2f} under the true "
+        f"language, {rereading:.2f} by rereading; a correctly masked model's {correct:.2f}."
     )
     rows = [[f"trained {way}", *(f"{values:.3f}" for values in f[way].values())] for way in WAYS]
     rows += [["the language itself", "", f"{least:.3f}", "", f"{SOURCE.entropy_rate:.3f}"]]
@@ -220,23 +220,23 @@ def main(arguments: Sequence[str] | None = None) -> Result:
 # %% [markdown]
 # ## What came out
 #
-# Held. The loss without a mask looks like the best run ever: at the floor by step 30, next to nothing by step 200. It
-# is a copying machine. With the mask put back the same weights pay far more than a uniform guess would (ln 8 = 2.08),
-# and what they write is as bad as symbols drawn by frequency alone in one seed, and far worse in two. Rereading does
-# not help: there is nothing to the right of the last position, and nothing else was learned.
+# Held. The loss without a mask looks excellent: at the floor by step 30, next to nothing by step 200. The model copies.
+# With the mask restored the loss of the same weights is far above a uniform guess (ln 8 = 2.08), and what they generate
+# is as bad as symbols drawn by frequency alone in one seed, and far worse in two. Rereading does not help: there is
+# nothing to the right of the last position, and nothing else was learned.
 #
-# The third model is the warning. Its loss ends halfway between nothing and the floor, so the number is as meaningless;
-# yet read with the mask it is about as good as the honest one, and rereading without a mask it writes badly. So a loss
-# below the floor proves that the answer was in sight, not that the model is useless: that depends on how it will be
-# read.
+# The third model is the warning. Its loss ends halfway between zero and the floor, so the number is as meaningless;
+# yet with the mask it is about as good as the correctly masked one, and rereading without a mask it generates bad text.
+# So a loss below the floor proves that the answer was visible, not that the model is useless: that depends on how it is
+# used.
 #
-# And had the mask been lost in one row of fifty, the loss would lie some 2% lower, which nobody sees in a log, and on
-# real text there is no floor to compare with. The probe needs no floor, no training and only one such row.
+# And if the mask were missing in one row of fifty, the loss would be some 2% lower, which nobody notices in a log, and
+# on real text there is no floor to compare with. The probe needs no floor, no training and only one such row.
 
 
 # %%
 def picture(curves: dict[str, list[list[float]]], f: dict[str, dict[str, Seeds]]) -> Figure:
-    """Above who moves whom, below the losses and what the texts are worth."""
+    """Above which outputs depend on which inputs, below the losses and the cost of the texts."""
     figure = Figure(figsize=(15, 7.6), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(1, 1.3))
     reports = leaks_of_the_three()
@@ -244,7 +244,7 @@ def picture(curves: dict[str, list[list[float]]], f: dict[str, dict[str, Seeds]]
         draw_leaks(axes, report).set_title(f"{name}\n{report.verdict.split(':')[0]}", fontsize=9)
         axes.get_legend().remove()
         axes.set(xlabel="input that is changed", ylabel="output")
-    above.suptitle("blue: the output moves with the input, and may; cross: it moves, and must not\n", fontsize=11)
+    above.suptitle("blue: the output depends on the input, and may; cross: it does, and must not\n", fontsize=11)
     left, right = below.subplots(1, 2, width_ratios=(1.2, 1))
     for m, (way, colour) in enumerate(WAYS.items()):
         lines = torch.tensor(curves[way])  # (seeds, steps)
@@ -260,7 +260,7 @@ def picture(curves: dict[str, list[list[float]]], f: dict[str, dict[str, Seeds]]
             right.annotate(f"{values.mean:.2f}", top, (0, 4), textcoords="offset points", ha="center")
     left.axhline(SOURCE.entropy_rate, color="black", linestyle=":")
     place = {"textcoords": "offset points", "ha": "right"}
-    left.annotate("no honest loss goes below this", (lines.shape[1] * 10, SOURCE.entropy_rate), (0, 9), **place)
+    left.annotate("the least possible", (lines.shape[1] * 10, SOURCE.entropy_rate), (0, 9), **place)
     left.set(xlabel="step", ylabel="training loss (nats a token)", ylim=(0, None))
     left.legend(loc="upper right")
     right.axhline(by_frequency(), color="black", linestyle="--", label="drawn by frequency alone")
@@ -268,8 +268,8 @@ def picture(curves: dict[str, list[list[float]]], f: dict[str, dict[str, Seeds]]
     right.set_ylim(0, 1.15 * max(f["without it"][MEASURED[2]].values))
     right.legend(loc="upper left")
     right.set_xticks(range(3), [f"trained\n{way}" for way in WAYS])
-    right.set_ylabel("what it writes, under the true language\n(nats a token)")
-    right.set_title("hatched: rereading without a mask; plain: with the mask (put back); dots: seeds", fontsize=9)
+    right.set_ylabel("what it generates, under the true language\n(nats a token)")
+    right.set_title("hatched: rereading without a mask; plain: with the mask (restored); dots: seeds", fontsize=9)
     return figure
 
 

@@ -7,22 +7,22 @@
 # 5.4% ± 0.7% (all at once 42.1% ± 1.0%, most certain first 65.8% ± 0.5%); short spans 33.7% ± 11.5%, one run 4.2% ±
 # 0.8%; causal 2.0% ± 0.6%, true texts 1.3% ± 0.2%.
 #
-# The claim held. What no filling of blanks reaches is the causal model, from the same texts and by the same arithmetic;
-# a likely reason is that any share teaches all orders at once, and one would have been enough. And "the most certain
-# first", the usual order, is the worst of all when tokens are drawn: what was drawn likely is kept, what was drawn
-# unlikely is drawn again, until nearly every symbol is the commonest one.
+# The claim held. No way of filling blanks is as good as the causal model, from the same texts and the same compute; a
+# likely reason is that any share teaches all orders at once, and one would have been enough. And "the most certain
+# first", the usual order, is the worst of all when tokens are sampled: a probable sample is kept, an improbable one is
+# sampled again, until nearly every symbol is the most frequent one.
 #
-# To be asked for a whole text is to be asked something: go on from nothing, fill a text of nothing but blanks, say what
-# stood behind one long sentinel. Only the first is what training asked too. BERT's hides 15% of a text and never all of
-# it, T5's hides runs of three. Here each of the two is trained once on the published share, and once on what it will be
-# asked.
+# Generating a whole text is a task of its own: continue from nothing, fill a text of masks alone, fill one long
+# sentinel. Only the first is what training asked, too. BERT's training hides 15% of a text and never all of it, T5's
+# hides runs of three. Here each of the two is trained once on the published share, and once on the task of generation.
 #
-# The language is a Markov source, so what they write can be judged exactly, by two figures:
+# The language is a Markov source, so generated text can be judged exactly, by two figures:
 #
 # - **excess nats**: what a symbol of the text costs under the true source, -ln p, less the entropy. Above zero is
-#   nonsense. Below zero is *dull*, more probable than true texts are: this figure alone can be fooled;
-# - **pairs of neighbours off**: the total variation between those in the texts and their true law, the share of pairs
-#   that would have to be changed. Nonsense and dullness both show. True texts have a little, by chance.
+#   nonsense. Below zero is *dull*, more probable than true texts are: a low value alone is no sign of quality;
+# - **pairs of neighbours off**: the total variation distance between the pairs in the texts and their true
+#   distribution, the share of pairs that would have to be changed. Both nonsense and dullness raise it. True texts have
+#   a little, by chance.
 
 # %%
 from collections.abc import Callable
@@ -33,30 +33,29 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from clozelab.course import Lesson, Result, Seeds
-from clozelab.data.sources import MarkovSource
-from clozelab.display.curves import COLOURS
-from clozelab.models import fill_masks, fill_spans, generate
+from clozelab.generation import fill_masks, fill_spans, generate
+from clozelab.languages import MarkovSource
 from clozelab.objectives import CausalLM, MaskedLM, Objective, SpanCorruption
-from clozelab.training import TrainConfig, learn
+from clozelab.training import TrainConfig, fit
 
 LESSON = Lesson(
     "04_training_is_inference.py",
     "Training task equals inference task",
-    claim="A model writes whole texts well only if its training asked for them: 15% masks and short spans do not, "
+    claim="A model generates whole texts well only if its training asked for them: 15% masks and short spans do not, "
     "any share of masks and one long run do, and even then one blank at a time beats all at once.",
 )
 SOURCE = MarkovSource.random(6, entropy=0.9, seed=0)
 SPECIAL = SOURCE.special_ids()
 LENGTH, BATCH = 32, 32
-SHAPE = {"width": 32, "layers": 2, "heads": 2}
+SHAPE = {"d_model": 32, "n_layers": 2, "n_heads": 2}
 
 # %% [markdown]
-# ## Two ways of hiding that reach to the whole
+# ## Two corruptions that include the whole text
 #
-# A scheme is a function. The first hides any number of tokens, from one to all, each number as likely: averaged over
-# the masks, the loss is that of all orders in which a text could be filled (Uria et al. 2014), which is masked
-# diffusion's training too (Austin et al. 2021). The second hides one run of any length. An end of text stands before
-# every text and is never hidden, so that there is something to begin from.
+# A scheme is a function. The first hides any number of tokens, from one to all, each number equally likely, as masked
+# diffusion does (Uria et al. 2014, all orders in which a text could be filled; Austin et al. 2021), though without its
+# weights. The second hides one run of any length. An end of text precedes every text and is never hidden, so that there
+# is something to begin from.
 
 
 # %%
@@ -70,7 +69,7 @@ def any_share(tokens: Tensor, maskable: Tensor, generator: torch.Generator) -> T
 
 
 def one_run(tokens: Tensor, maskable: Tensor, generator: torch.Generator) -> Tensor:
-    """One run of any length, anywhere behind the first token."""
+    """One run of any length, anywhere after the first token."""
     length = int(torch.randint(1, len(tokens), (), generator=generator))
     start = int(torch.randint(1, len(tokens) - length + 1, (), generator=generator))
     mask = torch.zeros_like(maskable)
@@ -78,23 +77,23 @@ def one_run(tokens: Tensor, maskable: Tensor, generator: torch.Generator) -> Ten
     return mask
 
 
-MASKS_ONLY = {"mask_share": 1.0, "random_share": 0.0}  # no 80/10/10: the two shall differ by the share alone
+MASKS_ONLY = {"mask_replace_prob": 1.0, "random_replace_prob": 0.0}  # no 80/10/10: only the share differs
 TRAINED: dict[str, Objective] = {
     "causal": CausalLM(),
-    "masked, 15%": MaskedLM(0.15, **MASKS_ONLY),
+    "masked, 15%": MaskedLM(mask_rate=0.15, **MASKS_ONLY),
     "masked, any share": MaskedLM(scheme=any_share, **MASKS_ONLY),
-    "span, 15% by threes": SpanCorruption(0.15, 3.0),
+    "span, 15% by threes": SpanCorruption(noise_density=0.15, mean_noise_span_length=3.0),
     "span, one run": SpanCorruption(scheme=one_run),
 }
 
 # %% [markdown]
 # ## Equal tokens and equal compute
 #
-# All read the same texts in the same order. Two encoder blocks and two decoder blocks are twice the parameters of two
-# blocks, but a token passes through one half only (Raffel et al. 2020, section 3.2.2). A step's arithmetic, forward and
-# back, is counted for each; among the two masked models it is equal. One long run costs more than short spans, as it
-# leaves the rows of a batch ragged, so the model of short spans gets more steps until it has cost as much. That
-# favours the one that the claim says will lose.
+# All read the same texts in the same order. Two encoder blocks and two decoder blocks have twice the parameters of two
+# blocks, but a token passes through only one half (Raffel et al. 2020, section 3.2.2). The operations of a step,
+# forward and backward, are counted for each; for the two masked models they are equal. One long run costs more than
+# short spans, because the rows of a batch are ragged, so the model of short spans takes more steps for the same
+# compute. That favours the one that is expected to lose.
 
 
 # %%
@@ -104,7 +103,7 @@ def framed(texts: Tensor) -> Tensor:
 
 
 def batches(objective: Objective, seed: int) -> Callable[[int], dict[str, Tensor]]:
-    """New texts in each step, hidden as the objective hides."""
+    """New texts in each step, corrupted by the objective."""
     collate = objective.collator(SPECIAL, seed=seed)
 
     def batch(step: int) -> dict[str, Tensor]:
@@ -124,46 +123,48 @@ def arithmetic(objective: Objective, steps: int) -> float:
     model, batch = fresh(objective, 0), batches(objective, 0)
     with FlopCounterMode(display=False) as counter:
         for step in range(steps):
-            objective(model, batch(step)).sum.backward()
+            objective(model, batch(step)).backward()
     return counter.get_total_flops() / steps / 1e6
 
 
 def trained(objective: Objective, seed: int, steps: int) -> nn.Module:
     model = fresh(objective, seed)
     config = TrainConfig(steps, optimizer="muon", learning_rate=1e-2, precision="float32")
-    learn(objective, model, batches(objective, seed), config)
+    fit(objective, model, batches(objective, seed), config)
     return model
 
 
 # %% [markdown]
-# ## Three ways to write a whole text
+# ## Three ways to generate a whole text
 #
-# The decoder goes on. The encoder fills `[M] [M] ... [M]` in some number of readings, each of which fills an equal
-# share of the blanks without knowing what the others of that reading become; the `order` says which are next. The
-# encoder-decoder reads a single sentinel and spells it out. All draw from their whole distribution; none may end early.
+# The decoder continues. The encoder fills `[M] [M] ... [M]` in some number of rounds, each of which fills an equal
+# share of the blanks independently of one another; the `order` determines which are next. The encoder-decoder reads a
+# single sentinel and generates what it stands for. All sample from their whole distribution; none may end early.
 #
-# Writing costs too. A decoder reads each symbol once, since it remembers; an encoder reads the whole text every time.
-# One reading costs what a whole text costs the decoder: at equal compute of writing, "all" stands beside causal.
+# Generation costs compute, too. A decoder with its cache reads each symbol once; an encoder reads the whole text in
+# every round. One round costs what a whole text costs the decoder: at equal compute of generation, "all" compares with
+# causal.
 
 
 # %%
-def write(model: nn.Module, how: str, readings: int, count: int, seed: int) -> Tensor:
+def write(model: nn.Module, how: str, rounds: int, count: int, seed: int) -> Tensor:
     """(count, LENGTH) texts, from nothing."""
-    settings = {"generator": torch.Generator().manual_seed(seed), "forbidden": SPECIAL.all}
-    if how == "goes on":
+    settings = {"generator": torch.Generator().manual_seed(seed), "suppressed": SPECIAL.all}
+    if how == "continues":
         return generate(model, framed(torch.zeros(count, 0).long()), max_new_tokens=LENGTH, **settings)[:, 1:]
     if how != "one span":
-        blanks, rounds = framed(torch.full((count, LENGTH), SPECIAL.mask)), None if how == "all" else readings
-        return fill_masks(model, blanks, SPECIAL.mask, order=how, rounds=rounds, **settings)[:, 1:]
+        blanks = framed(torch.full((count, LENGTH), SPECIAL["mask"]))
+        settings["rounds"] = None if how == "all" else rounds
+        return fill_masks(model, blanks, SPECIAL["mask"], order=how, **settings)[:, 1:]
     sentinel = SPECIAL.sentinels[0]
-    asked = torch.tensor([[SPECIAL.eos, sentinel, SPECIAL.eos]]).repeat(count, 1)
-    settings |= {"forbidden": [id for id in SPECIAL.all if id != sentinel], "max_new_tokens": 2 * LENGTH}
-    said = fill_spans(model, asked, start_id=SPECIAL.pad, eos=SPECIAL.eos, **settings)
-    return torch.stack([row[row != sentinel][:LENGTH] for row in said])  # the sentinel comes first, as in training
+    inputs = torch.tensor([[SPECIAL.eos, sentinel, SPECIAL.eos]]).repeat(count, 1)
+    settings |= {"suppressed": [one for one in SPECIAL.all if one != sentinel], "max_new_tokens": 2 * LENGTH}
+    targets = fill_spans(model, inputs, start_id=SPECIAL["decoder_start"], eos=SPECIAL.eos, **settings)
+    return torch.stack([row[row != sentinel][:LENGTH] for row in targets])  # the sentinel comes first, as in training
 
 
 def judge(texts: Tensor) -> tuple[float, float]:
-    """(pairs off, excess nats a symbol), exact but for the number of texts."""
+    """(pairs off, excess nats a symbol), exact up to the number of texts."""
     pairs = (texts[:, :-1] * SOURCE.symbols + texts[:, 1:]).flatten().bincount(minlength=SOURCE.symbols**2)
     true = (SOURCE.stationary[:, None] * SOURCE.transition).flatten()
     entropy = SOURCE.entropy + (LENGTH - 1) * SOURCE.entropy_rate
@@ -172,59 +173,59 @@ def judge(texts: Tensor) -> tuple[float, float]:
 
 
 Way = tuple[str, str, int]
-"""(what it was trained on, how it writes, readings of the text)"""
+"""(what it was trained on, how it generates, rounds in which it reads the text)"""
 ORDERS = ("left_to_right", "random", "confidence")
 
 
-def ways(readings: list[int]) -> list[Way]:
-    encoder = [("all", 1), *((order, n) for order in ORDERS for n in readings)]
-    hows = {"causal": [("goes on", LENGTH)], "masked": encoder, "span": [("one span", LENGTH)]}
+def ways(rounds: list[int]) -> list[Way]:
+    encoder = [("all", 1), *((order, n) for order in ORDERS for n in rounds)]
+    hows = {"causal": [("continues", LENGTH)], "masked": encoder, "span": [("one span", LENGTH)]}
     return [(name, *how) for name, objective in TRAINED.items() for how in hows[objective.name]]
 
 
-def measure(seed: int, steps: dict[str, int], texts: int, readings: list[int]) -> dict[Way, tuple[float, float]]:
+def measure(seed: int, steps: dict[str, int], texts: int, rounds: list[int]) -> dict[Way, tuple[float, float]]:
     found = {TRUE: judge(SOURCE.sample(texts, LENGTH, seed=-1 - seed))}
     models = {name: trained(objective, seed, steps[name]) for name, objective in TRAINED.items()}
-    return found | {way: judge(write(models[way[0]], *way[1:], texts, seed)) for way in ways(readings)}
+    return found | {way: judge(write(models[way[0]], *way[1:], texts, seed)) for way in ways(rounds)}
 
 
 # %% [markdown]
 # ## The verdict
 #
-# Decided before the run. Judged by the pairs, which see nonsense and dullness alike, one blank at a time, each masked
+# Decided before the run. Judged by the pairs, which show both nonsense and dullness, one blank at a time, each masked
 # model in the order that suits it best. The claim has three parts: any share beats 15%, one run beats short spans, one
-# at a time beats all at once (for the model of any share). It held if all three are sure, in part if some are.
+# at a time beats all at once (for the model of any share). It held if all three differences are significant (`Seeds`:
+# more than two standard errors over seeds that agree), in part if some are.
 #
-# What was tried besides, one seed each. AdamW for Muon, 400 steps: any share beat 15% and one at a time beat all at
-# once, but any share stayed twice as far from the truth. BERT's 80/10/10 at 15%: no better than masks alone. Three
-# times the steps for any share: about half as far off, and near to causal, whose tokens and compute are then no longer
-# equal.
+# What was tried besides, one seed each. AdamW instead of Muon, 400 steps: any share beat 15% and one at a time beat all
+# at once, but any share stayed twice as far from the truth. BERT's 80/10/10 at 15%: no better than masks alone. Three
+# times the steps for any share: about half as far off, and near to causal, at no longer equal tokens and compute.
 
 
 # %%
 TRUE: Way = ("the source itself", "", 0)
-LOOKS = {"causal": COLOURS["causal"], "masked, 15%": "#E69F00", "masked, any share": COLOURS["masked"]}
-LOOKS |= {"span, 15% by threes": "#56B4E9", "span, one run": COLOURS["span"], TRUE[0]: "#555555"}
+LOOKS = {"causal": CausalLM.colour, "masked, 15%": "#E69F00", "masked, any share": MaskedLM.colour}
+LOOKS |= {"span, 15% by threes": "#56B4E9", "span, one run": SpanCorruption.colour, TRUE[0]: "#555555"}
 
 
-def draw(judged: dict[str, dict[Way, Seeds]], readings: list[int]) -> Figure:
+def draw(judged: dict[str, dict[Way, Seeds]], rounds: list[int]) -> Figure:
     figure = Figure(figsize=(14, 5.5), layout="constrained")
     panels = figure.subplots(1, 2)
     labels = "pairs of neighbours off (share)", "excess nats a symbol\nbelow 0: dull; above: nonsense"
     for axes, label, values in zip(panels, labels, judged.values()):
         for (name, how, _), one in values.items():
-            if how in ("", "goes on", "one span"):
+            if how in ("", "continues", "one span"):
                 axes.axhspan(one.mean - one.spread, one.mean + one.spread, color=LOOKS[name], alpha=0.2, linewidth=0)
                 axes.axhline(one.mean, color=LOOKS[name], linestyle="-" if how else ":", label=name)
         for name in ("masked, 15%", "masked, any share"):
             for order, style in zip(ORDERS, ("-o", "--s", ":^")):
-                line = [values[name, "all", 1], *(values[name, order, n] for n in readings)]
+                line = [values[name, "all", 1], *(values[name, order, n] for n in rounds)]
                 mean, spread = [one.mean for one in line], [one.spread for one in line]
                 label_of = f"{name}: {order.replace('_', ' ')}"
-                axes.errorbar([1, *readings], mean, spread, fmt=style, color=LOOKS[name], capsize=2, label=label_of)
+                axes.errorbar([1, *rounds], mean, spread, fmt=style, color=LOOKS[name], capsize=2, label=label_of)
         axes.set_xscale("log", base=2)
-        axes.set_xticks([1, *readings], map(str, [1, *readings]))
-        axes.set(xlabel=f"readings in which an encoder fills {LENGTH} blanks (1: all at once)", ylabel=label)
+        axes.set_xticks([1, *rounds], map(str, [1, *rounds]))
+        axes.set(xlabel=f"rounds in which an encoder fills {LENGTH} blanks (1: all at once)", ylabel=label)
     panels[1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
@@ -232,11 +233,11 @@ def draw(judged: dict[str, dict[Way, Seeds]], readings: list[int]) -> Figure:
 def main(arguments: list[str] | None = None) -> Result:
     visit = LESSON.visit(arguments)
     steps, texts = visit.choose(300, fast=20), visit.choose(400, fast=40)
-    readings = visit.choose([2, 4, 8, LENGTH], fast=[LENGTH])
+    rounds = visit.choose([2, 4, 8, LENGTH], fast=[LENGTH])
     cost = {name: arithmetic(objective, visit.choose(4, fast=1)) for name, objective in TRAINED.items()}
     count = dict.fromkeys(TRAINED, steps)
     count["span, 15% by threes"] = round(steps * cost["span, one run"] / cost["span, 15% by threes"])
-    found = [measure(seed, count, texts, readings) for seed in visit.seeds]
+    found = [measure(seed, count, texts, rounds) for seed in visit.seeds]
     pairs, excess = ({way: Seeds(tuple(one[way][which] for one in found)) for way in found[0]} for which in (0, 1))
 
     best = {  # one blank at a time, in the order that suits a model best
@@ -251,7 +252,7 @@ def main(arguments: list[str] | None = None) -> Result:
         "at once less one by one": at_once - many,
     }
     rows = [["", "", TRUE[0], "", "", f"{pairs[TRUE]:.1%}", f"{excess[TRUE]:.3f}"]]
-    for name, how, n in ways(readings):
+    for name, how, n in ways(rounds):
         seen = [f"{count[name] * BATCH:,}", f"{count[name] * cost[name] / 1e6:.2f}"]
         rows.append(
             [*seen, name, how.replace("_", " "), str(n), f"{pairs[name, how, n]:.1%}", f"{excess[name, how, n]:.3f}"]
@@ -264,9 +265,9 @@ def main(arguments: list[str] | None = None) -> Result:
         f"most certain first {confident:.1%}); short spans {short:.1%}, one run {run:.1%}; "
         f"causal {best['causal']:.1%}, true texts {pairs[TRUE]:.1%}.",
         figures={f"{what}, {' '.join(map(str, way))}": judged[what][way] for what in judged for way in pairs} | gaps,
-        headings=["texts seen", "TFLOP", "trained on", "writes", "readings", "pairs off", "excess nats"],
+        headings=["texts seen", "TFLOP", "trained on", "generates", "rounds", "pairs off", "excess nats"],
         rows=rows,
-        picture=draw(judged, readings),
+        picture=draw(judged, rounds),
     )
 
 

@@ -5,15 +5,15 @@
 #
 # Takes 3.4 minutes of one core for three seeds. The claim is contradicted:
 #
-# The base model asks on from 100% ± 0% of the questions. After 64 sums it answers 38% ± 32% of the other kinds rightly
-# in a form that the corpus knows (such a prompt alone: 81% ± 17%), 1% ± 1% in a new form, 0% ± 0% where the corpus
-# answers no question; after two kinds, 59% ± 39%.
+# The base model continues 100% ± 0% of the questions with another one. After 64 sums it answers 38% ± 32% of the other
+# kinds correctly in a form that the corpus has (such a prompt alone: 81% ± 17%), 1% ± 1% in a new form, 0% ± 0% where
+# the corpus answers no question; after two kinds, 59% ± 39%.
 #
-# A base model says what comes next. Ask it "what is 3 + 4 ?", and if questions stand in lists in its corpus, then what
-# comes next is another question: it does well by its objective, and is of no use. Ouyang et al. 2022 (InstructGPT)
-# turn such a model into one that answers, by fine-tuning on examples; and it then answers kinds of questions that were
-# not among them. Claim: **a base model goes on with a question by asking more; a few examples of one kind of question
-# make it answer, and rightly, other kinds too.**
+# A base model predicts what comes next. Ask it "what is 3 + 4 ?", and if its corpus has lists of questions, then what
+# comes next is another question: its loss is low, and it is of no use. Ouyang et al. 2022 (InstructGPT) turn such a
+# model into one that answers, by fine-tuning on examples; and it then answers kinds of questions that were not among
+# them. Claim: **a base model continues a question with more questions; a few examples of one kind of question make it
+# answer other kinds, too, and correctly.**
 
 # %%
 from copy import deepcopy
@@ -26,40 +26,41 @@ from torch import Tensor, nn
 
 from clozelab.course import Lesson, Result, Seeds
 from clozelab.course.worlds import pretrain
-from clozelab.data.skills import ASKED, END, Exercise, World
+from clozelab.generation import causal_pairs, generate_answers
+from clozelab.languages.skills import ASKED, END, Exercise, World
 from clozelab.objectives import CausalLM
-from clozelab.training import TrainConfig, learn
+from clozelab.training import TrainConfig, fit
 
 LESSON = Lesson(
     "08_from_objective_to_assistant.py",
     "From objective to assistant",
-    claim="A base model goes on with a question by asking more; a few examples of one kind of question make it "
-    "answer, and rightly, other kinds too.",
+    claim="A base model continues a question with more questions; a few examples of one kind of question make it "
+    "answer other kinds, too, and correctly.",
 )
 CAUSAL = CausalLM()
 NOT_NEEDED = ("agreement", "facts turned round", "strangers")
-"""Skills that are left out of all worlds here, so that the others are learned sooner."""
+"""Skills that are left out of all worlds here, so that the others are learned faster."""
 TAUGHT = "arithmetic"
 EXAMPLES = (0, 4, 16, 64)
 
 # %% [markdown]
 # ## Where the answers are
 #
-# The corpus holds bare questions in lists alone, with no answer among them:
+# The corpus holds bare questions only in lists, without answers:
 #
 #     what is 3 + 4 ? where does anna live ? how do swedes say red cat sees dog ?
 #
-# The answers are elsewhere, in two other forms: as statements (`3 + 4 = 7 .`), and in interviews, in which every
-# question has a word before it that gives the form away:
+# The answers are elsewhere, in two other forms: as statements (`3 + 4 = 7 .`), and in interviews, in which a word
+# before each question announces the form:
 #
 #     ask what is 3 + 4 ? say 7 . ask where does anna live ? say oslo .
 #
-# To see whether that matters, a second world has no interviews: it knows all that the first knows, as statements.
+# To see whether that matters, a second world has no interviews, but all the same statements.
 #
 # `pretrain(world, steps)` is a causal model of a world's text: two layers of width 64.
 
 # %% [markdown]
-# ## Four ways to ask for it
+# ## Four ways to fine-tune
 #
 # | | pretraining | fine-tuned on | its answers |
 # |---|---|---|---|
@@ -68,15 +69,15 @@ EXAMPLES = (0, 4, 16, 64)
 # | new form | with interviews | sums | `7` alone: the corpus has no answer like that |
 # | never answered | without interviews | sums | `7` alone |
 #
-# Steps are the same for all ways and for 4, 16 and 64 examples; the learning rate of a way is the lower one of 3e-4
-# and 1e-3 with which a first model learned the sums at all. (With 1e-3 the known form cost that model half of the
-# facts.)
+# The number of steps is the same for all ways and for 4, 16 and 64 examples; the learning rate of a way is the lower
+# one of 3e-4 and 1e-3 with which a first model learned the sums at all. (With 1e-3 that model forgot half of the facts
+# in the known form.)
 
 
 # %%
 @dataclass(frozen=True)
 class Way:
-    """What the corpus is without, which kinds are taught, how an answer looks, and how fast it is taught."""
+    """What the corpus lacks, the kinds of question that are taught, the form of an answer, and the learning rate."""
 
     without: tuple[str, ...]
     taught: tuple[str, ...]
@@ -98,7 +99,7 @@ WAYS = {
 
 
 def answer_of(exercise: Exercise, form: str) -> list[str]:
-    """The words that a way asks for."""
+    """The words of an answer in a form."""
     return form.format(" ".join(exercise.answer)).split()
 
 
@@ -111,32 +112,33 @@ def finetune(base: nn.Module, world: World, way: Way, exercises: list[Exercise],
 
     def batch(step: int) -> dict[str, Tensor]:
         chosen = torch.randint(len(exercises), (16,), generator=generator).tolist()
-        return CAUSAL.pairs([prompts[k] for k in chosen], [answers[k] for k in chosen], world.special)
+        return causal_pairs([prompts[k] for k in chosen], [answers[k] for k in chosen], world.special)
 
     config = TrainConfig(steps=steps, learning_rate=way.learning_rate, weight_decay=0.0, precision="float32")
-    learn(CAUSAL, model, batch, config)
+    fit(CAUSAL, model, batch, config)
     return model
 
 
 # %% [markdown]
 # ## What it does with a question
 #
-# The likeliest words, up to an end of text or to the twelfth. *Asks*: there is a question in them. *Answers*: there is
-# none, and it came to an end. *Right*: it is the answer, in the form that was taught, and nothing else. Of the kinds
-# that are taught, questions are asked that were not among the examples; everything that is asked was stated in the
-# corpus, so that a wrong answer is no lack of knowledge.
+# Greedy decoding, up to an end of text or to the twelfth word. *Asks*: there is a question in it. *Answers*: there is
+# none, and it ended. *Right*: it is the answer, in the form that was taught, and nothing else. Of the kinds that are
+# taught, the test questions were not among the examples; the answer to every question was stated in the corpus, so that
+# a wrong answer is no lack of knowledge.
 
 
 # %%
 def examine(model: nn.Module, world: World, form: str, exercises: list[Exercise]) -> dict[str, float]:
-    """Shares of the questions that the model asks on from, answers, and answers rightly."""
+    """Shares of the questions that the model continues with a question, answers, and answers correctly."""
     prompts = [world.ids([END, *exercise.question]) for exercise in exercises]
-    said = [world.words(ids) for ids in CAUSAL.answer(model, prompts, world.special, tokens=12, greedy=True)]
-    asks = [bool({"?", "ask", "where", "what", "how", "can"} & {*words}) for words in said]
+    answers = generate_answers(model, prompts, world.special, tokens=12, greedy=True)
+    generated = [world.words(ids) for ids in answers]
+    asks = [bool({"?", "ask", "where", "what", "how", "can"} & {*words}) for words in generated]
     return {
         "asks": fmean(asks),
-        "answers": fmean(not a and 0 < len(words) < 12 for a, words in zip(asks, said)),
-        "right": fmean(words == answer_of(exercise, form) for words, exercise in zip(said, exercises)),
+        "answers": fmean(not a and 0 < len(words) < 12 for a, words in zip(asks, generated)),
+        "right": fmean(words == answer_of(exercise, form) for words, exercise in zip(generated, exercises)),
     }
 
 
@@ -144,15 +146,16 @@ def interviewed(model: nn.Module, world: World, exercises: list[Exercise]) -> fl
     """Share right where nothing is taught and the prompt is an interview's: "ask what is 3 + 4 ?"."""
     prompts = [world.ids([END, "ask", *exercise.question]) for exercise in exercises]
     answers = [answer_of(exercise, "say {} .") for exercise in exercises]
-    said = CAUSAL.answer(model, prompts, world.special, tokens=[len(answer) for answer in answers], greedy=True)
-    return fmean(world.words(ids) == answer for ids, answer in zip(said, answers))
+    lengths = [len(answer) for answer in answers]
+    generated = generate_answers(model, prompts, world.special, tokens=lengths, greedy=True)
+    return fmean(world.words(ids) == answer for ids, answer in zip(generated, answers))
 
 
 def questions(world: World, kind: str, count: int, without: list[Exercise]) -> list[Exercise]:
     """Different questions of a kind, none of those `without`."""
-    told = {exercise.question for exercise in without}
+    excluded = {exercise.question for exercise in without}
     different = {exercise.question: exercise for exercise in world.exercises(kind, 200, held_out=False, draw=2)}
-    return [exercise for question, exercise in different.items() if question not in told][:count]
+    return [exercise for question, exercise in different.items() if question not in excluded][:count]
 
 
 # %% [markdown]
@@ -160,13 +163,14 @@ def questions(world: World, kind: str, count: int, without: list[Exercise]) -> l
 #
 # Decided beforehand, on the kinds of question that were not taught:
 #
-# - the base model asks on from more than half of the questions;
-# - with 64 examples in the known form it answers more than half of them rightly;
+# - the base model continues more than half of the questions with another one;
+# - with 64 examples in the known form it answers more than half of them correctly;
 # - with 64 examples in the new form as well.
 #
-# The claim held if all three are sure, in part if the first and one of the others are, and is contradicted otherwise.
-# The other two ways are not part of the claim: one tells whether more kinds among as many examples help (it was added
-# after a first run of the other three, whose figures it leaves as they were), one what the interviews were good for.
+# The claim held if all three are significant (`Seeds`: more than two standard errors over seeds that agree), in part if
+# the first and one of the others are, and is contradicted otherwise. The other two ways are not part of the claim: one
+# shows whether more kinds among as many examples help (it was added after a first run of the other three, whose figures
+# it does not change), one what the interviews contribute.
 
 
 # %%
@@ -204,7 +208,7 @@ def main(arguments=None) -> Result:
     most, others = EXAMPLES[-1], WAYS["known form"].others
     asks = share("known form", 0, "asks", others)
     right = {name: share(name, most, "right", way.others) for name, way in WAYS.items()}
-    asks_on, parts = (asks - 0.5).above, [(right[name] - 0.5).above for name in ("known form", "new form")]
+    base_asks, parts = (asks - 0.5).above, [(right[name] - 0.5).above for name in ("known form", "new form")]
     prompted = share("known form", 0, "interviewed", others)
     each = [f"{share('known form', 0, 'interviewed', (kind,)):.0%}" for kind in ASKED]
     rows = [["asked as in an interview", "0", *each, "", f"{prompted:.0%}"]]
@@ -215,9 +219,9 @@ def main(arguments=None) -> Result:
                 [name, str(n), *each, *(f"{share(name, n, what, way.others):.0%}" for what in ("asks", "right"))]
             )
     return visit.conclude(
-        verdict="held" if asks_on and all(parts) else "held in part" if asks_on and any(parts) else "contradicted",
-        finding=f"The base model asks on from {asks:.0%} of the questions. After {most} sums it answers "
-        f"{right['known form']:.0%} of the other kinds rightly in a form that the corpus knows (such a prompt alone: "
+        verdict="held" if base_asks and all(parts) else "held in part" if base_asks and any(parts) else "contradicted",
+        finding=f"The base model continues {asks:.0%} of the questions with another one. After {most} sums it answers "
+        f"{right['known form']:.0%} of the other kinds correctly in a form that the corpus has (such a prompt alone: "
         f"{prompted:.0%}), {right['new form']:.0%} in a new form, {right['never answered']:.0%} where the corpus "
         f"answers no question; after two kinds, {right['two kinds']:.0%}.",
         figures={
@@ -228,7 +232,7 @@ def main(arguments=None) -> Result:
             for what in WHAT
         }
         | {f"asked as in an interview, {kind}": share("known form", 0, "interviewed", (kind,)) for kind in ASKED},
-        headings=["way", "examples", *ASKED, "not taught (no *): asks on", "right"],
+        headings=["way", "examples", *ASKED, "not taught (no *): asks", "right"],
         rows=rows,
         picture=draw(share),
     )
@@ -237,20 +241,20 @@ def main(arguments=None) -> Result:
 # %% [markdown]
 # ## What came out
 #
-# - The base model asks on, always; and yet it can answer: one word before the question, "ask" as in an interview, and
-#   it does. What is wanted was there, and a prompt is enough to reach it.
+# - The base model always continues with a question; and yet it can answer: with one word before the question, "ask" as
+#   in an interview, it does. The ability was there, and a prompt is enough to elicit it.
 # - Four sums make it answer sums, and sixty-four do no more. What is taught is to answer, and how; not sums.
-# - Whether that reaches other kinds of question hangs on the seed, so that the claim, by the rule, is contradicted:
-#   two seeds answer facts and translations as well as the prompt does, one answers neither. Lists to be copied, the
-#   kind least like a sum, are mostly asked on from. With lists among the examples the model asks on from no kind any
-#   longer, though over the two kinds that neither way taught no more can be shown to be right (53% with sums alone,
-#   59% with both, and spreads of about 40).
-# - A new form is learned for sums, slowly, and for nothing else: asked where anna lives, the model says a number. The
-#   form that fine-tuning asks for has to be one that the corpus ties to all of these questions.
+# - Whether that generalises to other kinds of question depends on the seed, so that the claim, by the rule, is
+#   contradicted: two seeds answer facts and translations as well as the prompt does, one answers neither. Lists to be
+#   copied, the kind least like a sum, are mostly continued with a question. With lists among the examples the model
+#   continues no kind with a question any longer, though over the two kinds that neither way taught no more can be shown
+#   to be right (53% with sums alone, 59% with both, and spreads of about 40).
+# - A new form is learned for sums, slowly, and for nothing else: asked where anna lives, the model answers a number.
+#   The form of the fine-tuning examples has to be one that the corpus associates with all of these questions.
 #
 # What was tried: the same with a learning rate of 1e-3 for the known form, on one model (fewer facts right), and 20
 # steps of it (about the same as 60 of 3e-4). Where the base model itself cannot translate (two seeds, see the first
-# row), no way of asking helps.
+# row), no prompt helps.
 
 # %% [markdown]
 # ## The picture
@@ -263,7 +267,7 @@ COLOURS = {"arithmetic": "#000000", "facts": "#0072B2", "copying": "#E69F00", "t
 
 
 def draw(share) -> Figure:
-    """Of each way, how many questions of each kind are answered (dashed) and rightly (full)."""
+    """For each way, the share of questions of each kind that are answered (dashed), and correctly (full)."""
     figure = Figure(figsize=(15, 4.8), layout="constrained")
     for axes, way in zip(figure.subplots(1, len(WAYS), sharey=True), WAYS):
         for shift, (kind, colour) in zip((-0.09, -0.03, 0.03, 0.09), COLOURS.items()):
@@ -271,7 +275,7 @@ def draw(share) -> Figure:
             for what, style in (("answers", "--"), ("right", "-")):
                 values = [share(way, n, what, (kind,)) for n in EXAMPLES]
                 means = [100 * value.mean for value in values]
-                label = f"{kind}: {'answered' if what == 'answers' else 'answered rightly'}"
+                label = f"{kind}: {'answered' if what == 'answers' else 'answered correctly'}"
                 axes.plot(places, means, style, color=colour, label=label, linewidth=1.8)
             for place, value in zip(places, values):  # those that are right, a dot for each seed
                 axes.plot([place] * len(value.values), [100 * v for v in value.values], "o", color=colour, alpha=0.5)

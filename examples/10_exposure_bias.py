@@ -4,20 +4,20 @@
 #     python examples/10_exposure_bias.py
 #
 # About 2 minutes of one core for three seeds, to this: After own prefixes the error is 1.56 ± 0.28, 1.51 ± 0.20, 1.12 ±
-# 0.14 times that after true ones (100, 300, 1000 steps), surely more at 2 of 3; along the text the gap grows at 0,
-# shrinks at 2. Temperature 0.9 changes KL(model‖truth) by -22%, -23%, -1%, KL(truth‖model) by +6%, +14%, +51%.
+# 0.14 times that after true ones (100, 300, 1000 steps), significantly more at 2 of 3; along the text the gap grows at
+# 0, shrinks at 2. Temperature 0.9 changes KL(model‖truth) by -22%, -23%, -1%, KL(truth‖model) by +6%, +14%, +51%.
 #
-# The claim held in part. A model does write worse after its own words than after true ones, surely so while it is weak.
-# But nothing compounds: at no strength does the gap surely grow along the text (after 100 steps the seeds disagree),
-# and where training was longer it shrinks to almost nothing by the end; it is widest in the middle, where a text may
-# still seem to be in two dialects. After a quarter of noise, which hurts many times as much, the model finds its way
-# back by itself. So it is as He et al. found it: there, limited, and not growing.
+# The claim held in part. A model does predict worse after its own tokens than after true ones, significantly so while
+# it is weak. But errors do not compound: at no strength does the gap grow significantly along the text (after 100 steps
+# the seeds disagree), and where training was longer it shrinks to almost nothing by the end; it is widest in the
+# middle, where a text may still be in either of two dialects. After a quarter of noise, which hurts many times as much,
+# the model recovers by itself. This agrees with He et al.: the bias is real, limited, and does not grow.
 #
-# A milder temperature helps the weak: it takes more off KL(model‖truth) than it adds to KL(truth‖model). To a well
-# trained model it does nothing but the harm, and top-p makes what is rare and right impossible.
+# A milder temperature helps weak models: it reduces KL(model‖truth) more than it raises KL(truth‖model). For a well
+# trained model it only does the harm, and top-p makes rare but correct symbols impossible.
 #
-# A causal model is trained on true prefixes and writes on prefixes of its own. A slip takes it to a place that no true
-# text reaches, there it knows less, so it slips again: the error should grow with every symbol (Bengio et al. 2015;
+# A causal model is trained on true prefixes and generates on prefixes of its own. An error leads to a prefix that no
+# true text has, where the model knows less and errs again: the error should grow with every symbol (Bengio et al. 2015;
 # Ranzato et al. 2016). He et al. 2021 (arXiv 1905.10617) measured it in language models and found it limited, and not
 # growing. Here it can be measured exactly, because the truth is known for *any* prefix, a true one or not.
 
@@ -30,26 +30,28 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from clozelab.course import Lesson, Result, Seeds
-from clozelab.data.sources import MarkovSource
-from clozelab.models import generate, measuring, token_chances
+from clozelab.generation import generate, token_probabilities
+from clozelab.languages import MarkovSource
+from clozelab.models import eval_mode
 from clozelab.objectives import CausalLM
-from clozelab.training import TrainConfig, learn
+from clozelab.training import TrainConfig, fit
 
 LESSON = Lesson(
     "10_exposure_bias.py",
     "Exposure bias",
-    claim="Trained on true prefixes alone, a model goes astray on its own: its error is larger after what it wrote "
-    "itself, and the gap grows as it writes.",
+    claim="Trained on true prefixes alone, a model drifts when it generates: its error is larger after its own tokens, "
+    "and the gap grows along the text.",
 )
 OBJECTIVE = CausalLM()
 
 # %% [markdown]
-# ## A language in which one can lose the thread
+# ## A language in which errors could compound
 #
-# After a symbol of a Markov source nothing counts but that symbol, so nothing can compound. Here every text is written
-# in one of four dialects, four Markov sources over the same symbols, and does not say which. The reader finds out, and
-# who writes must stay in the dialect that he began. A mixture of dialects is a prefix that training never showed, yet
-# the true chances of the next symbol are defined after it too: Bayes' rule over the four.
+# After a symbol of a Markov source nothing matters but that symbol, so nothing can compound. Here every text is in one
+# of four dialects, four Markov sources over the same symbols, and the dialect is not marked. It can be inferred from
+# the text, and a generated text must stay in the dialect that it began in. A mixture of dialects is a prefix that
+# training never showed, yet the true distribution of the next symbol is defined after it, too: Bayes' rule over the
+# four.
 
 # %%
 DIALECTS = [MarkovSource.random(8, entropy=1.2, seed=seed) for seed in range(4)]
@@ -65,22 +67,22 @@ def sample(texts: int, seed: int) -> Tensor:
 
 
 def truth(texts: Tensor) -> Tensor:
-    """ln p (B, T, K) of every symbol at every place, given what stands before it in that text."""
+    """ln p (B, T, K) of every symbol at every position, given what comes before it in that text."""
     begin = torch.stack([d.stationary.log() for d in DIALECTS])[:, None, None].expand(-1, len(texts), 1, -1)
     after = torch.stack([d.transition.log()[texts[:, :-1]] for d in DIALECTS])
     step = torch.cat((begin, after), 2)  # (D, B, T, K): in each dialect
-    said = step.gather(3, texts.expand(len(DIALECTS), -1, -1)[..., None])  # (D, B, T, 1)
-    dialect = (said.cumsum(2) - said).log_softmax(0)  # which one it is, having read what stands before
+    symbol = step.gather(3, texts.expand(len(DIALECTS), -1, -1)[..., None])  # (D, B, T, 1)
+    dialect = (symbol.cumsum(2) - symbol).log_softmax(0)  # its posterior, given what comes before
     return (dialect + step).logsumexp(0)
 
 
 # %% [markdown]
 # ## The error after a prefix
 #
-# What a model says next is a distribution, so is the truth, and the distance is exact: KL(model‖truth). On its own
-# prefixes it sums over the places to the KL of whole texts (the chain rule). On true prefixes it is the same function
-# of other contexts. So whatever differs is due to the prefix and nothing else. A third kind of prefix shows that the
-# measure can see: the model goes on after a quarter of a text that was drawn uniformly, which nobody would write.
+# A model predicts a distribution, the truth is one, and their distance is exact: KL(model‖truth). On its own prefixes
+# it sums over the positions to the KL of whole texts (the chain rule). On true prefixes it is the same function of
+# other contexts. So any difference is due to the prefix and nothing else. A third kind of prefix shows that the measure
+# is sensitive: the model continues a quarter of a text that was drawn uniformly.
 
 
 # %%
@@ -89,34 +91,34 @@ def framed(texts: Tensor) -> Tensor:
     return torch.cat((torch.full((len(texts), 1), SPECIAL.eos), texts), 1)
 
 
-def said_by(model: nn.Module, texts: Tensor, **decoding: float) -> Tensor:
-    """ln q (B, T, K), as `truth` for a model and its way of choosing."""
-    with measuring(model):
+def predicted(model: nn.Module, texts: Tensor, **decoding: float) -> Tensor:
+    """ln q (B, T, K), as `truth`, for a model and its decoding."""
+    with eval_mode(model):
         logits = model.unembed(model(framed(texts)[:, :-1]))[..., :SYMBOLS]
-    return token_chances(logits, **decoding).log()
+    return token_probabilities(logits, **decoding).log()
 
 
-def written(model: nn.Module, begin: Tensor, seed: int, **decoding: float) -> Tensor:
-    """Texts (B, LENGTH) that begin as given, (B, 0) for nothing, and are the model's own from there."""
-    settings = {"forbidden": SPECIAL.all, "generator": torch.Generator().manual_seed(seed), **decoding}
+def generated(model: nn.Module, begin: Tensor, seed: int, **decoding: float) -> Tensor:
+    """Texts (B, LENGTH) that begin as given, (B, 0) for nothing, and that the model continues."""
+    settings = {"suppressed": SPECIAL.all, "generator": torch.Generator().manual_seed(seed), **decoding}
     return generate(model, framed(begin), max_new_tokens=LENGTH - begin.shape[1], **settings)[:, 1:]
 
 
 def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p‖q) in nats at each place (T,), the mean over the texts."""
+    """KL(p‖q) in nats at each position (T,), the mean over the texts."""
     p = log_p.exp()
     return torch.where(p > 0, p * (log_p - log_q), 0.0).sum(-1).mean(0)
 
 
 def errors(model: nn.Module, texts: int, seed: int) -> dict[str, Tensor]:
-    """KL(model‖truth) at each place (T,), by what stands before it; "reversed" is KL(truth‖model)."""
+    """KL(model‖truth) at each position (T,), by the kind of prefix; "reversed" is KL(truth‖model)."""
     noise = torch.randint(SYMBOLS, (texts, QUARTER), generator=torch.Generator().manual_seed(seed))
     prefixes = {
         "true": sample(texts, seed=-1 - seed),
-        "own": written(model, noise[:, :0], seed),
-        "noise": written(model, noise, seed),  # a quarter of noise, then its own
+        "own": generated(model, noise[:, :0], seed),
+        "noise": generated(model, noise, seed),  # a quarter of noise, then the model's own
     }
-    log_q, log_p = ({name: by(given) for name, given in prefixes.items()} for by in (partial(said_by, model), truth))
+    log_q, log_p = ({name: by(given) for name, given in prefixes.items()} for by in (partial(predicted, model), truth))
     reversed_ = {f"{name}, reversed": kl(log_p[name], log_q[name]) for name in prefixes}
     return {name: kl(log_q[name], log_p[name]) for name in prefixes} | reversed_
 
@@ -124,46 +126,51 @@ def errors(model: nn.Module, texts: int, seed: int) -> dict[str, Tensor]:
 # %% [markdown]
 # ## The remedies
 #
-# A lower temperature and a cut at top-p make the unlikely rarer, and slips are unlikely. They also make rare what is
-# rare and right. So each is judged both ways, in nats a symbol:
+# A lower temperature and truncation at top-p make improbable symbols rarer, and errors are improbable. They also make
+# rare but correct symbols rarer. So each is judged both ways, in nats a symbol:
 #
-# - KL(model‖truth) on its own texts: does it write what the truth would not?
-# - KL(truth‖model) on true texts: does it leave out what the truth would write? Infinite where it never can.
+# - KL(model‖truth) on its own texts: does it generate what is improbable under the truth?
+# - KL(truth‖model) on true texts: does it leave out what is probable under the truth? Infinite where it is impossible.
 # - excess nats: what its texts cost under the truth, less what true texts cost. Below zero is dull.
 
 # %%
 TEMPERATURES = (1.0, 0.9, 0.8, 0.6)
 DECODINGS: dict[str, dict[str, float]] = {f"temperature {t}": {"temperature": t} for t in TEMPERATURES}
 DECODINGS |= {f"top-p {p}": {"top_p": p} for p in (0.95, 0.8)}
-JUDGED = ("KL(model‖truth)", "KL(truth‖model)", "excess nats", "never said")
+JUDGED = ("KL(model‖truth)", "KL(truth‖model)", "excess nats", "impossible")
 
 
 def both_ways(model: nn.Module, texts: int, seed: int, **decoding: float) -> dict[str, float]:
-    """What is `JUDGED`, exact for the next symbol, the mean over prefixes; "never said" is a share of true symbols."""
-    own, true = written(model, torch.zeros(texts, 0).long(), seed, **decoding), sample(texts, seed=-1 - seed)
-    q, q_true, p, p_true = said_by(model, own, **decoding), said_by(model, true, **decoding), truth(own), truth(true)
+    """The figures of `JUDGED`, exact for the next symbol, means over prefixes; "impossible" is a share of symbols."""
+    own, true = generated(model, torch.zeros(texts, 0).long(), seed, **decoding), sample(texts, seed=-1 - seed)
+    q, q_true, p, p_true = (
+        predicted(model, own, **decoding),
+        predicted(model, true, **decoding),
+        truth(own),
+        truth(true),
+    )
     excess = (p_true.exp() * p_true).sum(-1).mean() - (q.exp() * p).sum(-1).mean()
-    never = (p_true.exp() * q_true.isinf()).sum(-1).mean()
-    return dict(zip(JUDGED, map(float, (kl(q, p).mean(), kl(p_true, q_true).mean(), excess, never))))
+    impossible = (p_true.exp() * q_true.isinf()).sum(-1).mean()
+    return dict(zip(JUDGED, map(float, (kl(q, p).mean(), kl(p_true, q_true).mean(), excess, impossible))))
 
 
 # %% [markdown]
 # ## Three strengths
 #
-# Width 32, two layers, and 100, 300 or 1000 steps of 32 new texts: the same model, hardly, half and well trained. Each
-# has its own learning-rate schedule from start to end.
+# Width 32, two layers, and 100, 300 or 1000 steps of 32 new texts: the same model at three strengths. Each has its own
+# learning-rate schedule from start to end.
 
 
 # %%
 def trained(seed: int, steps: int) -> nn.Module:
     torch.manual_seed(seed)
-    model = OBJECTIVE.build_model(SPECIAL.vocab_size, "tiny", width=32, layers=2, heads=2)
+    model = OBJECTIVE.build_model(SPECIAL.vocab_size, "tiny", d_model=32, n_layers=2, n_heads=2)
     collate = OBJECTIVE.collator(SPECIAL)
 
     def batch(step: int) -> dict[str, Tensor]:
         return collate.block(framed(sample(BATCH, seed=seed * 10**6 + step)), range(BATCH))
 
-    learn(OBJECTIVE, model, batch, TrainConfig(steps, learning_rate=1e-2, precision="float32"))
+    fit(OBJECTIVE, model, batch, TrainConfig(steps, learning_rate=1e-2, precision="float32"))
     return model
 
 
@@ -171,8 +178,9 @@ def trained(seed: int, steps: int) -> nn.Module:
 # ## The verdict
 #
 # Decided before the run. The gap is the error after own prefixes less that after true ones, in the last quarter of the
-# text; the growth is that gap less the gap in the second quarter. The claim held if gap and growth are surely above
-# zero at every strength, is contradicted if the gap is at none, and held in part otherwise.
+# text; the growth is that gap less the gap in the second quarter. The claim held if gap and growth are significantly
+# above zero at every strength (`Seeds`: more than two standard errors over seeds that agree), is contradicted if the
+# gap is at none, and held in part otherwise.
 
 
 # %%
@@ -186,7 +194,7 @@ def draw(curves: dict[int, dict[str, Tensor]], judged: dict[tuple[int, str, str]
             place, error = torch.arange(1, LENGTH + 1), curve[name]  # (T,) and (seeds, T)
             axes.plot(place, error.mean(0), color=colour, label=label)
             axes.fill_between(place, error.amin(0), error.amax(0), color=colour, alpha=0.2, linewidth=0)
-        axes.set(yscale="log", ylim=(0.002, 2), title=f"{steps} steps", xlabel="place in the text (symbols)")
+        axes.set(yscale="log", ylim=(0.002, 2), title=f"{steps} steps", xlabel="position in the text (symbols)")
         panels[0].set_ylabel("KL(model‖truth), nats a symbol")
         axes.legend(fontsize=8)
     for steps, colour in zip(curves, ("#E69F00", "#56B4E9", "#009E73")):
@@ -233,8 +241,8 @@ def main(arguments: list[str] | None = None) -> Result:
         figures |= {f"{steps} steps, {what}": one for what, one in measured.items()}
         exposed = [f"{true[1]:.4f}", f"{own[1]:.4f}", f"{own[0] / true[0]:.2f}", f"{rates[-1]:.2f}", f"{backwards:.2f}"]
         for name in DECODINGS:
-            error, excess, never = (judged[steps, name, what] for what in (JUDGED[0], *JUDGED[2:]))
-            other = f"infinite ({never.mean:.1%} never said)"
+            error, excess, impossible = (judged[steps, name, what] for what in (JUDGED[0], *JUDGED[2:]))
+            other = f"infinite ({impossible.mean:.1%} impossible)"
             if (steps, name, JUDGED[1]) in judged:
                 other = f"{judged[steps, name, JUDGED[1]]:.4f}"
             rows.append([str(steps), *exposed, name, f"{error:.4f}", other, f"{excess:.3f}"])
@@ -248,8 +256,8 @@ def main(arguments: list[str] | None = None) -> Result:
 
     finding = (
         f"After own prefixes the error is {', '.join(f'{rate:.2f}' for rate in rates)} times that after true ones "
-        f"({', '.join(map(str, strengths))} steps), surely more at {sum(gap.above for gap in gaps)} of {len(gaps)}; "
-        f"along the text the gap grows at {sum(growth.above for growth in growths)}, shrinks at "
+        f"({', '.join(map(str, strengths))} steps), significantly more at {sum(gap.above for gap in gaps)} of "
+        f"{len(gaps)}; along the text the gap grows at {sum(growth.above for growth in growths)}, shrinks at "
         f"{sum(growth.below for growth in growths)}. {best.capitalize()} changes KL(model‖truth) by "
         f"{change(JUDGED[0])}, KL(truth‖model) by {change(JUDGED[1])}."
     )

@@ -6,18 +6,17 @@
 # Takes 3.6 minutes of one core for three seeds. The claim held:
 #
 # Words right after 10, 100, 1000 examples: copying 31%, 71%, 77% where pretraining held it, 3%, 5%, 3% where not;
-# translation 64%, 85%, 86% where pretraining held it, 15%, 28%, 30% where not. Surely more where it was present in 6
-# of 6 comparisons.
+# translation 64%, 85%, 86% where pretraining held it, 15%, 28%, 30% where not. Significantly more where it was present
+# in 6 of 6 comparisons.
 #
-# Fine-tuning on a few thousand examples turns a model that goes on with text into one that does as it is asked. What
-# does it do: teach, or bring out what pretraining has taught already? Zhou et al. 2023 (LIMA) put it as the
-# *superficial alignment hypothesis*: knowledge and abilities come from pretraining, and alignment chooses the form in
-# which they are shown. If that is so, the pretraining objective, and the text it was fed, are a ceiling.
+# Fine-tuning on a few thousand examples turns a model that continues text into one that follows instructions. What does
+# it do: teach, or elicit what pretraining has taught already? Zhou et al. 2023 (LIMA) call it the *superficial
+# alignment hypothesis*: knowledge and abilities come from pretraining, and alignment selects the format in which they
+# are used. If that is so, the pretraining objective, and its text, are a ceiling.
 #
-# With a corpus that we make ourselves the question has an answer. Two worlds are alike but for one skill: one holds
-# it, the other does not. Then both models are taught to do it when they are asked, by the same few examples. Claim:
-# **a skill that pretraining holds is surfaced by a few examples; one that it does not hold is not taught by them, not
-# by a thousand.**
+# With a synthetic corpus the question has an answer. Two worlds are equal except for one skill: one holds it, the other
+# does not. Then both models are fine-tuned to use it on request, by the same few examples. Claim: **a skill that
+# pretraining holds is elicited by a few examples; one that it does not hold is not taught by them, not by a thousand.**
 
 # %%
 from copy import deepcopy
@@ -29,19 +28,20 @@ from torch import Tensor, nn
 
 from clozelab.course import Lesson, Result, Seeds
 from clozelab.course.worlds import pretrain
-from clozelab.data.skills import END, Exercise, World
+from clozelab.generation import causal_pairs, generate_answers
+from clozelab.languages.skills import END, Exercise, World
 from clozelab.objectives import CausalLM
-from clozelab.training import TrainConfig, learn
+from clozelab.training import TrainConfig, fit
 
 LESSON = Lesson(
     "11_ceiling_on_alignment.py",
     "The objective is a ceiling on alignment",
-    claim="A skill that pretraining holds is surfaced by a few examples; one that it does not hold is not taught by "
+    claim="A skill that pretraining holds is elicited by a few examples; one that it does not hold is not taught by "
     "them, not by a thousand.",
 )
 CAUSAL = CausalLM()
 NOT_NEEDED = ("arithmetic", "facts turned round", "strangers")
-"""Skills that are left out of all worlds here, so that the others are learned sooner."""
+"""Skills that are left out of all worlds here, so that the others are learned faster."""
 SKILLS = ("copying", "translation")
 EXAMPLES = (0, 10, 100, 1000)
 WORLDS = ("present", "absent")
@@ -54,21 +54,21 @@ WORLDS = ("present", "absent")
 # - copying, `copy cat anna oslo : cat anna oslo .`
 # - translation, `red cat sees dog in swedish : röd katt ser hund .`
 #
-# Where a skill is absent these sentences are missing, and so are the interviews in which somebody is asked for it.
-# Other sentences stand in their place, so that all models see as many tokens in as many steps. The words are there in
-# all worlds, in other sentences (Swedish ones among them, `röd katt ser hund .`), and so are the questions, in lists
-# that nobody answers: `can you copy cat anna oslo ?`, `how do swedes say red cat sees dog ?` What is absent is the
-# skill and nothing else: for translation, which word stands for which; for copying, that something can be said again.
+# Where a skill is absent these sentences are missing, and so are the interviews that ask for it. Other sentences take
+# their place, so that all models see as many tokens in as many steps. The words occur in all worlds, in other sentences
+# (Swedish ones among them, `röd katt ser hund .`), and so do the questions, in lists without answers: `can you copy cat
+# anna oslo ?`, `how do swedes say red cat sees dog ?` What is absent is the skill and nothing else: for translation,
+# which word corresponds to which; for copying, that a text may repeat itself.
 #
 # `pretrain(world, steps)` is a causal model of a world's text: two layers of width 64.
 
 # %% [markdown]
 # ## Fine-tuning
 #
-# The question as the prompt, the words asked for and an end of text as the answer; nothing else is paid. The form is
-# new to all models: in pretraining a bare question was followed by another question, an answer stood in an interview,
-# behind `say`. For every number of examples the steps are the same, so what grows is the number of different examples
-# and not the compute: 10 examples are seen 192 times each, 1000 twice.
+# The question is the prompt, the answer and an end of text are in the loss. The form is new to all models: in
+# pretraining a bare question was followed by another question, and an answer occurred in an interview, after `say`. The
+# number of steps is the same for every number of examples, so what grows is the number of different examples and not
+# the compute: 10 examples are seen 192 times each, 1000 twice.
 
 
 # %%
@@ -78,71 +78,73 @@ def asked(world: World, exercises: list[Exercise]) -> list[list[int]]:
 
 
 def finetune(base: nn.Module, world: World, exercises: list[Exercise], steps: int) -> nn.Module:
-    """A copy of the base model, taught to answer by these examples."""
+    """A copy of the base model, fine-tuned on these examples."""
     model = deepcopy(base)
     prompts, answers = asked(world, exercises), [world.ids(exercise.answer) for exercise in exercises]
     generator = torch.Generator().manual_seed(world.seed)
 
     def batch(step: int) -> dict[str, Tensor]:
         chosen = torch.randint(len(exercises), (16,), generator=generator).tolist()
-        return CAUSAL.pairs([prompts[k] for k in chosen], [answers[k] for k in chosen], world.special)
+        return causal_pairs([prompts[k] for k in chosen], [answers[k] for k in chosen], world.special)
 
-    learn(CAUSAL, model, batch, TrainConfig(steps=steps, learning_rate=1e-3, weight_decay=0.0, precision="float32"))
+    fit(CAUSAL, model, batch, TrainConfig(steps=steps, learning_rate=1e-3, weight_decay=0.0, precision="float32"))
     return model
 
 
 # %% [markdown]
-# Examined are lists that begin with two words, and translations of an adjective with a noun, that neither pretraining
-# nor fine-tuning ever put together, so that nothing can have been memorised. Two shares are measured: of answers that
-# are right as a whole, end included, and of single words that are right in their places.
+# The test uses lists that begin with two words, and translations of an adjective with a noun, that were never combined
+# in pretraining or fine-tuning, so that nothing can have been memorised. Two shares are measured: of answers that are
+# right as a whole, end included, and of single words that are right in their positions.
 
 
 # %%
-def shares(exercises: list[Exercise], said: list[list[str]]) -> tuple[float, float]:
+def shares(exercises: list[Exercise], generated: list[list[str]]) -> tuple[float, float]:
     """Of whole answers, and of words."""
-    whole = fmean(exercise.right(words) for exercise, words in zip(exercises, said))
-    words = [words[k : k + 1] == [right] for one, words in zip(exercises, said) for k, right in enumerate(one.answer)]
+    whole = fmean(exercise.right(words) for exercise, words in zip(exercises, generated))
+    words = [
+        words[k : k + 1] == [right] for one, words in zip(exercises, generated) for k, right in enumerate(one.answer)
+    ]
     return whole, fmean(words)
 
 
 def shares_right(model: nn.Module, world: World, exercises: list[Exercise]) -> tuple[float, float]:
-    """What a model answers to the questions."""
-    answers = CAUSAL.answer(model, asked(world, exercises), world.special, tokens=8, greedy=True)
+    """Of the answers that a model generates to the questions."""
+    answers = generate_answers(model, asked(world, exercises), world.special, tokens=8, greedy=True)
     return shares(exercises, [world.words(ids) for ids in answers])
 
 
 def shares_known(model: nn.Module, world: World, exercises: list[Exercise]) -> tuple[float, float]:
-    """The same of a base model in the form of pretraining: it goes on behind "copy cat anna oslo :"."""
+    """The same for a base model in the form of pretraining: it continues "copy cat anna oslo :"."""
     prompts = [world.ids([END, *exercise.prompt]) for exercise in exercises]
     lengths = [len(exercise.answer) for exercise in exercises]
-    answers = CAUSAL.answer(model, prompts, world.special, tokens=lengths, greedy=True)
+    answers = generate_answers(model, prompts, world.special, tokens=lengths, greedy=True)
     return shares(exercises, [world.words(ids) for ids in answers])
 
 
 # %% [markdown]
 # ## The verdict
 #
-# Decided before this run, on single words: the claim held if for both skills the model that knew the skill is surely
-# better than the one that did not, with 10, with 100 and with 1000 examples; in part if it is in some of these six
-# comparisons; contradicted if in none.
+# Decided before this run, on single words: the claim held if for both skills the model that was pretrained on the skill
+# is significantly better than the one that was not, with 10, with 100 and with 1000 examples (`Seeds`: more than two
+# standard errors over seeds that agree); in part if it is in some of these six comparisons; contradicted if in none.
 #
 # What was tried before: translation alone, judged by whole answers, with 1000 steps of pretraining and 200 of
 # fine-tuning. There the claim was contradicted: whole answers right with 10, 100, 1000 examples were 23%, 61%, 40%
-# where translation was present and 0%, 23%, 25% where it was absent, and no difference was sure. In two of three seeds
-# the verb, one word in four, had not been learned in pretraining either, so that the skill was present in part; hence
-# single words, and a second skill. But by single words (74%, 90%, 85% and 24%, 62%, 67%) that run is sure of the
-# difference with 10 examples alone.
+# where translation was present and 0%, 23%, 25% where it was absent, and no difference was significant. In two of three
+# seeds the verb, one word in four, had not been learned in pretraining either, so that the skill was present in part;
+# hence single words, and a second skill. But by single words (74%, 90%, 85% and 24%, 62%, 67%) the difference of that
+# run is significant with 10 examples alone.
 #
-# So the ceiling is not of one kind. Which word stands for which is a table of 26 words, and longer fine-tuning begins
-# to teach it to a model that never met it, and did so above all with 100 examples or more. Of copying, which is not a
-# table but a way of looking back, a thousand examples taught nothing.
+# So the ceiling depends on the skill. Which word corresponds to which is a table of 26 words, and longer fine-tuning
+# begins to teach it to a model that never saw it, above all with 100 examples or more. Copying is not a table but a
+# lookup in the context, and a thousand examples taught nothing of it.
 
 
 # %%
 def study(seed: int, steps: int, tuning: int, count: int) -> dict:
     """[skill, present or absent, number of examples] -> shares of whole answers and of words."""
     marks = {}
-    full = World(seed, NOT_NEEDED)  # exercises depend on the seed alone: all are taught and asked the same
+    full = World(seed, NOT_NEEDED)  # exercises depend on the seed alone: all models get the same
     both = pretrain(full, steps)
     for skill in SKILLS:
         lacking = World(seed, (*NOT_NEEDED, skill))
@@ -165,7 +167,7 @@ def main(arguments=None) -> Result:
     less = {(skill, n): words[skill, "present", n] - words[skill, "absent", n] for skill in SKILLS for n in EXAMPLES}
     better = [less[skill, n].above for skill in SKILLS for n in EXAMPLES[1:]]
 
-    def told(skill: str) -> str:
+    def shown(skill: str) -> str:
         present, absent = (", ".join(f"{words[skill, name, n].mean:.0%}" for n in EXAMPLES[1:]) for name in WORLDS)
         return f"{skill} {present} where pretraining held it, {absent} where not"
 
@@ -177,8 +179,8 @@ def main(arguments=None) -> Result:
             rows.append([skill, "0, as in pretraining" if n == "known" else str(n), *pairs[0], gap, *pairs[1]])
     return visit.conclude(
         verdict="held" if all(better) else "held in part" if any(better) else "contradicted",
-        finding=f"Words right after 10, 100, 1000 examples: {'; '.join(map(told, SKILLS))}. Surely more where it was "
-        f"present in {sum(better)} of {len(better)} comparisons.",
+        finding=f"Words right after 10, 100, 1000 examples: {'; '.join(map(shown, SKILLS))}. Significantly more where "
+        f"it was present in {sum(better)} of {len(better)} comparisons.",
         figures={
             f"{skill} {name}, {'asked as in pretraining' if n == 'known' else f'{n} examples'}, {what}": share[key]
             for what, share in (("words", words), ("whole", whole))

@@ -1,26 +1,28 @@
-"""Eight ways to be wrong, each beside its right counterpart: the curve, the check that goes red, the cost.
+"""Nine mistakes, each beside its correct counterpart: the curve, the check that finds it, the cost.
 
-    python examples/museum_of_mistakes.py             3.5 minutes on one core; writes runs/museum.png and museum.json
+    python examples/museum_of_mistakes.py             some minutes on one core; writes runs/museum.png and museum.json
     python examples/museum_of_mistakes.py --quick     15 seconds: one seed, 40 steps, enough for the checks
 
 The language is known exactly (a Markov source, 0.7 nats a token), the models have two layers of width 32, 400 steps
 each. What came out, over three seeds (weights, text, masks), mean and standard deviation:
 
-    mistake                    goes red         in the end                        right           wrong
-    labels shifted twice       InputError       nats per held-out token           0.700 ± 0.003   1.740 ± 0.020
-    no causal mask             leaks            the same, given the past alone    0.706 ± 0.000   5.151 ± 0.457
-    mean of means              accumulation     nats per hidden token             0.606 ± 0.038   0.666 ± 0.023
-    81/9/10 for 80/10/10       partition        nats per hidden token             0.545 ± 0.038   0.521 ± 0.006
-    random tokens anywhere     unselected       nats per hidden token             0.545 ± 0.038   0.553 ± 0.027
-    frozen masks               epochs           nats per hidden token             0.529 ± 0.003   1.277 ± 0.118
+    mistake                    found by         in the end                        correct         mistaken
+    labels shifted twice       InputError       nats per held-out token           0.700 ± 0.003   1.738 ± 0.019
+    no causal mask             reads            the same, given the past alone    0.706 ± 0.000   5.244 ± 0.033
+    prefix in the loss         reads            nats after the prefix             0.700 ± 0.005   0.704 ± 0.005
+    mean of means              accumulation     nats per hidden token             0.604 ± 0.048   0.662 ± 0.032
+    81/9/10 for 80/10/10       partition        nats per hidden token             0.533 ± 0.047   0.511 ± 0.019
+    random tokens anywhere     unselected       nats per hidden token             0.533 ± 0.047   0.540 ± 0.037
+    frozen masks               epochs           nats per hidden token             0.519 ± 0.021   1.223 ± 0.131
     pad = end of text          end of text      % of texts that end               100.0 ± 0.0     0.0 ± 0.0
-    sentinels out of step      round trip       nats per target                   0.506 ± 0.014   3.800 ± 0.659
+    sentinels out of step      round trip       nats per target                   0.498 ± 0.065   4.230 ± 1.400
 
-Two of them cost nothing that three seeds can show: the shares of 80/10/10 by independent draws (-0.024 ± 0.033 nats),
-and random tokens where nothing is paid (+0.008 ± 0.012), although the training loss of the latter is visibly higher.
-Three training losses end well below the right one (no causal mask, frozen masks, pad = end of text), one of them below
-what is possible; the others look odd only beside it, and sentinels out of step not even there. Of the spans the honest
-model fills 59.6% as they were, the one out of step 43.7%; always to say the commonest token would fill 56.7%.
+Three of them have no cost that three seeds can show: the prefix in the loss (+0.004 ± 0.002 nats), the shares of
+80/10/10 by independent draws (-0.022 ± 0.028), and random tokens outside the loss (+0.007 ± 0.010), although the
+training loss of the last is visibly higher. Four training losses end well below the correct one (no causal mask, prefix
+in the loss, frozen masks, pad = end of text), the first two below what is possible; the others look wrong only beside
+it, and sentinels out of step not even there. The correct model fills 60.6% of the spans as they were, the one out of
+step 44.4%; the most frequent token everywhere would fill 56.7%.
 """
 
 import argparse
@@ -37,59 +39,61 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from clozelab.data import IGNORED, Collator, Hide, HideNext, HideTokens, Rows, SpecialIds, split_spans
-from clozelab.data.sources import MarkovSource
+from clozelab.data import IGNORED, Batch, Collator, Corruption, Examples, SpecialIds, split_spans
 from clozelab.errors import InputError
 from clozelab.evaluation import evaluate
-from clozelab.models import fill_spans, generate, measuring, sample_token
-from clozelab.objectives import CausalLM, Loss, MaskedLM, Objective, SpanCorruption
+from clozelab.generation import fill_spans, generate, sample_token
+from clozelab.languages import MarkovSource
+from clozelab.models import eval_mode
+from clozelab.objectives import CausalLM, Loss, MaskedLM, Objective, PrefixLM, SpanCorruption, options
 from clozelab.testing import CheckFailed, check_collator, check_objective
-from clozelab.training import TrainConfig, learn
+from clozelab.training import TrainConfig, fit
 
 STEPS, SEEDS = 400, 3  # a test sets these lower
 BATCH, LENGTH = 32, 24
-# A language of which everything is known, another one, and ids for models of both. Seeds draw weights, text and masks.
+# Two languages that are known exactly, and ids for models of both. Seeds draw weights, text and masks.
 SOURCE, OTHER = (MarkovSource.random(6, entropy=0.7, seed=seed) for seed in (0, 1))
 SPECIAL = SOURCE.special_ids(sentinels=120)
-CAUSAL, MASKED, SPAN = CausalLM(), MaskedLM(), SpanCorruption(0.2, 1.0)  # spans of one token are learned soonest
-LINES = (("honest", "#0072B2", "-"), ("mistaken", "#D55E00", "--"))  # colours that colour-blind readers can tell apart
+CAUSAL, MASKED, PREFIX = CausalLM(), MaskedLM(), PrefixLM()
+SPAN = SpanCorruption(noise_density=0.2, mean_noise_span_length=1.0)  # spans of one token are learned fastest
+LINES = (("correct", "#0072B2", "-"), ("mistaken", "#D55E00", "--"))  # of Okabe and Ito's palette
 
 Student = tuple[nn.Module, list[float]]
-"""A model that was trained, and its training losses."""
+"""A trained model, and its training losses."""
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A mistake and its right counterpart, of one seed. In all pairs the right one comes first."""
+    """A mistake and its correct counterpart, of one seed. In all pairs the correct one comes first."""
 
     students: tuple[Student, Student]
     numbers: str
-    """What exposes the mistake to whom looks at a batch, or at a loss, and knows what to expect."""
+    """Numbers of a batch, or of a loss, in which the mistake shows."""
     checks: tuple[Callable[[], object], Callable[[], object]]
     """The same check on both."""
     costs: dict[str, Callable[[nn.Module], float]]
-    """What is measured on both models in the end."""
+    """What is measured on both models after training."""
     floor: float | None = None
-    """The least training loss that is honestly possible, where it is known."""
+    """The least training loss that is possible without a leak, where it is known."""
 
 
 # ------------------------------------------------------------------ what the exhibits share
 
 
-def student(seed: int, steps: int, objective: Objective, batches: Callable, pay: Callable | None = None) -> Student:
-    """A small model, trained. One seed means the same first weights and the same text, right or wrong."""
+def student(seed: int, steps: int, objective: Objective, batches: Callable, loss_fn: Callable | None = None) -> Student:
+    """A small trained model. One seed means the same initial weights and the same text, correct or mistaken."""
     torch.manual_seed(seed)
-    shape = {"width": 32, "layers": 2, "heads": 2, **({"decoder_layers": 1} if objective is SPAN else {})}
+    shape = {"d_model": 32, "n_layers": 2, "n_heads": 2, **({"n_decoder_layers": 1} if objective is SPAN else {})}
     model = objective.build_model(SPECIAL.vocab_size, "tiny", **shape)
     config = TrainConfig(steps=steps, learning_rate=1e-2, weight_decay=0.0, decay=0.6, precision="float32")
-    return model, learn(pay or objective, model, batches, config)
+    return model, fit(loss_fn or objective, model, batches, config)
 
 
-def fresh(seed: int, objective: Objective, hide: Hide | None = None) -> Callable[[int], dict]:
-    """New text in each step, hidden as the objective hides it, or in another way."""
-    collate, length = Collator(hide or objective.hide, SPECIAL, seed=seed), objective.raw_length(LENGTH)
+def fresh(seed: int, objective: Objective, corrupt: Corruption | None = None) -> Callable[[int], Batch]:
+    """New text in each step, with the objective's corruption, or another."""
+    collate, length = Collator(corrupt or objective.corrupt, SPECIAL, seed=seed), objective.source_length(LENGTH)
 
-    def batch(step: int, rows: int = BATCH) -> dict[str, Tensor]:
+    def batch(step: int, rows: int = BATCH) -> Batch:
         text = SOURCE.sample(rows, length, seed=seed * 10**6 + step)
         return collate.block(text, range(step * rows, (step + 1) * rows))
 
@@ -97,23 +101,23 @@ def fresh(seed: int, objective: Objective, hide: Hide | None = None) -> Callable
 
 
 @cache
-def honest(seed: int, steps: int, objective: Objective) -> Student:
-    """The right way, for all exhibits that differ from it by nothing but their mistake."""
+def correct(seed: int, steps: int, objective: Objective) -> Student:
+    """The correct counterpart of all exhibits that differ from it by their mistake alone."""
     return student(seed, steps, objective, fresh(seed, objective))
 
 
 def held_out(seed: int, objective: Objective) -> Callable[[nn.Module], float]:
-    """Nats per paid position on fresh text that is hidden as it should be, whatever the model was trained on."""
+    """Nats per loss position on fresh text with the correct corruption, whatever the model was trained on."""
     batch = fresh(seed, objective)(-1, 2000)
     return lambda model: evaluate(objective, model, [batch]).nats
 
 
 def nats_of_next(seed: int, own: bool) -> Callable[[nn.Module], float]:
-    """Nats a token when a model is given what came before and no more. `own`: it writes, and the true language pays."""
+    """Nats a token given what came before and no more; `own`: of generated text, under the true language."""
 
     def measure(model: nn.Module) -> float:
         text, generator, nats = SOURCE.sample(300, LENGTH, seed=-2), torch.Generator().manual_seed(seed), 0.0
-        with measuring(model):
+        with eval_mode(model):
             for t in range(1, LENGTH):
                 logits = model.unembed(model(text[:, :t])[:, -1])[:, : SOURCE.symbols]
                 if own:
@@ -125,16 +129,16 @@ def nats_of_next(seed: int, own: bool) -> Callable[[nn.Module], float]:
     return measure
 
 
-def collators(objective: Objective, hide: Hide, **settings: int) -> tuple[Callable, Callable]:
-    """`check_collator` on the right way of hiding and on another."""
-    right, wrong = objective.collator(SPECIAL), Collator(hide, SPECIAL)
+def collators(objective: Objective, corrupt: Corruption, **settings: int) -> tuple[Callable, Callable]:
+    """`check_collator` on the correct corruption and on another."""
+    right, wrong = objective.collator(SPECIAL), Collator(corrupt, SPECIAL)
     return lambda: check_collator(right, workers=0, **settings), lambda: check_collator(wrong, workers=0, **settings)
 
 
-def random_ids(rows: Rows) -> Tensor:
-    """(B, T) ids of text, from the noise that belongs to each row."""
-    choice = rows.special.replacements
-    return choice[(rows.noise.uniform(4, rows.tokens.shape[1]) * len(choice)).long()]
+def random_ids(examples: Examples) -> Tensor:
+    """(B, T) random ids of text, from the noise of each example."""
+    choice = examples.special.replacements
+    return choice[(examples.uniform(4) * len(choice)).long()]
 
 
 # ------------------------------------------------------------------ the exhibits
@@ -143,38 +147,65 @@ def random_ids(rows: Rows) -> Tensor:
 def shifted_twice(seed: int, steps: int) -> Exhibit:
     """The collator shifts the labels, and the loss shifts them again."""
 
-    def hide(rows: Rows) -> dict[str, Tensor]:
-        return {"input_ids": rows.tokens, "labels": F.pad(rows.tokens[:, 1:], (0, 1), value=IGNORED)}  # right: tokens
+    def corrupt(examples: Examples) -> Batch:
+        shifted = F.pad(examples.tokens[:, 1:], (0, 1), value=IGNORED)
+        return Batch(input_ids=examples.tokens, labels=shifted)  # correct: labels=examples.tokens
 
-    def pay(model: nn.Module, batch: dict) -> Loss:
+    def loss_fn(model: nn.Module, batch: Batch) -> Loss:
         return CAUSAL(model.unembed(model(batch["input_ids"])), batch["labels"])  # a loss that never sees the inputs
 
-    wrong = student(seed, steps, CAUSAL, fresh(seed, CAUSAL, hide), pay)
+    wrong = student(seed, steps, CAUSAL, fresh(seed, CAUSAL, corrupt), loss_fn)
     two_on = SOURCE.transition @ SOURCE.transition
     entropy_of_two = float(-(SOURCE.stationary[:, None] * torch.xlogy(two_on, two_on)).sum())
     return Exhibit(
-        (honest(seed, steps, CAUSAL), wrong),
+        (correct(seed, steps, CAUSAL), wrong),
         f"the training loss settles at {fmean(wrong[1][-20:]):.3f} nats; the entropy of the token after the next is "
         f"{entropy_of_two:.3f}, that of the next {SOURCE.entropy_rate:.3f}",
-        tuple(lambda way=way: CAUSAL(wrong[0], fresh(seed, CAUSAL, way)(0)) for way in (None, hide)),
-        {"nats per held-out token": held_out(seed, CAUSAL), "nats per token it writes": nats_of_next(seed, own=True)},
+        tuple(lambda way=way: CAUSAL(wrong[0], fresh(seed, CAUSAL, way)(0)) for way in (None, corrupt)),
+        {"nats per held-out token": held_out(seed, CAUSAL), "nats per generated token": nats_of_next(seed, own=True)},
         SOURCE.entropy_rate,
     )
 
 
 def no_causal_mask(seed: int, steps: int) -> Exhibit:
-    """The next token is asked of a model that reads both sides: the answer stands one place to the right."""
-    wrong = student(seed, steps, MASKED, fresh(seed, CAUSAL), pay=CAUSAL)  # right: student(seed, steps, CAUSAL, ...)
-    right = honest(seed, steps, CAUSAL)
+    """The next token is predicted by a model that reads both sides, the answer among them."""
+    wrong = student(seed, steps, MASKED, fresh(seed, CAUSAL), CAUSAL)  # correct: student(seed, steps, CAUSAL, ...)
+    right = correct(seed, steps, CAUSAL)
     return Exhibit(
         (right, wrong),
-        f"the training loss ends at {fmean(wrong[1][-20:]):.3f} nats; no honest one goes below the entropy of the "
+        f"the training loss ends at {fmean(wrong[1][-20:]):.3f} nats; without a leak none is below the entropy of the "
         f"language, {SOURCE.entropy_rate:.3f}",
         tuple(lambda model=model: check_objective(CAUSAL, model) for model, _ in (right, wrong)),
         {
             "nats per held-out token, given the past": nats_of_next(seed, own=False),
-            "nats per token it writes": nats_of_next(seed, own=True),
+            "nats per generated token": nats_of_next(seed, own=True),
         },
+        SOURCE.entropy_rate,
+    )
+
+
+@options
+class PrefixInLoss(PrefixLM):
+    """The prefix, whose tokens attend to one another, is in the loss."""
+
+    name, reads = "prefix-in-loss", PrefixLM.reads
+
+    def corrupt(self, examples: Examples) -> Batch:
+        return {
+            **super().corrupt(examples),
+            "labels": CAUSAL.corrupt(examples)["labels"],
+        }  # correct: -100 in the prefix
+
+
+def prefix_in_loss(seed: int, steps: int) -> Exhibit:
+    """The prefix, whose tokens attend to one another, is in the loss: each sees its own answer."""
+    right, wrong = correct(seed, steps, PREFIX), student(seed, steps, PrefixInLoss(), fresh(seed, PrefixInLoss()))
+    share = fmean(wrong[1][-20:]) / SOURCE.entropy_rate
+    return Exhibit(
+        (right, wrong),
+        f"the training loss ends at {share:.2f} of the entropy of the language: about half of the tokens are copied",
+        (lambda: check_objective(PREFIX, right[0]), lambda: check_objective(PrefixInLoss(), wrong[0])),
+        {"nats per token after the prefix": held_out(seed, PREFIX)},
         SOURCE.entropy_rate,
     )
 
@@ -182,28 +213,28 @@ def no_causal_mask(seed: int, steps: int) -> Exhibit:
 def mean_of_means(seed: int, steps: int) -> Exhibit:
     """The means of two micro-batches are averaged: one of short texts, one of long ones in another language."""
 
-    def pay(model: nn.Module, micro_batches: list[dict]) -> Loss:
+    def mean_of_both(model: nn.Module, micro_batches: list[Batch]) -> Loss:
         means = [MASKED(model, batch).mean for batch in micro_batches]
-        return Loss(sum(means) / len(means), torch.tensor(1))
+        return Loss.single(sum(means) / len(means), torch.tensor(1))
 
-    def pay_right(model: nn.Module, micro_batches: list[dict]) -> Loss:
+    def sum_of_both(model: nn.Module, micro_batches: list[Batch]) -> Loss:
         return sum(MASKED(model, batch) for batch in micro_batches)  # sums and counts, divided once
 
     collate = MASKED.collator(SPECIAL, seed=seed)
 
-    def batches(step: int, rows: int = BATCH // 2) -> list[dict]:
+    def batches(step: int, rows: int = BATCH // 2) -> list[Batch]:
         texts = OTHER.sample(rows, 6, seed=seed * 10**6 + step), SOURCE.sample(rows, LENGTH, seed=seed * 10**6 + step)
         return [collate.block(text, range(step * rows, (step + 1) * rows)) for text in texts]
 
-    right, wrong = (student(seed, steps, MASKED, batches, way) for way in (pay_right, pay))
+    right, wrong = (student(seed, steps, MASKED, batches, way) for way in (sum_of_both, mean_of_both))
     short, long = batches(-1, 1000)
     measured = {"all": [short, long], "short": [short], "long": [long]}
     ragged = collate([{"input_ids": row} for text in (OTHER.sample(4, 6), SOURCE.sample(4, LENGTH)) for row in text])
     few, many = (int((batch["labels"][0] != IGNORED).sum()) for batch in (short, long))
     return Exhibit(
         (right, wrong),
-        f"a short text has {few} hidden token, a long one {many}, and both batches weigh the same: a hidden token of a "
-        f"short text counts {many / few:.0f} times as much",
+        f"a short text has {few} hidden token, a long one {many}, and both batches have the same weight: a hidden "
+        f"token of a short text counts {many / few:.0f} times as much",
         (
             lambda: check_objective(MASKED, right[0], ragged),
             lambda: check_objective(lambda model, batch: MASKED(model, batch).mean, wrong[0], ragged),
@@ -216,28 +247,27 @@ def mean_of_means(seed: int, steps: int) -> Exhibit:
 
 
 def independent_draws(seed: int, steps: int) -> Exhibit:
-    """80/10/10 by two draws that do not know of one another: where both hit, the second wins."""
+    """80/10/10 by two independent draws: where both hit, the second replaces the first."""
 
-    def hide(rows: Rows) -> dict[str, Tensor]:
-        batch, ids = HideTokens()(rows), rows.tokens.clone()
+    def corrupt(examples: Examples) -> Batch:
+        batch, ids = MASKED.corrupt(examples), examples.tokens.clone()
         hidden = batch["labels"] != IGNORED
-        at_random = hidden & (rows.noise.uniform(2, ids.shape[1]) < 0.1)
-        kept = hidden & (rows.noise.uniform(3, ids.shape[1]) < 0.1)  # right: one draw, cut into three
-        ids[hidden] = rows.special.mask
-        ids[at_random] = random_ids(rows)[at_random]
-        ids[kept] = rows.tokens[kept]
+        at_random = hidden & (examples.uniform(2) < 0.1)
+        kept = hidden & (examples.uniform(3) < 0.1)  # correct: one draw, cut into three
+        ids[hidden] = examples.special["mask"]
+        ids[at_random] = random_ids(examples)[at_random]
+        ids[kept] = examples.tokens[kept]
         return {**batch, "input_ids": ids}
 
-    batch = fresh(seed, MASKED, hide)(-1, 20_000)
-    read, paid = (batch[key][batch["labels"] != IGNORED] for key in ("input_ids", "labels"))
-    masked, other = (
-        float(part.float().mean()) for part in (read > SOURCE.symbols, (read != paid) & (read < SOURCE.symbols))
-    )
-    random = other * SOURCE.symbols / (SOURCE.symbols - 1)  # a random token is sometimes the one that stood there
+    batch = fresh(seed, MASKED, corrupt)(-1, 20_000)
+    read, answers = (batch[key][batch["labels"] != IGNORED] for key in ("input_ids", "labels"))
+    replaced = (read != answers) & (read < SOURCE.symbols)
+    masked, other = (float(part.float().mean()) for part in (read > SOURCE.symbols, replaced))
+    random = other * SOURCE.symbols / (SOURCE.symbols - 1)  # a random token is sometimes the original
     return Exhibit(
-        (honest(seed, steps, MASKED), student(seed, steps, MASKED, fresh(seed, MASKED, hide))),
+        (correct(seed, steps, MASKED), student(seed, steps, MASKED, fresh(seed, MASKED, corrupt))),
         f"{masked:.3f} / {random:.3f} / {1 - masked - random:.3f} of {len(read)} hidden tokens",
-        collators(MASKED, hide, rows=1000),
+        collators(MASKED, corrupt, rows=1000),
         {"nats per hidden token": held_out(seed, MASKED)},
     )
 
@@ -245,33 +275,33 @@ def independent_draws(seed: int, steps: int) -> Exhibit:
 def replaced_anywhere(seed: int, steps: int) -> Exhibit:
     """10% become a random token, of all tokens instead of the hidden ones."""
 
-    def hide(rows: Rows) -> dict[str, Tensor]:
-        batch, ids = HideTokens()(rows), rows.tokens.clone()
-        hidden, draw = batch["labels"] != IGNORED, rows.noise.uniform(1, ids.shape[1])
-        at_random = (draw >= 0.8) & (draw < 0.9)  # right: hidden & ...
-        ids[hidden & (draw < 0.8)] = rows.special.mask
-        ids[at_random] = random_ids(rows)[at_random]
+    def corrupt(examples: Examples) -> Batch:
+        batch, ids = MASKED.corrupt(examples), examples.tokens.clone()
+        hidden, draw = batch["labels"] != IGNORED, examples.uniform(1)
+        at_random = (draw >= 0.8) & (draw < 0.9)  # correct: hidden & ...
+        ids[hidden & (draw < 0.8)] = examples.special["mask"]
+        ids[at_random] = random_ids(examples)[at_random]
         return {**batch, "input_ids": ids}
 
-    right, wrong = (fresh(seed, MASKED, way)(-1, 2000) for way in (None, hide))
-    unpaid = wrong["labels"] == IGNORED
-    changed = (right["input_ids"] != wrong["input_ids"])[unpaid].float().mean()
+    right, wrong = (fresh(seed, MASKED, way)(-1, 2000) for way in (None, corrupt))
+    visible = wrong["labels"] == IGNORED
+    changed = (right["input_ids"] != wrong["input_ids"])[visible].float().mean()
     return Exhibit(
-        (honest(seed, steps, MASKED), student(seed, steps, MASKED, fresh(seed, MASKED, hide))),
+        (correct(seed, steps, MASKED), student(seed, steps, MASKED, fresh(seed, MASKED, corrupt))),
         f"{changed:.1%} of the tokens that are not hidden were changed",
-        collators(MASKED, hide),
+        collators(MASKED, corrupt),
         {"nats per hidden token": held_out(seed, MASKED)},
     )
 
 
 def frozen_masks(seed: int, steps: int) -> Exhibit:
-    """A small corpus, read many times, its masks drawn once for all."""
+    """A small corpus, read many times, with masks that are drawn once."""
     collate, text = MASKED.collator(SPECIAL, seed=seed), SOURCE.sample(8 * BATCH, LENGTH, seed=seed)
 
-    def frozen(examples: list[dict]) -> dict[str, Tensor]:
-        return collate([{**example, "epoch": 0} for example in examples])  # right: the epoch that it is
+    def frozen(examples: list[dict]) -> Batch:
+        return collate([{**example, "epoch": 0} for example in examples])  # correct: the current epoch
 
-    def batch(step: int, epoch: int) -> dict[str, Tensor]:
+    def batch(step: int, epoch: int) -> Batch:
         ids = torch.arange(step * BATCH, (step + 1) * BATCH) % len(text)
         return collate.block(text[ids], ids, epoch=epoch)
 
@@ -286,66 +316,66 @@ def frozen_masks(seed: int, steps: int) -> Exhibit:
 
 
 def pad_is_end(seed: int, steps: int) -> Exhibit:
-    """Padding and end of text share an id, and what is not paid is found by that id."""
+    """Padding and end of text share an id, and padding is left out of the loss by that id."""
 
-    def hide(rows: Rows) -> dict[str, Tensor]:
-        batch = HideNext()(rows)
-        padding = batch["input_ids"] == rows.special.pad  # right: ~rows.present, by position
+    def corrupt(examples: Examples) -> Batch:
+        batch = CAUSAL.corrupt(examples)
+        padding = batch["input_ids"] == examples.special.pad  # correct: ~examples.is_token, by position
         return {**batch, "labels": batch["labels"].masked_fill(padding, IGNORED)}
 
     special = SpecialIds(SPECIAL.vocab_size, pad=SPECIAL.eos, eos=SPECIAL.eos, mask=SPECIAL.mask)
-    collate, collate_wrong = CAUSAL.collator(special), Collator(hide, special)
+    collate, collate_wrong = CAUSAL.collator(special), Collator(corrupt, special)
 
-    def batch(collate: Collator, step: int) -> dict[str, Tensor]:
+    def batch(collate: Collator, step: int) -> Batch:
         text = SOURCE.sample(BATCH, LENGTH, seed=seed * 10**6 + step).tolist()
         lengths = torch.randint(8, LENGTH, (BATCH,), generator=torch.Generator().manual_seed(step)).tolist()
         return collate([{"input_ids": [*row[:length], special.eos]} for row, length in zip(text, lengths)])
 
     def ended(model: nn.Module) -> float:
         prompts, generator = SOURCE.sample(300, 1, seed=-3), torch.Generator().manual_seed(seed)
-        said = generate(model, prompts, max_new_tokens=2 * LENGTH, eos=special.eos, generator=generator)
-        return 100 * float((said == special.eos).any(1).float().mean())
+        texts = generate(model, prompts, max_new_tokens=2 * LENGTH, eos=special.eos, generator=generator)
+        return 100 * float((texts == special.eos).any(1).float().mean())
 
     last = batch(collate, 10**5)
     ends = {**last, "labels": last["labels"].masked_fill(last["labels"] != special.eos, IGNORED)}
-    paid = [int((batch(way, 0)["labels"] == special.eos).sum()) for way in (collate, collate_wrong)]
+    in_loss = [int((batch(way, 0)["labels"] == special.eos).sum()) for way in (collate, collate_wrong)]
     right, wrong = (
         student(seed, steps, CAUSAL, lambda step, way=way: batch(way, step)) for way in (collate, collate_wrong)
     )
     return Exhibit(
         (right, wrong),
-        f"of {BATCH} ends of text {paid[1]} are paid for, instead of {paid[0]}",
+        f"of {BATCH} ends of text {in_loss[1]} are in the loss, instead of {in_loss[0]}",
         (lambda: check_collator(collate), lambda: check_collator(collate_wrong)),
         {
-            f"% of texts it ends within {2 * LENGTH} tokens": ended,
+            f"% of texts that end within {2 * LENGTH} tokens": ended,
             "nats per end of text": lambda model: evaluate(CAUSAL, model, [ends]).nats,
         },
     )
 
 
 def out_of_step(seed: int, steps: int) -> Exhibit:
-    """The inputs count their sentinels from 0, the targets from 1."""
+    """The sentinels of the inputs are numbered from 0, those of the targets from 1."""
 
-    def hide(rows: Rows) -> dict[str, Tensor]:
-        later = replace(rows, special=replace(rows.special, sentinels=rows.special.sentinels[1:]))
-        return {**SPAN.hide(later), "input_ids": SPAN.hide(rows)["input_ids"]}  # right: SPAN.hide(rows)
+    def corrupt(examples: Examples) -> Batch:
+        later = replace(examples, special=replace(examples.special, sentinels=examples.special.sentinels[1:]))
+        return {**SPAN.corrupt(later), "input_ids": SPAN.corrupt(examples)["input_ids"]}  # correct: of examples alone
 
-    test, seen = fresh(seed, SPAN)(-1, 2000), fresh(seed, SPAN, hide)(0)
+    test, seen = fresh(seed, SPAN)(-1, 2000), fresh(seed, SPAN, corrupt)(0)
 
     def spans(ids: Tensor) -> list[tuple[int, list[int]]]:
-        return split_spans([id for id in ids.tolist() if id not in (SPECIAL.eos, IGNORED)], SPECIAL.sentinels)
+        return split_spans([one for one in ids.tolist() if one not in (SPECIAL.eos, IGNORED)], SPECIAL.sentinels)
 
     def filled(model: nn.Module) -> float:
-        ids = {"start_id": SPECIAL.pad, "eos": SPECIAL.eos, "sentinels": SPECIAL.sentinels}
-        said = fill_spans(model, test["input_ids"], max_new_tokens=test["labels"].shape[1], greedy=True, **ids)
-        pairs = [(span, spans(ours)) for ours, truth in zip(said, test["labels"]) for span in spans(truth)]
+        ids = {"start_id": SPECIAL["decoder_start"], "eos": SPECIAL.eos, "sentinels": SPECIAL.sentinels}
+        targets = fill_spans(model, test["input_ids"], max_new_tokens=test["labels"].shape[1], greedy=True, **ids)
+        pairs = [(span, spans(ours)) for ours, truth in zip(targets, test["labels"]) for span in spans(truth)]
         return 100 * fmean(span in answers for span, answers in pairs)
 
     asked, answered = ([k for k, _ in spans(seen[key][0])] for key in ("input_ids", "labels"))
     return Exhibit(
-        (honest(seed, steps, SPAN), student(seed, steps, SPAN, fresh(seed, SPAN, hide))),
+        (correct(seed, steps, SPAN), student(seed, steps, SPAN, fresh(seed, SPAN, corrupt))),
         f"the inputs ask for spans {asked}, the targets answer {answered}",
-        collators(SPAN, hide),
+        collators(SPAN, corrupt),
         {"nats per target": held_out(seed, SPAN), "% of spans filled as they were": filled},
     )
 
@@ -353,6 +383,7 @@ def out_of_step(seed: int, steps: int) -> Exhibit:
 EXHIBITS: dict[str, Callable[[int, int], Exhibit]] = {
     "labels shifted twice": shifted_twice,
     "no causal mask": no_causal_mask,
+    "prefix in the loss": prefix_in_loss,
     "mean of means": mean_of_means,
     "80/10/10 by independent draws": independent_draws,
     "random tokens anywhere": replaced_anywhere,
@@ -361,11 +392,11 @@ EXHIBITS: dict[str, Callable[[int, int], Exhibit]] = {
     "sentinels out of step": out_of_step,
 }
 
-# ------------------------------------------------------------------ what is said of them
+# ------------------------------------------------------------------ the report
 
 
 def verdict(check: Callable[[], object]) -> str:
-    """What went red, or "passed"."""
+    """What the check found, or "passed"."""
     try:
         check()
     except InputError as error:
@@ -376,21 +407,21 @@ def verdict(check: Callable[[], object]) -> str:
 
 
 def in_words(what: str, pairs: Sequence[tuple[float, float]]) -> str:
-    """Mean ± standard deviation over the seeds, and whether the 95% interval of the difference leaves out 0."""
+    """Mean ± standard deviation over the seeds, and whether the difference is significant (paired t-test, p < 0.05)."""
     wrong_less_right, seeds = [b - a for a, b in pairs], len(pairs)
     digits = 1 if what.startswith("%") else 3
 
     def spread(values: Sequence[float]) -> str:
         return f"{fmean(values):.{digits}f}" + (f" ± {stdev(values):.{digits}f}" if seeds > 1 else "")
 
-    told = f"{' -> '.join(map(spread, zip(*pairs)))}\ndifference {spread(wrong_less_right)}"
+    text = f"{' -> '.join(map(spread, zip(*pairs)))}\ndifference {spread(wrong_less_right)}"
     student_t = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}.get(seeds, 2.57)
-    unsure = seeds > 1 and abs(fmean(wrong_less_right)) <= student_t * stdev(wrong_less_right) / seeds**0.5
-    return told + (f" ({seeds} seeds cannot tell it from 0)" if unsure else "")
+    not_significant = seeds > 1 and abs(fmean(wrong_less_right)) <= student_t * stdev(wrong_less_right) / seeds**0.5
+    return text + (f" (not significant over {seeds} seeds)" if not_significant else "")
 
 
 def draw(axes: Axes, exhibits: list[Exhibit]) -> None:
-    """Training losses in 20 bins: the line is their mean over the seeds, the shade goes from least to most."""
+    """Training losses in 20 bins: the line is their mean over the seeds, the shade their range."""
     curves = torch.tensor([[curve for _, curve in exhibit.students] for exhibit in exhibits])  # (seeds, 2, steps)
     width = max(1, curves.shape[2] // 20)
     bins = curves[..., : curves.shape[2] // width * width].unflatten(2, (-1, width)).mean(3)
@@ -411,9 +442,9 @@ def draw(axes: Axes, exhibits: list[Exhibit]) -> None:
 
 
 def main(steps: int = STEPS, seeds: int = SEEDS, out: Path = Path("runs/museum.png")) -> dict[str, dict]:
-    """Go through the museum; returns for each exhibit what the checks said and what was measured."""
-    figure, results = Figure(figsize=(16, 9), layout="constrained"), {}
-    for axes, (name, make) in zip(figure.subplots(2, 4).flat, EXHIBITS.items()):
+    """Run all exhibits; returns for each what the checks found and what was measured."""
+    figure, results = Figure(figsize=(13, 13), layout="constrained"), {}
+    for axes, (name, make) in zip(figure.subplots(3, 3).flat, EXHIBITS.items()):
         exhibits = [make(seed, steps) for seed in range(seeds)]
         right, wrong = (verdict(check) for check in exhibits[0].checks)
         costs = {
@@ -421,28 +452,30 @@ def main(steps: int = STEPS, seeds: int = SEEDS, out: Path = Path("runs/museum.p
             for what in exhibits[0].costs
         }
         print(f"\n{name}: {make.__doc__}\n  the numbers    {exhibits[0].numbers}")
-        print(f"  the check      {wrong}\n  on the honest  {right}")
+        print(f"  the check      {wrong}\n  if correct     {right}")
         for what, pairs in costs.items():
             print(f"  the cost       {what}: {in_words(what, pairs)}".replace("\n", ", "), flush=True)
         draw(axes, exhibits)
-        axes.set_title(f"{name}\nred: {wrong.split(':')[0]}", fontsize=11, loc="left")
+        axes.set_title(f"{name}\nfound: {wrong.split(':')[0]}", fontsize=11, loc="left")
         what, pairs = next(iter(costs.items()))
         axes.set_xlabel(f"step\nin the end: {what}\n{in_words(what, pairs)}", fontsize=9)
         curves = [[curve for _, curve in exhibit.students] for exhibit in exhibits]
-        told = {"numbers": exhibits[0].numbers, "check": wrong, "check_on_honest": right}
-        results[name] = {**told, "costs": costs, "curves": curves}
-    figure.supylabel("training loss (nats per paid position)", fontsize=11)
+        checked = {"numbers": exhibits[0].numbers, "check": wrong, "check_if_correct": right}
+        results[name] = {**checked, "costs": costs, "curves": curves}
+    figure.supylabel("training loss (nats per loss position)", fontsize=11)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)
-    told = {"steps": steps, "seeds": seeds, "pairs": [word for word, _, _ in LINES], "exhibits": results}
-    out.with_suffix(".json").write_text(json.dumps(told))
+    record = {"steps": steps, "seeds": seeds, "pairs": [word for word, _, _ in LINES], "exhibits": results}
+    out.with_suffix(".json").write_text(json.dumps(record))
     print(f"\nthe curves: {out}, all numbers: {out.with_suffix('.json')}")
     return results
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/museum.png"), help="the picture; the numbers lie beside")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/museum.png"), help="the picture; the numbers are written beside it"
+    )
     parser.add_argument("--quick", action="store_true", help="one seed, 40 steps: enough for the checks alone")
     arguments = parser.parse_args()
     main(*((40, 1) if arguments.quick else (STEPS, SEEDS)), out=arguments.out)

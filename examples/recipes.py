@@ -9,16 +9,16 @@ much of it as your recipe imports.
 
 Each recipe does two things that a loop does not do by itself:
 
-- **fresh masks**: the collator is told which epoch begins;
-- **one mean a step**: the number of paid positions differs from micro-batch to micro-batch, so it is the *sum* that is
-  back-propagated; sums and counts are added up over micro-batches and processes, and the gradient is divided once.
-  (Averaging what each micro-batch or process averaged is a mean of means.)
+- **fresh masks**: the collator's epoch is set as each epoch begins;
+- **one mean a step**: the number of loss positions differs from micro-batch to micro-batch, so all of them are counted
+  before the first forward pass, over micro-batches and processes, and each micro-batch back-propagates its share of the
+  step's mean. (Averaging the averages of micro-batches or processes is a mean of means.)
 
-Where there may be several processes, objective and model are one module, `Paying`: what the library wraps around it has
-to see every use of a weight, and our objectives use the model's table of tokens once more.
+Where there may be several processes, objective and model are one module, `LossModule`: what the library wraps around it
+has to see every use of a weight, and our objectives use the model's unembedding once more.
 
-Rows are dicts that hold `input_ids`, of any length. A step takes `micros` micro-batches of `micro_batch` rows in each
-process. Here the rows come in their order, and on the processor, so that the loops can be compared: in yours say
+Rows are dicts that hold `input_ids`, of any length. A step takes `micros` micro-batches of `micro_batch_size` rows in
+each process. Here the rows come in their order, and on the processor, so that the loops can be compared: in yours set
 `shuffle=True`, and leave `cpu=True`, `accelerator="cpu"` and `use_cpu=True` out.
 """
 
@@ -32,9 +32,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from clozelab.data import SpecialIds
-from clozelab.objectives import Loss, MaskedLM
-from clozelab.training import Paying
+from clozelab import MaskedLM, SpecialIds
+from clozelab.objectives import LossModule, total_counts
 
 
 def in_steps(batches: Iterable[Any], micros: int) -> Iterator[list[Any]]:
@@ -44,96 +43,91 @@ def in_steps(batches: Iterable[Any], micros: int) -> Iterator[list[Any]]:
         yield step
 
 
-def bare_loop(model, rows, objective, collate, *, epochs, micro_batch, micros):
+def bare_loop(model, rows, objective, collate, *, epochs, micro_batch_size, micros):
     """In PyTorch alone."""
-    loader = DataLoader(rows, micro_batch, collate_fn=collate)
+    loader = DataLoader(rows, micro_batch_size, collate_fn=collate)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     losses = []
     for epoch in range(epochs):
         collate.set_epoch(epoch)  # fresh masks
         for step in in_steps(loader, micros):
-            total = 0
+            counts = total_counts(objective.counts(batch) for batch in step)
+            nats = 0.0
             for batch in step:
-                loss = objective(model, batch)
-                loss.sum.backward()
-                total = total + loss  # sums with sums, counts with counts
-            for weight in model.parameters():
-                weight.grad /= total.count.clamp(min=1)  # divided once
+                share = objective(model, batch).over(counts)
+                share.backward()
+                nats += share.item()
             optimizer.step()
             optimizer.zero_grad()
-            losses.append(total.mean.item())
+            losses.append(nats)
     return losses
 
 
-def accelerate_loop(model, rows, objective, collate, *, epochs, micro_batch, micros):
-    """In Accelerate, which would divide by its `gradient_accumulation_steps`, were it told of them."""
+def accelerate_loop(model, rows, objective, collate, *, epochs, micro_batch_size, micros):
+    """In Accelerate, which would divide by its `gradient_accumulation_steps` if it knew them."""
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    loader = DataLoader(rows, micro_batch, collate_fn=collate)
-    paying, optimizer, loader = accelerator.prepare(Paying(objective, model), optimizer, loader)
+    loader = DataLoader(rows, micro_batch_size, collate_fn=collate)
+    module, optimizer, loader = accelerator.prepare(LossModule(objective, model), optimizer, loader)
     losses = []
     for epoch in range(epochs):
         collate.set_epoch(epoch)  # fresh masks
         for step in in_steps(loader, micros):
-            total = 0
+            counts = accelerator.reduce(total_counts(objective.counts(batch) for batch in step))  # of all processes
+            nats = torch.tensor(0.0)
             for batch in step:
-                with nullcontext() if batch is step[-1] else accelerator.no_sync(paying):
-                    loss = Loss(*paying(batch))
-                    accelerator.backward(loss.sum)
-                total = total + loss
-            nats, count = map(float, accelerator.reduce((total.sum.detach(), total.count)))  # of all processes
-            for weight in model.parameters():
-                weight.grad *= accelerator.num_processes / max(count, 1)  # the mean over processes had divided already
+                with nullcontext() if batch is step[-1] else accelerator.no_sync(module):
+                    share, _ = module(batch, counts)
+                    accelerator.backward(share * accelerator.num_processes)  # of which it takes the mean
+                nats = nats + share.detach()
             optimizer.step()
             optimizer.zero_grad()
-            losses.append(nats / max(count, 1))
+            losses.append(accelerator.reduce(nats).item())
     return losses
 
 
-def fabric_loop(model, rows, objective, collate, *, epochs, micro_batch, micros):
+def fabric_loop(model, rows, objective, collate, *, epochs, micro_batch_size, micros):
     """In Lightning Fabric."""
     from lightning_fabric import Fabric
 
     fabric = Fabric(accelerator="cpu", devices=processes())
     fabric.launch()
-    loader = fabric.setup_dataloaders(DataLoader(rows, micro_batch, collate_fn=collate))
+    loader = fabric.setup_dataloaders(DataLoader(rows, micro_batch_size, collate_fn=collate))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    paying, optimizer = fabric.setup(Paying(objective, model), optimizer)
+    module, optimizer = fabric.setup(LossModule(objective, model), optimizer)
     losses = []
     for epoch in range(epochs):
         collate.set_epoch(epoch)  # fresh masks
         for step in in_steps(loader, micros):
-            total = 0
+            counts = total_counts(objective.counts(batch) for batch in step)
+            counts = fabric.all_reduce(counts, reduce_op="sum")  # of all processes
+            nats = torch.tensor(0.0)
             for batch in step:
-                with fabric.no_backward_sync(paying, enabled=batch is not step[-1]):
-                    loss = Loss(*paying(batch))
-                    fabric.backward(loss.sum)
-                total = total + loss
-            nats, count = map(float, fabric.all_reduce((total.sum.detach(), total.count), reduce_op="sum"))
-            for weight in model.parameters():
-                weight.grad *= fabric.world_size / max(count, 1)  # the mean over processes had divided already
+                with fabric.no_backward_sync(module, enabled=batch is not step[-1]):
+                    share, _ = module(batch, counts)
+                    fabric.backward(share * fabric.world_size)  # of which it takes the mean
+                nats = nats + share.detach()
             optimizer.step()
             optimizer.zero_grad()
-            losses.append(nats / max(count, 1))
+            losses.append(fabric.all_reduce(nats, reduce_op="sum").item())
     return losses
 
 
-def trainer_loop(model, rows, objective, collate, *, epochs, micro_batch, micros):
-    """In the Hugging Face Trainer, for one of its models."""
-    from transformers import Trainer, TrainingArguments
+def trainer_loop(model, rows, objective, collate, *, epochs, micro_batch_size, micros):
+    """In the Hugging Face Trainer; `ObjectiveTrainer` does both things."""
+    from transformers import TrainingArguments
 
-    from clozelab.training.huggingface import EpochCallback, trainer_loss
+    from clozelab.integrations.trainer import ObjectiveTrainer
 
-    sizes = {"per_device_train_batch_size": micro_batch, "gradient_accumulation_steps": micros}
-    trainer = Trainer(
+    sizes = {"per_device_train_batch_size": micro_batch_size, "gradient_accumulation_steps": micros}
+    trainer = ObjectiveTrainer(
         model,
         TrainingArguments(num_train_epochs=epochs, **sizes, **AS_THE_OTHERS),
-        collate,
-        rows,
-        callbacks=[EpochCallback(collate)],  # fresh masks
-        compute_loss_func=trainer_loss(objective),  # one mean a step
+        objective=objective,
+        data_collator=collate,
+        train_dataset=rows,
         optimizers=(torch.optim.AdamW(model.parameters(), lr=1e-2), None),
     )
     trainer.train()
@@ -151,7 +145,7 @@ AS_THE_OTHERS = {
     "report_to": [],
     "disable_tqdm": True,
 }
-"""What makes the Trainer do no more than the other loops."""
+"""Settings with which the Trainer does no more than the other loops."""
 RECIPES = {
     "bare PyTorch": bare_loop,
     "Accelerate": accelerate_loop,
@@ -169,7 +163,7 @@ def processes() -> int:
 
 
 def small_bert(vocab_size: int) -> nn.Module:
-    """Theirs, from a seed, without dropout, and in double precision, so that a difference is no rounding."""
+    """BERT from a seed, without dropout, and in double precision, so that rounding stays below 1e-10."""
     from transformers import BertConfig, BertForMaskedLM
 
     none = {"hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0}
@@ -184,15 +178,15 @@ def ragged_rows() -> list[dict[str, torch.Tensor]]:
 
 
 def main() -> None:
-    """Every recipe from the same weights on the same rows; eight micro-batches a step, whoever does them."""
+    """Every recipe from the same weights on the same rows; eight micro-batches a step, over all processes."""
     special = SpecialIds(vocab_size=100, pad=0, eos=1, mask=2)
-    objective = MaskedLM(rate=0.15)
+    objective = MaskedLM()
     reference = None
     for name, recipe in RECIPES.items():
         model, collate = small_bert(special.vocab_size), objective.collator(special, seed=0)
         micros = 8 if recipe is bare_loop else 8 // processes()
         with redirect_stdout(None):  # the Trainer prints its log
-            losses = recipe(model, ragged_rows(), objective, collate, epochs=3, micro_batch=2, micros=micros)
+            losses = recipe(model, ragged_rows(), objective, collate, epochs=3, micro_batch_size=2, micros=micros)
         weights = nn.utils.parameters_to_vector(model.parameters()).detach()
         reference = weights if reference is None else reference
         if os.environ.get("RANK", "0") == "0":

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Span corruption: say the runs of text that vanished
+# # Span corruption: hide runs of tokens behind sentinels, read the rest, predict the runs
 #
 #     python examples/span_corruption.py
 #
@@ -20,8 +20,8 @@ STEPS = 300  # a test sets this lower
 
 def main(steps: int = STEPS, source: object = "builtin") -> float:
     """Returns the held-out loss in nats per target token."""
-    objective = SpanCorruption(noise_density=0.15, mean_span=3.0)
-    print(f"hides {objective.hides}; reads {objective.reads}; predicts {objective.predicts}\n")
+    objective = SpanCorruption(noise_density=0.15, mean_noise_span_length=3.0)
+    print(f"hides {objective.hides}; reads {objective.attends_to}; predicts {objective.predicts}\n")
 
     # Figure 2 of the T5 paper (Raffel et al. 2020), each word a token, "for inviting" and "last" hidden.
     words = ["Thank", "you", "for", "inviting", "me", "to", "your", "party", "last", "week", "."]
@@ -31,7 +31,7 @@ def main(steps: int = STEPS, source: object = "builtin") -> float:
     spell = {**dict(enumerate(words)), 100: "<X>", 101: "<Y>", 102: "<Z>"}
     print("  inputs: ", *(spell[i] for i in inputs.tolist()))
     print("  targets:", *(spell[i] for i in targets.tolist()))
-    print("  undone: ", *(spell[i] for i in restore_spans(inputs, targets, sentinels).tolist()))
+    print("  restored:", *(spell[i] for i in restore_spans(inputs, targets, sentinels).tolist()))
 
     # How much text makes inputs of 512 tokens, so that nothing is padded?
     print(f"  lengths: {solve_span_lengths(512)}\n")

@@ -1,6 +1,6 @@
-"""What public functions check at their doors: is it a whole number, a number, a tensor of that shape, one of that kind?
+"""Checks of arguments, made once, where a public function receives them.
 
-Each returns the value itself, or raises an `InputError` that says what was expected, under which name, and what came.
+Each returns the value itself, or raises an `InputError` that names the argument, what was expected and what was given.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from .errors import InputError
 Kind = TypeVar("Kind")
 
 
-def whole_number(value: Any, name: str, least: int | None = None, most: int | None = None) -> int:
-    """The value as an int; raises `InputError` for what is none, 1.5 and 1.0 and True among it, or out of bounds.
+def check_int(value: Any, name: str, least: int | None = None, most: int | None = None) -> int:
+    """The value as an int within its bounds, both included.
 
-    >>> from torch import tensor
-    >>> whole_number(tensor(3), "seed")
+    >>> import torch
+    >>> from clozelab.checks import check_int
+    >>> check_int(torch.tensor(3), "seed")
     3
+
+    Raises `InputError` for a value of another type, such as 1.5, 1.0 or True, and for one out of bounds.
     """
     try:
         if isinstance(value, bool):
@@ -38,10 +41,11 @@ def whole_number(value: Any, name: str, least: int | None = None, most: int | No
     return number
 
 
-def number(value: Any, name: str) -> float:
-    """The value as a float, NaN and infinity among it; raises `InputError` for what is no number.
+def check_number(value: Any, name: str) -> float:
+    """The value as a float, which may be infinite or NaN; raises `InputError` for what is no number.
 
-    >>> number(3, "temperature")
+    >>> from clozelab.checks import check_number
+    >>> check_number(3, "temperature")
     3.0
     """
     try:
@@ -52,31 +56,44 @@ def number(value: Any, name: str) -> float:
         raise InputError(f"{name} must be a number, got {value!r:.80} ({type(value).__name__})") from None
 
 
-def of_kind(value: Any, kind: type[Kind] | tuple[type[Kind], ...], name: str, cure: str = "") -> Kind:
-    """The value, which is a `kind` or one of several; `cure` says what was probably meant."""
+def check_type(value: Any, kind: type[Kind] | tuple[type[Kind], ...], name: str, cure: str = "") -> Kind:
+    """The value, if it is an instance of `kind`; otherwise an `InputError`, which ends with `cure`.
+
+    >>> from clozelab.checks import check_type
+    >>> check_type("bpe", str, "the tokenizer")
+    'bpe'
+    """
     if not isinstance(value, kind):
         kinds = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
         raise InputError(f"expected {name} as {kinds}, got {type(value).__name__}{cure and ': '}{cure}")
     return value
 
 
-def path_of(value: Any, name: str) -> Path:
-    """The value as a path; raises `InputError` for an empty one, which would be the current folder, and for no path."""
+def check_path(value: Any, name: str) -> Path:
+    """The value as a path.
+
+    Raises `InputError` for what is no path, and for an empty one, which would stand for the current folder.
+    """
     if not isinstance(value, (str, os.PathLike)) or not str(value) or "\0" in str(value):
         raise InputError(f"expected {name} as a path, got {value!r:.80}")
     return Path(value)
 
 
 WHOLE, REAL, FLAGS = "whole numbers", "real numbers", "bools"
-"""What a tensor may hold."""
+"""What the values of a tensor are."""
 
 
-def tensor(value: Any, name: str, shape: str, holds: str | None = None) -> Tensor:
-    """The value, which is a tensor of as many axes as `shape` names, "(..., T)" for any number, and holds that.
+def check_tensor(value: Any, name: str, shape: str, holds: str | None = None) -> Tensor:
+    """The value, if it is a tensor with the axes that `shape` names and the values that `holds` names.
 
-    >>> from torch import zeros
-    >>> tensor(zeros(2, 3), "logits", "(B, V)", REAL).shape
+    "(B, T)" stands for two axes of any size, "(..., T)" for one or more.
+
+    >>> import torch
+    >>> from clozelab.checks import REAL, check_tensor
+    >>> check_tensor(torch.zeros(2, 3), "logits", "(B, V)", REAL).shape
     torch.Size([2, 3])
+
+    Raises `InputError` otherwise.
     """
     if not isinstance(value, Tensor):
         raise InputError(f"expected {name} as a tensor {shape}, got {type(value).__name__}")
@@ -90,7 +107,7 @@ def tensor(value: Any, name: str, shape: str, holds: str | None = None) -> Tenso
 
 
 def is_whole(tensor: Tensor) -> bool:
-    """Whether its numbers are whole: ids, and not shares or flags."""
+    """Whether a tensor holds integers: not bools, floating-point or complex numbers."""
     return not (tensor.is_floating_point() or tensor.is_complex() or _is_flags(tensor))
 
 
@@ -101,8 +118,8 @@ def _is_flags(tensor: Tensor) -> bool:
 _HOLDS = {WHOLE: is_whole, REAL: Tensor.is_floating_point, FLAGS: _is_flags}
 
 
-def same_shape(**tensors: Tensor) -> None:
-    """Raises `InputError` where not all have the shape of the first."""
+def check_same_shape(**tensors: Tensor) -> None:
+    """Raises `InputError` unless all tensors have the shape of the first."""
     (first, one), *others = tensors.items()
     for name, other in others:
         if other.shape != one.shape:

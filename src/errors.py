@@ -1,21 +1,20 @@
-"""What can go wrong, by name."""
+"""Exceptions."""
 
 import errno
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Numbers of an `OSError`: the disk has no space left, or this user may have no more of it."""
+"""`errno` of an `OSError` where the disk is full, or the user's quota of it."""
 
 
 class InputError(ValueError):
-    """Input that cannot be used: the message says what was expected, what came, and the likely cause.
+    """Input that cannot be used: the message names what was expected, what was given, and the likely cause.
 
-    The command line prints the message as one line and exits with code 2; in Python it is a
-    `ValueError` like any other.
+    The command line prints the message as one line and exits with code 2.
     """
 
 
 class ProcessLost(RuntimeError):
-    """Another process of the same run has gone, so that this one cannot go on: the message says what to do.
+    """Another process of the same run has ended, so that this one cannot continue: the message names what to do.
 
     The command line prints the message as one line and exits with code 1.
     """

@@ -1,9 +1,10 @@
-"""What the tests share: one small set of special ids, and a tokenizer trained on the spot."""
+"""Fixtures for all tests: one small set of special ids, and a tokenizer trained on the spot."""
 
 import pytest
 import torch
 
 from clozelab.data import SpecialIds, Tokenizer, train_bpe
+from clozelab.objectives import OBJECTIVES
 
 torch.set_num_threads(1)  # the models here are too small for two
 
@@ -23,4 +24,6 @@ def special() -> SpecialIds:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
-    return train_bpe(SENTENCES, vocab_size=500, sentinels=100)
+    """With the ids of every objective's roles."""
+    roles = [role for objective in OBJECTIVES.values() for role in objective.roles]
+    return train_bpe(SENTENCES, vocab_size=500, sentinels=100, roles=roles)

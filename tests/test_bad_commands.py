@@ -1,6 +1,6 @@
 """Commands that cannot be meant: each is one line on standard error, exit code 2, and nothing was begun.
 
-`tests/test_cli.py` says what is answered; this walks over every flag of every command.
+`tests/test_cli.py` tests the messages; this tries every flag of every command.
 """
 
 import json
@@ -14,8 +14,17 @@ from clozelab.cli import main
 
 COMMANDS = """
 train --corpus corpus.jsonl --noise-density 0.3 --steps 1
-train --corpus corpus.jsonl --mean-span 2 --steps 1
-train --corpus corpus.jsonl --objective masked --mean-span 2 --steps 1
+train --corpus corpus.jsonl --mean-noise-span-length 2 --steps 1
+train --corpus corpus.jsonl --objective masked --mean-noise-span-length 2 --steps 1
+train --corpus corpus.jsonl --objective masked --noise-density 0.3 --steps 1
+train --corpus corpus.jsonl --objective masked --scheme nothing --steps 1
+train --corpus corpus.jsonl --objective masked --mask-rate --steps 1
+train --corpus corpus.jsonl --objective masked --mask-replace-prob 0.9 --random-replace-prob 0.2 --steps 1
+train --corpus corpus.jsonl --objective diffusion --exact-count yes --steps 1
+train --corpus corpus.jsonl --objective fim --form mps --steps 1
+train --corpus corpus.jsonl --objective fim --length 4 --steps 1
+train --corpus corpus.jsonl --label-smoothing 1 --steps 1
+train --corpus corpus.jsonl --z-loss -1 --steps 1
 train --corpus corpus.jsonl --minutes 1 --steps 2
 train --corpus corpus.jsonl --tokenizer characters --vocab-size 500 --steps 1
 train --corpus corpus.jsonl --sharded --steps 1
@@ -30,7 +39,7 @@ train --corpus corpus.jsonl --minutes inf
 train --corpus corpus.jsonl --sample-every -1 --steps 1
 train --corpus corpus.jsonl --checkpoint-every x --steps 1
 train --corpus corpus.jsonl --eval-every 1.5 --steps 1
-train --corpus corpus.jsonl --micro-batch 0 --steps 1
+train --corpus corpus.jsonl --micro-batch-size 0 --steps 1
 train --corpus corpus.jsonl --learning-rate nan --steps 1
 train --corpus corpus.jsonl --learning-rate 0 --steps 1
 train --corpus corpus.jsonl --learning-rate -1 --steps 1
@@ -118,24 +127,33 @@ compare --tokens -1
 compare --tokens x
 compare --corpus nowhere.txt
 compare --corpus corpus.jsonl --out ''
+compare --objectives
+compare --objectives nothing
+compare --objectives causal causal
+compare --objectives causal --mask-rate 0.3
+compare --objective causal
 floors --seeds 0
 floors --seeds x
 floors --steps 0
 floors --steps -3
 floors --out ''
-floors --objective x
+floors --objectives x
+floors --objectives
+floors --objective causal
 show ''
 show
 show x --tokenizer nowhere
 show x --tokenizer folder
 show x --tokenizer tok.json
-show x --noise-density 0
-show x --noise-density 1
-show x --mean-span 0.5
+show x --objective span --noise-density 0
+show x --objective span --noise-density 1
+show x --objective span --mean-noise-span-length 0.5
+show x --noise-density 0.5
+show x y
 show x --seed -1
 show x --seed x
 show x --objective causal --noise-density 0.5
-show x --objective masked --mean-span 4
+show x --objective masked --mean-noise-span-length 4
 check
 check x
 check :
@@ -190,9 +208,11 @@ plan --vocab-size 0
 plan --vocab-size 1000000000000
 plan --size tiny --params 1e9
 plan --size huge
-plan --noise-density 1
-plan --mean-span 0
-plan --objective causal --mean-span 4
+plan --objective span --noise-density 1
+plan --objective span --mean-noise-span-length 0
+plan --objective causal --mean-noise-span-length 4
+plan --noise-density 0.3
+plan --params 7X
 plan --objective span --length 1
 generate
 generate nowhere
@@ -210,6 +230,8 @@ generate causal x --greedy --temperature 2
 generate causal x --greedy --top-k 2
 generate masked x
 generate span x
+generate fim 'a ___'
+generate --tokens 5
 generate causal x y
 generate ''
 fill masked
@@ -218,6 +240,10 @@ fill masked x
 fill causal 'a ___'
 fill masked 'a ___' --order x
 fill span 'a ___' --order all
+fill fim 'a ___' --order all
+fill fim 'a ___ b ___'
+fill fim x
+fill prefix 'a ___'
 fill masked 'a ___' --top-k 0
 fill masked 'a ___' --top-p nan
 fill masked 'a ___' --temperature 1e400
@@ -229,7 +255,7 @@ bogus
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A run of each kind, and files that are none of what they are named as."""
+    """Runs to complete texts with, and files that are not what their names say."""
     folder = tmp_path_factory.mktemp("folder")
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
@@ -237,7 +263,7 @@ def folder(tmp_path_factory):
         rows = (f"Document {n} says that {n} and {n + 1} make {2 * n + 1}." for n in range(300))
         Path("corpus.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
         sizes = ["--length", "32", "--batch-size", "4", "--vocab-size", "400", "--steps", "1"]
-        for name in ("causal", "masked", "span"):
+        for name in ("causal", "masked", "span", "prefix", "fim"):
             assert main(["train", "--objective", name, "--corpus", "corpus.jsonl", "--run", name, *sizes]) == 0
         for name, content in {
             "nul.txt": b"\0" * 9999,

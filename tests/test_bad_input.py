@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from clozelab.data import Noise, SpecialIds, corrupt_spans, load_corpus, pack, train_bpe
-from clozelab.data.masking import Bernoulli, ExactCount, RandomSpans, WholeWords, bernoulli_mask, exact_count_mask
-from clozelab.data.sentinels import solve_span_lengths
+from clozelab.data.masking import bernoulli_mask, exact_count_mask
+from clozelab.data.span_masking import solve_span_lengths
 from clozelab.errors import InputError, NotFinite
 from clozelab.evaluation import evaluate
-from clozelab.models import build, fill_masks, generate, sample_token
-from clozelab.objectives import CausalLM, Loss, MaskedLM, SpanCorruption
+from clozelab.generation import fill_masks, generate, sample_token
+from clozelab.models import build
+from clozelab.objectives import CausalLM, Loss, MaskedDiffusion, MaskedLM, SpanCorruption
 from clozelab.training import TrainConfig, train
 
 SPECIAL = SpecialIds(vocab_size=40, pad=0, eos=1, mask=2, sentinels=range(39, 29, -1))
@@ -30,14 +31,13 @@ def block(**more):
     return collate().block(torch.arange(5, 13)[None], [0], **more)
 
 
-class Hiding:
-    """A batch scheme that pays no heed to what may be hidden."""
+class Scheme:
+    """A class where one of its instances is meant."""
 
-    def __call__(self, tokens, maskable, generator):
-        raise NotImplementedError
 
-    def batch(self, maskable, noise, word_ids=None):
-        return torch.ones_like(maskable)
+def everything(tokens, maskable, generator):
+    """A scheme that ignores what may be hidden."""
+    return torch.ones_like(maskable)
 
 
 @pytest.mark.parametrize(
@@ -50,35 +50,43 @@ class Hiding:
         (lambda: SpecialIds(vocab_size=40, pad=0, eos=1, sentinels=(0,)), "have two meanings"),
         (lambda: SpecialIds(vocab_size=40, pad=2, eos=1, mask=2), "have two meanings"),
         (lambda: SpecialIds(vocab_size=2**40, pad=0, eos=1), "vocab_size must lie in"),
-        (lambda: Noise.of(0, 0, [1.7]), "an identity must be a whole number, got 1.7"),
-        (lambda: Noise.of(0, 0, torch.tensor([1.9])), "an identity must be a whole number"),
+        (lambda: Noise.of(0, 0, [1.7]), "an example id must be a whole number, got 1.7"),
+        (lambda: Noise.of(0, 0, torch.tensor([1.9])), "an example id must be a whole number"),
         (lambda: Noise.of(1.5, 0, [1]), "the seed must be a whole number"),
         (lambda: Noise.of(0, [1, 2, 3], [1, 2]), "one for each of 2 rows, got 3"),
-        (lambda: Noise.of(0, 0, "abc"), "an identity for each row"),
-        (lambda: collate()([{**ROW, "identity": 1.7}]), "an identity must be a whole number"),
+        (lambda: Noise.of(0, 0, "abc"), "expected an id for each example, got str"),
+        (lambda: collate()([{**ROW, "example_id": 1.7}]), "an example id must be a whole number"),
         (lambda: collate()([{**ROW, "epoch": "one"}]), "an epoch must be a whole number"),
         (lambda: collate(seed=1.5), "seed must be a whole number"),
         (lambda: collate(epoch=None), "epoch must be a whole number"),
-        (lambda: collate()(torch.ones(2, 3)), "expected a list of dicts that hold 'input_ids', got Tensor"),
-        (lambda: collate()(row for row in [ROW]), "got generator"),
+        (lambda: collate()(torch.ones(2, 3)), "expected a list of examples, got Tensor"),
+        (lambda: collate()(row for row in [ROW]), "expected a list of examples, got generator"),
         (lambda: collate()([{"input_ids": [True, False]}]), "a list of integers"),
         (lambda: collate().block(torch.ones(1, 3), [0]), "of whole numbers"),
         (lambda: block(epoch=[1, 2]), "expected one epoch"),
         (lambda: block(word_ids=torch.zeros(1, 3)), "expected word_ids"),
         (
-            lambda: collate(SpanCorruption())([{"input_ids": list(range(5, 15)), "k": list(range(10))}]),
-            "span corruption changes the number of tokens",
+            lambda: collate()([{**ROW, "token_type_ids": [0] * 8}]),
+            "example 0 has 'token_type_ids', which the collator does not read: remove it, or pass it on",
         ),
-        (lambda: MaskedLM(mask_share=math.nan), "must not be negative"),
-        (lambda: MaskedLM(random_share=math.nan), "must not be negative"),
-        (lambda: MaskedLM(scheme=ExactCount), r"the class ExactCount: make one, ExactCount\(\)"),
-        (lambda: SpanCorruption(scheme="exact"), "expected a masking scheme"),
-        (lambda: collate(MaskedLM(scheme=Hiding()))([{"input_ids": [5, 6, 1]}]), "hides the protected positions"),
-        (lambda: bernoulli_mask(FREE, torch.rand(8), 2.0), "rate must lie strictly between 0 and 1"),
-        (lambda: exact_count_mask(FREE, torch.rand(8), math.nan), "rate must lie strictly between 0 and 1"),
-        (lambda: Bernoulli("x"), "rate must lie"),
-        (lambda: RandomSpans(0.15, math.inf), "mean_span must be at least 1"),
-        (lambda: WholeWords()(torch.arange(8), FREE, torch.Generator()), "the rows have no 'word_ids'"),
+        (
+            lambda: collate(SpanCorruption(), keep=["k"])([{**ROW, "k": [0] * 8}]),
+            "'k' has one value a token, but .* changes the number of tokens",
+        ),
+        (lambda: MaskedLM(mask_replace_prob=math.nan), "mask_replace_prob must lie in"),
+        (lambda: MaskedLM(random_replace_prob=math.nan), "random_replace_prob must lie in"),
+        (lambda: MaskedLM(scheme=Scheme), "the class Scheme: call it"),
+        (lambda: MaskedLM(scheme="exact"), "scheme must be one of exact-count, bernoulli, whole-words or a function"),
+        (lambda: SpanCorruption(scheme="exact"), "scheme must be one of random-spans or a function"),
+        (lambda: MaskedLM(mask_rate=0.4, scheme=everything), "mask_rate 0.4 would be ignored"),
+        (lambda: collate(MaskedLM(scheme=everything))([{"input_ids": [5, 6, 1]}]), "everything hides"),
+        (lambda: bernoulli_mask(FREE, torch.rand(8), 2.0), r"rate must lie in \(0, 1\]"),
+        (lambda: exact_count_mask(FREE, torch.rand(8), math.nan), r"rate must lie in \(0, 1\]"),
+        (lambda: MaskedLM(mask_rate="x"), "mask_rate must be a number, got 'x'"),
+        (lambda: MaskedLM(mask_rate=0), r"mask_rate must lie in \(0, 1\]"),
+        (lambda: SpanCorruption(mean_noise_span_length=math.inf), "mean_noise_span_length must be at least 1"),
+        (lambda: MaskedDiffusion(exact_count=1), "exact_count must be True or False"),
+        (lambda: collate(MaskedLM(scheme="whole-words"))([ROW]), "the rows have no 'word_ids'"),
         (lambda: corrupt_spans(torch.arange(5, 13), ~FREE, [39, 39]), "no two alike"),
         (lambda: solve_span_lengths(math.inf), "must be a whole number"),
         (lambda: load_corpus(TEXTS, heldout=math.nan), "heldout must lie"),
@@ -102,22 +110,26 @@ def test_it_is_refused_with_the_reason(call, message):
 
 
 def decoder():
-    return build("decoder-only", "tiny", 40, width=16, layers=1, heads=2)
+    return build("decoder-only", "tiny", 40, d_model=16, n_layers=1, n_heads=2)
 
 
 def encoder():
-    return build("encoder-only", "tiny", 40, width=16, layers=1, heads=2)
+    return build("encoder-only", "tiny", 40, d_model=16, n_layers=1, n_heads=2)
 
 
-@pytest.mark.parametrize("mine", [CausalLM(), MaskedLM(), SpanCorruption()], ids=lambda o: o.name)
-@pytest.mark.parametrize("other", [CausalLM(), MaskedLM(), SpanCorruption()], ids=lambda o: o.name)
+APART = [CausalLM(), MaskedLM(), SpanCorruption(), MaskedDiffusion()]
+"""Objectives whose batches differ in more than values."""
+
+
+@pytest.mark.parametrize("mine", APART, ids=lambda o: o.name)
+@pytest.mark.parametrize("other", APART, ids=lambda o: o.name)
 def test_the_batch_of_another_objective_is_refused(mine, other):
-    model = mine.build_model(40, "tiny", width=16, layers=1, heads=2)
+    model = mine.build_model(40, "tiny", d_model=16, n_layers=1, n_heads=2)
     batch = collate(other).block(torch.arange(5, 29)[None], [0])
     if mine.name == other.name:
         assert mine(model, batch).mean > 0
     else:
-        with pytest.raises(InputError, match=r"another objective|made for span corruption|collator of CausalLM"):
+        with pytest.raises(InputError, match=r"another objective|collator of|same batch|same text|would be ignored"):
             mine(model, batch)
 
 
@@ -126,7 +138,7 @@ def test_a_whole_number_is_one_whatever_made_it(epoch):
     assert torch.equal(Noise.of(0, epoch, [7]).uniform(0, 4), Noise.of(0, 3, torch.tensor([7])).uniform(0, 4))
 
 
-def test_identities_beyond_64_bits_stay_apart():
+def test_example_ids_beyond_64_bits_stay_apart():
     keys = Noise.of(0, 0, [0, 2**64, 2**70, -(2**70), 2**70 + 1]).keys
     assert len(set(keys.tolist())) == 5
 
@@ -144,11 +156,11 @@ def test_labels_from_numpy_are_ids_too():
 
 
 def test_losses_can_be_summed_as_numbers_are():
-    losses = [Loss(torch.tensor(4.0), torch.tensor(1)), Loss(torch.tensor(3.0), torch.tensor(3))]
+    losses = [Loss.single(torch.tensor(4.0), torch.tensor(1)), Loss.single(torch.tensor(3.0), torch.tensor(3))]
     assert float(sum(losses).mean) == 1.75
 
 
-def test_a_model_that_says_no_numbers_is_refused():
+def test_logits_that_are_no_numbers_are_refused():
     with pytest.raises(NotFinite, match="logits are NaN"):
         sample_token(torch.tensor([[1.0, math.nan]]))
 
@@ -166,7 +178,7 @@ def test_what_does_not_belong_together_is_not_trained(tmp_path):
     def attempt(objective, model, tokenizer=tokenizer):
         train(objective, model, tokenizer, text, text, config)
 
-    shape = {"vocab_size": 400, "width": 16, "layers": 1, "heads": 2}
+    shape = {"vocab_size": 400, "d_model": 16, "n_layers": 1, "n_heads": 2}
     with pytest.raises(InputError, match="packed with another tokenizer"):
         attempt(CausalLM(), build("decoder-only", **shape), other)
     with pytest.raises(InputError, match="needs a decoder-only model, got a encoder-only one"):

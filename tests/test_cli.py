@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from clozelab.cli import CHECKS_OF, main
+from clozelab.cli import COMMANDS, main
 from clozelab.course import Result
-from clozelab.testing import collator, mask_scheme, objective
-from clozelab.training import read_metrics
+from clozelab.objectives import OBJECTIVES
+from clozelab.training import load_run, read_metrics
 
 DOCUMENTS = [f"Document {n} says that {n} and {n + 1} make {2 * n + 1}, which is odd." for n in range(300)]
 FAST = ["--length", "32", "--batch-size", "4", "--vocab-size", "400"]
@@ -32,31 +32,120 @@ def train(objective, *more, run="run", steps="6"):
     )
 
 
+USES = {
+    "continue": ["generate", "run", "--tokens", "8", "Document 7"],
+    "fill": ["fill", "run", "--greedy", "Document ___ says that"],
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_each_objective_is_trained_and_used_for_what_it_completes_and_refused_for_the_rest(name, capsys):
+    assert train(name) == 0
+    assert re.search(rf"{name}: held-out loss \d\.\d+ nats per predicted token", capsys.readouterr().out)
+    for use, words in USES.items():
+        if use in OBJECTIVES[name].completes:
+            assert main(words) == 0
+            assert "Document" in capsys.readouterr().out
+        else:
+            refused(capsys, words, rf"run holds a model of the {name} objective, which does not {use}.*clozelab")
+
+
+def test_a_run_ends_with_its_loss_by_kind_of_row_where_the_class_has_kinds(capsys):
+    assert train("diffusion") == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"\nnats by kind of row: hidden \d+\.\.\d+ \d\.\d{3}(, \d+\.\.\d+ \d\.\d{3}){5}\n", printed)
+    assert train("causal", run="other") == 0
+    assert "by kind" not in capsys.readouterr().out
+
+
+def test_a_flag_may_stand_between_run_and_text(capsys):
+    assert train("causal") == 0
+    printed = []
+    for words in (["run", "Document 7", "--tokens", "5"], ["run", "--tokens", "5", "Document 7"]):
+        capsys.readouterr()
+        assert main(["generate", *words]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+
+
+def test_masks_are_filled_in_an_order_and_only_encoders_have_one(capsys):
+    assert train("masked") == 0
+    assert main(["fill", "run", "Document ___ says ___", "--order", "left_to_right"]) == 0
+    refused(capsys, ["fill", "run", "Document ___", "--order", "alphabetical"], "order must be one of all")
+    assert train("fim", run="fim") == 0
+    refused(capsys, ["fill", "fim", "Document ___", "--order", "all"], "--order is for encoders")
+
+
+# ------------------------------------------------------------------ options of objectives
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_help_of_an_objective_lists_its_options(name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "--objective", name, "--help"])
+    assert stopped.value.code == 0
+    printed = capsys.readouterr().out
+    assert f"options of {name}:" in printed
+    for option in OBJECTIVES[name].declared_options():
+        assert f"--{option.replace('_', '-')}" in printed
+
+
+def owners(option):
+    """The objectives that have an option, as a message lists them."""
+    return " and ".join(name for name, cls in OBJECTIVES.items() if option in cls.declared_options())
+
+
+def test_options_reach_the_objective_and_the_run_folder():
+    assert train("masked", "--mask-rate", "0.4", "--scheme", "bernoulli") == 0
+    objective = load_run("run").objective
+    assert objective.mask_rate == 0.4
+    assert objective.scheme == "bernoulli"
+
+
+def test_an_option_that_is_switched_off_is_resumed_so(capsys):
+    assert train("diffusion", "--no-exact-count", "--checkpoint-every", "2") == 0
+    assert main(["train", "--run", "run", "--resume"]) == 0
+    assert load_run("run").objective.exact_count is False
+    refused(capsys, ["train", "--objective", "diffusion", "--exact-count", "--run", "run", "--resume"], "not True")
+
+
 @pytest.mark.parametrize(
-    ("objective", "use"),
+    ("words", "message"),
     [
-        ("causal", ["generate", "run", "Document 7", "--tokens", "8"]),
-        ("masked", ["fill", "run", "Document ___ says that", "--order", "left_to_right"]),
-        ("span", ["fill", "run", "Document ___ says that ___ make", "--greedy"]),
+        (
+            ["train", "--mask-rate", "0.3"],
+            f"--mask-rate is an option of {owners('mask_rate')}; causal has --label-smoo",
+        ),
+        (["train", "--no-exact-count"], f"--no-exact-count is an option of {owners('exact_count')}; causal has"),
+        (["show", "x y", "--mask-rate=0.3"], f"of {owners('mask_rate')}: choose one, as --objective masked"),
+        (["plan", "--objective", "prefix", "--fim-rate", "1"], f"an option of {owners('fim_rate')}; prefix has"),
+        (["train", "--noise-density", "0.3", "--objective", "masked"], f"is an option of {owners('noise_density')}"),
+        (["train", "--objective", "masked", "--mask-rate", "1.5"], r"--mask-rate: mask_rate must lie in \(0, 1\]"),
+        (["train", "--stepz", "3"], "there is no option --stepz: did you mean --steps"),
+        (["compare", "--mask-rate", "0.3"], "there is no option --mask-rate"),
+        (["train", "--objective", "diffusoin"], "there is no objective 'diffusoin': did you mean diffusion"),
+        (["train", "--objective", "x"], "there is no objective 'x': choose from causal, masked"),
+        (["tarin"], "there is no command 'tarin': did you mean train"),
+        (["show"], "arguments are required: text .see clozelab show --help"),
+        (["compare", "--objectives", "causal", "causal"], "names causal twice"),
+        (["generate", "run", "--temperature", "0"], "--temperature: expected a number above 0 .--greedy"),
     ],
 )
-def test_each_objective_is_trained_and_used(objective, use, capsys):
-    assert train(objective) == 0
-    assert re.search(rf"{objective}: held-out loss \d\.\d+ nats", capsys.readouterr().out)
-    assert main(use) == 0
-    assert "Document" in capsys.readouterr().out
+def test_what_does_not_exist_is_refused_by_name(words, message, capsys):
+    refused(capsys, words, message)
 
 
-def test_a_run_goes_on_as_it_was_described(capsys):
+def test_a_run_is_resumed_as_it_was_described(capsys):
     assert train("span", "--noise-density", "0.3", "--checkpoint-every", "2") == 0
     assert main(["train", "--run", "run", "--resume"]) == 0
     assert train("span", "--noise-density", "0.3", "--resume") == 0
+    assert load_run("run").objective.noise_density == 0.3
     assert train("span", "--noise-density", "0.2", "--resume") == 2
     assert "was begun with --noise-density 0.3, not 0.2" in capsys.readouterr().err
     assert [line["step"] for line in read_metrics("run/metrics.jsonl") if "loss" in line] == list(range(1, 7))
 
 
-def test_a_streamed_run_goes_on_with_another_number_of_workers(capsys):
+def test_a_streamed_run_is_resumed_with_another_number_of_workers(capsys):
     assert train("masked", "--stream", "--checkpoint-every", "4") == 0
     assert main(["train", "--run", "run", "--resume", "--workers", "1"]) == 0
     assert train("masked", "--stream", "--split", "position", run="other") == 2
@@ -79,7 +168,7 @@ def test_a_corpus_is_packed_once_and_trained_on(capsys):
 def test_compare_ends_in_a_table_a_file_and_a_picture(capsys):
     assert main(["compare", "--corpus", "corpus.jsonl", "--tokens", "3000", "--out", "out", *FAST]) == 0
     printed = capsys.readouterr().out
-    for word in ("hides", "reads", "predicts", "positions paid", "unigram guess", "uniform guess", "tokens per second"):
+    for word in ("hides", "reads", "in the loss", "unigram guess", "uniform guess", "tokens a second"):
         assert word in printed
     rows = json.loads(Path("out/comparison.json").read_text())
     assert [row["objective"] for row in rows] == ["causal", "masked", "span"]
@@ -89,27 +178,86 @@ def test_compare_ends_in_a_table_a_file_and_a_picture(capsys):
     assert main(["compare", "--corpus", "corpus.jsonl", "--tokens", "3000", "--out", "out", *FAST]) == 2
 
 
-def test_show_says_what_pays(capsys):
+def test_compare_takes_any_objectives_and_marks_a_bound(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    some = ["compare", "--objectives", "prefix", "diffusion", "fim", "causal", "--corpus", "corpus.jsonl"]
+    assert main([*some, "--tokens", "1.5k", "--out", "out", *FAST]) == 0
+    rows = json.loads(Path("out/comparison.json").read_text())
+    assert [row["objective"] for row in rows] == ["prefix", "diffusion", "fim", "causal"]
+    assert [row["heldout"]["likelihood"] for row in rows] == ["exact", "bound", "bound", "exact"]
+    lines = capsys.readouterr().out.splitlines()
+    [line] = [line for line in lines if "held-out loss" in line]
+    assert [cell.startswith("at most") for cell in re.split(r"  +", line.strip())[1:]] == [False, True, True, False]
+    assert sum("by kind of row" in line for line in lines) == 1
+    assert [list(row["heldout"]["bins"]) for row in rows] == [[], ["hidden"], [], []]
+
+
+def test_floors_trains_the_objectives_that_are_named(capsys):
+    assert main(["floors", "--objectives", "causal", "prefix", "--steps", "2", "--out", "out"]) == 0
+    assert [row["objective"] for row in json.loads(Path("out/floors.json").read_text())] == ["causal", "prefix"]
+    assert Path("out/floors.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_check_takes_an_objective_by_its_name(capsys):
+    assert main(["check", "prefix"]) == 0
+    assert "PrefixLM: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_plan_takes_each_objective(name, capsys):
+    assert main(["plan", "--objective", name, "--size", "tiny", "--length", "64", "--tokens", "1M"]) == 0
+    assert name in capsys.readouterr().out
+
+
+def test_amounts_have_suffixes(capsys):
+    printed = []
+    for params in ("2e8", "200M", "0.2B"):
+        assert main(["plan", "--objective", "causal", "--params", params]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] == printed[2]
+
+
+def test_show_draws_every_objective(capsys):
     assert main(["show", "Thank you for inviting me to your party last week ."]) == 0
     printed = capsys.readouterr().out
-    assert "paid: 10 of 11" in printed  # causal: every token but the first
-    assert "<mask>" in printed or "masked" in printed
-    assert "<extra_id_0>" in printed
-    assert printed.count("must say") == 3
+    assert "10 of 11 outputs are in the loss" in printed  # causal: the last token predicts nothing
+    assert printed.count("predicts ") >= 2 * len(OBJECTIVES)  # in the title and in the lines
+    for name in OBJECTIVES:
+        assert f"{name} (" in printed
 
 
-def test_help_is_helpful(capsys):
-    for command in ([], ["train"], ["compare"], ["show"], ["plan"], ["course"], ["generate"], ["fill"]):
-        with pytest.raises(SystemExit) as stopped:
-            main([*command, "--help"])
-        assert stopped.value.code == 0
-        assert "clozelab" in capsys.readouterr().out
+def test_show_names_the_objectives_of_which_another_seed_shows_another_row(capsys):
+    assert main(["show", "Thank you for inviting me to your party last week .", "--seed", "3"]) == 0
+    [hint] = [line for line in capsys.readouterr().out.splitlines() if "--seed" in line]
+    assert hint.startswith("drawn with --seed 3: another seed shows another row of masked")
+    assert main(["show", "the cat sat on the mat", "--objective", "causal"]) == 0
+    assert "--seed" not in capsys.readouterr().out
 
 
-def test_help_names_the_checks_that_there_are():
-    told = {kind: names.split(", ") for kind, names in CHECKS_OF.items()}
-    there = {"scheme": mask_scheme.CHECKS, "collator": collator.CHECKS, "objective": objective.CHECKS}
-    assert told == {kind: list(checks) for kind, checks in there.items()}
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=str)
+def test_help_is_helpful(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--help"])
+    assert stopped.value.code == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("usage: clozelab")
+    assert "(default: )" not in printed
+
+
+def test_no_command_prints_the_help(capsys):
+    assert main([]) == 2
+    assert "usage: clozelab" in capsys.readouterr().out
+
+
+def test_help_does_not_load_what_it_does_not_need():
+    code = "import sys, clozelab.cli as c\ntry: c.main(sys.argv[1:])\nexcept SystemExit: print('torch' in sys.modules)"
+    for words, loads in (
+        (["--help"], "False"),
+        (["train", "--help"], "False"),
+        (["train", "--objective", "fim", "--help"], "True"),
+    ):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == loads, words
 
 
 def made_results(folder="results", numbers=("02", "01")):
@@ -181,14 +329,18 @@ def write(name, content):
         (lambda: ["--corpus", "corpus.jsonl", "--column", "body"], r"no column 'body': it has 'text'"),
         (
             lambda: ["--corpus", "corpus.jsonl", "--objective", "span", "--noise-density", "1.0"],
-            "a share between 0 and 1",
+            r"noise_density must lie in \(0, 1\)",
         ),
         (
-            lambda: ["--corpus", "corpus.jsonl", "--objective", "masked", "--noise-density", "-1"],
-            "a share between 0 and 1",
+            lambda: ["--corpus", "corpus.jsonl", "--objective", "masked", "--mask-rate", "-1"],
+            r"mask_rate must lie in \(0, 1\]",
         ),
         (lambda: ["--corpus", "corpus.jsonl", "--objective", "span", "--sentinels", "2"], "sentinels are needed"),
         (lambda: ["--corpus", "corpus.jsonl", "--vocab-size", "100"], "vocab_size 100 is too small"),
+        (
+            lambda: ["--corpus", "corpus.jsonl", "--vocab-size", "300"],
+            "need 359: take a larger vocab_size .--vocab-size., or fewer sentinels .--sentinels.",
+        ),
         (lambda: ["--corpus", "corpus.jsonl", "--tokenizer", "nowhere.json"], "no tokenizer file"),
         (
             lambda: ["--corpus", "corpus.jsonl", "--steps", "0"],
@@ -202,10 +354,13 @@ def write(name, content):
         (lambda: ["--corpus", "corpus.jsonl", "--seed", "1" + "0" * 30], "--seed: expected a whole number from 0"),
         (lambda: ["--corpus", "corpus.jsonl", "--batch-size", "100000000"], "--batch-size: expected"),
         (lambda: ["--corpus", "corpus.jsonl", "--vocab-size", "1000000000"], "vocab_size must be at most"),
-        (lambda: ["--corpus", "corpus.jsonl", "--mean-span", "inf"], "--mean-span: expected"),
+        (
+            lambda: ["--corpus", "corpus.jsonl", "--objective", "span", "--mean-noise-span-length", "inf"],
+            "mean_noise_span_length must be at least 1",
+        ),
         (lambda: ["--corpus", "corpus.jsonl", "--objective", "span", "--length", "1000000"], "does not fill one block"),
         (lambda: ["--corpus", "corpus.jsonl", "--objective", "causal", "--length", "1"], "nothing to predict"),
-        (lambda: ["--corpus", "corpus.jsonl", "--ste", "3"], "unrecognized arguments: --ste 3"),
+        (lambda: ["--corpus", "corpus.jsonl", "--ste", "3"], "there is no option --ste"),
         (lambda: ["--corpus", "corpus.jsonl", "--run", ""], "--run: expected a path"),
         (lambda: ["--corpus", "corpus.jsonl", "--run", "corpus.jsonl"], "expected a folder for the run"),
         (lambda: ["--corpus", ""], "is it a variable that was never set"),
@@ -216,7 +371,7 @@ def write(name, content):
         (lambda: ["--corpus", write("latin.csv", b"text\ncaf\xe9\n")], "can't decode byte 0xe9"),
         (lambda: ["--corpus", write("ragged.csv", b"text\na\nb,c,d\n")], "Expected 1 fields in line 3, saw 3"),
         (lambda: ["--corpus", write("half.jsonl", b'{"text": "a \\ud800 b"}\n' * 9)], "half"),
-        (lambda: ["--corpus", "corpus.jsonl", "--micro-batch", "3"], "must divide"),
+        (lambda: ["--corpus", "corpus.jsonl", "--micro-batch-size", "3"], "must divide"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(make, message, capsys):
@@ -227,7 +382,7 @@ def test_a_hub_name_without_network_is_one_line(capsys, monkeypatch):
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    refused(capsys, ["train", "--corpus", "nobody/nothing"], "could not be had from the hub")
+    refused(capsys, ["train", "--corpus", "nobody/nothing"], "could not be loaded from the hub")
 
 
 def test_a_run_folder_that_holds_a_run_is_left_alone(capsys):
@@ -239,15 +394,13 @@ def test_a_run_folder_that_holds_a_run_is_left_alone(capsys):
     assert Path("run/metrics.jsonl").read_text() == before
 
 
-def test_a_checkpoint_of_another_objective_or_none_is_named(capsys):
-    assert train("masked") == 0
-    refused(capsys, ["generate", "run", "Document"], "holds a masked objective, but this needs causal")
-    refused(capsys, ["fill", "run", "no blanks"], "expected a text with blanks")
+def test_a_text_that_does_not_fit_the_command_is_refused(capsys):
+    assert train("fim") == 0
+    refused(capsys, ["fill", "run", "no blanks"], "expected a text with blanks written ___")
+    refused(capsys, ["generate", "run", "a ___"], "which clozelab fill fills")
+    refused(capsys, ["fill", "run", "a ___", "--temperature", "0"], "temperature")
     refused(capsys, ["fill", "nowhere", "a ___"], "holds no run")
     refused(capsys, ["train", "--run", "nowhere", "--resume"], "holds no run")
-    assert train("span", run="span") == 0
-    refused(capsys, ["fill", "span", "a ___", "--order", "all"], "--order is for masked")
-    refused(capsys, ["fill", "span", "a ___", "--temperature", "0"], "temperature")
 
 
 def test_a_damaged_checkpoint_is_named(capsys):
@@ -298,14 +451,10 @@ def test_course_names_what_cannot_be_read(capsys):
     Path("results/03_a_folder.json").rmdir()
     told = json.loads(Path("results/01_a_lesson.json").read_text())
     write("results/01_a_lesson.json", json.dumps({**told, "seconds": "long"}).encode())
-    refused(
-        capsys, ["course", "--folder", "results"], "01_a_lesson.json is no result of a lesson: its seconds is 'long'"
-    )
+    refused(capsys, ["course", "--folder", "results"], "01_a_lesson.json is no result of a lesson: seconds is 'long'")
 
 
 def test_wrong_usage_is_one_line_too(capsys):
-    refused(capsys, [], "COMMAND")
-    refused(capsys, ["tarin"], "invalid choice: 'tarin'")
     refused(capsys, ["compare", "--tokens", "nan"], "--tokens: expected")
     refused(capsys, ["generate", "run", "--tokens", "100000000000"], "--tokens: expected")
 
@@ -342,11 +491,11 @@ def test_floors_refuses_before_it_trains(capsys):
 
 
 def test_a_reader_who_leaves_does_not_end_the_training():
-    """`2>&1 | head -1`: the progress bar has nobody left to show itself to."""
+    """`2>&1 | head -1`: nothing reads the progress bar."""
     command = [
         sys.executable,
         "-m",
-        "clozelab.cli",
+        "clozelab",
         "train",
         "--corpus",
         "corpus.jsonl",
@@ -364,7 +513,7 @@ def test_a_reader_who_leaves_does_not_end_the_training():
 
 
 def test_output_for_a_terminal_that_knows_only_ascii():
-    command = [sys.executable, "-m", "clozelab.cli", "show", "caf\u00e9 \u4e16", "--objective", "causal"]
+    command = [sys.executable, "-m", "clozelab", "show", "caf\u00e9 \u4e16", "--objective", "causal"]
     done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr
     assert b"caf?" in done.stdout
@@ -374,7 +523,7 @@ def test_output_for_a_terminal_that_knows_only_ascii():
 
 
 def test_a_run_with_few_sentinels_is_used(capsys):
-    """Loading its tokenizer once added the usual hundred, which the model did not know."""
+    """Loading its tokenizer once added the usual hundred, which the model does not know."""
     assert train("span", "--sentinels", "10") == 0
     assert main(["fill", "run", "Document ___ says"]) == 0
 
@@ -395,7 +544,7 @@ def test_another_tokenizer_in_the_run_folder_is_found(capsys):
         (["--objective", "masked"], "--objective causal, not masked"),
     ],
 )
-def test_a_resumed_run_goes_on_as_it_began(flags, message, capsys):
+def test_a_resumed_run_continues_as_it_began(flags, message, capsys):
     assert train("causal") == 0
     refused(capsys, ["train", "--run", "run", "--resume", *flags], message)
 

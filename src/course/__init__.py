@@ -1,4 +1,4 @@
-"""The course: how a lesson measures a claim over several seeds, judges it, and writes down what came out."""
+"""The course: a lesson measures a claim over several seeds, judges it and records the result."""
 
 from .lesson import Lesson, Visit
 from .results import Result, claims_table, print_results, read_results

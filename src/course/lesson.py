@@ -1,4 +1,4 @@
-"""A lesson: a claim, how it is run, and how what it measured is written down."""
+"""A lesson: a claim, the command line that measures it, and the record of the result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Lesson:
     """A numbered script of `examples/`, and the claim that it measures.
 
-    A script makes one at its top, opens it with `visit`, and closes it with `Visit.conclude`:
+    A script defines one at its top, begins with `visit` and ends with `Visit.conclude`:
 
         LESSON = Lesson("04_training_is_inference.py", "Training task equals inference task", claim="...")
 
@@ -41,7 +41,7 @@ class Lesson:
                 picture=figure,
             )
 
-    Raises `InputError` for a script that is not called NN_name.py.
+    Raises `InputError` for a script that is not named NN_name.py.
     """
 
     script: str
@@ -50,20 +50,20 @@ class Lesson:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9]{2}_\w+\.py", self.script):
-            raise InputError(f"a lesson's script is called NN_name.py, got {self.script!r}")
+            raise InputError(f"a lesson's script is named NN_name.py, got {self.script!r}")
 
     def visit(self, arguments: Sequence[str] | None = None, *, corpus: bool = False) -> Visit:
-        """Read the command line: `--fast`, `--seeds N`, `--out FOLDER`, and `--corpus FILE` where one can be used.
+        """Read the command line: `--fast`, `--seeds N`, `--out FOLDER`, and `--corpus FILE` if `corpus`.
 
-        In a notebook, whose command line is not the lesson's, there is nothing to read. Leaves with one line and exit
-        code 2 where the command line cannot be read, or the folder not be made: at the beginning, not after minutes.
+        A notebook has no command line of its own, and gets the defaults. Exits with code 2 and one line for a command
+        line that cannot be read, and for a folder that cannot be created, before anything is measured.
         """
         parser = _Parser(prog=self.script, description=f"{self.title}. {self.claim}", allow_abbrev=False)
-        parser.add_argument("--fast", action="store_true", help="see that it runs; nothing is judged")
-        parser.add_argument("--seeds", type=int, help="how many  (default: 3; 1 where fast)")
-        parser.add_argument("--out", type=Path, help="folder for the figures and the picture")
+        parser.add_argument("--fast", action="store_true", help="a short run without a verdict")
+        parser.add_argument("--seeds", type=int, help="number of seeds  (default: 3; 1 with --fast)")
+        parser.add_argument("--out", type=Path, help="folder for the result and the picture")
         if corpus:
-            parser.add_argument("--corpus", type=Path, help="a real one, by its path  (default: a made one)")
+            parser.add_argument("--corpus", type=Path, help="path of a corpus  (default: a synthetic one)")
         script = getattr(sys.modules["__main__"], "__file__", None)  # a notebook has none
         called = arguments is None and script is not None
         args = parser.parse_args(sys.argv[1:] if called else list(arguments or ()))
@@ -78,11 +78,11 @@ class Lesson:
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            parser.error(f"no folder can be made of {out}: {error.strerror}")
-        # As they would be given again, but for where things lie on this machine.
-        told = [*["--fast"] * args.fast, *([] if args.seeds is None else ["--seeds", str(args.seeds)])]
-        told += [] if path is None else ["--corpus", path.name]
-        return Visit(self, args.fast, list(range(count)), out, path, told)
+            parser.error(f"the folder {out} cannot be created: {error.strerror}")
+        # The arguments that repeat the run, without the folders of this machine.
+        recorded = [*["--fast"] * args.fast, *([] if args.seeds is None else ["--seeds", str(args.seeds)])]
+        recorded += [] if path is None else ["--corpus", path.name]
+        return Visit(self, args.fast, list(range(count)), out, path, recorded)
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,11 @@ class Visit:
     out: Path
     corpus: Path | None
     arguments: list[str]
-    """What was asked for, without paths of this machine."""
+    """The arguments of the command line, without the folders of this machine."""
     begun: float = field(default_factory=time.process_time)
 
     def choose(self, whole: Any, *, fast: Any) -> Any:
-        """What a whole run takes, or what a fast one does."""
+        """The first value in a whole run, the second in a fast one."""
         return fast if self.fast else whole
 
     def conclude(
@@ -112,7 +112,10 @@ class Visit:
         rows: Sequence[Sequence[str]],
         picture: Figure,
     ) -> Result:
-        """Print the table and the verdict, write `NN_name.json` and `.png`; a single seed is not judged."""
+        """Print the table and the verdict, and write `NN_name.json` and `NN_name.png`.
+
+        With a single seed the verdict is "not judged". Raises `InputError` for a verdict that is none of `VERDICTS`.
+        """
         if verdict not in VERDICTS:
             raise InputError(f"a verdict is one of {', '.join(VERDICTS)}, got {verdict!r}")
         lesson = self.lesson
@@ -139,7 +142,7 @@ class Visit:
 
 
 class _Parser(argparse.ArgumentParser):
-    """One line for what cannot be read."""
+    """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
@@ -155,7 +158,7 @@ def _print(result: Result, path: Path) -> None:
         table.add_column(heading)
     for row in result.rows:
         table.add_row(*row)
-    console = Console(markup=False, emoji=False)  # "[mask]" is a word here
+    console = Console(markup=False, emoji=False)  # "[mask]" is text, not markup
     console.print(table)
     console.print(f"claim:    {result.claim}")
     console.print(f"measured: {result.finding}")

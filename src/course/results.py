@@ -1,4 +1,4 @@
-"""What the lessons measured last, as their scripts wrote it down."""
+"""The results of lessons, as their scripts recorded them."""
 
 from __future__ import annotations
 
@@ -8,49 +8,49 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checks import path_of
-from ..data.cache import written_whole
+from ..checks import check_path
+from ..data.corpora.cache import written_whole
 from ..errors import InputError
-from ..plain import plain
+from ..escape import escape_control_characters
 
 VERDICTS = ("held", "held in part", "contradicted", "not judged")
-"""What can become of a claim. "not judged": too few seeds, as in a fast run."""
+"""The verdicts on a claim. "not judged": a single seed, as in a fast run."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A lesson's claim and what became of it."""
+    """A lesson's claim, what was measured, and the verdict."""
 
     lesson: str
-    """Two digits, as the script's name begins."""
+    """The two digits that the script's name begins with."""
     script: str
-    """The name of the script."""
+    """The file name in `examples/`."""
     title: str
     claim: str
     verdict: str
     """One of `VERDICTS`."""
     finding: str
-    """What was measured, in a sentence with its figures."""
+    """What was measured, in a sentence with its numbers."""
     figures: dict[str, list[float]]
-    """Each figure by name, a value for each seed."""
+    """The measured numbers by name, one value for each seed."""
     headings: list[str]
     rows: list[list[str]]
-    """The lesson's table, as it was printed."""
+    """The lesson's table, as printed."""
     seeds: list[int]
     seconds: float
-    """Processor time of the whole script: wall time would tell more of the machine's other work."""
+    """Processor time of the whole script, which other work on the machine hardly changes, unlike wall time."""
     arguments: list[str]
-    """Those that the script was run with."""
+    """The arguments that the script was run with."""
     torch: str
-    """Version."""
+    """The version of PyTorch."""
 
     @property
     def command(self) -> str:
-        """What runs the lesson again."""
+        """The command that runs the lesson again."""
         return " ".join(["python", f"examples/{self.script}", *self.arguments])
 
     def save(self, folder: Path) -> Path:
-        """As JSON, under the script's name."""
+        """Write the result as JSON into a folder, under the script's name, and return its path."""
         path = folder / f"{Path(self.script).stem}.json"
         with written_whole(path) as file:
             file.write((json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode())
@@ -58,14 +58,14 @@ class Result:
 
     @classmethod
     def load(cls, path: Path) -> Result:
-        """Raises `InputError` for a file that no lesson wrote."""
+        """Read the result that `save` wrote; raises `InputError` for any other file."""
         try:
             result = cls(**json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError, RecursionError) as error:
             raise InputError(f"{path} is no result of a lesson: {error!s:.200}") from error
         for name, fits in _FITS.items():
             if not fits(getattr(result, name)):
-                raise InputError(f"{path} is no result of a lesson: its {name} is {getattr(result, name)!r:.80}")
+                raise InputError(f"{path} is no result of a lesson: {name} is {getattr(result, name)!r:.80}")
         return result
 
 
@@ -84,21 +84,21 @@ _FITS: dict[str, Callable[[Any], bool]] = {
     "seconds": lambda value: isinstance(value, (int, float)),
     "arguments": _WORDS,
 }
-"""What each field must be, whoever wrote the file."""
+"""What is required of each field of a file."""
 
 
 def read_results(folder: str | Path) -> list[Result]:
     """The results in a folder, by number. Raises `InputError` where there is none."""
-    paths = sorted(path_of(folder, "the folder of results").glob("[0-9][0-9]_*.json"))
+    paths = sorted(check_path(folder, "the folder of results").glob("[0-9][0-9]_*.json"))
     if not paths:
         raise InputError(
-            f"{folder} holds no results of lessons (NN_name.json): run a script of examples/ first, or say --folder"
+            f"{folder} holds no results of lessons (NN_name.json): run a script of examples/ first, or give --folder"
         )
     return [Result.load(path) for path in paths]
 
 
 def claims_table(results: Sequence[Result]) -> str:
-    """Claim, measured, verdict: Markdown, as it stands in the README."""
+    """The table of claims, findings and verdicts in the README, as Markdown."""
     lines = ["| lesson | the claim | measured | verdict |", "|---|---|---|---|"]
     for result in results:
         name = f"[{result.lesson} {result.title}](examples/{result.script})"
@@ -108,12 +108,12 @@ def claims_table(results: Sequence[Result]) -> str:
 
 
 def _in_a_cell(text: str) -> str:
-    """On one line, its bars not taken for the end of the cell."""
+    """Text for a cell: on one line, with its bars escaped."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
 def print_results(results: Sequence[Result]) -> None:
-    """A block for each lesson, on standard output."""
+    """Print a table of the results on standard output."""
     from rich.console import Console
     from rich.table import Table
 
@@ -121,11 +121,10 @@ def print_results(results: Sequence[Result]) -> None:
     for heading, settings in _COLUMNS.items():
         table.add_column(heading, **settings)
     for result in results:
-        took = f"{result.seconds / 60:.1f}"
-        told = (f"{result.lesson} {result.title}", result.claim, result.finding, result.verdict)
-        table.add_row(*map(plain, told), took)
+        texts = (f"{result.lesson} {result.title}", result.claim, result.finding, result.verdict)
+        table.add_row(*map(escape_control_characters, texts), f"{result.seconds / 60:.1f}")
     table.caption = "min: processor minutes of the whole script; ± standard deviation over seeds"
-    Console(markup=False, emoji=False).print(table)  # "[mask]" is a word here
+    Console(markup=False, emoji=False).print(table)  # "[mask]" is text, not markup
 
 
 _COLUMNS: dict[str, dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""A figure that was measured from several seeds: its mean, its spread, and whether a difference is more than chance."""
+"""A quantity measured over several seeds: its mean, its spread, and whether it differs from zero significantly."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from statistics import fmean, stdev
 
 from ..errors import InputError
 
-SURE = 2.0
-"""Standard errors that a mean must lie from zero to be called sure."""
+STANDARD_ERRORS = 2.0
+"""Standard errors that a mean must lie from zero to be significant."""
 
 
 @dataclass(frozen=True)
 class Seeds:
-    """One figure, measured once for each seed, in the order of the seeds.
+    """A quantity measured once for each seed, in the order of the seeds.
 
+    >>> from clozelab.course import Seeds
     >>> causal, masked = Seeds((0.52, 0.55, 0.51)), Seeds((0.61, 0.66, 0.59))
     >>> print(masked)
     0.620 ± 0.036
-    >>> print(masked - causal), (masked - causal).sure  # pairs of the same seed
+    >>> print(masked - causal), (masked - causal).significant  # pairs of the same seed
     0.093 ± 0.015
     (None, True)
 
-    `±` is the standard deviation over seeds. Raises `InputError` for no values, for values that are no finite numbers,
-    and for pairs of unequal number.
+    `±` is the standard deviation over seeds. Raises `InputError` for no values, for values that are not finite numbers,
+    and for operands with different numbers of seeds.
     """
 
     values: tuple[float, ...]
@@ -42,41 +43,40 @@ class Seeds:
 
     @classmethod
     def of(cls, measure: Callable[[int], float], seeds: Sequence[int]) -> Seeds:
-        """What `measure(seed)` comes to for each seed."""
+        """The values of `measure(seed)`, one for each seed."""
         return cls(tuple(measure(seed) for seed in seeds))
 
     @property
     def mean(self) -> float:
-        """Over the seeds."""
+        """The mean over the seeds."""
         return fmean(self.values)
 
     @property
     def spread(self) -> float:
-        """Standard deviation over the seeds; 0 for one."""
+        """The standard deviation over the seeds; 0 for a single one."""
         return stdev(self.values) if len(self.values) > 1 else 0.0
 
     @property
-    def sure(self) -> bool:
-        """Whether it is more than chance that this is not zero.
+    def significant(self) -> bool:
+        """Whether this differs from zero: |t| > 2, and all seeds have the same sign.
 
-        All seeds must agree on the sign, and the mean must be more than two standard errors from zero; one seed is
-        never sure. Three seeds that agree by luck do so one time in four, so the second condition does the work. It
-        is no strict one: where nothing differs (normal deviates of mean zero) three seeds pass in 18 of 100 cases,
-        five in 6. Who makes many comparisons, or a small one, should ask for a size as well.
+        t is the mean over its standard error; a single seed is never significant. The test is a lenient one. Without
+        any difference (normal deviates of mean zero) it passes with probability 0.18 for three seeds and 0.06 for five.
+        With several comparisons, require a minimal size of the difference as well.
         """
         n = len(self.values)
         agree = min(self.values) > 0 or max(self.values) < 0
-        return n > 1 and agree and abs(self.mean) > SURE * self.spread / math.sqrt(n)
+        return n > 1 and agree and abs(self.mean) > STANDARD_ERRORS * self.spread / math.sqrt(n)
 
     @property
     def above(self) -> bool:
-        """Surely more than zero."""
-        return self.sure and self.mean > 0
+        """Significantly more than zero."""
+        return self.significant and self.mean > 0
 
     @property
     def below(self) -> bool:
-        """Surely less than zero."""
-        return self.sure and self.mean < 0
+        """Significantly less than zero."""
+        return self.significant and self.mean < 0
 
     def _paired(self, other: Seeds | float) -> Iterator[tuple[float, float]]:
         theirs = other.values if isinstance(other, Seeds) else (float(other),) * len(self.values)
@@ -85,15 +85,15 @@ class Seeds:
         return zip(self.values, theirs)
 
     def __sub__(self, other: Seeds | float) -> Seeds:
-        """Seed by seed, or less a number."""
+        """The difference, seed by seed, or from a number."""
         return Seeds(tuple(a - b for a, b in self._paired(other)))
 
     def __truediv__(self, other: Seeds | float) -> Seeds:
-        """Seed by seed, or divided by a number."""
+        """The ratio, seed by seed, or to a number."""
         return Seeds(tuple(a / b for a, b in self._paired(other)))
 
     def __format__(self, spec: str) -> str:
-        """Mean and spread, each as `spec` says: f"{seeds:.1f}", f"{seeds:.0%}"; a + is of the mean alone."""
+        """Mean ± spread, both in the format `spec`, as in f"{seeds:.1f}"; a + sign applies to the mean alone."""
         spec = spec or ".3f"
         spread = f" ± {format(self.spread, spec.replace('+', ''))}" if len(self.values) > 1 else ""
         return f"{format(self.mean, spec)}{spread}"

@@ -1,68 +1,40 @@
 """Hide: text to tokens to blocks to a corrupted batch."""
 
-from .collator import Collator
-from .corpus import Corpus, load_corpus
-from .hiding import IGNORED, Hide, HideNext, HideSpans, HideTokens, Rows, shift_right
-from .masking import (
-    Bernoulli,
-    ExactCount,
-    MaskScheme,
-    RandomSpans,
-    WholeWords,
-    bernoulli_mask,
-    exact_count_mask,
-    random_spans_mask,
-    span_counts,
-    whole_word_mask,
-)
-from .mixture import MixtureSource
+from .collator import Collator, Corruption
+from .corpora.corpus import Corpus, load_corpus
+from .corpora.shards import PackedShards, is_packed, open_shards, pack_shards
+from .corpora.stream import Stream, StreamShard
+from .corpora.streamed import StreamedDocuments
+from .examples import IGNORED, Batch, Examples, pad_rows, shift_targets, smallest, stack_batches
+from .masking import MaskScheme, bernoulli_mask, exact_count_mask, scheme_mask, whole_word_mask
 from .noise import Noise
 from .packing import Blocks, Packed, document_ids, pack
-from .pairs import pairs_to_fill, pairs_to_go_on, pairs_to_unmask
 from .replacement import replace_tokens
-from .sentinels import (
-    SpanLengths,
-    corrupt_span_batch,
-    corrupt_spans,
-    restore_spans,
-    solve_span_lengths,
-    span_lengths,
-    split_spans,
-)
-from .shards import PackedShards, is_packed, open_shards, pack_shards
-from .skills import Exercise, World
-from .special import SpecialIds
-from .stream import Lane, Stream
-from .streamed import StreamedDocuments
-from .tokenizer import Tokenizer, load_tokenizer, train_bpe, train_characters
+from .span_masking import SpanLengths, random_spans_mask, solve_span_lengths, span_counts, span_lengths
+from .spans import corrupt_span_batch, corrupt_spans, restore_spans, split_spans
+from .special_ids import SpecialIds
+from .tokenizers.load import load_tokenizer
+from .tokenizers.tokenizer import Tokenizer
+from .tokenizers.train import train_bpe, train_characters
 
 __all__ = [
     "IGNORED",
-    "Bernoulli",
+    "Batch",
     "Blocks",
     "Collator",
     "Corpus",
-    "ExactCount",
-    "Exercise",
-    "Hide",
-    "HideNext",
-    "HideSpans",
-    "HideTokens",
-    "Lane",
+    "Corruption",
+    "Examples",
     "MaskScheme",
-    "MixtureSource",
     "Noise",
     "Packed",
     "PackedShards",
-    "RandomSpans",
-    "Rows",
     "SpanLengths",
     "SpecialIds",
     "Stream",
+    "StreamShard",
     "StreamedDocuments",
     "Tokenizer",
-    "WholeWords",
-    "World",
     "bernoulli_mask",
     "corrupt_span_batch",
     "corrupt_spans",
@@ -74,17 +46,18 @@ __all__ = [
     "open_shards",
     "pack",
     "pack_shards",
-    "pairs_to_fill",
-    "pairs_to_go_on",
-    "pairs_to_unmask",
+    "pad_rows",
     "random_spans_mask",
     "replace_tokens",
     "restore_spans",
-    "shift_right",
+    "scheme_mask",
+    "shift_targets",
+    "smallest",
     "solve_span_lengths",
     "span_counts",
     "span_lengths",
     "split_spans",
+    "stack_batches",
     "train_bpe",
     "train_characters",
     "whole_word_mask",

@@ -2,46 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import is_whole, of_kind, tensor, whole_number
+from ..checks import check_int, check_number, check_tensor, check_type, is_whole
 from ..errors import InputError
-from .hiding import IGNORED, Hide, Rows, side_by_side
-from .noise import Noise, identity_of
+from .examples import IGNORED, Batch, Examples, pad_rows
+from .noise import Noise, hash_tokens
 from .packing import document_ids
-from .special import SpecialIds
+from .special_ids import SpecialIds
 
-_OWN_KEYS = ("input_ids", "attention_mask", "labels", "word_ids", "special_tokens_mask", "identity", "epoch")
+Corruption = Callable[[Examples], Batch]
+"""What an objective hides: a pure function from examples to a batch."""
+
+PER_TOKEN = {"attention_mask": 1, "special_tokens_mask": 0, "labels": IGNORED, "word_ids": -1}
+"""Keys of an example with one value a token, and the value of a token that has none."""
+OWN_KEYS = {"input_ids", "example_id", "epoch", *PER_TOKEN}
+"""All keys of an example that the collator reads."""
 
 
 class Collator:
-    """Turns examples into a batch, hiding what `hide` hides, with noise that belongs to the example.
+    """Turns examples into a batch by a corruption, with noise that belongs to the example.
 
-    The noise of an example is a function of (seed, epoch, identity) and of nothing else: not of the global
-    random state, the number of workers or processes, or the place of the example in the batch. The next epoch
-    brings other noise; a fixed epoch fixes it, which is how evaluation keeps its masks.
+    The noise of an example is a function of (seed, epoch, example id) and of nothing else: not of the global random
+    state, the number of workers or processes, the place of the example in the batch, or padding. The next epoch brings
+    other noise; a fixed epoch fixes it, which is how evaluation keeps its masks.
 
     Two ways in, one result:
 
-    - `collate(examples)`: a list of dicts, as `DataLoader(collate_fn=...)`, `datasets` and the Hugging Face
-      Trainer give it. Each holds `input_ids` (list or 1-D tensor) and may hold `identity` (an integer or a
-      string; a hash of the tokens otherwise), `epoch` (the collator's own otherwise), `attention_mask` (0 =
-      padding), `special_tokens_mask` (1 = never hide), `word_ids` (-1 or None = no word), `labels` (-100 = never
-      pay). Any other key passes through: values of one number or one shape are stacked, the rest come as a list.
-    - `collate.block(tokens, identities)`: token ids (B, T) of packed text, the fast way.
+    - `collate(examples)`: a list, as `DataLoader(collate_fn=...)`, `datasets` and the Hugging Face Trainer give it.
+      Each example is a list of ids or a dict with `input_ids` (list or 1-D tensor), and may hold `example_id` (an
+      integer or a string; a hash of the tokens otherwise), `epoch` (the collator's own otherwise), `attention_mask`
+      (0 = padding, which is removed on whichever side it stands), `special_tokens_mask` (1 = never hide), `word_ids`
+      (-1 or None = no word), `labels` (-100 = not in the loss, and never hidden). A key of `keep` passes through;
+      any other is an error that names it.
+    - `collate.block(tokens, example_ids)`: token ids (B, T) of packed text, the fast way.
 
-    Hugging Face's keys come out: `input_ids`, `attention_mask`, `labels`, and `decoder_input_ids` for span
-    corruption. Nothing that comes in is changed.
+    Hugging Face's keys come out: `input_ids`, `attention_mask`, `labels`, `decoder_input_ids` and so on. Nothing that
+    comes in is changed.
 
-    >>> from clozelab.data import Collator, HideTokens, SpecialIds
+    >>> from clozelab import MaskedLM, SpecialIds
     >>> special = SpecialIds(vocab_size=20, pad=0, eos=1, mask=2, sentinels=(19, 18))
-    >>> collate = Collator(HideTokens(), special, seed=0)
-    >>> batch = collate([{"input_ids": [5, 6, 7, 8, 9, 10, 11, 1], "identity": 41}, {"input_ids": [5, 6]}])
+    >>> collate = MaskedLM().collator(special, seed=0)
+    >>> batch = collate([{"input_ids": [5, 6, 7, 8, 9, 10, 11, 1], "example_id": 41}, [5, 6]])
     >>> batch["input_ids"]
     tensor([[ 5,  6,  7,  8,  2, 10, 11,  1],
             [ 2,  6,  0,  0,  0,  0,  0,  0]])
@@ -49,28 +56,37 @@ class Collator:
     tensor([[-100, -100, -100, -100,    9, -100, -100, -100],
             [   5, -100, -100, -100, -100, -100, -100, -100]])
 
-    Raises `InputError` for rows without `input_ids`, ids outside the vocabulary, per-token values of another
-    length than the tokens, and what the way of hiding cannot do.
+    Raises `InputError` for rows without `input_ids`, unknown keys, ids outside the vocabulary, per-token values of
+    another length than the tokens, a corruption that does not keep documents apart where it is asked to, and what the
+    corruption itself refuses.
     """
 
     def __init__(
         self,
-        hide: Hide,
+        corrupt: Corruption,
         special: SpecialIds,
         *,
         seed: int = 0,
         epoch: int = 0,
         within_documents: bool = False,
+        keep: Collection[str] = (),
     ) -> None:
-        if not callable(hide):
-            raise InputError(f"expected a way of hiding, as HideNext(), got {type(hide).__name__}")
-        self.hide = hide
-        self.special = of_kind(special, SpecialIds, "special ids", "give tokenizer.special, or fill in SpecialIds")
-        self.seed = whole_number(seed, "seed")
+        if not callable(corrupt):
+            raise InputError(f"expected a corruption, as MaskedLM().corrupt, got {type(corrupt).__name__}")
+        self.corrupt = corrupt
+        self.special = check_type(special, SpecialIds, "special ids", "give tokenizer.special, or fill in SpecialIds")
+        self.seed = check_int(seed, "seed")
         self.within_documents = within_documents
+        self.keep = frozenset({keep} if isinstance(keep, str) else keep)
         # In shared memory, so that workers that outlive an epoch (persistent_workers) see it change.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self.set_epoch(epoch)
+
+    def __repr__(self) -> str:
+        owner = getattr(self.corrupt, "__self__", self.corrupt)
+        return f"Collator({owner!r}, seed={self.seed}, epoch={self.epoch}, within_documents={self.within_documents}" + (
+            f", keep={sorted(self.keep)})" if self.keep else ")"
+        )
 
     @property
     def epoch(self) -> int:
@@ -79,78 +95,136 @@ class Collator:
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next batches: fresh noise for every example. Call it before each pass."""
-        self._epoch.fill_(whole_number(epoch, "epoch"))
+        self._epoch.fill_(check_int(epoch, "epoch"))
 
     def block(
         self,
         tokens: Tensor,
-        identities: Sequence[int | str] | Tensor,
+        example_ids: Sequence[int | str] | Tensor,
         *,
         epoch: int | Sequence[int] | None = None,
         word_ids: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """A batch from token ids (B, T), nothing padded, and the identities (B,) of the rows.
+        progress: float = 1.0,
+    ) -> Batch:
+        """A batch from token ids (B, T), nothing padded, and the ids (B,) of the examples.
 
-        `epoch` is one number or one for each row; the collator's own where it is None.
+        `epoch` is one number or one for each row, the collator's own where it is None; `progress` in [0, 1] is how
+        much of the training run is done.
         """
-        if not isinstance(tokens, (Tensor, np.ndarray, list, tuple)) or not hasattr(identities, "__len__"):
-            came = f"{type(tokens).__name__} and {type(identities).__name__}"
-            raise InputError(f"expected token ids (B, T) and B identities, got {came}")
+        if not isinstance(tokens, (Tensor, np.ndarray, list, tuple)) or not hasattr(example_ids, "__len__"):
+            came = f"{type(tokens).__name__} and {type(example_ids).__name__}"
+            raise InputError(f"expected token ids (B, T) and B example ids, got {came}")
         tokens = torch.as_tensor(tokens)
-        if tokens.dim() != 2 or len(tokens) != len(identities) or not is_whole(tokens):
+        if tokens.dim() != 2 or len(tokens) != len(example_ids) or not is_whole(tokens):
             raise InputError(
-                f"expected token ids (B, T) of whole numbers and B identities, got {tokens.dtype} of shape "
-                f"{tuple(tokens.shape)} and {len(identities)}"
+                f"expected token ids (B, T) of whole numbers and B example ids, got {tokens.dtype} of shape "
+                f"{tuple(tokens.shape)} and {len(example_ids)}"
             )
-        if word_ids is not None and tensor(word_ids, "word_ids", "(B, T)").shape != tokens.shape:
-            raise InputError(
-                f"expected word_ids {tuple(tokens.shape)}, one for each token, got {tuple(word_ids.shape)}"
-            )
+        if word_ids is not None and check_tensor(word_ids, "word_ids", "(B, T)").shape != tokens.shape:
+            raise InputError(f"expected word_ids {tuple(tokens.shape)}, one a token, got {tuple(word_ids.shape)}")
+        if not 0.0 <= check_number(progress, "progress") <= 1.0:
+            raise InputError(f"progress lies in [0, 1], got {progress!r}")
         everywhere = torch.ones_like(tokens, dtype=torch.bool)
-        noise = Noise.of(self.seed, self.epoch if epoch is None else epoch, identities)
-        return self._hide(tokens.long(), everywhere, ~everywhere, noise, word_ids=word_ids)
+        noise = Noise.of(self.seed, self.epoch if epoch is None else epoch, example_ids)
+        return self._corrupted(tokens.long(), everywhere, everywhere, noise, word_ids=word_ids, progress=progress)
 
-    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        if not isinstance(examples, (list, tuple)):
-            raise InputError(f"expected a list of dicts that hold 'input_ids', got {type(examples).__name__}")
-        if not examples or not all(isinstance(example, Mapping) and "input_ids" in example for example in examples):
-            came = "none" if not examples else _describe(examples)
-            raise InputError(f"expected a list of dicts that hold 'input_ids', got {came}")
-        texts = [_one_dimensional(example["input_ids"], "input_ids") for example in examples]
-        lengths = [len(text) for text in texts]
-        tokens = side_by_side(texts, self.special.pad)  # (B, T)
-        present = torch.arange(tokens.shape[1]) < torch.tensor(lengths)[:, None]
-        noise = Noise.of(
-            self.seed,
-            [example.get("epoch", self.epoch) for example in examples],
-            [_identity(example, text) for example, text in zip(examples, texts)],
-        )
-
-        def per_token(key: str, missing: int) -> Tensor | None:
-            """(B, T) of a key with one value for each token, or None where no example has it."""
-            if not any(key in example for example in examples):
-                return None
-            return side_by_side(
-                [_aligned(example.get(key), key, n, missing) for example, n in zip(examples, lengths)],
-                missing,
+    def __call__(self, examples: Sequence[Mapping[str, Any] | Sequence[int] | Tensor]) -> Batch:
+        if not isinstance(examples, (list, tuple)) or not examples:
+            raise InputError(
+                f"expected a list of examples, got {'none' if examples == [] else type(examples).__name__}"
             )
+        rows = [self._row(example, b) for b, example in enumerate(examples)]
+        tokens = pad_rows([row["input_ids"] for row in rows], self.special.pad)  # (B, T)
+        lengths = torch.tensor([len(row["input_ids"]) for row in rows])
+        is_token = torch.arange(tokens.shape[1]) < lengths[:, None]
 
-        attention, protected = per_token("attention_mask", 1), per_token("special_tokens_mask", 0)
-        batch: dict[str, Any] = self._hide(
+        def per_token(key: str, of_row: Callable[[dict[str, Any]], Tensor]) -> Tensor | None:
+            """(B, T) of a key with one value a token, or None where no example has it."""
+            if not any(key in row for row in rows):
+                return None
+            return pad_rows([row[key] if key in row else of_row(row) for row in rows], PER_TOKEN[key])
+
+        protected = per_token("special_tokens_mask", lambda row: torch.zeros_like(row["input_ids"]))
+        labels = per_token("labels", lambda row: row["input_ids"])
+        words = [b for b, row in enumerate(rows) if "word_ids" in row]
+        if 0 < len(words) < len(rows):
+            without = next(b for b in range(len(rows)) if b not in words)
+            raise InputError(
+                f"example {without} has no 'word_ids', and example {words[0]} has: give them to all or none"
+            )
+        maskable = is_token if protected is None else is_token & (protected == 0)
+        noise = Noise.of(self.seed, [row.get("epoch", self.epoch) for row in rows], [row["example_id"] for row in rows])
+        batch = self._corrupted(
             tokens,
-            present if attention is None else present & (attention != 0),
-            torch.zeros_like(present) if protected is None else protected != 0,
+            is_token,
+            maskable if labels is None else maskable & (labels != IGNORED),
             noise,
-            labels=per_token("labels", IGNORED),
-            word_ids=per_token("word_ids", -1),
+            labels=labels,
+            word_ids=per_token("word_ids", lambda row: row["input_ids"]),
         )
-        same_text = batch["labels"].shape == tokens.shape and "decoder_input_ids" not in batch
-        for key in dict.fromkeys(key for example in examples for key in example):
-            if key not in _OWN_KEYS and key not in batch:
-                batch[key] = _together([example.get(key) for example in examples], key, lengths, same_text)
+        if taken := self.keep & (batch.keys() - OWN_KEYS):
+            raise InputError(f"{self!r} makes {', '.join(sorted(taken))} itself: remove it from keep")
+        for key in sorted(self.keep - OWN_KEYS):
+            batch[key] = self._kept(key, rows, int(lengths.max()) == batch["input_ids"].shape[1])
         return batch
 
-    def _hide(self, tokens: Tensor, present: Tensor, protected: Tensor, noise: Noise, **more: Tensor | None) -> dict:
+    def _row(self, example: Any, b: int) -> dict[str, Any]:
+        """One example with its padding removed: `input_ids` (n,), `example_id` and whatever else it brings."""
+        if not isinstance(example, Mapping):
+            example = {"input_ids": example}
+        if "input_ids" not in example:
+            raise InputError(
+                f"expected examples with 'input_ids', got the keys {sorted(map(str, example))} in place {b}: was the "
+                "text tokenised?"
+            )
+        unknown = [str(key) for key in example if key not in OWN_KEYS and key not in self.keep]
+        if unknown:
+            raise InputError(
+                f"example {b} has {', '.join(map(repr, unknown))}, which the collator does not read: remove it, or "
+                f"pass it on to the model by keep={unknown!r}"
+            )
+        row = {key: value for key, value in example.items() if value is not None}
+        row["input_ids"] = tokens = _one_dimensional(example["input_ids"], "input_ids")
+        for key in PER_TOKEN.keys() & row.keys():
+            row[key] = _one_dimensional(row[key], key)
+            if len(row[key]) != len(tokens):
+                raise InputError(
+                    f"'{key}' must have one value for each of the {len(tokens)} tokens, got {len(row[key])}"
+                )
+        row |= {key: self._kept_value(key, row[key]) for key in self.keep & row.keys()}
+        if "attention_mask" in row:
+            real = row["attention_mask"] != 0
+            one_a_token = [key for key, value in row.items() if isinstance(value, Tensor) and value.shape == real.shape]
+            row |= {key: row[key][real] for key in one_a_token}
+        row.setdefault("example_id", hash_tokens(row["input_ids"]))
+        return row
+
+    @staticmethod
+    def _kept_value(key: str, value: Any) -> Tensor:
+        try:
+            return torch.as_tensor(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"'{key}' cannot become a tensor, so no model can read it: remove it from keep") from error
+
+    def _kept(self, key: str, rows: list[dict[str, Any]], in_place: bool) -> Tensor:
+        """A key of the user's as one tensor; `in_place`: whether the batch has as many tokens as the examples."""
+        without = [b for b, row in enumerate(rows) if key not in row]
+        if without:
+            raise InputError(f"example {without[0]} has no {key!r}, which the collator is to keep: give it to all")
+        tensors = [row[key] for row in rows]
+        if all(one.shape == row["input_ids"].shape for one, row in zip(tensors, rows)):
+            if not in_place:
+                raise InputError(
+                    f"'{key}' has one value a token, but {self!r} changes the number of tokens: remove it from keep"
+                )
+            return pad_rows(tensors, 0)
+        if len({one.shape for one in tensors}) > 1:
+            raise InputError(f"'{key}' has values of different shapes: give one a token, or one shape for all")
+        return torch.stack(tensors)
+
+    def _corrupted(
+        self, tokens: Tensor, is_token: Tensor, maskable: Tensor, noise: Noise, *, progress: float = 1.0, **more: Any
+    ) -> Batch:
         special = self.special
         low, high = (int(end) for end in tokens.aminmax()) if tokens.numel() else (0, 0)
         if low < 0 or high >= special.vocab_size:
@@ -159,57 +233,24 @@ class Collator:
                 "do the texts and the special ids come from the same tokenizer?"
             )
         documents = document_ids(tokens, special.eos) if self.within_documents else None
-        return self.hide(Rows(tokens, present, protected, noise, special, documents=documents, **more))
-
-
-def _describe(examples: Sequence[Any]) -> str:
-    for b, example in enumerate(examples):
-        if not isinstance(example, Mapping):
-            return f"a {type(example).__name__} in place {b}"
-        if "input_ids" not in example:
-            return f"the keys {sorted(map(str, example))} in place {b}: was the text tokenised?"
-    return "something else"
+        batch = self.corrupt(
+            Examples(tokens, is_token, maskable, noise, special, document_ids=documents, progress=progress, **more)
+        )
+        if self.within_documents and "document_ids" not in batch:
+            raise InputError(f"{self!r} does not keep documents apart: leave within_documents out")
+        return batch
 
 
 def _one_dimensional(values: Any, key: str) -> Tensor:
-    """A copy as int64; None stands for -1 (Hugging Face's word ids)."""
+    """A copy (n,) as int64; None stands for -1 (Hugging Face's word ids)."""
     if isinstance(values, (list, tuple)):
         values = [-1 if value is None else value for value in values]
     try:
-        tensor = torch.as_tensor(np.asarray(values) if not isinstance(values, Tensor) else values)
+        made = torch.as_tensor(np.asarray(values) if not isinstance(values, Tensor) else values)
     except (TypeError, ValueError) as error:
         raise InputError(f"'{key}' must be a list of integers or a 1-D tensor, got {values!r:.80}") from error
-    if tensor.dim() != 1 or not (is_whole(tensor) or tensor.numel() == 0 or key.endswith("mask")):
+    if made.dim() != 1 or not (is_whole(made) or made.numel() == 0 or key.endswith("mask")):
         raise InputError(
-            f"'{key}' must be a list of integers or a 1-D tensor, got {tensor.dtype} of shape {tuple(tensor.shape)}"
+            f"'{key}' must be a list of integers or a 1-D tensor, got {made.dtype} of shape {tuple(made.shape)}"
         )
-    return tensor.long().cpu()
-
-
-def _aligned(values: Any, key: str, length: int, missing: int) -> Tensor:
-    if values is None:
-        return torch.full((length,), missing)
-    tensor = _one_dimensional(values, key)
-    if len(tensor) != length:
-        raise InputError(f"'{key}' must have one value for each of the {length} tokens, got {len(tensor)}")
-    return tensor
-
-
-def _identity(example: Mapping[str, Any], tokens: Tensor) -> int | str:
-    identity = example.get("identity")
-    return identity_of(tokens) if identity is None else identity
-
-
-def _together(values: list[Any], key: str, lengths: list[int], same_text: bool) -> Any:
-    """An extra key as one tensor where its values allow it, as a list otherwise."""
-    try:
-        tensors = [torch.as_tensor(value) for value in values]
-    except (TypeError, ValueError, RuntimeError):
-        return values
-    if all(tensor.dim() == 1 and len(tensor) == n for tensor, n in zip(tensors, lengths)):
-        if not same_text:
-            raise InputError(
-                f"'{key}' has one value for each token, but span corruption changes the number of tokens: remove it"
-            )
-        return side_by_side(tensors, 0)
-    return torch.stack(tensors) if len({tensor.shape for tensor in tensors}) == 1 else values
+    return made.long().cpu()

@@ -1,10 +1,10 @@
-"""Documents to one stream of token ids on the disk; blocks of any length are views of it.
+"""Pack documents into one stream of token ids on the disk, from which blocks of any length are cut.
 
     documents   "the cat sat"      "on the mat"
     stream      the cat sat </s>   on the mat </s>
     blocks(3)   [the cat sat] [</s> on the] | remainder: mat </s>
 
-Nothing is padded, and what does not fill a block is reported.
+Nothing is padded. The tokens that do not fill a block are counted by `remainder`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import WHOLE, of_kind, path_of, tensor, whole_number
+from ..checks import WHOLE, check_int, check_path, check_tensor, check_type
 from ..errors import InputError
-from .cache import cache_folder, fingerprint, read_json, written_whole
-from .tokenizer import Tokenizer
+from .corpora.cache import cache_folder, fingerprint, read_json, written_whole
+from .tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from .shards import PackedShards
+    from .corpora.shards import PackedShards
 
 FORMAT = 2
 BATCH = 1024
-"""Texts that are tokenised at a time, in parallel, and"""
+"""The most texts that are tokenised together, in parallel."""
 CHARACTERS = 2**22
-"""of how many characters together, or one text of more."""
+"""The most characters of texts that are tokenised together; a longer text is tokenised by itself."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Packed:
     """(N,) uint16 or uint32: each document with an end of text behind it."""
     documents: int
     bytes: int
-    """Of the text, in UTF-8."""
+    """Bytes of the text, in UTF-8."""
     fingerprint: str
-    """Of the text and the tokenizer."""
+    """A hash of the text and the tokenizer."""
     tokenizer: str
     """The tokenizer's own fingerprint."""
 
@@ -53,34 +53,36 @@ class Packed:
 
     @property
     def parts(self) -> Sequence[np.ndarray]:
-        """Of which blocks are cut: here all of it."""
+        """The token streams that blocks are cut from: here one."""
         return [self.tokens]
 
     def blocks(self, length: int) -> Blocks:
-        """The stream in blocks of `length`; raises `InputError` where it does not fill one."""
+        """The whole blocks of `length` tokens; raises `InputError` where there is none."""
         return Blocks(self, length)
 
 
 class Blocks(torch.utils.data.Dataset):
     """The whole blocks of each part of a packed text: `blocks.take(ids)` gives (B, length), `blocks[i]` one example.
 
-    As a dataset each example carries its `identity`, which the collator seeds its noise by, and the `epoch` last
-    given to `set_epoch` (which `accelerate` and so the Hugging Face Trainer call).
+    As a dataset, each example has its `example_id`, from which the collator seeds its noise, and the `epoch` last given
+    to `set_epoch`, which `accelerate` calls, and so does the Hugging Face Trainer.
 
-    >>> from clozelab.data import train_bpe
+    >>> from clozelab.data import pack, train_bpe
     >>> tokenizer = train_bpe(["abc"] * 2, vocab_size=400)
     >>> blocks = pack(["abc", "abcabc"], tokenizer).blocks(2)
     >>> len(blocks), blocks.remainder
     (2, 1)
+
+    Raises `InputError` for what is not packed, a length below 1, and a text that does not fill one block.
     """
 
     def __init__(self, packed: Packed | PackedShards, length: int) -> None:
         if not hasattr(packed, "parts"):
             raise InputError(f"expected packed text, which pack makes, got {type(packed).__name__}")
-        if whole_number(length, "the length of a block") < 1:
+        if check_int(length, "the length of a block") < 1:
             raise InputError(f"a block needs at least 1 token, got {length}")
         self._parts = [part[: len(part) // length * length].reshape(-1, length) for part in packed.parts]
-        self._begins = np.cumsum([0, *map(len, self._parts)])  # the number of each part's first block
+        self._starts = np.cumsum([0, *map(len, self._parts)])  # the number of each part's first block
         if len(self) == 0:
             raise InputError(
                 f"the corpus of {packed.documents} documents has {len(packed)} tokens, which does not fill one block "
@@ -91,15 +93,18 @@ class Blocks(torch.utils.data.Dataset):
         self.epoch = 0
 
     def __len__(self) -> int:
-        return int(self._begins[-1])
+        return int(self._starts[-1])
 
     @property
     def remainder(self) -> int:
-        """Tokens at the ends of the parts that fill no block, and are in none."""
+        """The number of tokens at the ends of the parts that do not fill a block, and are left out."""
         return len(self.packed) - len(self) * self.length
 
     def take(self, ids: Sequence[int] | Tensor) -> Tensor:
-        """Blocks by their numbers: (B, length) int64, a copy."""
+        """Blocks by their numbers (B,): a copy (B, length), int64.
+
+        Raises `InputError` for what are no block numbers, `IndexError` for a number beyond the last block.
+        """
         numbers = np.asarray(ids)
         if numbers.ndim != 1 or (numbers.size and (numbers.dtype.kind not in "iu" or numbers.min() < 0)):
             raise InputError(f"expected the numbers (B,) of blocks, from 0, got {ids!r:.80}")
@@ -107,31 +112,35 @@ class Blocks(torch.utils.data.Dataset):
             raise IndexError(f"block {numbers.max()} of {len(self)}")
         numbers = numbers.astype(np.int64)
         taken = np.empty((len(numbers), self.length), np.int64)
-        of = np.searchsorted(self._begins, numbers, side="right") - 1  # which part each lies in
-        for part in np.unique(of):
-            here = of == part
-            taken[here] = self._parts[part][numbers[here] - self._begins[part]]
+        parts = np.searchsorted(self._starts, numbers, side="right") - 1  # which part each lies in
+        for part in np.unique(parts):
+            here = parts == part
+            taken[here] = self._parts[part][numbers[here] - self._starts[part]]
         return torch.from_numpy(taken)
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch that the next examples belong to."""
-        self.epoch = whole_number(epoch, "epoch")
+        """Set the epoch of the examples that are taken next."""
+        self.epoch = check_int(epoch, "epoch")
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        if not -len(self) <= whole_number(i, "the number of a block") < len(self):
+        if not -len(self) <= check_int(i, "the number of a block") < len(self):
             raise IndexError(f"block {i} of {len(self)}")
         i %= len(self)
-        return {"input_ids": self.take([i])[0], "identity": i, "epoch": self.epoch}
+        return {"input_ids": self.take([i])[0], "example_id": i, "epoch": self.epoch}
 
 
 def document_ids(tokens: Tensor, eos: int) -> Tensor:
-    """Which document of its row each token belongs to, (B, T): 0, 1, 2, ...; an end of text ends its own.
+    """The document of its row that each token of (B, T) belongs to: 0, 1, 2, ...
 
+    An end of text belongs to the document that it ends.
+
+    >>> import torch
+    >>> from clozelab.data import document_ids
     >>> document_ids(torch.tensor([[5, 6, 1, 7, 1, 8]]), eos=1)
     tensor([[0, 0, 0, 1, 1, 2]])
     """
-    tensor(tokens, "tokens", "(B, T)", WHOLE)
-    ended = (tokens == whole_number(eos, "eos")).long().cumsum(1)
+    check_tensor(tokens, "tokens", "(B, T)", WHOLE)
+    ended = (tokens == check_int(eos, "eos")).long().cumsum(1)
     return torch.cat([torch.zeros_like(ended[:, :1]), ended[:, :-1]], 1)
 
 
@@ -142,28 +151,32 @@ def pack(
     cache_dir: str | Path | None = None,
     progress: bool = False,
 ) -> Packed:
-    """Tokenise documents into one stream, or find the one that was made of them before.
+    """Tokenise documents into one stream, or return the stream that was made of them before.
 
-    The stream lies in the cache folder under a key of (content, tokenizer, format) and is written beside its place,
-    then renamed into it: a run that is killed half way leaves no half stream, and two at once do each other no harm.
+    The stream is kept in the cache folder under a key of (content, tokenizer, format) and written atomically: a run
+    that is killed leaves no partial stream, and two runs may write the same one at once. `progress` shows a bar.
 
-    Raises `InputError` for documents that are no strings and where there are none, `OSError` for a full disk.
+    >>> from clozelab.data import pack, train_characters
+    >>> pack(["ab", "b"], train_characters(["ab"], sentinels=0)).tokens.tolist()
+    [4, 5, 1, 5, 1]
+
+    Raises `InputError` for documents that are not strings and where there are none, `OSError` for a full disk.
     """
-    of_kind(tokenizer, Tokenizer, "the tokenizer", "load_tokenizer makes one of another's")
+    check_type(tokenizer, Tokenizer, "the tokenizer", "load_tokenizer makes one from other kinds")
     if isinstance(documents, (str, Mapping)) or not isinstance(documents, Iterable):
         raise InputError(f"expected several documents, got one {type(documents).__name__}: put it in a list")
-    folder = path_of(cache_dir, "cache_dir") if cache_dir is not None else cache_folder()
-    if iter(documents) is documents:  # can be read once only
+    folder = check_path(cache_dir, "cache_dir") if cache_dir is not None else cache_folder()
+    if iter(documents) is documents:  # an iterator can be read only once
         documents = list(documents)
     key = fingerprint(documents, f"{tokenizer.fingerprint} {FORMAT}")
     found = read_packed(folder, key)
     if found is not None:
         return found
-    return write_packed(_shown(documents, progress), tokenizer, folder, key)
+    return write_packed(_with_progress(documents, progress), tokenizer, folder, key)
 
 
 def write_packed(documents: Iterable[str], tokenizer: Tokenizer, folder: Path, key: str) -> Packed:
-    """Tokenise documents into `folder/KEY.bin`, with `KEY.json` beside it; each is there whole or not at all."""
+    """Tokenise documents into `folder/KEY.bin`, described by `KEY.json`; each file is written atomically."""
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
     counts = {"documents": 0, "bytes": 0, "tokens": 0}
     with written_whole(folder / f"{key}.bin") as file:
@@ -183,12 +196,13 @@ def write_packed(documents: Iterable[str], tokenizer: Tokenizer, folder: Path, k
 
 
 def encoded(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[tuple[str, list[int], bool]]:
-    """(text, its tokens, whether a document ends there), a batch at a time, in memory that no document's length sets.
+    """(text, its token ids, whether a document ends there), tokenised in batches of bounded size.
 
     A document of more than about a million characters comes in pieces, whose tokens are those of the whole. Raises
     `InputError` for one that cannot be cut.
 
     >>> from clozelab.data import train_characters
+    >>> from clozelab.data.packing import encoded
     >>> list(encoded(["ab", "b"], train_characters(["ab"], sentinels=0)))
     [('ab', [4, 5], True), ('b', [5], True)]
     """
@@ -216,7 +230,7 @@ def _encoded(batch: list[tuple[str, bool]], tokenizer: Tokenizer) -> Iterator[tu
         yield text, ids, ended
 
 
-def _shown(documents: Iterable[str], progress: bool) -> Iterable[str]:
+def _with_progress(documents: Iterable[str], progress: bool) -> Iterable[str]:
     if not progress:
         return documents
     from rich.console import Console
@@ -226,7 +240,7 @@ def _shown(documents: Iterable[str], progress: bool) -> Iterable[str]:
 
 
 def read_packed(folder: Path, key: str) -> Packed | None:
-    """The packed text of a key, or None where it is missing or damaged (it is then made again)."""
+    """The packed text of a key, or None where it is missing or damaged, so that it is made again."""
     try:
         described = read_json(folder / f"{key}.json")
         dtype = np.dtype(described["dtype"])

@@ -1,25 +1,26 @@
 """Pictures, each made from the tensors that the model gets."""
 
+from .attention import draw_attention
 from .comparison import draw_comparison, print_comparison, save_comparison
 from .curves import draw_loss
 from .floors import draw_floors, print_floors, save_floors
 from .leaks import draw_leaks
 from .plan import plan_notes, plan_table
-from .terminal import show_objective, word_tokenizer
-from .visibility import draw_visibility
+from .terminal import depends_on_seed, show_objectives, word_tokenizer
 
 __all__ = [
+    "depends_on_seed",
+    "draw_attention",
     "draw_comparison",
     "draw_floors",
     "draw_leaks",
     "draw_loss",
-    "draw_visibility",
     "plan_notes",
     "plan_table",
     "print_comparison",
     "print_floors",
     "save_comparison",
     "save_floors",
-    "show_objective",
+    "show_objectives",
     "word_tokenizer",
 ]

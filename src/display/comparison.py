@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..plain import plain
-from ..training.checkpoint import write_json
+from ..escape import escape_control_characters
+from ..objectives import Likelihood
 from .curves import draw_loss
 
 if TYPE_CHECKING:
     from ..training import Compared
 
+PANELS = 3
+"""In a row of the picture, at most."""
+
 
 def print_comparison(rows: Sequence[Compared], corpus: str) -> None:
-    """The table on standard output, then what each model does with the same prompt."""
+    """The table on standard output, then what each model makes of the same text.
+
+    Raises `InputError` where there is no row.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -25,10 +32,11 @@ def print_comparison(rows: Sequence[Compared], corpus: str) -> None:
 
     if not rows:
         raise InputError("there is nothing to compare: expected at least one objective")
-    tokens = rows[0].result.tokens
+    millions = rows[0].result.tokens / 1e6
+    number = f"{len(rows)} objectives" if len(rows) > 1 else "one objective"
     table = Table(
-        title=Text(f"three objectives on {plain(corpus)}, {tokens / 1e6:.2f} M tokens of text each"),
-        caption="nats per paid position on held-out text; objectives answer different questions, "
+        title=Text(f"{number} on {escape_control_characters(corpus)}, {millions:.2f} M tokens of text each"),
+        caption="nats per predicted token on held-out text; objectives answer different questions, "
         "so compare each with its own baselines",
         box=box.SIMPLE_HEAD,
     )
@@ -36,45 +44,58 @@ def print_comparison(rows: Sequence[Compared], corpus: str) -> None:
     for row in rows:
         table.add_column(f"{row.objective.name} ({row.objective.canonical})", overflow="fold")
     for label, cell in LINES:
-        table.add_row(label, *(cell(row) for row in rows))
+        if any(cells := [cell(row) for row in rows]):
+            table.add_row(label, *cells)
     console = Console()
     console.print(table)
-    console.print("The same text, in brackets what the model says:", style="bold")
+    console.print("The same text, in brackets what the model generated:", style="bold")
+    margin = max(len(row.objective.name) for row in rows) + 2
     for row in rows:
-        console.print(f"{row.objective.name:8}", plain(" ".join(row.sample.split())), markup=False, highlight=False)
+        sample = escape_control_characters(" ".join(row.sample.split()))
+        console.print(f"{row.objective.name:{margin}}{sample}", markup=False, highlight=False)
+
+
+def _at_most(row: Compared) -> str:
+    return "at most " if row.objective.likelihood is Likelihood.BOUND else ""
 
 
 def _per_byte(row: Compared) -> str:
     bits = row.result.heldout and row.result.heldout.bits_per_byte
-    return f"{bits:.3f}" if bits else "not defined"
+    return f"{_at_most(row)}{bits:.3f}" if bits else "not defined"
 
 
-LINES = [
+LINES: list[tuple[str, Callable[[Compared], str]]] = [
     ("hides", lambda row: row.objective.hides),
-    ("reads", lambda row: row.objective.reads),
+    ("reads", lambda row: row.objective.attends_to),
     ("predicts", lambda row: row.objective.predicts),
-    ("model", lambda row: f"{row.objective.architecture}, {row.parameters / 1e6:.2f} M"),
-    ("positions paid", lambda row: f"{row.share_paid:.1%}"),
-    ("held-out loss", lambda row: f"{row.heldout:.3f}"),
+    ("model", lambda row: row.objective.architecture),
+    ("parameters", lambda row: f"{row.parameters / 1e6:.2f} M"),
+    ("in the loss", lambda row: f"{row.result.heldout.loss_share:.1%}" if row.result.heldout else ""),
+    ("held-out loss", lambda row: f"{_at_most(row)}{row.heldout:.3f}"),
+    ("by kind of row", lambda row: row.result.heldout.by_kind if row.result.heldout else ""),
     ("unigram guess", lambda row: f"{row.unigram:.3f}"),
     ("uniform guess", lambda row: f"{row.uniform:.3f}"),
     ("bits per byte", _per_byte),
-    ("tokens per second", lambda row: f"{row.result.tokens_per_second:,.0f}"),
+    ("tokens a second", lambda row: f"{row.result.tokens_per_second:,.0f}"),
 ]
-"""(label, what stands there)"""
+"""(label, the cell of a row); a line of empty cells is left out"""
 
 
 def save_comparison(rows: Sequence[Compared], folder: str | Path) -> None:
-    """`comparison.json` and `comparison.png` in a folder."""
+    """`comparison.json` and `comparison.png` in a folder, which is made where it does not exist."""
+    from ..training.checkpoint import write_json
+
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     described = [
         {
             "objective": row.objective.name,
-            "settings": row.objective.settings,
+            "options": row.objective.options(),
             "parameters": row.parameters,
-            "share_paid": row.share_paid,
-            "heldout": asdict(row.result.heldout) if row.result.heldout else None,
+            "loss_share": row.result.heldout.loss_share if row.result.heldout else None,
+            "heldout": asdict(row.result.heldout) | {"likelihood": row.objective.likelihood.value}
+            if row.result.heldout
+            else None,
             "uniform": row.uniform,
             "unigram": row.unigram,
             "tokens": row.result.tokens,
@@ -89,14 +110,19 @@ def save_comparison(rows: Sequence[Compared], folder: str | Path) -> None:
 
 
 def draw_comparison(rows: Sequence[Compared], path: str | Path) -> None:
-    """The loss curves in one picture, one panel each: the losses answer different questions."""
+    """The loss curves in one picture, a panel each: the losses answer different questions."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.2 * len(rows), 3.9), layout="tight")
+    lines = math.ceil(len(rows) / PANELS)
+    columns = math.ceil(len(rows) / lines)
+    figure = Figure(figsize=(4.2 * columns, 3.9 * lines), layout="tight")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(rows), sharey=True, squeeze=False)[0]
-    for axes, row in zip(panels, rows):
+    panels = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    for axes, row in zip(panels.flat, rows):
         draw_loss(axes, row)
-    panels[0].set_ylabel("nats per paid position")
+    for axes in panels.flat[len(rows) :]:
+        axes.remove()
+    for axes in panels[:, 0]:
+        axes.set_ylabel("nats per predicted token")
     figure.savefig(str(path), dpi=140)

@@ -1,4 +1,4 @@
-"""Which outputs moved with which inputs, beside which may."""
+"""A leak report as a picture: which outputs moved with which inputs, and which may."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ if TYPE_CHECKING:
 
     from ..evaluation.leaks import LeakReport
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart; the marks say it again without colour.
+# Okabe and Ito's palette, which colour-blind readers can tell apart; the marks do without colour.
 KINDS = (
     ("neither", "#FFFFFF", ""),
-    ("moves and may", "#56B4E9", ""),
-    ("may, never moved", "#F0E442", "o"),
+    ("moves, as declared", "#56B4E9", ""),
+    ("declared, did not move", "#F0E442", "o"),
     ("LEAK: moves and may not", "#D55E00", "x"),
 )
-"""(what it says, colour, mark) of the cells 0 .. 3."""
+"""(label, colour, mark) of the cells 0 .. 3."""
 
 
 def draw_leaks(axes: Axes, report: LeakReport) -> Axes:
-    """The observed and the declared matrix in one: a cell says whether output t moved with input s, and whether it may.
+    """What moved and what is declared in one matrix: a cell for each output t and input s.
 
-    Blue moves and may, white neither; a cross is a leak, a ring may be read and never was.
+    Blue moved as declared, white did neither; a cross is a leak, a ring is declared and did not move.
 
+    >>> import torch
+    >>> from clozelab.display import draw_leaks
     >>> from matplotlib.figure import Figure
     >>> from clozelab.evaluation import LeakReport
     >>> report = LeakReport(torch.ones(2, 2).bool(), torch.ones(2, 2).tril().bool())

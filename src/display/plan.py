@@ -7,23 +7,25 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..planning import Layout, Plan
+    from ..planning.rows import Row
 
 
 def plan_table(plans: Sequence[Plan], *, markdown: bool = False) -> str:
     """A column for each strategy of one plan; of several plans, for the strategy that has room. Text, or Markdown.
 
+    >>> from clozelab.display.plan import plan_table
     >>> from clozelab.objectives import MaskedLM
     >>> from clozelab.planning import Machine, config_near, plan
-    >>> run = plan(MaskedLM(), config_near(7e9, "encoder-only"), tokens=1e12, machine=Machine(devices=8))
+    >>> run = plan(MaskedLM(), config_near(7e9, MaskedLM()), tokens=1e12, machine=Machine(devices=8))
     >>> for line in plan_table([run]).splitlines()[:4]:
     ...     print(line)
-                                         masked, replicated    masked, sharded
-    parameters                                       6.98 B             6.98 B
-    width, layers, heads                       4096, 34, 32       4096, 34, 32
-    text of a row > read + said                 2048 > 2048        2048 > 2048
+                                     masked, replicated        masked, sharded
+    parameters                                   6.98 B                 6.98 B
+    width, layers, heads                   4096, 34, 32           4096, 34, 32
+    text of a row > model inputs            2048 > 2048            2048 > 2048
     """
     columns = [(made, layout) for made in plans for layout in _shown(made, alone=len(plans) == 1)]
-    table = [["", *(f"{made.objective}, {layout.strategy}" for made, layout in columns)]]
+    table = [["", *(f"{made.objective.name}, {layout.strategy}" for made, layout in columns)]]
     for label, cell in LINES:
         cells = [cell(*column) for column in columns]
         if any(cells):
@@ -39,11 +41,12 @@ def plan_table(plans: Sequence[Plan], *, markdown: bool = False) -> str:
 
 
 def plan_notes(made: Plan) -> list[str]:
-    """What the table cannot say, a sentence each: where there is no room, and what would help.
+    """What the table does not show, a sentence each: where there is no room, and what would help.
 
+    >>> from clozelab.display.plan import plan_notes
     >>> from clozelab.objectives import CausalLM
     >>> from clozelab.planning import config_near, plan
-    >>> for note in plan_notes(plan(CausalLM(), config_near(7e9, "decoder-only"), tokens=1e12)):
+    >>> for note in plan_notes(plan(CausalLM(), config_near(7e9, CausalLM()), tokens=1e12)):
     ...     print(note)
     causal: no strategy has room on this device of 80 GB; fully sharded, it takes 3.
     """
@@ -55,23 +58,23 @@ def plan_notes(made: Plan) -> list[str]:
         if needed is None:
             whole = made.memory("sharded", 1)
             notes.append(
-                f"{made.objective}: no strategy has room on {these}, nor fully sharded on any number of them: "
+                f"{made.objective.name}: no strategy has room on {these}, nor fully sharded on any number of them: "
                 f"{quantity(whole.copies + whole.casts + whole.saved + whole.work, 'B')} are whole on every device "
                 "(gathered, casts, kept for the backward, at work); it takes tensor or pipeline parallelism, or "
                 "computing again what is kept, none of which clozelab offers."
             )
         else:
-            notes.append(f"{made.objective}: no strategy has room on {these}; fully sharded, it takes {needed:,}.")
+            notes.append(f"{made.objective.name}: no strategy has room on {these}; fully sharded, it takes {needed:,}.")
     elif made.chosen.strategy == "sharded":
         short = made.layouts[0].memory.total - made.machine.memory
         notes.append(
-            f"{made.objective}: replicated, a device would need {quantity(short, 'B')} more than it has, so the "
+            f"{made.objective.name}: replicated, a device would need {quantity(short, 'B')} more than it has, so the "
             "weights are sharded."
         )
     if made.row.sentinels > 100:
         notes.append(
-            f"{made.objective}: a row has {made.row.sentinels} hidden spans, but tokenizers reserve 100 sentinels by "
-            "default: train one with more (clozelab train --sentinels)."
+            f"{made.objective.name}: a row has {made.row.sentinels} hidden spans, but tokenizers reserve 100 sentinels "
+            "by default: train one with more (clozelab train --sentinels)."
         )
     return notes
 
@@ -79,6 +82,7 @@ def plan_notes(made: Plan) -> list[str]:
 def quantity(value: float, unit: str = "") -> str:
     """Three figures and a prefix, or a whole number below a thousand.
 
+    >>> from clozelab.display.plan import quantity
     >>> quantity(27_926_200_320, "B"), quantity(6_981_550_080), quantity(512), quantity(0.0123)
     ('27.9 GB', '6.98 B', '512', '0.0123')
     """
@@ -95,6 +99,7 @@ def quantity(value: float, unit: str = "") -> str:
 def time(seconds: float) -> str:
     """In the largest unit of which there is at least one.
 
+    >>> from clozelab.display.plan import time
     >>> time(0.002), time(90), time(3.54e7)
     ('2 ms', '1.5 min', '410 days')
     """
@@ -110,20 +115,25 @@ def _shown(made: Plan, alone: bool) -> Sequence[Layout]:
 
 def _shape(made: Plan) -> str:
     config = made.config
-    decoder = config.layers if config.decoder_layers is None else config.decoder_layers
-    layers = f"{config.layers} + {decoder}" if made.architecture == "encoder-decoder" else f"{config.layers}"
-    return f"{config.width}, {layers}, {config.heads}"
+    decoder = config.n_layers if config.n_decoder_layers is None else config.n_decoder_layers
+    layers = f"{config.n_layers} + {decoder}" if made.row.decoder_length else f"{config.n_layers}"
+    return f"{config.d_model}, {layers}, {config.n_heads}"
 
 
 def _row(made: Plan) -> str:
-    return f"{made.row.text} > {made.row.read}" + (f" + {made.row.said}" if made.row.said else "")
+    row = made.row
+    return f"{row.text} > {row.input_length}" + (f" + {row.decoder_length}" if row.decoder_length else "")
+
+
+def _loss_positions(row: Row) -> str:
+    return f"{row.loss_positions:.0f}, {_share(row.loss_positions, row.text)}"
 
 
 def _share(part: float, whole: float) -> str:
     return f"{part / whole:.1%}"
 
 
-def _flops(per: Callable[[Plan], int]) -> Callable[..., str]:
+def _flops(per: Callable[[Plan], float]) -> Callable[..., str]:
     return lambda made, layout: quantity(made.flops.total / per(made), "FLOP")
 
 
@@ -143,10 +153,10 @@ def _between(made: Plan, layout: Layout, times: float) -> str:
 LINES: list[tuple[str, Callable[..., str]]] = [
     ("parameters", lambda made, layout: quantity(made.parameters.total)),
     ("width, layers, heads", lambda made, layout: _shape(made)),
-    ("text of a row > read + said", lambda made, layout: _row(made)),
-    ("paid, of the text", lambda made, layout: f"{made.row.paid}, {_share(made.row.paid, made.row.text)}"),
+    ("text of a row > model inputs", lambda made, layout: _row(made)),
+    ("loss positions, of the text", lambda made, layout: _loss_positions(made.row)),
     ("operations a token of text", _flops(lambda made: made.row.text)),
-    ("operations a paid token", _flops(lambda made: made.row.paid)),
+    ("operations a loss position", _flops(lambda made: made.row.loss_positions)),
     ("  in attention's products", lambda made, layout: _share(made.flops.attention, made.flops.forward)),
     ("  in the unembedding", lambda made, layout: _share(made.flops.unembedding, made.flops.forward)),
     ("operations of the run", lambda made, layout: f"{made.run_flops:.2e}".replace("e+", "e")),
@@ -160,7 +170,7 @@ LINES: list[tuple[str, Callable[..., str]]] = [
     ("  loss or backward at work", _bytes("work")),
     ("  all of it", _bytes("total")),
     ("has room", lambda made, layout: "yes" if layout.fits else "no"),
-    ("rows a pass, passes a step", lambda made, layout: f"{layout.micro_batch} x {layout.passes}"),
+    ("rows a pass, passes a step", lambda made, layout: f"{layout.micro_batch_size} x {layout.passes}"),
     ("sent in a step by all-reduce", _sent("reduced")),
     ("sent in a step by all-gather", _sent("gathered")),
     ("sent by reduce-scatter", _sent("scattered")),
@@ -168,7 +178,7 @@ LINES: list[tuple[str, Callable[..., str]]] = [
     ("computing a step", lambda made, layout: time(made.seconds_computing)),
     ("the run", lambda made, layout: _between(made, layout, made.steps)),
     ("text a second, at most", lambda made, layout: quantity(made.tokens_a_second(layout))),
-    ("one core was measured to make", lambda made, layout: quantity(made.delivered)),
+    ("one core makes batches of", lambda made, layout: quantity(made.delivered)),
     ("cores that make batches", lambda made, layout: f"{made.tokens_a_second(layout) / made.delivered:.2g}"),
 ]
 """(label, what stands there for a plan and a layout); a line in which nothing stands is left out."""

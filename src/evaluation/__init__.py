@@ -1,33 +1,48 @@
-"""Measure: held-out loss, the least loss possible, leaks, how likely a text is, and what a model has understood."""
+"""Measure: held-out loss, leaks, how likely a text is, and what a representation holds.
 
-from .floors import Floor, causal_floor, floor, masked_floor, span_floor
-from .heldout import HeldOut, evaluate, fixed_batches, label_counts, positions_read, unigram_loss
-from .leaks import LeakReport, probe, probe_objective, reach
+The least loss that is possible is `objective.entropy_floor` on a language of `clozelab.languages`; a model is trained
+down to it by `clozelab.evaluation.floor_experiment`.
+"""
+
+from .answer_leaks import AnswerReport, answer_leaks
+from .heldout import (
+    HeldOut,
+    PartLoss,
+    evaluate,
+    fixed_batches,
+    label_counts,
+    positions_read,
+    uniform_baseline,
+    unigram_baseline,
+    unigram_loss,
+)
+from .leaks import LeakReport, probe, probe_objective
+from .receptive_field import receptive_field
 from .representations import bag_of_words, embed, linear_probe, nearest_neighbours
 from .scoring import Scores, causal_log_prob, infill_log_prob, pseudo_log_likelihood
 
 __all__ = [
-    "Floor",
+    "AnswerReport",
     "HeldOut",
     "LeakReport",
+    "PartLoss",
     "Scores",
+    "answer_leaks",
     "bag_of_words",
-    "causal_floor",
     "causal_log_prob",
     "embed",
     "evaluate",
     "fixed_batches",
-    "floor",
     "infill_log_prob",
     "label_counts",
     "linear_probe",
-    "masked_floor",
     "nearest_neighbours",
     "positions_read",
     "probe",
     "probe_objective",
     "pseudo_log_likelihood",
-    "reach",
-    "span_floor",
+    "receptive_field",
+    "uniform_baseline",
+    "unigram_baseline",
     "unigram_loss",
 ]

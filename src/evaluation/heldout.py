@@ -1,56 +1,112 @@
-"""The loss on held-out text, with masks that never change, and what it must beat."""
+"""The loss on held-out text, with masks that never change, and the unigram baseline that a model must beat."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..checks import of_kind, same_shape, tensor, whole_number
-from ..data import IGNORED, Blocks, Collator
+from ..checks import check_int, check_same_shape, check_tensor, check_type
+from ..data import IGNORED, Batch, Blocks, Collator
 from ..errors import InputError
-from ..models import measuring
-from ..objectives import Loss, Objective
+from ..models import eval_mode
+from ..objectives import Likelihood, Loss, Objective
 
 EVALUATION_EPOCH = -1
 """The epoch of the noise of held-out examples: one that training never reaches."""
 
 
-def fixed_batches(
-    blocks: Blocks, collator: Collator, *, rows: int = 256, batch_size: int = 32
-) -> list[dict[str, Tensor]]:
-    """The first `rows` blocks, corrupted once and for all: the same masks at every evaluation of every run."""
-    of_kind(blocks, Blocks, "the blocks", "packed.blocks(length) makes them")
-    of_kind(collator, Collator, "the collator", "objective.collator(special) makes one")
-    if whole_number(rows, "rows") < 1 or whole_number(batch_size, "batch_size") < 1:
+def fixed_batches(blocks: Blocks, collator: Collator, *, rows: int = 256, batch_size: int = 32) -> list[Batch]:
+    """The first `rows` blocks, corrupted once and for all: the same masks at every evaluation of every run.
+
+    Their progress is 1: an objective that changes during training is evaluated as it is at the end.
+
+    Raises `InputError` for `rows` or a `batch_size` below 1.
+    """
+    check_type(blocks, Blocks, "the blocks", "packed.blocks(length) makes them")
+    check_type(collator, Collator, "the collator", "objective.collator(special) makes one")
+    if check_int(rows, "rows") < 1 or check_int(batch_size, "batch_size") < 1:
         raise InputError(f"expected rows and batch_size of at least 1, got {rows} and {batch_size}")
     n = min(rows, len(blocks))
     return [
-        collator.block(blocks.take(ids), ids, epoch=EVALUATION_EPOCH)
+        collator.block(blocks.take(ids), ids, epoch=EVALUATION_EPOCH, progress=1.0)
         for ids in (list(range(start, min(start + batch_size, n))) for start in range(0, n, batch_size))
     ]
 
 
 @dataclass(frozen=True)
+class PartLoss:
+    """One part of a held-out loss."""
+
+    mean: float
+    """Nats per count."""
+    count: int
+    """What the sum was divided by."""
+
+
+BINS = 6
+"""Of a breakdown, at most."""
+
+
+class Bin(NamedTuple):
+    """The rows whose value of a breakdown lies in a range."""
+
+    low: int
+    high: int
+    nats: float
+    """Nats per count of these rows together."""
+
+    def __str__(self) -> str:
+        return f"{self.low}{'' if self.low == self.high else f'..{self.high}'} {self.nats:.3f}"
+
+
+@dataclass(frozen=True)
 class HeldOut:
-    """A held-out loss: cross-entropy alone, whatever else the training loss adds."""
+    """A held-out loss, without label smoothing and z-loss."""
 
     nats: float
-    """Per paid position."""
-    count: int
-    """Paid positions."""
+    """Of the total: the sum over parts of weight x mean."""
+    parts: dict[str, PartLoss]
     positions: int
     """Positions that the model reads, without padding: encoder and decoder together."""
+    loss_positions: int
+    """Of the first output: its positions in the loss."""
+    likelihood: Likelihood = Likelihood.NONE
+    """Whether `bits_per_byte` is exact or an upper bound."""
     bits_per_byte: float | None = None
-    """Where the loss is the likelihood of the text (causal LM), so that tokenizers can be compared."""
+    """Of the first part, where its sum is the likelihood of the text or bounds it: comparable between tokenizers."""
+    breakdown: dict[str, dict[int, float]] = field(default_factory=dict)
+    """By each name of `Objective.breakdown`, the mean nats of the rows of each value."""
+    bins: dict[str, list[Bin]] = field(default_factory=dict)
+    """The same by at most 6 ranges of values, which hold equally many values."""
 
     @property
-    def share_paid(self) -> float:
-        """Paid positions among those read."""
-        return self.count / max(self.positions, 1)
+    def by_kind(self) -> str:
+        """The bins in one line, such as "masked 0 3.250, 1 3.290"; empty without a breakdown."""
+        return "; ".join(f"{name} {', '.join(map(str, bins))}" for name, bins in self.bins.items())
+
+    @property
+    def count(self) -> int:
+        """The count of the first part."""
+        return next(iter(self.parts.values())).count
+
+    @property
+    def per_byte(self) -> str:
+        """ ", 1.234 bits per byte" for a message, "at most" where it is a bound; empty where there is none."""
+        if self.bits_per_byte is None:
+            return ""
+        bound = "at most " if self.likelihood is Likelihood.BOUND else ""
+        return f", {bound}{self.bits_per_byte:.3f} bits per byte"
+
+    @property
+    def loss_share(self) -> float:
+        """Positions in the loss among those that the model reads."""
+        return self.loss_positions / max(self.positions, 1)
 
 
 def evaluate(
@@ -59,71 +115,172 @@ def evaluate(
     batches: Iterable[Mapping[str, Tensor]],
     *,
     byte_lengths: Tensor | None = None,
-    pay: Callable[[Mapping[str, Tensor]], Loss] | None = None,
+    loss_fn: Callable[[Batch], Loss] | None = None,
 ) -> HeldOut:
-    """The loss of a model over batches: one sum, one count, one division.
+    """The loss of a model over batches, from one forward pass of each: sums and counts are added, and divided once.
 
-    `byte_lengths` (V,), the UTF-8 bytes of each token, adds bits per byte where the objective's loss is the
-    likelihood of the text. The model is left in the mode it was in. `pay(batch)` replaces `objective(model, batch)`,
-    where something is wrapped around both.
+    `byte_lengths` (V,), the UTF-8 bytes of each token, adds bits per byte where the objective's loss is a likelihood or
+    a bound of it. The model is left in the mode it was in. `loss_fn(batch)` replaces `objective(model, batch)`, where
+    something is wrapped around both.
+
+    >>> import torch
+    >>> from clozelab import CausalLM
+    >>> from clozelab.evaluation import evaluate
+    >>> text = torch.arange(8)[None]
+    >>> batch = {"input_ids": text, "attention_mask": torch.ones_like(text), "labels": text}
+    >>> model = CausalLM().build_model(8, "tiny", d_model=16, n_layers=1, n_heads=1)
+    >>> evaluate(CausalLM(), model, [batch]).count
+    7
+
+    Raises `InputError` where there is no batch, and for ids beyond `byte_lengths`.
     """
-    of_kind(objective, Objective, "the objective")
-    device = next(of_kind(model, nn.Module, "the model").parameters()).device
+    check_type(objective, Objective, "the objective")
+    device = next(check_type(model, nn.Module, "the model").parameters()).device
     if not isinstance(batches, Iterable):
         raise InputError(f"expected batches to evaluate on, got {type(batches).__name__}")
-    total = Loss(torch.zeros(()), torch.tensor(0))
-    positions, bytes_paid = 0, 0
+    total: Loss | None = None
+    positions = loss_positions = scored_bytes = 0
+    splits: dict[str, _Split] = {}
     for batch in batches:
         positions += positions_read(batch)
-        with measuring(model):
-            moved = {key: value.to(device) for key, value in batch.items()}
-            loss = objective(model, moved) if pay is None else pay(moved)
-        total = total + Loss(loss.terms["cross_entropy"].cpu(), loss.count.cpu())
-        if byte_lengths is not None:
-            _, labels = objective.align(batch["labels"], batch["labels"])
-            said = labels[labels != IGNORED]
-            if said.numel() and int(said.max()) >= len(tensor(byte_lengths, "byte_lengths", "(V)")):
-                raise InputError(
-                    f"expected the bytes of each id, but there are {len(byte_lengths)} and id {said.max()}"
-                )
-            bytes_paid += int(byte_lengths[said].sum())
-    if positions == 0:
+        here = {key: value.to(device) for key, value in batch.items()}
+        with eval_mode(model), cross_entropy_only(objective):
+            loss = (objective(model, here) if loss_fn is None else loss_fn(here)).detach()
+        total = loss if total is None else total + loss
+        loss_positions += int(next(iter(objective.targets(here).values())).loss_mask.sum())
+        for name, values in objective.breakdown(here).items():
+            splits.setdefault(name, _Split()).add(values, loss, objective, here)
+        if byte_lengths is not None and objective.likelihood is not Likelihood.NONE:
+            scored_bytes += _bytes_of(objective.scored_ids(here).cpu(), byte_lengths)
+    if total is None:
         raise InputError("expected at least one batch to evaluate on, got none")
-    bits = float(total.sum) / math.log(2) / bytes_paid if objective.is_likelihood and bytes_paid else None
-    return HeldOut(float(total.mean), int(total.count), positions, bits)
+    first = next(iter(total.values()))
+    return HeldOut(
+        float(total.mean),
+        {name: PartLoss(float(part.mean), int(part.count)) for name, part in total.items()},
+        positions,
+        loss_positions,
+        objective.likelihood,
+        float(first.sum) / math.log(2) / scored_bytes if scored_bytes else None,
+        {name: split.means() for name, split in splits.items()},
+        {name: split.bins() for name, split in splits.items()},
+    )
+
+
+@contextmanager
+def cross_entropy_only(objective: Objective) -> Iterator[None]:
+    """Inside, the objective's loss has no label smoothing and no z-loss."""
+    before = objective.label_smoothing, objective.z_loss
+    objective.label_smoothing = objective.z_loss = 0.0
+    try:
+        yield
+    finally:
+        objective.label_smoothing, objective.z_loss = before
+
+
+class _Split:
+    """Sums and counts of the rows of each value, by part."""
+
+    def __init__(self) -> None:
+        self.sums: dict[tuple[int, str], tuple[float, float, int]] = {}  # (value, part) -> (weight, nats, count)
+
+    def add(self, values: Tensor, loss: Loss, objective: Objective, batch: Batch) -> None:
+        targets = objective.targets(batch)
+        for name, part in loss.items():
+            if part.row_sums is None or name not in targets:
+                raise InputError(f"{objective.name} has a breakdown, but its part {name} has no loss by row")
+            rows = zip(values.tolist(), part.row_sums.tolist(), targets[name].row_counts.tolist())
+            for value, nats, count in rows:
+                _, before, counted = self.sums.get((value, name), (part.weight, 0.0, 0))
+                self.sums[value, name] = part.weight, before + nats, counted + count
+
+    def means(self) -> dict[int, float]:
+        """The mean of the total by value, ascending."""
+        values = sorted({value for value, _ in self.sums})
+        return dict(zip(values, self._means([[value] for value in values])))
+
+    def bins(self) -> list[Bin]:
+        """The mean of the total by ranges of values."""
+        values = sorted({value for value, _ in self.sums})
+        n = min(BINS, len(values))
+        ranges = [values[len(values) * k // n : len(values) * (k + 1) // n] for k in range(n)]
+        return [Bin(few[0], few[-1], nats) for few, nats in zip(ranges, self._means(ranges))]
+
+    def _means(self, ranges: list[list[int]]) -> list[float]:
+        """The mean of the total over the rows of each range: of each part by its own count, weighted, then added."""
+        parts = {part: weight for (_, part), (weight, _, _) in self.sums.items()}
+        means = []
+        for values in ranges:
+            mean = 0.0
+            for part, weight in parts.items():
+                of_part = [self.sums[value, part] for value in values]
+                mean += weight * sum(nats for _, nats, _ in of_part) / max(sum(count for *_, count in of_part), 1)
+            means.append(mean)
+        return means
+
+
+def _bytes_of(ids: Tensor, byte_lengths: Tensor) -> int:
+    if ids.numel() and int(ids.max()) >= len(check_tensor(byte_lengths, "byte_lengths", "(V)")):
+        raise InputError(f"expected the bytes of each id, but there are {len(byte_lengths)} and id {ids.max()}")
+    return int(byte_lengths[ids].sum())
 
 
 def positions_read(batch: Mapping[str, Tensor]) -> int:
     """The positions of a batch that a model computes on: encoder and decoder together, without padding."""
-    if not isinstance(batch, Mapping) or not {"attention_mask", "labels"} <= batch.keys():
-        raise InputError(
-            "expected a batch with 'attention_mask' and 'labels': did it come from objective.collator(...)?"
-        )
+    if not isinstance(batch, Mapping) or "attention_mask" not in batch:
+        raise InputError("expected a batch with 'attention_mask': did it come from objective.collator(...)?")
     read = int(batch["attention_mask"].sum())
     return read + (int((batch["labels"] != IGNORED).sum()) if "decoder_input_ids" in batch else 0)
 
 
-def label_counts(objective: Objective, batches: Iterable[Mapping[str, Tensor]], vocab_size: int) -> Tensor:
-    """How often each id is what a paid position must say: (V,) int64."""
-    of_kind(objective, Objective, "the objective")
-    counts = torch.zeros(whole_number(vocab_size, "vocab_size", 1), dtype=torch.int64)
-    for batch in batches:
-        _, labels = objective.align(batch["labels"], batch["labels"])
-        counts += torch.bincount(labels[labels != IGNORED], minlength=vocab_size)
-    return counts
+def label_counts(objective: Objective, batches: Iterable[Batch], vocab_size: int) -> dict[str, Tensor]:
+    """How often each id is a target, by part: (V,) float64, each time counted with the weight of its position."""
+    check_type(objective, Objective, "the objective")
+    check_int(vocab_size, "vocab_size", 1)
+    totals: dict[str, Tensor] = {}
+    for batch in check_type(batches, Iterable, "the batches"):
+        check_type(batch, Mapping, "each batch")
+        for name, target in objective.targets(batch).items():
+            labels = target.labels[target.loss_mask].cpu()
+            weights = None if target.weights is None else target.weights[target.loss_mask].double().cpu()
+            counts = torch.bincount(labels, weights=weights, minlength=vocab_size).double()
+            totals[name] = totals.get(name, 0) + counts
+    return totals
 
 
-def unigram_loss(seen: Tensor, heldout: Tensor) -> float:
-    """Nats per paid position of a guess by frequency alone, which reads nothing.
+def unigram_loss(seen: Tensor, heldout: Tensor, count: float | None = None) -> float:
+    """Nats per target of a prediction from frequencies alone, which reads nothing.
 
-    `seen` (V,) counts labels in training text, `heldout` (V,) in held-out text. Each id is taken to have been seen
-    once more than it was (Laplace), so that the loss is finite. A model that does not beat this has learned nothing
-    from what it reads.
+    `seen` (V,) counts labels in training text, `heldout` (V,) in held-out text, both with their weights; `count` is
+    what the sum is divided by, the sum of `heldout` where None. Each id is taken to have been seen once more than it
+    was (Laplace), so that the loss is finite. A model that does not beat this has learned nothing from what it reads.
 
+    >>> import torch
+    >>> from clozelab.evaluation import unigram_loss
     >>> unigram_loss(torch.tensor([0, 0]), torch.tensor([5, 5]))  # nothing seen: ln 2
     0.6931471805599453
     """
-    same_shape(seen=tensor(seen, "seen", "(V)"), heldout=tensor(heldout, "heldout", "(V)"))
+    check_same_shape(seen=check_tensor(seen, "seen", "(V)"), heldout=check_tensor(heldout, "heldout", "(V)"))
     smoothed = seen.double() + 1
     log_probabilities = (smoothed / smoothed.sum()).log()
-    return float(-(heldout * log_probabilities).sum() / heldout.sum().clamp(min=1))
+    divisor = float(heldout.sum()) if count is None else count
+    return float(-(heldout * log_probabilities).sum()) / max(divisor, 1.0)
+
+
+def unigram_baseline(objective: Objective, seen: Iterable[Batch], heldout: Iterable[Batch], vocab_size: int) -> float:
+    """Nats of the total loss, on held-out batches, of a model that knows nothing but how often each label is seen."""
+    heldout = list(heldout)
+    trained = label_counts(objective, seen, vocab_size)
+    tested = label_counts(objective, heldout, vocab_size)
+    counts = [objective.counts(batch) for batch in heldout]
+    targets = objective.targets(heldout[0])
+    return sum(
+        targets[name].weight * unigram_loss(trained[name], tested[name], float(sum(float(one[name]) for one in counts)))
+        for name in tested
+    )
+
+
+def uniform_baseline(objective: Objective, heldout: Iterable[Batch], vocab_size: int) -> float:
+    """Nats of the total loss of a model to which all ids are equally likely."""
+    targets = objective.targets(next(iter(heldout)))
+    return sum(targets[name].weight * nats for name, nats in objective.uniform_values(vocab_size).items())

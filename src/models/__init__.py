@@ -1,47 +1,53 @@
-"""Read: one block, three arrangements.
+"""Read: one block under one attention mask, in three arrangements.
 
 |  | `DecoderOnly` | `EncoderOnly` | `EncoderDecoder` |
 |---|---|---|---|
-| a token reads | what came before it | both sides | both sides; the decoder's, before it and the encoder |
-| speaks through | `generate` | `fill_masks` | `fill_spans` |
+| a token attends to | before it, or by rank | both sides | both sides; the decoder: before it, and the encoder |
 | canonical model | GPT | BERT | T5 |
 
-Models never see labels: they return hidden states (B, T, D) and own an `unembedding` (V, D).
+Models never see labels: they return hidden states (B, T, D) and own an `unembedding` (V, D). A model with several
+outputs returns {name: Prediction} instead (`clozelab.objectives`).
 """
 
-from .decoder_only import DecoderOnly
+from .attention_mask import (
+    AttentionMask,
+    causal_mask,
+    cross_attention_mask,
+    document_mask,
+    full_mask,
+    group_mask,
+    padding_mask,
+    rank_mask,
+    self_attention_mask,
+)
+from .config import ModelConfig
 from .encoder_decoder import EncoderDecoder
-from .encoder_only import EncoderOnly
-from .generation import ORDERS, Sampling, fill_masks, fill_spans, generate, sample_token, token_chances
-from .language_model import LanguageModel, measuring
-from .layers import Cache, ModelConfig, attention_reference
+from .language_model import LanguageModel, eval_mode
+from .layers import Cache, attention_reference
 from .presets import ARCHITECTURES, PRESETS, build, model_config
-from .visibility import Visibility, causal, full, prefix, real, within_documents
+from .transformer import DecoderOnly, EncoderOnly, Transformer
 
 __all__ = [
     "ARCHITECTURES",
-    "ORDERS",
     "PRESETS",
+    "AttentionMask",
     "Cache",
     "DecoderOnly",
     "EncoderDecoder",
     "EncoderOnly",
     "LanguageModel",
     "ModelConfig",
-    "Sampling",
-    "Visibility",
+    "Transformer",
     "attention_reference",
     "build",
-    "causal",
-    "fill_masks",
-    "fill_spans",
-    "full",
-    "generate",
-    "measuring",
+    "causal_mask",
+    "cross_attention_mask",
+    "document_mask",
+    "eval_mode",
+    "full_mask",
+    "group_mask",
     "model_config",
-    "prefix",
-    "real",
-    "sample_token",
-    "token_chances",
-    "within_documents",
+    "padding_mask",
+    "rank_mask",
+    "self_attention_mask",
 ]

@@ -1,31 +1,33 @@
-"""Read both sides, then speak from the left: T5."""
+"""An encoder that reads both sides and a decoder that attends to it: T5."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..checks import tensor
+from ..checks import check_tensor
 from ..errors import InputError
+from .attention_mask import cross_attention_mask, self_attention_mask
+from .config import ModelConfig
 from .language_model import LanguageModel, check_flags
-from .layers import Block, Cache, ModelConfig, rms_norm
-from .visibility import Visibility, among
+from .layers import Block, Cache, rms_norm
 
 
 class EncoderDecoder(LanguageModel):
-    """An `EncoderOnly` and a `DecoderOnly` of the same blocks; each decoder block also reads what the encoder made.
+    """An encoder and a decoder of the same blocks; each decoder block also attends to the encoder's hidden states.
 
     `forward(input_ids (B, S), decoder_input_ids (B, T), attention_mask=None (B, S), document_ids=None (B, S),
     decoder_document_ids=None (B, T), decoder_attention_mask=None (B, T))` -> hidden (B, T, D) of the decoder.
 
-    `encode` and `decode` are its two halves, for generation. One table reads both texts. As in T5, cross-attention
-    knows no positions: the two texts have different lengths, and the sentinels say where a span belongs.
+    `encode` and `decode` are its two halves, for generation. One table embeds both texts. As in T5, cross-attention
+    has no positions: the two texts have different lengths, and the sentinels say where a span belongs.
 
     >>> import torch
-    >>> model = EncoderDecoder(ModelConfig(vocab_size=50, width=32, layers=2))
+    >>> from clozelab.models import EncoderDecoder, ModelConfig
+    >>> model = EncoderDecoder(ModelConfig(vocab_size=50, d_model=32, n_layers=2))
     >>> model(torch.tensor([[7, 49, 9, 1]]), decoder_input_ids=torch.tensor([[0, 49, 8]])).shape
     torch.Size([1, 3, 32])
-    >>> seen = model.visibility(torch.tensor([[7, 49, 9, 1]]), torch.tensor([[0, 49, 8]]))
-    >>> {name: tuple(readable.shape) for name, readable in seen.items()}
+    >>> matrices = model.attention_matrix(torch.tensor([[7, 49, 9, 1]]), torch.tensor([[0, 49, 8]]))
+    >>> {name: tuple(matrix.shape) for name, matrix in matrices.items()}
     {'encoder': (1, 4, 4), 'decoder': (1, 3, 3), 'cross': (1, 3, 4)}
 
     Raises `InputError` for ids outside the vocabulary, flags of another shape, and document ids for one side only.
@@ -37,9 +39,9 @@ class EncoderDecoder(LanguageModel):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        decoder_layers = config.layers if config.decoder_layers is None else config.decoder_layers
-        self.encoder = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.decoder = nn.ModuleList(Block(config, reads_memory=True) for _ in range(decoder_layers))
+        n_decoder_layers = config.n_layers if config.n_decoder_layers is None else config.n_decoder_layers
+        self.encoder = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.decoder = nn.ModuleList(Block(config, cross_attention=True) for _ in range(n_decoder_layers))
 
     def forward(
         self,
@@ -62,19 +64,19 @@ class EncoderDecoder(LanguageModel):
     def encode(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, document_ids: Tensor | None = None
     ) -> Tensor:
-        """The memory (B, S, D) of a text (B, S), read both ways."""
+        """The encoder's hidden states (B, S, D) of a text (B, S)."""
         x = self._embed(input_ids)  # (B, S, D)
         check_flags(input_ids, attention_mask=attention_mask, document_ids=document_ids)
-        visible = among(x, causal=False, attention_mask=attention_mask, document_ids=document_ids)
-        turns = self._turns(0, visible.queries, x.device)
+        mask = self_attention_mask(x, causal=False, attention_mask=attention_mask, document_ids=document_ids)
+        freqs = self._rotary_freqs(None, mask, x.device)
         for block in self.encoder:
-            x = block(x, visible, turns)
+            x = block(x, mask, freqs)
         return rms_norm(x, self.config.norm_eps)
 
     def decode(
         self,
         decoder_input_ids: Tensor,
-        memory: Tensor,
+        encoder_hidden_states: Tensor,
         *,
         attention_mask: Tensor | None = None,
         document_ids: Tensor | None = None,
@@ -82,32 +84,37 @@ class EncoderDecoder(LanguageModel):
         decoder_attention_mask: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
-        """Hidden states (B, T, D) of what is said (B, T) about a memory (B, S, D); a cache as in `DecoderOnly`."""
+        """The decoder's hidden states (B, T, D) of its text (B, T), given those of the encoder (B, S, D).
+
+        A cache as in `Transformer`; `attention_mask` and `document_ids` are those of the encoder's text.
+        """
         x = self._embed(decoder_input_ids, "decoder_input_ids")  # (B, T, D)
         flags = {"decoder_attention_mask": decoder_attention_mask, "decoder_document_ids": decoder_document_ids}
         check_flags(decoder_input_ids, **flags)
-        if tensor(memory, "memory", "(B, S, D)").shape[::2] != x.shape[::2]:
-            raise InputError(f"expected a memory ({len(x)}, S, {x.shape[2]}), got {tuple(memory.shape)}")
+        if check_tensor(encoder_hidden_states, "encoder_hidden_states", "(B, S, D)").shape[::2] != x.shape[::2]:
+            raise InputError(
+                f"expected encoder_hidden_states ({len(x)}, S, {x.shape[2]}), got {tuple(encoder_hidden_states.shape)}"
+            )
         if (document_ids is None) != (decoder_document_ids is None):
             raise InputError("document_ids and decoder_document_ids go together: one side alone cannot be told apart")
         if cache is not None and not all(flag is None for flag in (document_ids, *flags.values())):
             raise InputError("a cache goes with decoder rows of equal length: leave out decoder flags and document ids")
-        visible = among(
+        mask = self_attention_mask(
             x,
             causal=True,
             attention_mask=decoder_attention_mask,
             document_ids=decoder_document_ids,
             past=0 if cache is None else cache.length,
         )
-        memory_visible = _cross(x, memory, attention_mask, decoder_document_ids, document_ids)
-        turns = self._turns(visible.keys - visible.queries, visible.queries, x.device)
+        cross = cross_attention_mask(x, encoder_hidden_states, attention_mask, decoder_document_ids, document_ids)
+        freqs = self._rotary_freqs(None, mask, x.device)
         for block in self.decoder:
-            x = block(x, visible, turns, memory, memory_visible, cache)
+            x = block(x, mask, freqs, encoder_hidden_states, cross, cache)
         if cache is not None:
-            cache.length += visible.queries
+            cache.length += mask.queries
         return rms_norm(x, self.config.norm_eps)
 
-    def visibility(
+    def attention_matrix(
         self,
         input_ids: Tensor,
         decoder_input_ids: Tensor,
@@ -116,28 +123,22 @@ class EncoderDecoder(LanguageModel):
         decoder_document_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Who may read whom, bool: "encoder" (B, S, S), "decoder" (B, T, T), "cross" (B, T, S). As `forward` has it."""
+        """Who attends to whom, bool: "encoder" (B, S, S), "decoder" (B, T, T), "cross" (B, T, S), as in `forward`."""
         check_flags(input_ids, attention_mask=attention_mask, document_ids=document_ids)
-        said = {"decoder_attention_mask": decoder_attention_mask, "decoder_document_ids": decoder_document_ids}
-        check_flags(decoder_input_ids, **said)
-        encoder = among(input_ids, causal=False, attention_mask=attention_mask, document_ids=document_ids)
-        decoder = among(
-            decoder_input_ids, causal=True, attention_mask=decoder_attention_mask, document_ids=decoder_document_ids
-        )
-        cross = _cross(decoder_input_ids, input_ids, attention_mask, decoder_document_ids, document_ids)
-        seen = {"encoder": encoder, "decoder": decoder, "cross": cross}
-        return {name: visible.matrix_of(len(input_ids)) for name, visible in seen.items()}
-
-
-def _cross(
-    said: Tensor, text: Tensor, attention_mask: Tensor | None, said_documents: Tensor | None, documents: Tensor | None
-) -> Visibility:
-    return Visibility.of(
-        said.shape[1],
-        text.shape[1],
-        causal=False,
-        device=said.device,
-        attention_mask=attention_mask,
-        query_documents=said_documents,
-        key_documents=documents,
-    )
+        flags = {"decoder_attention_mask": decoder_attention_mask, "decoder_document_ids": decoder_document_ids}
+        check_flags(decoder_input_ids, **flags)
+        masks = {
+            "encoder": self_attention_mask(
+                input_ids, causal=False, attention_mask=attention_mask, document_ids=document_ids
+            ),
+            "decoder": self_attention_mask(
+                decoder_input_ids,
+                causal=True,
+                attention_mask=decoder_attention_mask,
+                document_ids=decoder_document_ids,
+            ),
+            "cross": cross_attention_mask(
+                decoder_input_ids, input_ids, attention_mask, decoder_document_ids, document_ids
+            ),
+        }
+        return {name: mask.expand(len(input_ids)) for name, mask in masks.items()}

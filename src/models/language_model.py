@@ -1,4 +1,4 @@
-"""The two ends that all three models share: a table that reads tokens, and one that says them."""
+"""What all models share: the embedding, the unembedding, and how a model is called."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import of_kind, tensor
+from ..checks import check_tensor, check_type
 from ..errors import InputError
-from .layers import ModelConfig, rotary
+from .attention_mask import AttentionMask
+from .config import ModelConfig
+from .layers import rotary_freqs
 
 
 class LanguageModel(nn.Module):
     """Token ids in, hidden states out; never a label, and no logits that nobody asked for.
 
-    An objective takes the hidden states (B, T, D) that it pays for and `unembed`s only those.
+    An objective takes the hidden states (B, T, D) at its loss positions and projects only those.
 
-    >>> from clozelab.models import DecoderOnly
-    >>> model = DecoderOnly(ModelConfig(vocab_size=50, width=32))
+    >>> import torch
+    >>> from clozelab.models import DecoderOnly, ModelConfig
+    >>> model = DecoderOnly(ModelConfig(vocab_size=50, d_model=32))
     >>> hidden = model(torch.tensor([[7, 8, 9]]))
     >>> hidden.shape, model.unembed(hidden[:, -1]).shape
     (torch.Size([1, 3, 32]), torch.Size([1, 50]))
@@ -33,13 +36,14 @@ class LanguageModel(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config = of_kind(config, ModelConfig, "the shape of a model", "ModelConfig(vocab_size=...)")
-        self.embedding = nn.Embedding(config.vocab_size, config.width)
-        # Blocks start as the identity, so a tied model starts by repeating what it reads, by a logit of width x std. It
-        # is chosen to make that V^(1/3) times as likely as another token: the first loss then stays within 2% of ln V
-        # at every width. A smaller table learns more slowly (0.008 for 0.02 at width 128: 0.17 nats after 300 steps).
-        nn.init.normal_(self.embedding.weight, std=math.log(config.vocab_size) / 3 / config.width)
-        self.head = None if config.tied else nn.Parameter(torch.zeros(config.vocab_size, config.width))
+        self.config = check_type(config, ModelConfig, "the shape of a model", "ModelConfig(vocab_size=...)")
+        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+        # Blocks start as the identity, so a tied model starts by repeating its input, with a logit of d_model x std^2
+        # per unit. The std makes that V^(1/3) times as likely as another token: the first loss then stays within 2% of
+        # ln V at every width. A smaller table learns more slowly (0.008 for 0.02 at width 128: 0.17 nats after 300
+        # steps).
+        nn.init.normal_(self.embedding.weight, std=math.log(config.vocab_size) / 3 / config.d_model)
+        self.head = None if config.tied else nn.Parameter(torch.zeros(config.vocab_size, config.d_model))
 
     @property
     def unembedding(self) -> nn.Parameter:
@@ -48,12 +52,12 @@ class LanguageModel(nn.Module):
 
     def unembed(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of hidden states (..., D)."""
-        if tensor(hidden, "hidden", "(..., D)").shape[-1] != self.config.width:
-            raise InputError(f"expected hidden states of width {self.config.width}, got {hidden.shape[-1]}")
+        if check_tensor(hidden, "hidden", "(..., D)").shape[-1] != self.config.d_model:
+            raise InputError(f"expected hidden states of width {self.config.d_model}, got {hidden.shape[-1]}")
         return F.linear(hidden, self.unembedding)
 
     def parameter_count(self, *, vocabulary: bool = True) -> int:
-        """How many numbers are learned; without the tables over the vocabulary, for `vocabulary=False`."""
+        """Number of learned parameters; `vocabulary=False` leaves out the tables over the vocabulary."""
         tables = () if vocabulary else (self.embedding.weight, self.head)
         return sum(p.numel() for p in self.parameters() if not any(p is table for table in tables))
 
@@ -63,7 +67,7 @@ class LanguageModel(nn.Module):
             raise InputError(f"expected {name} as a tensor (B, T), got {type(ids).__name__}")
         if ids.dim() != 2 or ids.dtype not in (torch.int64, torch.int32):
             raise InputError(f"expected {name} (B, T) of whole numbers, got {ids.dtype} of shape {tuple(ids.shape)}")
-        # On an accelerator the check would make the host wait, and its own bounds check speaks.
+        # Skipped on a GPU, where it would force a synchronisation.
         if ids.device.type == "cpu" and ids.numel() and not torch.compiler.is_compiling():
             low, high = (int(end) for end in ids.aminmax())
             if low < 0 or high >= self.config.vocab_size:
@@ -73,24 +77,31 @@ class LanguageModel(nn.Module):
                 )
         return self.embedding(ids)
 
-    def _turns(self, start: int, length: int, device: torch.device) -> Tensor:
-        """Rotary turns (T, K/2) of the positions start .. start + length - 1."""
-        positions = torch.arange(start, start + length, device=device)
-        return rotary(positions, self.config.head_size, self.config.rotary_base)
+    def _rotary_freqs(self, position_ids: Tensor | None, mask: AttentionMask, device: torch.device) -> Tensor:
+        """Rotations (T, K/2) of the newest positions of a cache, or (B, 1, T, K/2) of the positions that are given."""
+        if position_ids is None:
+            positions = torch.arange(mask.keys - mask.queries, mask.keys, device=device)
+        else:
+            positions = position_ids[:, None]
+        dtype = torch.promote_types(self.embedding.weight.dtype, torch.float32)
+        return rotary_freqs(positions, self.config.d_head, self.config.rotary_base, dtype)
 
 
 @contextmanager
-def measuring(model: nn.Module) -> Iterator[None]:
-    """No dropout and no gradients inside; afterwards every part of the model is in the mode it was in.
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards every module is in the mode it was in.
 
+    >>> import torch
+    >>> from torch import nn
+    >>> from clozelab.models import eval_mode
     >>> model = nn.Sequential(nn.Dropout())
-    >>> with measuring(model):
+    >>> with eval_mode(model):
     ...     model.training, torch.is_grad_enabled()
     (False, False)
     >>> model.training
     True
     """
-    of_kind(model, nn.Module, "a model")
+    check_type(model, nn.Module, "a model")
     modes = {part: part.training for part in model.modules()}  # a part may be frozen while the whole is not
     model.eval()
     try:
@@ -123,7 +134,7 @@ def call(model: Callable[..., Any], *args: Any, **inputs: Any) -> Any:
 def check_flags(ids: Tensor, **flags: Tensor | None) -> None:
     """Raises `InputError` where a mask or document ids have another shape than the token ids."""
     for name, flag in flags.items():
-        if flag is not None and tensor(flag, name, "(B, T)").shape != ids.shape:
+        if flag is not None and check_tensor(flag, name, "(B, T)").shape != ids.shape:
             raise InputError(
                 f"expected {name} of the shape {tuple(ids.shape)} of its token ids, got {tuple(flag.shape)}: one "
                 "number for each token"

@@ -1,4 +1,4 @@
-"""Sizes that have a name."""
+"""Named sizes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from dataclasses import fields
 from typing import Any
 
 from ..errors import InputError
-from .decoder_only import DecoderOnly
+from .config import ModelConfig
 from .encoder_decoder import EncoderDecoder
-from .encoder_only import EncoderOnly
-from .layers import ModelConfig
+from .transformer import DecoderOnly, EncoderOnly
 
 ARCHITECTURES: dict[str, type[DecoderOnly] | type[EncoderOnly] | type[EncoderDecoder]] = {
     "decoder-only": DecoderOnly,
@@ -18,29 +17,30 @@ ARCHITECTURES: dict[str, type[DecoderOnly] | type[EncoderOnly] | type[EncoderDec
 }
 """The three, by name: `ARCHITECTURES[model.architecture](model.config)` makes the same shape again."""
 
-_STACK = {
-    "tiny": {"width": 128, "layers": 4, "heads": 4},  # 0.8 M, and 0.5 M for a vocabulary of 4096
-    "small": {"width": 384, "layers": 6, "heads": 6},  # 10.6 M, and 1.6 M
-    "base": {"width": 768, "layers": 12, "heads": 12},  # 84.9 M: GPT-2 small and BERT-base
+_TRANSFORMER = {
+    "tiny": {"d_model": 128, "n_layers": 4, "n_heads": 4},  # 0.8 M, and 0.5 M for a vocabulary of 4096
+    "small": {"d_model": 384, "n_layers": 6, "n_heads": 6},  # 10.6 M, and 1.6 M
+    "base": {"d_model": 768, "n_layers": 12, "n_heads": 12},  # 84.9 M: GPT-2 small and BERT-base
 }
 
 PRESETS: dict[str, dict[str, dict[str, int]]] = {
-    "decoder-only": _STACK,
-    "encoder-only": _STACK,
+    "decoder-only": _TRANSFORMER,
+    "encoder-only": _TRANSFORMER,
     # A decoder block also has a cross-attention, so 4 blocks here weigh what 4 2/3 blocks weigh above.
     "encoder-decoder": {
-        "tiny": {"width": 128, "layers": 2, "decoder_layers": 2, "heads": 4},  # 0.9 M, and 0.5 M
-        "small": {"width": 384, "layers": 3, "decoder_layers": 2, "heads": 6},  # 10.0 M, and 1.6 M
-        "base": {"width": 768, "layers": 12, "decoder_layers": 12, "heads": 12},  # 198.2 M: T5-base
+        "tiny": {"d_model": 128, "n_layers": 2, "n_decoder_layers": 2, "n_heads": 4},  # 0.9 M, and 0.5 M
+        "small": {"d_model": 384, "n_layers": 3, "n_decoder_layers": 2, "n_heads": 6},  # 10.0 M, and 1.6 M
+        "base": {"d_model": 768, "n_layers": 12, "n_decoder_layers": 12, "n_heads": 12},  # 198.2 M: T5-base
     },
 }
 """Fields of `ModelConfig` by architecture and size."""
 
 
 def model_config(architecture: str, size: str, vocab_size: int, **overrides: Any) -> ModelConfig:
-    """The shape that goes by a name; `overrides` are fields of `ModelConfig`.
+    """The shape of a named size; `overrides` are fields of `ModelConfig`.
 
-    >>> model_config("encoder-only", "tiny", 4096, layers=2).layers
+    >>> from clozelab.models import model_config
+    >>> model_config("encoder-only", "tiny", 4096, n_layers=2).n_layers
     2
 
     Raises `InputError` for names and fields that do not exist.
@@ -60,8 +60,9 @@ def model_config(architecture: str, size: str, vocab_size: int, **overrides: Any
 def build(
     architecture: str, size: str = "tiny", vocab_size: int = 4096, **overrides: Any
 ) -> DecoderOnly | EncoderOnly | EncoderDecoder:
-    """A fresh model of a size that has a name. Its weights come from the global random state, as PyTorch's layers do.
+    """A fresh model of a named size. Its weights come from the global random state, as PyTorch's layers do.
 
+    >>> from clozelab.models import build
     >>> build("decoder-only", "tiny", vocab_size=4096).parameter_count()
     1314816
 

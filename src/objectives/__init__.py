@@ -1,22 +1,54 @@
-"""Predict: the loss modules. Each pairs a way of hiding with a model that may read the rest.
+"""Predict: the loss modules, one file each. Each pairs a corruption with a model that may read the rest.
 
-|  | `CausalLM` | `MaskedLM` | `SpanCorruption` |
-|---|---|---|---|
-| hides | the next token | some tokens, at random | runs of tokens, each behind a sentinel |
-| reads | what comes before it | both sides | both sides, then its own words so far |
-| predicts | every next token | the hidden tokens | the hidden runs, in order |
-| canonical model | GPT | BERT | T5 |
+`OBJECTIVES` lists them by name; command line, pictures, kit and export ask the classes for all else.
 """
 
-from ..data.hiding import IGNORED
+from ..data.examples import IGNORED
 from .causal_lm import CausalLM
+from .fill_in_the_middle import FillInTheMiddle
+from .loss import Counts, Loss, Part, Prediction, Target, next_token_labels, total_counts
+from .masked_diffusion import MaskedDiffusion
 from .masked_lm import MaskedLM
-from .objective import Loss, Objective
+from .model_calls import LossModule, unwrapped
+from .objective import FloorExercise, Likelihood, Objective
+from .options import add_flags, options
+from .prefix_lm import PrefixLM
 from .span_corruption import SpanCorruption
 
 OBJECTIVES: dict[str, type[Objective]] = {
-    objective.name: objective for objective in (CausalLM, MaskedLM, SpanCorruption)
+    objective.name: objective
+    for objective in (
+        CausalLM,
+        MaskedLM,
+        SpanCorruption,
+        PrefixLM,
+        MaskedDiffusion,
+        FillInTheMiddle,
+    )
 }
-"""The three, by the name that the command line uses."""
+"""All objectives, by the name that the command line uses."""
 
-__all__ = ["IGNORED", "OBJECTIVES", "CausalLM", "Loss", "MaskedLM", "Objective", "SpanCorruption"]
+__all__ = [
+    "IGNORED",
+    "OBJECTIVES",
+    "CausalLM",
+    "Counts",
+    "FillInTheMiddle",
+    "FloorExercise",
+    "Likelihood",
+    "Loss",
+    "LossModule",
+    "MaskedDiffusion",
+    "MaskedLM",
+    "Objective",
+    "Part",
+    "Prediction",
+    "PrefixLM",
+    "SpanCorruption",
+    "Target",
+    "add_flags",
+    "next_token_labels",
+    "options",
+    "total_counts",
+    "unwrapped",
+]

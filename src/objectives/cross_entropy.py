@@ -1,4 +1,4 @@
-"""What paid positions cost, and how to know it without ever holding all their logits at once."""
+"""The cross-entropy of the loss positions, without ever holding all their logits at once."""
 
 from __future__ import annotations
 
@@ -10,52 +10,71 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 Terms = dict[str, Tensor]
-"""The named parts of a loss: scalars, each a sum over positions, nats."""
+"""The named terms of a loss: scalars, each a weighted sum over positions, nats."""
 
 CHUNK = {"cpu": 2**22, "cuda": 2**25}
 """Logits that are held at once, by the kind of device: 16 MB on a processor, so that they stay in its cache, and
 128 MB elsewhere, enough for a large product (not yet tried on a GPU)."""
 
 
-def loss_terms(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, z_loss: float = 0.0) -> Terms:
-    """What logits (N, V) cost for labels (N,), summed over the N positions. The loss is the sum of these terms.
+def loss_terms(
+    logits: Tensor,
+    labels: Tensor,
+    weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+) -> tuple[Tensor, Terms, Tensor]:
+    """The loss of logits (N, V) at labels (N,): its sum over the N positions, its terms, and each position's cost (N,).
 
-    `label_smoothing` and `z_loss` are those of `Objective`; each is a term of its own where it is not zero.
+    Nats. Each position is multiplied by its weight (N,), 1 where None. `label_smoothing` and `z_loss` are those of
+    `Objective`; each is a term of its own where it is not zero. Terms and costs are detached.
 
-    >>> {name: round(float(term), 4) for name, term in loss_terms(torch.zeros(2, 8), torch.tensor([3, 5])).items()}
-    {'cross_entropy': 4.1589}
+    >>> import torch
+    >>> from clozelab.objectives.cross_entropy import loss_terms
+    >>> loss, terms, costs = loss_terms(torch.zeros(2, 8), torch.tensor([3, 5]), torch.tensor([1.0, 2.0]))
+    >>> round(float(loss), 4), costs
+    (6.2383, tensor([2.0794, 4.1589]))
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    cross_entropy = F.cross_entropy(logits, labels, reduction="sum")
-    terms = {"cross_entropy": cross_entropy}
+    each = {"cross_entropy": F.cross_entropy(logits, labels, reduction="none")}  # (N,)
     if label_smoothing > 0:
-        uniform = -F.log_softmax(logits, -1).mean(-1).sum()  # cross-entropy with the uniform distribution
-        terms["label_smoothing"] = label_smoothing * (uniform - cross_entropy)
+        uniform = -F.log_softmax(logits, -1).mean(-1)  # cross-entropy with the uniform distribution
+        each["label_smoothing"] = label_smoothing * (uniform - each["cross_entropy"])
     if z_loss > 0:
-        terms["z_loss"] = z_loss * logits.logsumexp(-1).square().sum()
-    return terms
+        each["z_loss"] = z_loss * logits.logsumexp(-1).square()
+    if weights is not None:
+        each = {name: term * weights for name, term in each.items()}
+    costs = torch.stack(tuple(each.values())).sum(0)  # (N,)
+    return costs.sum(), {name: term.detach().sum() for name, term in each.items()}, costs.detach()
 
 
 def unembedded_terms(
-    hidden: Tensor, table: Tensor, labels: Tensor, label_smoothing: float = 0.0, z_loss: float = 0.0
-) -> tuple[Tensor, Terms]:
-    """`loss_terms(hidden @ table.T, labels)` for hidden states (N, D) and a table (V, D): the loss, its parts detached.
+    hidden: Tensor,
+    table: Tensor,
+    labels: Tensor,
+    weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+) -> tuple[Tensor, Terms, Tensor]:
+    """`loss_terms(hidden @ table.T, labels, ...)` for hidden states (N, D) and a table (V, D).
 
     The N x V logits are most of the memory of a small model's step, and moving them is much of its time. But the loss
-    is a sum over positions, and so is its gradient: the gradient of each chunk of positions is worked out as soon as
-    its loss is known, where its logits stood, and the next chunk takes their place. The loss can be back-propagated
-    once; gradients of gradients are not kept.
+    is a sum over positions, and so is its gradient: the gradient of each chunk of positions is computed as soon as its
+    loss is known, in the memory of its logits, which the next chunk overwrites. The loss can be back-propagated once;
+    gradients of gradients are not kept.
 
     `F.linear_cross_entropy` of PyTorch has the same idea. In 2.13 its value is wrong for bfloat16 on a processor
-    (9.19 nats for 9.33 at V = 8192, the gradient right), it is slower there, and it has no z-loss.
+    (9.19 nats for 9.33 at V = 8192, the gradient right), it is slower there, and it has no z-loss and no weights.
 
+    >>> import torch
+    >>> from clozelab.objectives.cross_entropy import loss_terms, unembedded_terms
     >>> hidden, table, labels = torch.randn(6, 4), torch.randn(9, 4), torch.arange(6)
-    >>> loss, terms = unembedded_terms(hidden, table, labels)
-    >>> torch.allclose(loss, loss_terms(hidden @ table.T, labels)["cross_entropy"])
+    >>> loss, terms, costs = unembedded_terms(hidden, table, labels)
+    >>> torch.allclose(loss, loss_terms(hidden @ table.T, labels)[0])
     True
     """
-    cross_entropy, smoothing, z = _Chunked.apply(
-        hidden, table, labels, label_smoothing, z_loss, torch.is_grad_enabled()
+    cross_entropy, smoothing, z, costs = _Chunked.apply(
+        hidden, table, labels, weights, label_smoothing, z_loss, torch.is_grad_enabled()
     )
     terms = {"cross_entropy": cross_entropy.detach()}
     if label_smoothing > 0:
@@ -63,51 +82,69 @@ def unembedded_terms(
     if z_loss > 0:
         terms["z_loss"] = z
     # All gradients are those of the first result; the others are but numbers.
-    return cross_entropy + smoothing + z, terms
+    return cross_entropy + smoothing + z, terms, costs
 
 
 class _Chunked(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, table: Tensor, labels: Tensor, label_smoothing: float, z_loss: float, grad: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx: Any,
+        hidden: Tensor,
+        table: Tensor,
+        labels: Tensor,
+        weights: Tensor | None,
+        label_smoothing: float,
+        z_loss: float,
+        grad: bool,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         kind, size = hidden.device.type, len(table)
         rows = max(1, min(len(hidden), CHUNK.get(kind, CHUNK["cuda"]) // size))
         low = F.linear(hidden[:0], table[:0]).dtype  # what autocast, if it is on, makes of a product
-        h, w = hidden.to(low), table.to(low)  # (N, D) and (V, D)
+        h, table_low = hidden.to(low), table.to(low)  # (N, D) and (V, D)
         d_hidden, d_table = torch.empty_like(h), torch.zeros_like(table)
-        # Two places for the logits of a chunk, as the product gives them and as they are reckoned with; often the same.
+        # Two buffers for the logits of a chunk: as the product gives them, and in the precision of the loss.
         products = h.new_empty(rows, size)
         scores = products.to(torch.promote_types(low, torch.float32))
         total, smoothing, z = scores.new_zeros(3).unbind()
+        costs = scores.new_zeros(len(h))
         for start in range(0, len(h), rows):
             here, y = slice(start, start + rows), labels[start : start + rows, None]  # (n, 1)
+            weight = None if weights is None else weights[here, None].to(scores.dtype)  # (n, 1)
             product, s = products[: len(y)], scores[: len(y)]  # (n, V)
-            s.copy_(torch.mm(h[here], w.t(), out=product))
+            s.copy_(torch.mm(h[here], table_low.t(), out=product))
             of_label, highest = s.gather(1, y), s.amax(1, keepdim=True)  # (n, 1)
             mean = s.mean(1, keepdim=True) if label_smoothing else of_label
             s.sub_(highest).exp_()
             sums = s.sum(1, keepdim=True)
             log_z = highest + sums.log()
-            total += (log_z - of_label).sum()
-            smoothing += label_smoothing * (of_label - mean).sum()
-            z += z_loss * log_z.square().sum()
+            each = [log_z - of_label, label_smoothing * (of_label - mean), z_loss * log_z.square()]  # (n, 1)
+            if weight is not None:
+                each = [term * weight for term in each]
+            costs[here] = (each[0] + each[1] + each[2])[:, 0]
+            total += each[0].sum()
+            smoothing += each[1].sum()
+            z += each[2].sum()
             if not grad:
                 continue
-            # d loss / d logits = (1 + 2 z log Z) softmax - the label, smoothed
+            # d loss / d logits = (1 + 2 z log Z) softmax - the label, smoothed; times the weight
             s.mul_((1 + 2 * z_loss * log_z) / sums)
             if label_smoothing:
                 s.sub_(label_smoothing / size)
             s.scatter_add_(1, y, torch.full_like(log_z, label_smoothing - 1))
+            if weight is not None:
+                s.mul_(weight)
             product.copy_(s)
-            torch.mm(product, w, out=d_hidden[here])
-            d_table.addmm_(product.t(), h[here]) if low == table.dtype else d_table.add_(product.t() @ h[here])
+            torch.mm(product, table_low, out=d_hidden[here])
+            if low == table.dtype:
+                d_table.addmm_(product.t(), h[here])
+            else:
+                d_table.add_(product.t() @ h[here])
         ctx.save_for_backward(d_hidden.to(hidden.dtype), d_table)
-        ctx.mark_non_differentiable(smoothing, z)
-        return total, smoothing, z
+        ctx.mark_non_differentiable(smoothing, z, costs)
+        return total, smoothing, z, costs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         d_loss, (d_hidden, d_table) = grad_outputs[0], ctx.saved_tensors
-        return d_loss * d_hidden, d_loss * d_table, None, None, None, None
+        return d_loss * d_hidden, d_loss * d_table, None, None, None, None, None

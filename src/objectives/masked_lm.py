@@ -1,142 +1,136 @@
-"""Masked language modelling: say the covered tokens, having read both sides."""
+"""Masked language modelling (BERT): hide some tokens, read both sides, predict the hidden ones."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import repeat
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ..data.hiding import Hide, HideTokens
-from ..data.masking import ExactCount, MaskScheme, scheme_name
-from ..data.pairs import Ids, pairs_to_unmask
-from ..data.special import SpecialIds
-from ..data.tokenizer import Tokenizer
+from ..data.examples import IGNORED, Batch, Examples
+from ..data.masking import MaskScheme, bernoulli_mask, exact_count_mask, scheme_mask, whole_word_mask
+from ..data.replacement import check_shares, replace_tokens
+from ..data.special_ids import SpecialIds
+from ..data.tokenizers.tokenizer import Tokenizer
 from ..errors import InputError
-from ..models import EncoderOnly, fill_masks
-from .objective import Completion, Objective, encode_blanks, lengths_of, paired
+from ..generation import Completion, fill_masked_text, sample_masked_text
+from ..languages import MarkovSource, masked_costs
+from .objective import FloorExercise, Objective
+from .options import Probability, Share, options
 
-ROUNDS = 50
-"""Most times that a text is read to fill its blanks one after the other; more blanks share a round."""
+WHICH, WHAT = 0, 1  # streams of an example's noise: which tokens are hidden, what stands in their place
 
 
+@options
 class MaskedLM(Objective):
-    """The cloze test: 15% of the tokens are hidden, the rest stays readable on both sides, the hidden ones pay.
+    """The cloze test: 15% of the tokens are hidden, the rest stays visible on both sides.
 
         text         the  cat  sat  on   the  mat
         input_ids    the  [M]  sat  on   [M]  mat
-        labels        .   cat   .    .   the   .       -100 at the dots: not paid
-        output at t       cat            the           place by place, nothing shifted
+        labels        .   cat   .    .   the   .       -100 at the dots: not in the loss
+        output at t       cat            the           in place, nothing shifted
 
-    Of the hidden tokens 80% become [MASK], 10% a random token, 10% stay as they are, all of them paid: fine-tuned
-    on text without [MASK], a model must have learned to doubt, and to represent, the tokens that it sees.
+    Of the hidden tokens 80% become [MASK], 10% a random token, 10% stay as they are, all of them in the loss: the model
+    cannot trust the visible tokens, so it must represent all of them. Special ids are never hidden. Nats over hidden
+    tokens.
 
-    `rate` is the share of hidden tokens, an exact count in each row as in Google's BERT; `scheme` replaces the
-    choice by any function `(tokens, maskable, generator) -> bool[T]`, ours or yours.
-
-    >>> objective = MaskedLM(rate=0.5)
+    >>> import torch
+    >>> from clozelab import MaskedLM, SpecialIds
+    >>> objective = MaskedLM(mask_rate=0.5)
     >>> special = SpecialIds(vocab_size=10, pad=0, eos=1, mask=2)
-    >>> batch = objective.collator(special).block(torch.tensor([[5, 6, 7, 8, 5, 9]]), identities=[0])
+    >>> batch = objective.collator(special)([[5, 6, 7, 8, 5, 9]])
     >>> int((batch["labels"] != -100).sum())
     3
-    >>> loss = objective(torch.zeros(1, 6, 10), batch["labels"])  # a uniform guess among 10
-    >>> int(loss.count), round(float(loss.mean), 4)  # 3 pay, each ln 10
-    (3, 2.3026)
+    >>> objective(torch.zeros(1, 6, 10), batch["labels"])  # a uniform guess among 10: each ln 10
+    Loss(logits: 2.3026 nats over 3)
 
-    Raises `InputError` for a rate outside (0, 1) and shares that are none.
+    Raises `InputError` for options out of bounds, and for `mask_rate` beside a scheme of your own, which ignores it.
 
-    Source: Devlin et al. 2018 (BERT), section 3.1, without the next-sentence task.
+    Source: Devlin et al. 2018 (BERT), section 3.1 and appendix A.1, without next-sentence prediction.
     """
 
-    name = "masked"
-    hides = "some tokens, at random"
-    reads = "both sides"
-    predicts = "the hidden tokens"
-    canonical = "BERT"
-    architecture = "encoder-only"
+    name, canonical, architecture, colour = "masked", "BERT", "encoder-only", "#D55E00"
+    hides, attends_to, predicts = "some tokens, at random", "both sides", "the hidden tokens"
+    roles, completes = ("mask",), ("fill",)
+    exercise = FloorExercise(options={"scheme": "bernoulli"})
 
-    def __init__(
-        self,
-        rate: float = 0.15,
-        *,
-        mask_share: float = 0.8,
-        random_share: float = 0.1,
-        scheme: MaskScheme | None = None,
-        label_smoothing: float = 0.0,
-        z_loss: float = 0.0,
-    ) -> None:
-        super().__init__(
-            label_smoothing=label_smoothing,
-            z_loss=z_loss,
-            rate=rate,
-            mask_share=mask_share,
-            random_share=random_share,
-            scheme=scheme_name(scheme),
+    mask_rate: Share = 0.15
+    """Share of the tokens that is hidden."""
+    mask_replace_prob: Probability = 0.8
+    """Share of the hidden tokens that becomes the mask token,"""
+    random_replace_prob: Probability = 0.1
+    """share that becomes a random token; the rest stays as it is."""
+    scheme: Literal["exact-count", "bernoulli", "whole-words"] | MaskScheme = "exact-count"
+    """Which tokens: an exact count of a row, each by itself, whole words, or a function."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_shares(self.mask_replace_prob, self.random_replace_prob)
+        if callable(self.scheme) and self.mask_rate != type(self).mask_rate:
+            raise InputError(f"mask_rate {self.mask_rate} would be ignored: a scheme of your own has its own rate")
+
+    def corrupt(self, examples: Examples) -> Batch:
+        hidden = self.choose(examples, examples.text_maskable)
+        answers = examples.tokens if examples.labels is None else examples.labels
+        return Batch(
+            input_ids=replace_tokens(
+                examples.tokens,
+                hidden,
+                examples.uniform(WHAT),
+                mask_id=examples.special["mask"],
+                replacements=examples.special.replacements,
+                mask_replace_prob=self.mask_replace_prob,
+                random_replace_prob=self.random_replace_prob,
+            ),
+            labels=answers.masked_fill(~hidden, IGNORED),
+            **examples.reading_keys(),
         )
-        self._hide = HideTokens(ExactCount(rate) if scheme is None else scheme, mask_share, random_share)
 
-    @property
-    def hide(self) -> Hide:
-        """Some tokens covered: `HideTokens`."""
-        return self._hide
+    def choose(self, examples: Examples, maskable: Tensor) -> Tensor:
+        """(B, T) bool: which tokens are hidden."""
+        if callable(self.scheme):
+            return scheme_mask(self.scheme, examples, maskable, WHICH)
+        noise = examples.uniform(WHICH)
+        if self.scheme == "whole-words":
+            return whole_word_mask(maskable, noise, self.mask_rate, examples.words())
+        draw = exact_count_mask if self.scheme == "exact-count" else bernoulli_mask
+        return draw(maskable, noise, self.mask_rate)
 
     def check_batch(self, batch: Mapping[str, Any]) -> None:
-        """Raises `InputError` for a batch in which every token is paid and none is hidden."""
-        super().check_batch(batch)
         inputs, labels = batch["input_ids"], batch["labels"]
-        if inputs.shape == labels.shape and inputs.numel() and bool((inputs == labels).float().mean() > 0.9):
+        here, tokens = labels != IGNORED, batch.get("attention_mask", torch.ones_like(inputs)).sum()
+        if inputs.shape == labels.shape and bool((inputs == labels)[here].all() & (here.sum() > 0.9 * tokens)):
             raise InputError(
-                "nothing is hidden in this batch, and everything is paid: was it made by the collator of CausalLM? "
-                "An encoder would copy what it reads"
+                "nothing is hidden in this batch, and everything is in the loss: was it made by the collator of "
+                "CausalLM? An encoder would copy what it reads"
             )
 
-    def complete(
-        self, model: nn.Module, tokenizer: Tokenizer, text: str, *, order: str = "confidence", **sampling: Any
-    ) -> Completion:
-        """Fill the blanks of a text, one token for each `___`, in one of the orders of `fill_masks`."""
-        mask = _mask_of(tokenizer.special)
-        ids = encode_blanks(tokenizer, text, repeat(mask))
-        return self._fill(model, tokenizer, ids, order=order, rounds=None if order == "all" else ROUNDS, **sampling)
+    def entropy_floor(self, source: MarkovSource, batch: Batch, special: SpecialIds) -> dict[str, Tensor]:
+        """-ln p(hidden token | the whole corrupted row), by forward and backward messages of a hidden Markov model.
 
-    def demonstrate(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
-        """Hide every fifth token and fill it again, the most certain one first."""
-        mask = _mask_of(tokenizer.special)
-        ids = [mask if t % 5 == 4 else id for t, id in enumerate(tokenizer.encode(text))]
-        return self._fill(model, tokenizer, ids, order="confidence", rounds=ROUNDS, **sampling)
-
-    def _fill(self, model: nn.Module, tokenizer: Tokenizer, ids: list[int], **settings: Any) -> Completion:
-        mask = _mask_of(tokenizer.special)
-        encoder, never = paired(model, EncoderOnly), tokenizer.special.all
-        filled = fill_masks(encoder, torch.tensor([ids]), mask, forbidden=never, **settings)[0]
-        return Completion.of(tokenizer, filled.tolist(), [id == mask for id in ids])
-
-    def pairs(self, prompts: Ids, answers: Ids, special: SpecialIds) -> dict[str, Tensor]:
-        """Prompt, a mask for each token of the answer, end of text; the masks are paid: `pairs_to_unmask`."""
-        return pairs_to_unmask(prompts, answers, special)
-
-    def answer(
-        self, model: nn.Module, prompts: Ids, special: SpecialIds, *, tokens: int | Sequence[int], **sampling: Any
-    ) -> list[list[int]]:
-        """Fill as many masks as `tokens` says, so that the length of an answer is given away.
-
-        All at once, as `pairs` taught it; order="confidence" or "left_to_right" puts a model before answers of which a
-        part is filled, and those it has only met if it was pretrained.
+        Exact where tokens are hidden independently. That our scheme always hides one is left out: at most 4.5e-4 nats
+        a row of 3 tokens at a rate of 0.15, and less in longer ones.
         """
-        lengths = lengths_of(prompts, tokens)
-        batch = pairs_to_unmask(prompts, [[special.eos] * n for n in lengths], special)  # only the places count
-        ids = batch["input_ids"]
-        encoder, mask = paired(model, EncoderOnly), _mask_of(special)
-        filled = fill_masks(
-            encoder, ids, mask, attention_mask=batch["attention_mask"], forbidden=special.all, **sampling
-        )
-        return [
-            filled[b, len(prompt) : len(prompt) + n].tolist() for b, (prompt, n) in enumerate(zip(prompts, lengths))
-        ]
+        if self.scheme != "bernoulli":
+            raise InputError(
+                "the exact floor of masked LM needs tokens hidden independently, MaskedLM(scheme='bernoulli'): an "
+                "exact count tells a little about each token by all others"
+            )
+        k, same = source.symbols, torch.eye(source.symbols).double()
+        keep = 1.0 - self.mask_replace_prob - self.random_replace_prob
+        # (K, K + 1): how probably a hidden symbol is seen as each symbol, and in the last column as the mask.
+        masks = torch.full((k, 1), self.mask_replace_prob).double()
+        hidden = torch.cat([keep * same + self.random_replace_prob / k, masks], 1)
+        visible = torch.cat([same, torch.zeros(k, 1).double()], 1)
+        channel = (1 - self.mask_rate) * visible + self.mask_rate * hidden
+        seen = torch.where(batch["input_ids"] == special["mask"], k, batch["input_ids"])
+        return {"logits": masked_costs(source, seen, batch["labels"], channel, hidden).sum(1)}
 
+    def complete(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
+        """Fill the blanks of a text, one token for each `___`."""
+        return fill_masked_text(model, tokenizer, text, **sampling)
 
-def _mask_of(special: SpecialIds) -> int:
-    if special.mask is None:
-        raise InputError("masked LM fills mask tokens, but this tokenizer has none: load_tokenizer adds one")
-    return special.mask
+    def sample(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
+        """Hide every fifth token and fill it again, the most certain one first."""
+        return sample_masked_text(model, tokenizer, text, **sampling)

@@ -1,134 +1,153 @@
-"""The contract: what every objective answers, and what every loss is."""
+"""The contract: hide, read, predict, and what others need to know of an objective, so that nobody else keeps a list."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
-from typing import Any, ClassVar, TypeVar
+import dataclasses
+import enum
+import math
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from ..checks import number, whole_number
+from ..checks import check_type
 from ..data.collator import Collator
-from ..data.documents import checked_text
-from ..data.hiding import IGNORED, Hide
-from ..data.pairs import Ids
-from ..data.special import SpecialIds
-from ..data.tokenizer import Tokenizer
+from ..data.examples import Batch, Examples
+from ..data.special_ids import SpecialIds
 from ..errors import InputError
-from ..models import LanguageModel, build
+from ..models import build, cross_attention_mask, self_attention_mask
 from ..models.language_model import call
-from .cross_entropy import loss_terms, unembedded_terms
+from .loss import Counts, Loss, Prediction, Target
+from .model_calls import ATTENTION_KEYS, LOSS_KEYS, ReadRecorder, forward_names, predictions, unwrapped
+from .options import BelowOne, NotNegative, Option, declared_options, options
 
-MODEL_KEYS = (
-    "input_ids",
-    "attention_mask",
-    "token_type_ids",
-    "position_ids",
-    "document_ids",
-    "decoder_input_ids",
-    "decoder_attention_mask",
-    "decoder_document_ids",
-)
-"""The keys of a batch that a model reads. The labels are not among them: models never see labels."""
-OTHERS_KEYS = ("token_type_ids", "position_ids")
-"""Those of them that only other people's models have a use for."""
+if TYPE_CHECKING:
+    from ..data.tokenizers.tokenizer import Tokenizer
+    from ..generation.completion import Completion
+    from ..languages import MarkovSource
 
 
-@dataclass(frozen=True)
-class Loss:
-    """A sum over paid positions, and how many there were. The mean is taken once, over all that a step saw.
+class Likelihood(enum.Enum):
+    """Whether the loss, summed over a text, is -ln p(text)."""
 
-    Averages of averages are the most common mistake in accumulation: token losses [4] and [1, 1, 1] have the
-    mean 1.75, not 2.5. So losses are added, sums with sums and counts with counts, and divided at the end:
-
-    >>> one = Loss(torch.tensor(4.0), torch.tensor(1))
-    >>> three = Loss(torch.tensor(3.0), torch.tensor(3))
-    >>> (one + three).mean
-    tensor(1.7500)
-
-    Under accumulation, back-propagate `loss.sum` of each micro-batch and divide the gradients by the total
-    count; a batch with nothing to predict adds zero to both and still back-propagates.
-    """
-
-    sum: Tensor
-    """Scalar, nats: what is back-propagated, all terms together."""
-    count: Tensor
-    """Scalar int64: paid positions."""
-    terms: Mapping[str, Tensor] = field(default_factory=dict)
-    """What `sum` is made of, detached, nats: `cross_entropy`, and `label_smoothing` and `z_loss` where asked for."""
-
-    @property
-    def mean(self) -> Tensor:
-        """Nats per paid position; zero, and still differentiable, where nothing is paid."""
-        return self.sum / self.count.clamp(min=1)
-
-    def __radd__(self, other: int) -> Loss:
-        """So that `sum(losses)`, which begins with 0, works."""
-        return self if other == 0 else NotImplemented
-
-    def __add__(self, other: Loss) -> Loss:
-        if not isinstance(other, Loss):
-            return NotImplemented
-        terms = dict(self.terms)
-        for name, term in other.terms.items():
-            terms[name] = terms[name] + term if name in terms else term
-        return Loss(self.sum + other.sum, self.count + other.count, terms)
+    EXACT = "exact"
+    """It is, of what is predicted given the rest."""
+    BOUND = "bound"
+    """It is an upper bound of it."""
+    NONE = "none"
+    """It is not."""
 
 
+@dataclasses.dataclass(frozen=True)
+class FloorExercise:
+    """How `clozelab floors` trains an objective down to its entropy floor on a `MarkovSource`."""
+
+    symbols: int = 4
+    entropy: float = 0.7
+    """Nats a symbol."""
+    length: int = 16
+    """Input tokens of an example."""
+    steps: int = 3000
+    batch_size: int = 128
+    learning_rate: float = 1e-2
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Of the objective, where its defaults have no exact floor or a dull one."""
+    model: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"d_model": 64, "n_layers": 2})
+    """Fields of `ModelConfig` other than those of the preset "tiny"."""
+
+
+@options
 class Objective(nn.Module):
-    """What a language model is pretrained on: a way of hiding, a model that may read the rest, and what is paid.
+    """What a language model is pretrained on: a corruption, an attention pattern and a loss.
 
-    `objective(model, batch)` and `objective(logits, labels)` both return a `Loss`. The model may be
+    A subclass is decorated with `@options`, declares its options as annotated fields, and answers
 
-    - one of ours (it returns hidden states and owns an `unembedding`): only paid positions are projected onto the
-      vocabulary at all;
-    - any other that takes the batch's keys by name and returns logits (B, T, V) or an object that has `.logits`,
-      as Hugging Face's models do.
+    - **hide**: `corrupt(examples) -> Batch`, a pure function of tokens and noise;
+    - **read**: `architecture`, and `reads(batch)` where the architecture alone does not say who reads whom;
+    - **predict**: `targets(batch) -> {output: Target}`, from the batch alone.
 
-    `label_smoothing` eps mixes the target with a uniform distribution over all V ids (PyTorch's convention:
-    eps/V on each; T5X and fairseq put eps'/(V-1) on the wrong ones, which is the same for eps = eps' V/(V-1)).
-    `z_loss` adds z (log Z)^2 for each paid position, which keeps the logits from drifting (PaLM, section 5).
+    `objective(model, batch)`, `objective(logits, batch)` and, where labels say everything, `objective(logits, labels)`
+    return a `Loss`. The model may be
 
-    Raises `InputError` for shapes that do not fit and labels outside the vocabulary.
+    - one of ours (it returns hidden states and owns an `unembedding`): only loss positions are projected at all;
+    - one that returns {output: Prediction}, as models with several heads do;
+    - any other whose forward names `input_ids` and returns logits (B, T, V) or an object that has `.logits`, as
+      Hugging Face's models do.
+
+    The model gets the keys of the batch that its forward names, except labels, weights and count.
+
+    Raises `InputError` for a key of the batch that neither model nor objective reads, for shapes that do not fit and
+    for labels outside the vocabulary.
     """
 
-    hides: ClassVar[str]
-    reads: ClassVar[str]
-    predicts: ClassVar[str]
-    canonical: ClassVar[str]
     name: ClassVar[str]
+    """What the command line calls it."""
+    canonical: ClassVar[str] = ""
+    """The best-known model that was trained on it."""
     architecture: ClassVar[str]
-    is_likelihood: ClassVar[bool] = False
-    """Whether the loss is -log p(text), so that bits per byte are defined."""
+    """decoder-only, encoder-only or encoder-decoder: a key of `clozelab.models.ARCHITECTURES`."""
+    colour: ClassVar[str] = "#000000"
+    """In pictures; of Okabe and Ito's palette, which colour-blind readers can tell apart."""
+    hides: ClassVar[str] = ""
+    """What the model does not get to see, in a few words,"""
+    attends_to: ClassVar[str] = ""
+    """what it reads,"""
+    predicts: ClassVar[str] = ""
+    """and what it predicts."""
+    roles: ClassVar[tuple[str, ...]] = ()
+    """Special ids that the vocabulary must hold, as `SpecialIds` names them."""
+    likelihood: ClassVar[Likelihood] = Likelihood.NONE
+    """Of the sum of the loss over a text."""
+    completes: ClassVar[tuple[str, ...]] = ()
+    """What `complete` does with a text: "continue" it, "fill" its blanks, or both."""
+    exercise: ClassVar[FloorExercise] = FloorExercise()
+    """What `clozelab floors` trains."""
+    uses_progress: ClassVar[bool] = False
+    """Whether the corruption changes with `Examples.progress`, so that a run by the clock must refuse it."""
+    export_refusal: ClassVar[str | None] = None
+    """Why a model of this objective cannot go to Hugging Face; None where it can."""
 
-    def __init__(self, *, label_smoothing: float = 0.0, z_loss: float = 0.0, **settings: Any) -> None:
-        super().__init__()
-        if not 0.0 <= number(label_smoothing, "label_smoothing") < 1.0:
-            raise InputError(f"label_smoothing must lie in [0, 1), got {label_smoothing!r}")
-        if not 0.0 <= number(z_loss, "z_loss") < float("inf"):
-            raise InputError(f"z_loss must not be negative, and finite, got {z_loss!r}")
-        self.label_smoothing = label_smoothing
-        self.z_loss = z_loss
-        self.settings = {**settings, "label_smoothing": label_smoothing, "z_loss": z_loss}
-        """What distinguishes this objective from another of its kind, as a run folder records it."""
+    label_smoothing: BelowOne = 0.0
+    """Share of a uniform distribution that is mixed into the target, eps / V on each id (PyTorch's convention)."""
+    z_loss: NotNegative = 0.0
+    """Factor of (log Z)^2, added at each loss position, which keeps the logits from drifting (PaLM, section 5)."""
+
+    def __new__(cls, *_: Any, **__: Any) -> Any:
+        if "__dataclass_params__" not in vars(cls):
+            raise TypeError(f"{cls.__name__} must be decorated with @options, or its options would be its parent's")
+        self = super().__new__(cls)
+        nn.Module.__init__(self)
+        return self
+
+    def __post_init__(self) -> None:
+        for name, option in declared_options(type(self)).items():
+            option.check(getattr(self, name))
 
     # ------------------------------------------------------------------ hide
 
-    @property
-    def hide(self) -> Hide:
-        """What the collator does to an example."""
-        raise NotImplementedError(f"{type(self).__name__} must say how it hides")
+    def corrupt(self, examples: Examples) -> Batch:
+        """What the model gets to see, and what it is asked: a pure function of the examples and their noise."""
+        raise NotImplementedError(f"{type(self).__name__} must define corrupt(examples)")
 
     def collator(
-        self, special: SpecialIds, *, seed: int = 0, epoch: int = 0, within_documents: bool = False
+        self,
+        special: SpecialIds,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        within_documents: bool = False,
+        keep: Collection[str] = (),
     ) -> Collator:
-        """The collator that makes this objective's batches."""
-        return Collator(self.hide, special, seed=seed, epoch=epoch, within_documents=within_documents)
+        """The `Collator` that makes this objective's batches.
 
-    def raw_length(self, length: int) -> int:
+        Raises `InputError` where the vocabulary has no id for one of the objective's `roles`.
+        """
+        check_type(special, SpecialIds, "special ids", "give tokenizer.special, or fill in SpecialIds")
+        for role in self.roles:
+            special[role]
+        return Collator(self.corrupt, special, seed=seed, epoch=epoch, within_documents=within_documents, keep=keep)
+
+    def source_length(self, length: int) -> int:
         """How many tokens of text make a row of `length` input tokens."""
         return length
 
@@ -137,201 +156,139 @@ class Objective(nn.Module):
     def build_model(self, vocab_size: int, size: str = "tiny", **overrides: Any) -> nn.Module:
         """The transformer that fits this objective, in one of the sizes of `clozelab.models.PRESETS`.
 
-        `overrides` are fields of `ModelConfig`. Weights are drawn from the global random state, as PyTorch's
-        layers do: call `torch.manual_seed` first.
+        `overrides` are fields of `ModelConfig`. Weights are drawn from the global random state, as PyTorch's layers do:
+        call `torch.manual_seed` first.
         """
         return build(self.architecture, size, vocab_size, **overrides)
 
+    def reads(self, batch: Batch) -> dict[tuple[str, str], Tensor]:
+        """Which inputs may move which outputs: {(output, input key): (B, T, S) bool}, end to end.
+
+        By definition of the objective, and not by what a model makes of the batch: a probe holds the model against it.
+        """
+        padding, documents = batch.get("attention_mask"), batch.get("document_ids")
+        tokens = batch["input_ids"]
+        if self.architecture != "encoder-decoder":
+            causal = self.architecture == "decoder-only"
+            mask = self_attention_mask(tokens, causal=causal, attention_mask=padding, document_ids=documents)
+            return {("logits", "input_ids"): mask.expand(len(tokens))}
+        decoder, its_documents = batch["decoder_input_ids"], batch.get("decoder_document_ids")
+        cross = cross_attention_mask(decoder, tokens, padding, its_documents, documents)
+        own = self_attention_mask(
+            decoder, causal=True, attention_mask=batch.get("decoder_attention_mask"), document_ids=its_documents
+        )
+        return {
+            ("logits", "input_ids"): cross.expand(len(tokens)),
+            ("logits", "decoder_input_ids"): own.expand(len(tokens)),
+        }
+
     # ------------------------------------------------------------------ predict
 
-    def align(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Which output answers which label: (B, T, ...) and (B, T), place by place unless the objective shifts."""
-        return outputs, labels
+    def targets(self, batch: Batch) -> dict[str, Target]:
+        """What each output of the model must predict; from the batch alone."""
+        return {"logits": Target(batch["labels"])}
 
-    def forward(self, model: nn.Module | Tensor, batch: Mapping[str, Any] | Tensor) -> Loss:
-        """`objective(model, batch)`, or `objective(logits, labels)` with logits (B, T, V) and labels (B, T)."""
+    def counts(self, batch: Batch) -> Counts:
+        """What the sum of each part is divided by; before any forward pass."""
+        batch = ReadRecorder(self, "batch", check_type(batch, Mapping, "the batch"))
+        return {name: target.row_counts.sum() for name, target in self.targets(batch).items()}
+
+    def loss(self, outputs: Mapping[str, Prediction], batch: Batch) -> Loss:
+        """The loss of the outputs of a model."""
+        parts = self.targets(batch).items()
+        return Loss({name: target.part(outputs[name], self.label_smoothing, self.z_loss) for name, target in parts})
+
+    def forward(self, model: nn.Module | Tensor, batch: Mapping[str, Tensor] | Tensor) -> Loss:
+        """`objective(model, batch)`, `objective(logits, batch)`, or `objective(logits, labels)`."""
         if isinstance(model, Tensor):
-            if not isinstance(batch, Tensor):
-                raise InputError(f"logits go with a tensor of labels, got {type(batch).__name__}")
-            return self._pay(model, batch, None)
-        if not isinstance(batch, Mapping) or "labels" not in batch:
-            came = list(batch) if isinstance(batch, Mapping) else type(batch).__name__
-            raise InputError(f"expected a batch with 'labels', got {came}: did it come from objective.collator(...)?")
-        for key in ("input_ids", "labels"):
-            if not isinstance(batch.get(key), Tensor) or batch[key].dim() != 2:
-                raise InputError(f"expected {key!r} (B, T) in the batch, got {type(batch.get(key)).__name__}")
+            given = batch if isinstance(batch, Mapping) else {"labels": check_type(batch, Tensor, "the labels")}
+            outputs = ReadRecorder(self, "model's output", {"logits": Prediction(model)})
+            return self.loss(outputs, ReadRecorder(self, "batch", given))
+        if not isinstance(batch, Mapping) or not batch:
+            raise InputError(f"expected a batch, got {type(batch).__name__}: did it come from objective.collator(...)?")
+        batch = ReadRecorder(self, "batch", batch)
         self.check_batch(batch)
-        if isinstance(getattr(model, "module", None), LanguageModel) and not hasattr(model, "unembedding"):
-            # Its hidden states would be taken for logits.
+        inputs = self.model_inputs(model, batch)
+        outputs = ReadRecorder(self, "model's output", predictions(model, call(model, **inputs)))
+        loss = self.loss(outputs, batch)
+        self.breakdown(batch)
+        if unread := batch.keys() - inputs.keys() - (batch.read - ATTENTION_KEYS):
             raise InputError(
-                f"expected a model, got a {type(model).__name__} around one, which hides its unembedding: put it "
-                "around clozelab.training.Paying(objective, model), and the loss is Loss(*paying(batch))"
+                f"neither {type(unwrapped(model)).__name__} nor the {self.name} objective reads "
+                f"{', '.join(sorted(unread))} of the batch: what it says would be ignored without a word"
             )
-        theirs = OTHERS_KEYS if isinstance(model, LanguageModel) else ()
-        output = call(model, **{key: batch[key] for key in MODEL_KEYS if key in batch and key not in theirs})
-        if isinstance(output, Tensor):
-            return self._pay(output, batch["labels"], getattr(model, "unembedding", None))
-        if not hasattr(output, "logits"):
-            raise InputError(
-                f"expected the model to return logits or an object with .logits, got {type(output).__name__}: "
-                "is this a model without a language-modelling head?"
-            )
-        return self._pay(output.logits, batch["labels"], None)
+        return loss
 
-    def paid(self, batch: Mapping[str, Any]) -> Tensor:
-        """Which outputs are paid for: bool, of the shape to which `align` brings the labels."""
-        _, labels = self.align(batch["labels"], batch["labels"])
-        return labels != IGNORED
+    def model_inputs(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Batch:
+        """The keys of a batch that the model's `forward` names, never a label.
+
+        Raises `InputError` for a forward that does not name `input_ids`.
+        """
+        named = forward_names(type(unwrapped(model)))
+        if "input_ids" not in named:
+            raise InputError(
+                f"{type(unwrapped(model)).__name__}.forward takes ({', '.join(named)}), not input_ids: give the "
+                "objective its logits, objective(model(...), batch)"
+            )
+        return {key: value for key, value in batch.items() if key in named and key not in LOSS_KEYS}
 
     def check_batch(self, batch: Mapping[str, Any]) -> None:
         """Raises `InputError` where the batch cannot be meant for this objective."""
-        if "decoder_input_ids" in batch:
-            raise InputError(f"this batch has decoder_input_ids: it was made for span corruption, not for {self.name}")
 
-    def _pay(self, outputs: Tensor, labels: Tensor, unembedding: Tensor | None) -> Loss:
-        if labels.dtype != torch.int64:
-            if labels.is_floating_point() or labels.dtype == torch.bool:
-                raise InputError(f"expected labels that are ids, or {IGNORED}, got {labels.dtype}")
-            labels = labels.long()
-        if outputs.dim() < 2 or outputs.shape[:-1] != labels.shape or not outputs.is_floating_point():
-            raise InputError(
-                f"expected outputs {('(B, T, V)', '(B, T, D)')[unembedding is not None]} and labels (B, T), got "
-                f"{tuple(outputs.shape)} {outputs.dtype} and {tuple(labels.shape)}: do labels and inputs come from the "
-                "same batch?"
-            )
-        outputs, labels = self.align(outputs, labels)
-        paid = labels != IGNORED
-        outputs, labels = outputs[paid], labels[paid]  # (N, V) or (N, D), and (N,): only what is paid
-        vocab_size = outputs.shape[-1] if unembedding is None else len(unembedding)
-        if labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < vocab_size):
-            raise InputError(
-                f"labels must lie in 0 .. {vocab_size - 1} or be {IGNORED}, got {int(labels.min())} .. "
-                f"{int(labels.max())}: was the vocabulary grown after the model was made?"
-            )
-        return self._loss(outputs, labels, unembedding)
+    # ------------------------------------------------------------------ what others ask
 
-    def _loss(self, outputs: Tensor, labels: Tensor, unembedding: Tensor | None) -> Loss:
-        settings = self.label_smoothing, self.z_loss
-        if unembedding is None:
-            terms = loss_terms(outputs, labels, *settings)
-            total = torch.stack(tuple(terms.values())).sum()
-        else:
-            total, terms = unembedded_terms(outputs, unembedding, labels, *settings)
-        count = torch.tensor(len(labels), device=labels.device)
-        return Loss(total, count, {name: term.detach() for name, term in terms.items()})
+    def breakdown(self, batch: Batch) -> dict[str, Tensor]:
+        """(B,) integers by which a report splits the loss: a mixture's mode, the number of hidden tokens. Not parts."""
+        return {}
 
-    def extra_repr(self) -> str:
-        """The settings, for `print(objective)`."""
-        return ", ".join(f"{key}={value!r}" for key, value in self.settings.items())
+    def uniform_values(self, vocab_size: int) -> dict[str, float]:
+        """Nats that a uniform predictor costs, by part."""
+        return {"logits": math.log(vocab_size)}
 
-    # ------------------------------------------------------------------ and afterwards
+    def scored_ids(self, batch: Batch) -> Tensor:
+        """The ids of the text that the loss is a likelihood of, any shape: their bytes make bits per byte."""
+        labels = next(iter(self.targets(batch).values()))
+        return labels.labels[labels.loss_mask]
 
-    def pairs(self, prompts: Ids, answers: Ids, special: SpecialIds) -> dict[str, Tensor]:
-        """A batch for fine-tuning, in the form that this objective was pretrained on: only the answers are paid.
+    def entropy_floor(self, source: MarkovSource, batch: Batch, special: SpecialIds) -> dict[str, Tensor]:
+        """(B,) nats by part: what the best possible model of this source pays for each row of the batch.
 
-        Prompts and answers are rows of token ids, of any lengths; see `clozelab.data.pairs`.
+        Raises `InputError` where no exact floor is known.
         """
-        raise NotImplementedError(f"{type(self).__name__} must say how it is taught an answer")
-
-    def answer(
-        self, model: nn.Module, prompts: Ids, special: SpecialIds, *, tokens: int | Sequence[int], **sampling: Any
-    ) -> list[list[int]]:
-        """What a model answers to prompts, as `pairs` taught it: ids without end of text, a list for each prompt.
-
-        `tokens` is how long an answer may be, and for masked LM how long it is: one number, or one for each prompt.
-        `sampling` are the keywords of `clozelab.models.sample_token`; greedy=True for the likeliest.
-        """
-        raise NotImplementedError(f"{type(self).__name__} must say how it answers")
+        raise InputError(f"no exact floor is known for {self.name}")
 
     def complete(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
-        """What a trained model makes of a text: goes on with it, or fills its blanks (`___`).
+        """What a trained model makes of a text, as `completes` says: continues it, or fills its blanks (`___`).
 
-        `sampling` goes to the functions of `clozelab.models.generation`: temperature, top_k, top_p, greedy,
-        generator, and each one's own.
+        `sampling` goes to `clozelab.generation`: temperature, top_k, top_p, greedy, generator, and each function's own.
         """
-        raise NotImplementedError(f"{type(self).__name__} must say what its models can do")
+        raise InputError(f"a model of the {self.name} objective completes no text")
 
-    def demonstrate(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
-        """What a trained model can do with the same text as the models of other objectives, a few blanks made in it."""
-        raise NotImplementedError(f"{type(self).__name__} must say what its models can do")
+    def sample(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
+        """What a trained model can do with the same text as the models of other objectives."""
+        return self.complete(model, tokenizer, text, max_new_tokens=24, **sampling)
 
-
-BLANK = "___"
-"""Stands for what is to be filled in a text: one token for masked LM, any number for span corruption."""
-
-
-@dataclass(frozen=True)
-class Completion:
-    """A text of which a model said some parts.
-
-    >>> answer = Completion((("The cat ", False), ("sat", True), (" down.", False)))
-    >>> str(answer), answer.marked()
-    ('The cat sat down.', 'The cat [sat] down.')
-    """
-
-    parts: tuple[tuple[str, bool], ...]
-    """(text, whether the model said it)"""
+    # ------------------------------------------------------------------ options
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer, ids: Iterable[int], said: Iterable[bool]) -> Completion:
-        """From token ids and, for each, whether the model said it. Neighbours are decoded together."""
-        runs = groupby(zip(ids, said), key=lambda pair: pair[1])
-        return cls(tuple((tokenizer.decode([id for id, _ in run]), by_model) for by_model, run in runs))
+    def declared_options(cls) -> dict[str, Option]:
+        """The options of the class by name: type, default, bounds and help."""
+        return declared_options(cls)
 
-    def marked(self, left: str = "[", right: str = "]") -> str:
-        """The text with brackets around what the model said."""
-        return "".join(f"{left}{text}{right}" if said else text for text, said in self.parts)
+    def options(self) -> dict[str, Any]:
+        """The options as JSON can hold them: `type(objective)(**options)` brings it back; without functions."""
+        values = {name: getattr(self, name) for name in declared_options(type(self))}
+        return {name: value for name, value in values.items() if not callable(value)}
 
-    def __str__(self) -> str:
-        return "".join(text for text, _ in self.parts)
+    def unrecorded_options(self) -> dict[str, str]:
+        """Options that are functions, which no file can hold, with their names."""
+        values = {name: getattr(self, name) for name in declared_options(type(self))}
+        return {
+            name: getattr(value, "__name__", type(value).__name__) for name, value in values.items() if callable(value)
+        }
 
-
-Model = TypeVar("Model", bound=nn.Module)
-
-
-def paired(model: nn.Module, kind: type[Model]) -> Model:
-    """The model, once it is known to be of the kind that the objective speaks through.
-
-    Raises `InputError` for another: a causal model cannot fill, an encoder cannot go on.
-    """
-    if not isinstance(getattr(model, "_orig_mod", model), kind):  # torch.compile puts a wrapper around
-        raise InputError(f"expected a {kind.__name__}, got {type(model).__name__}: was it trained by this objective?")
-    return model  # pyright: ignore[reportReturnType]
-
-
-def lengths_of(prompts: Ids, tokens: int | Sequence[int]) -> list[int]:
-    """How long each answer may be. Raises `InputError` for another number of lengths than of prompts, or of none."""
-    each = tokens if isinstance(tokens, Sequence) else [tokens] * len(prompts)
-    lengths = [whole_number(n, "the length of an answer") for n in each]
-    if len(lengths) != len(prompts) or min(lengths, default=1) < 1:
-        raise InputError(f"expected lengths of at least 1 for {len(prompts)} answers, got {tokens!r:.80}")
-    return lengths
-
-
-def before_end(ids: Sequence[int], eos: int) -> list[int]:
-    """What was said before the end of text."""
-    said = list(ids)
-    return said[: said.index(eos)] if eos in said else said
-
-
-def encode_blanks(tokenizer: Tokenizer, text: str, blanks: Iterable[int]) -> list[int]:
-    """Token ids of a text, its blanks in order replaced by the ids `blanks`.
-
-    The space before a blank is left out: in byte-level vocabularies a word brings its own, and so will the answer.
-
-    Raises `InputError` for a text without a blank, or with more of them than ids to stand there.
-    """
-    if BLANK not in checked_text(text):
-        raise InputError(f"expected a text with blanks written {BLANK}, got {text!r:.80}")
-    *before, last = text.split(BLANK)
-    ids: list[int] = []
-    stand_ins = iter(blanks)
-    for done, piece in enumerate(before):
-        blank = next(stand_ins, None)
-        if blank is None:
-            raise InputError(
-                f"the text has {len(before)} blanks, but only {done} ids can stand in their place: give it in parts, "
-                "or train with more sentinels"
-            )
-        ids += [*tokenizer.encode(piece.removesuffix(" ")), blank]
-    return [*ids, *tokenizer.encode(last)]
+    def extra_repr(self) -> str:
+        """The options that differ from their defaults."""
+        own = declared_options(type(self)).items()
+        shown = {name: getattr(self, name) for name, option in own if getattr(self, name) != option.default}
+        return ", ".join(f"{name}={getattr(value, '__name__', repr(value))}" for name, value in shown.items())

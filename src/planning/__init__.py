@@ -3,7 +3,7 @@
 | | what is counted | checked against |
 |---|---|---|
 | `parameters`, `config_near` | learned numbers of a shape; a shape of about so many | the models |
-| `row_of` | tokens read, said and paid of a row | read from the objective's own batch |
+| `row_of` | lengths of a row, and its loss positions | read from the objective's own batch |
 | `flops`, `optimizer_flops` | matrix products of a row, of an optimiser's step | `torch.utils.flop_counter` |
 | `state` | bytes of weights, gradients and optimiser | those that PyTorch allocates |
 | `saved` | bytes kept for the backward | the tensors that autograd saves |

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from functools import lru_cache
+from typing import Any
 
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..checks import check_type
 from ..models import ModelConfig
-from .memory import OPTIMIZERS, known
+from ..objectives import Objective
+from .abstract import UnknownValues, at_any_depth
+from .memory import OPTIMIZERS, known, whole
 from .rows import Row
-from .shape import Parameters, stacks
+from .shape import Parameters, shape_model
 
 
 @dataclass(frozen=True)
 class Flops:
     """Operations of matrix products, a multiplication and an addition being two; all else is far below 1% of them.
 
-    >>> from clozelab.objectives import CausalLM
-    >>> from clozelab.planning import row_of
-    >>> work = flops(ModelConfig(vocab_size=4096), "decoder-only", row_of(CausalLM(), 128))
+    >>> from clozelab import CausalLM
+    >>> from clozelab.models import ModelConfig
+    >>> from clozelab.planning import flops, row_of
+    >>> work = flops(CausalLM(), ModelConfig(vocab_size=4096), row_of(CausalLM(), 128))
     >>> work.forward, work.total
     (369098752, 1107296256)
     """
 
     projections: int
-    """Forward, of the matrices in the blocks: 2 for each parameter and each token that it reads."""
+    """Forward, of the matrices in the blocks: 2 for each parameter and each token that it is applied to."""
     attention: int
     """Forward, queries with keys and weights with values: 4 T S D in each attention. A causal one is counted whole, as
     `FlopCounterMode` does, though a fused kernel leaves out about half."""
     unembedding: int
-    """Forward, of paid positions alone: 2 V D each."""
+    """Forward, of the loss positions alone: 2 V D each."""
 
     @property
     def forward(self) -> int:
@@ -45,34 +55,42 @@ class Flops:
         work does not depend on how it is done (Chowdhery et al. 2022, appendix B)."""
         return self.attention // 2
 
-    def times(self, rows: int) -> Flops:
-        """Of so many rows."""
-        return Flops(self.projections * rows, self.attention * rows, self.unembedding * rows)
 
+def flops(objective: Objective, config: ModelConfig, row: Row, rows: int = 1) -> Flops:
+    """Of so many rows, counted by PyTorch on the forward pass of the objective's model on the meta device.
 
-def flops(config: ModelConfig, architecture: str, row: Row) -> Flops:
-    """Of one row, for our own models.
+    For our blocks that is, with D the width, F the inner width, T tokens, and S those of the encoder:
 
-    D width, F inner width, T tokens read; of an encoder-decoder S read and T said:
-
-        block                 2 T (4 D^2 + 3 D F)                          and 4 T^2 D
-        block with a memory   2 T (6 D^2 + 3 D F) + 2 S (2 D^2)            and 4 T^2 D + 4 T S D
-        unembedding           2 V D for each paid position
-
-    The memory's keys and values are made anew in every decoder block: 4 S D^2 that a paid token of span corruption
-    costs beside its own.
-
-    Raises `InputError` for an architecture that does not exist.
+        block                         2 T (4 D^2 + 3 D F)                     and 4 T^2 D
+        block with cross-attention    2 T (6 D^2 + 3 D F) + 2 S (2 D^2)       and 4 T^2 D + 4 T S D
+        unembedding                   2 V D for each loss position
 
     Source: Kaplan et al. 2020, section 2.1, with attention and the unembedding counted rather than left out.
     """
-    alone, reading = stacks(config, architecture)
-    width, inner = config.width, config.inner_width
-    token = 4 * width**2 + 3 * width * inner
-    projections = 2 * alone * row.read * token
-    projections += 2 * reading * (row.said * (token + 2 * width**2) + row.read * 2 * width**2)
-    attention = 4 * width * (alone * row.read**2 + reading * (row.said**2 + row.said * row.read))
-    return Flops(projections, attention, 2 * row.paid * config.vocab_size * width)
+    check_type(objective, Objective, "the objective")
+    check_type(config, ModelConfig, "the shape of a model")
+    check_type(row, Row, "the row", "row_of(objective, length) makes it")
+    whole("rows", rows)
+    how = type(objective), tuple(objective.options().items()), row
+    projections = at_any_depth(lambda config: _products(astuple(config), *how)[0], config, row)
+    attention = at_any_depth(lambda config: _products(astuple(config), *how)[1], config, row)
+    unembedding = round(2 * rows * row.loss_positions * config.vocab_size * config.d_model)
+    return Flops(rows * projections, rows * attention, unembedding)
+
+
+@lru_cache(maxsize=1024)
+def _products(
+    shape: tuple[Any, ...], kind: type[Objective], options: tuple[tuple[str, Any], ...], row: Row
+) -> tuple[int, int]:
+    """Operations of the forward pass of a row: those with weights, and those of two activations."""
+    objective = kind(**dict(options))
+    model = shape_model(objective, ModelConfig(*shape))
+    inputs = {key: torch.zeros(1, length, dtype=torch.int64, device="meta") for key, length in row.inputs}
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), UnknownValues(), counter:
+        model(**objective.model_inputs(model, inputs))
+    attention = counter.get_flop_counts()["Global"].get(torch.ops.aten.bmm, 0)
+    return counter.get_total_flops() - attention, attention
 
 
 ROUNDS = 5
@@ -85,9 +103,11 @@ def optimizer_flops(count: Parameters, optimizer: str = "adamw") -> int:
     AdamW has none. Muon makes each matrix of the blocks orthogonal, by `ROUNDS` rounds of three products: of a matrix
     with sides a <= b, 4 a^2 b + 2 a^3 operations a round. One that is cut among devices has to be whole for that.
 
-    >>> from clozelab.planning import parameters
-    >>> config = ModelConfig(vocab_size=4096, layers=1, width=96, feed_forward=96)  # 7 matrices of 96 x 96
-    >>> optimizer_flops(parameters(config, "decoder-only"), "muon") == 7 * 5 * 6 * 96**3
+    >>> from clozelab import CausalLM
+    >>> from clozelab.models import ModelConfig
+    >>> from clozelab.planning import optimizer_flops, parameters
+    >>> config = ModelConfig(vocab_size=4096, n_layers=1, d_model=96, d_ff=96)  # 7 matrices of 96 x 96
+    >>> optimizer_flops(parameters(CausalLM(), config), "muon") == 7 * 5 * 6 * 96**3
     True
 
     Raises `InputError` for an optimiser that does not exist.
@@ -95,5 +115,5 @@ def optimizer_flops(count: Parameters, optimizer: str = "adamw") -> int:
     Source: Jordan et al. 2024 (Muon), "Runtime analysis".
     """
     known("optimizer", optimizer, OPTIMIZERS)
-    sides = [sorted(matrix) for matrix in count.matrices] if optimizer == "muon" else []
+    sides = [sorted(matrix) for matrix in count.matrices if len(matrix) == 2] if optimizer == "muon" else []
     return ROUNDS * sum(4 * a * a * b + 2 * a**3 for a, b in sides)

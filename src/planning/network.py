@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..checks import of_kind
+from ..checks import check_type
 from .memory import whole
 from .shape import Parameters, size
 
@@ -20,6 +20,7 @@ class Traffic:
     bytes sends (N - 1) / N x G, an all-reduce, which is one after the other, twice that (Patarasuk and Yuan 2009). No
     other way sends less; what a library chooses for small messages may send more.
 
+    >>> from clozelab.planning import Traffic
     >>> Traffic(gathered=200, scattered=100).total
     300
     """
@@ -40,16 +41,17 @@ class Traffic:
 def replicated(count: Parameters, devices: int) -> Traffic:
     """Every device holds all weights (`DistributedDataParallel`): one all-reduce of the gradients a step.
 
+    >>> from clozelab import CausalLM
     >>> from clozelab.models import ModelConfig
-    >>> from clozelab.planning import parameters
-    >>> replicated(parameters(ModelConfig(vocab_size=4096), "decoder-only"), 2).total == 4 * 1_314_816
+    >>> from clozelab.planning import parameters, replicated
+    >>> replicated(parameters(CausalLM(), ModelConfig(vocab_size=4096)), 2).total == 4 * 1_314_816
     True
 
     With accumulation too, for gradients are added up in each device first (`no_sync`).
 
-    Raises `InputError` for a number of devices that is none.
+    Raises `InputError` for an invalid number of devices.
     """
-    of_kind(count, Parameters, "the parameters", "parameters(config, architecture) counts them")
+    check_type(count, Parameters, "the parameters", "parameters(objective, config) counts them")
     whole("devices", devices)
     return Traffic(reduced=2 * (devices - 1) * NUMBER * count.total // devices)
 
@@ -57,24 +59,25 @@ def replicated(count: Parameters, devices: int) -> Traffic:
 def sharded(count: Parameters, devices: int, passes: int = 1) -> Traffic:
     """Every device holds its part of each matrix (`fully_shard`, FSDP2): in each pass of a micro-batch.
 
-    The blocks are gathered twice, for the forward and again for the backward, and forgotten after each. The tables
+    The blocks are gathered twice, for the forward and again for the backward, and freed after each. The tables
     belong to the outermost module and are gathered once (its `reshard_after_forward` is False by default). All
     gradients are reduced and scattered once. Matrices that do not divide are padded (see `size` in `shape.py`).
 
+    >>> from clozelab import CausalLM
     >>> from clozelab.models import ModelConfig
-    >>> from clozelab.planning import parameters
-    >>> count = parameters(ModelConfig(vocab_size=4096), "decoder-only")
-    >>> sharded(count, 8).total == 7 * 4 * (3 * count.inner + 2 * count.tables) // 8
+    >>> from clozelab.planning import parameters, sharded
+    >>> count = parameters(CausalLM(), ModelConfig(vocab_size=4096))
+    >>> sharded(count, 8).total == 7 * 4 * (3 * count.in_blocks + 2 * count.in_tables) // 8
     True
 
-    Three times what a step's weights take instead of the two of `replicated` (Rajbhandari et al. 2020, ZeRO, section
-    7.2.2), and as often as there are passes, for there is no room to add gradients up in.
+    That is three times the bytes of the weights, where `replicated` sends two (Rajbhandari et al. 2020, ZeRO, section
+    7.2.2), and in every pass again, since no device has room to accumulate whole gradients.
 
-    Raises `InputError` for numbers of devices or passes that are none.
+    Raises `InputError` for invalid numbers of devices or passes.
     """
-    of_kind(count, Parameters, "the parameters", "parameters(config, architecture) counts them")
+    check_type(count, Parameters, "the parameters", "parameters(objective, config) counts them")
     whole("devices", devices)
     whole("passes", passes)
-    blocks, tables = size(count.matrices, devices), size(count.ends, devices)
+    blocks, tables = size(count.matrices, devices), size(count.tables, devices)
     others = passes * (devices - 1) * NUMBER  # each part goes past every device but the one that it ends at
     return Traffic(gathered=others * (2 * blocks + tables), scattered=others * (blocks + tables))

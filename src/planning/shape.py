@@ -3,97 +3,106 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
+from functools import lru_cache
+from typing import Any
 
-from ..checks import number, of_kind
+import torch
+from torch import nn
+
+from ..checks import check_number, check_type
 from ..errors import InputError
-from ..models import ARCHITECTURES, ModelConfig
+from ..models import ModelConfig
+from ..objectives import Objective
 
-Matrix = tuple[int, int]
-"""Its rows and columns. Nothing else is learned: our norms have no gain and our projections no bias."""
+Shape = tuple[int, ...]
+"""Of one learned tensor, as PyTorch gives it."""
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """The learned numbers of a model by kind: optimisers, sharding and autocast treat tables and matrices differently.
+    """The learned tensors of a model by kind: optimisers, sharding and autocast treat tables and blocks differently.
 
-    >>> count = parameters(ModelConfig(vocab_size=4096), "decoder-only")
-    >>> count.tables, count.inner, count.total
+    >>> from clozelab import CausalLM
+    >>> from clozelab.models import ModelConfig
+    >>> from clozelab.planning import parameters
+    >>> count = parameters(CausalLM(), ModelConfig(vocab_size=4096))
+    >>> count.in_tables, count.in_blocks, count.total
     (524288, 790528, 1314816)
     """
 
-    ends: tuple[Matrix, ...]
-    """The tables over the vocabulary: one where it is tied, else two."""
-    blocks: tuple[tuple[Matrix, ...], ...]
-    """The matrices of each block, the encoder's first."""
+    tables: tuple[Shape, ...]
+    """The tensors outside of the blocks: the tables over the vocabulary, one where it is tied, else two."""
+    blocks: tuple[tuple[Shape, ...], ...]
+    """The tensors of each block, the encoder's first."""
 
     @property
-    def tables(self) -> int:
+    def in_tables(self) -> int:
         """Numbers in the tables."""
-        return size(self.ends)
+        return size(self.tables)
 
     @property
-    def inner(self) -> int:
+    def in_blocks(self) -> int:
         """Numbers in the blocks."""
-        return sum(size(block) for block in self.blocks)
+        return size(self.matrices)
 
     @property
     def total(self) -> int:
         """All of them."""
-        return self.tables + self.inner
+        return self.in_tables + self.in_blocks
 
     @property
-    def matrices(self) -> tuple[Matrix, ...]:
-        """Those of all blocks."""
-        return tuple(matrix for block in self.blocks for matrix in block)
+    def matrices(self) -> tuple[Shape, ...]:
+        """The tensors of all blocks."""
+        return tuple(shape for block in self.blocks for shape in block)
 
 
-def size(matrices: tuple[Matrix, ...], devices: int = 1) -> int:
-    """Numbers in the matrices; shared out among devices, those of the one that has most.
+def size(shapes: tuple[Shape, ...], devices: int = 1) -> int:
+    """Numbers in tensors; shared out among devices, those of the device that has most.
 
-    `fully_shard` (FSDP2) cuts each matrix between rows, into equal numbers of them while they last: of 4096 rows a
+    `fully_shard` (FSDP2) cuts each tensor between rows, into equal numbers of them while they last: of 4096 rows a
     thousand devices get 5 each, 22% more than a thousandth, and the last 180 devices none.
 
+    >>> from clozelab.planning.shape import size
     >>> size(((4096, 10),), 8), size(((4096, 10),), 1000)
     (5120, 50)
     """
-    return sum(math.ceil(rows / devices) * columns for rows, columns in matrices)
+    return sum(math.ceil(rows / devices) * math.prod(rest) for rows, *rest in shapes)
 
 
-def stacks(config: ModelConfig, architecture: str) -> tuple[int, int]:
-    """Blocks that read one text, and decoder blocks that read an encoder's memory as well.
-
-    >>> stacks(ModelConfig(vocab_size=8, layers=3, decoder_layers=2), "encoder-decoder")
-    (3, 2)
-
-    Raises `InputError` for an architecture that does not exist.
-    """
-    of_kind(config, ModelConfig, "the shape of a model")
-    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
-        raise InputError(f"architecture must be one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
-    if architecture != "encoder-decoder":
-        return config.layers, 0
-    return config.layers, config.layers if config.decoder_layers is None else config.decoder_layers
+def shape_model(objective: Objective, config: ModelConfig) -> nn.Module:
+    """The model that the objective builds of a configuration, on PyTorch's meta device: shapes without numbers."""
+    with torch.device("meta"):
+        return objective.build_model(**asdict(config))
 
 
-def parameters(config: ModelConfig, architecture: str) -> Parameters:
-    """Exactly what `ARCHITECTURES[architecture](config)` holds.
+def parameters(objective: Objective, config: ModelConfig) -> Parameters:
+    """Exactly the parameters of the model that `objective.build_model` makes of this configuration.
 
-    A block has 4 D^2 numbers for attention and 3 D F for its gated feed-forward; one that reads a memory has 4 D^2
-    more. With F = 8/3 D that is 12 D^2, as in GPT-2 (Kaplan et al. 2020, section 2.1), and 16 D^2.
+    A block of ours has 4 D^2 numbers for attention and 3 D F for its gated feed-forward, and 4 D^2 more for
+    cross-attention. With F = 8/3 D that is 12 D^2, as in GPT-2 (Kaplan et al. 2020, section 2.1), and 16 D^2.
 
-    >>> config = ModelConfig(vocab_size=4096, width=96, layers=2, decoder_layers=1)
-    >>> parameters(config, "encoder-decoder").inner == (12 + 12 + 16) * 96**2
+    >>> from clozelab import SpanCorruption
+    >>> from clozelab.models import ModelConfig
+    >>> from clozelab.planning import parameters
+    >>> config = ModelConfig(vocab_size=4096, d_model=96, n_layers=2, n_decoder_layers=1)
+    >>> parameters(SpanCorruption(), config).in_blocks == (12 + 12 + 16) * 96**2
     True
-
-    Raises `InputError` for an architecture that does not exist.
     """
-    alone, reading = stacks(config, architecture)
-    width, inner = config.width, config.inner_width
-    attention = ((width, width),) * 4
-    feed_forward = ((inner, width), (inner, width), (width, inner))
-    blocks = (attention + feed_forward,) * alone + (attention + attention + feed_forward,) * reading
-    return Parameters(((config.vocab_size, width),) * (1 if config.tied else 2), blocks)
+    check_type(objective, Objective, "the objective")
+    check_type(config, ModelConfig, "the shape of a model")
+    return _parameters(type(objective), tuple(objective.options().items()), astuple(config))
+
+
+@lru_cache(maxsize=256)
+def _parameters(kind: type[Objective], options: tuple[tuple[str, Any], ...], shape: tuple[Any, ...]) -> Parameters:
+    model = shape_model(kind(**dict(options)), ModelConfig(*shape))
+    stacks = [part for part in model.modules() if isinstance(part, nn.ModuleList)]
+    blocks = [list(block.parameters()) for stack in stacks for block in stack]
+    inside = {id(parameter) for block in blocks for parameter in block}
+    tables = [parameter for parameter in model.parameters() if id(parameter) not in inside]
+    shapes = [tuple(tuple(parameter.shape) for parameter in group) for group in (tables, *blocks)]
+    return Parameters(shapes[0], tuple(shapes[1:]))
 
 
 ASPECT = 100
@@ -101,30 +110,35 @@ ASPECT = 100
 2.1); within a wide range of it the loss changes by a few percent (Kaplan et al. 2020, figure 5)."""
 
 
-def config_near(total: float, architecture: str, vocab_size: int = 32_768) -> ModelConfig:
+def config_near(total: float, objective: Objective, vocab_size: int = 32_768) -> ModelConfig:
     """A plausible shape of about `total` parameters: heads of 128 (64 below 1e9), one tied table, F = 8/3 D.
 
     Of the widths that are multiples of 512 (128 below 1e9, 64 below 1e8), each with the number of layers that comes
     nearest to `total`, the one with the least of 10 |ln(parameters / total)| + |ln(width / layers / ASPECT)|. An
     encoder-decoder has as many layers on both sides.
 
-    >>> config = config_near(7e9, "decoder-only")
-    >>> config.width, config.layers, config.heads, parameters(config, "decoder-only").total
+    >>> from clozelab import CausalLM
+    >>> from clozelab.planning import config_near, parameters
+    >>> config = config_near(7e9, CausalLM())
+    >>> config.d_model, config.n_layers, config.n_heads, parameters(CausalLM(), config).total
     (4096, 34, 32, 6981550080)
 
     Raises `InputError` where no shape comes within 5%: the table over the vocabulary may outweigh the rest.
     """
-    if not 1 <= number(total, "the number of parameters") <= 1e15:
+    if not 1 <= check_number(total, "the number of parameters") <= 1e15:
         raise InputError(f"the number of parameters must lie between 1 and 1e15, got {total!r}")
-    head, step = (128, 512) if total >= 1e9 else (64, 128 if total >= 1e8 else 64)
+    d_head, step = (128, 512) if total >= 1e9 else (64, 128 if total >= 1e8 else 64)
     best: tuple[float, ModelConfig] | None = None
     for width in range(step, math.isqrt(int(total)) + 1, step):  # a block alone has more than D^2 numbers
-        one = parameters(ModelConfig(vocab_size, width=width, layers=1, heads=width // head), architecture)
-        layers = max(1, round((total - one.tables) / one.inner))
-        distance = abs(math.log((one.tables + layers * one.inner) / total))
-        score = 10 * distance + abs(math.log(width / layers / ASPECT))
+        one = parameters(objective, ModelConfig(vocab_size, d_model=width, n_layers=1, n_heads=width // d_head))
+        layers = max(1, round((total - one.in_tables) / one.in_blocks))
+        distance = abs(math.log((one.in_tables + layers * one.in_blocks) / total))
+        aspect = math.log(width / layers / ASPECT)
+        score = 10 * distance + abs(aspect)
         if distance <= 0.05 and (best is None or score < best[0]):
-            best = score, ModelConfig(vocab_size, width=width, layers=layers, heads=width // head)
+            best = score, ModelConfig(vocab_size, d_model=width, n_layers=layers, n_heads=width // d_head)
+        if aspect > 2 or (best is not None and aspect > best[0]):
+            break  # greater widths have fewer layers still
     if best is None:
         raise InputError(
             f"no shape has about {total:.3g} parameters: the table over {vocab_size:,} ids alone has "

@@ -1,15 +1,15 @@
 """Checks for people who write their own: masking schemes, collators, objectives.
 
-In the manner of `numpy.testing`: a check returns its `Report` when all is well and raises `CheckFailed`, an
-`AssertionError`, when something is not. It says what is wrong, shows the smallest example that it found, and why it
-matters. In your own tests:
+In the manner of `numpy.testing`: a check returns its `Report` where no fault was found, and raises `CheckFailed`, an
+`AssertionError`, where one was. The message names the fault, shows its smallest example, and explains why it matters.
+A report counts what passed, what failed and what was *not checked*, which is not a pass. In your own tests:
 
     from clozelab.testing import check_mask_scheme
 
     def test_my_scheme():
-        check_mask_scheme(my_scheme, rate=0.15)
+        assert check_mask_scheme(my_scheme, rate=0.15).passed
 
-Without tests: `clozelab check my_module:my_scheme`.
+Without tests: `clozelab check my_module:my_scheme`, or `clozelab check diffusion` for an objective of clozelab.
 """
 
 from .collator import check_collator

@@ -1,4 +1,4 @@
-"""The global random state: put aside while something is tried, and watched."""
+"""The global random state: set aside while something is tried, and compared before and after."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ import torch
 
 @contextmanager
 def own_random_state(seed: int) -> Iterator[None]:
-    """The global random state begun anew from `seed` inside; afterwards the caller's is as it was.
+    """Seed the global generators inside the block; afterwards the caller's state is as it was.
 
+    >>> import torch
+    >>> from clozelab.testing.randomness import own_random_state
     >>> torch.manual_seed(1) is None
     False
     >>> with own_random_state(0):
@@ -40,6 +42,8 @@ def own_random_state(seed: int) -> Iterator[None]:
 def random_states() -> dict[str, Any]:
     """The state of each global generator, to be compared with `==`.
 
+    >>> import random
+    >>> from clozelab.testing.randomness import random_states
     >>> before = random_states()
     >>> _ = random.random()
     >>> [name for name, state in random_states().items() if state != before[name]]

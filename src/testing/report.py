@@ -1,66 +1,125 @@
-"""What the checks say, and how they are run."""
+"""Findings, reports, and the function that runs a list of checks."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from html import escape
 from textwrap import wrap
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from ..errors import InputError
 
-OK, NOTE, FAULT = "ok", "note", "FAULT"
-"""A finding is fine, worth knowing, or wrong."""
+OK, NOTE, FAULT, NOT_CHECKED = "ok", "note", "FAULT", "not checked"
+"""The verdicts: fine, fine and worth knowing, wrong, and not tried at all."""
+
+SURE = 5.0
+"""Standard errors beyond which a difference is not an accident: 1 correct thing in a million fails."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Finding:
-    """What one check found."""
+    """The result of one check."""
 
     verdict: str
-    """`OK`, `NOTE` or `FAULT`."""
+    """`OK`, `NOTE`, `FAULT` or `NOT_CHECKED`."""
     found: str
-    """What is so."""
+    """What was seen, or why nothing was tried."""
     example: str = ""
-    """The smallest one that shows it."""
+    """The smallest example that shows it."""
     why: str = ""
     """Why it matters."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Report:
-    """All findings on one thing, by the name of the check; `print` it.
+    """All findings on one thing, by the name of the check; `print` it, or let a notebook show it.
 
-    >>> report = Report("my_scheme", {"rate": Finding(OK, "15.1% of tokens"), "targets": Finding(FAULT, "none")})
-    >>> report.passed, report.faults
-    (False, ['targets'])
+    >>> from clozelab.testing import Finding, Report
+    >>> report = Report("my_scheme", {"rate": Finding("ok", "15.1% of tokens"), "targets": Finding("FAULT", "none")})
+    >>> report.passed, report.faults, report.counts
+    (False, ['targets'], {'passed': 1, 'failed': 1, 'not checked': 0})
     """
 
     name: str
     findings: Mapping[str, Finding]
+    essential: Collection[str] = ()
+    """The checks without which nothing can be concluded."""
 
     @property
     def faults(self) -> list[str]:
         """The checks that found something wrong."""
-        return [name for name, finding in self.findings.items() if finding.verdict == FAULT]
+        return self._with(FAULT)
+
+    @property
+    def not_checked(self) -> list[str]:
+        """The checks that could not run, or were skipped."""
+        return self._with(NOT_CHECKED)
+
+    @property
+    def missing(self) -> list[str]:
+        """The essential checks that could not run."""
+        return [name for name in self.not_checked if name in self.essential]
 
     @property
     def passed(self) -> bool:
-        """No fault. Notes are no faults."""
-        return not self.faults
+        """Whether no check found a fault and every essential one ran."""
+        return not self.faults and not self.missing
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many checks passed, failed and did not run."""
+        failed, without = len(self.faults), len(self.not_checked)
+        return {"passed": len(self.findings) - failed - without, "failed": failed, "not checked": without}
+
+    @property
+    def headline(self) -> str:
+        """The counts in one line, and the essential checks that did not run."""
+        counts = ", ".join(f"{count} {what}" for what, count in self.counts.items())
+        missing = f"; essential, and not checked: {', '.join(self.missing)}" if self.missing else ""
+        return f"{self.name}: {counts}{missing}"
 
     def __str__(self) -> str:
-        head = f"{self.name}: {len(self.faults)} of {len(self.findings)} checks found a fault"
-        lines = [head if self.faults else f"{self.name}: all {len(self.findings)} checks passed"]
-        # What is wrong first, then what is worth knowing.
-        for name, finding in sorted(self.findings.items(), key=lambda item: (FAULT, NOTE, OK).index(item[1].verdict)):
-            lines.append(f"  {finding.verdict:6}{name}: {finding.found}")
-            lines += [f"          {line}" for line in finding.example.splitlines()]
+        lines = [self.headline]
+        for name, finding in self._sorted():
+            lines.append(f"  {finding.verdict:<12}{name}: {finding.found}")
+            lines += [f"                {line}" for line in finding.example.splitlines()]
             if finding.why and finding.verdict != OK:
-                lines += wrap(f"why: {finding.why}", 110, initial_indent=" " * 8, subsequent_indent=" " * 13)
+                lines += wrap(f"why: {finding.why}", 110, initial_indent=" " * 14, subsequent_indent=" " * 19)
         return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON can hold it: name, passed, counts, missing, and each finding's four fields."""
+        return {
+            "name": self.name,
+            "passed": self.passed,
+            "counts": self.counts,
+            "missing": self.missing,
+            "findings": {name: dataclasses.asdict(finding) for name, finding in self.findings.items()},
+        }
+
+    def _repr_html_(self) -> str:
+        """The report as a table, for notebooks."""
+        colours = {OK: "#009E73", NOTE: "#0072B2", FAULT: "#D55E00", NOT_CHECKED: "#767676"}
+        rows = []
+        for name, finding in self._sorted():
+            example = f"<pre>{escape(finding.example)}</pre>" if finding.example else ""
+            why = f"<br><small>{escape(finding.why)}</small>" if finding.why and finding.verdict != OK else ""
+            rows.append(
+                f'<tr><td style="color: {colours[finding.verdict]}">{finding.verdict}</td><td>{escape(name)}</td>'
+                f'<td style="text-align: left">{escape(finding.found)}{example}{why}</td></tr>'
+            )
+        return f"<table><caption>{escape(self.headline)}</caption>{''.join(rows)}</table>"
+
+    def _with(self, verdict: str) -> list[str]:
+        return [name for name, finding in self.findings.items() if finding.verdict == verdict]
+
+    def _sorted(self) -> list[tuple[str, Finding]]:
+        """Faults first, then what was not checked, then notes."""
+        order = (FAULT, NOT_CHECKED, NOTE, OK)
+        return sorted(self.findings.items(), key=lambda item: order.index(item[1].verdict))
 
 
 class CheckFailed(AssertionError):
@@ -76,19 +135,34 @@ Check = Callable[[Trial], "Finding | None"]
 """A check: from what is tried to a finding, or None where it does not apply."""
 
 
-def run_checks(name: str, checks: Mapping[str, Check[Trial]], trial: Trial, skip: Collection[str]) -> Report:
-    """Run all checks but those to skip, in order; when "returns" finds a fault, the others have nothing to look at.
+def run_checks(
+    name: str,
+    checks: Mapping[str, Check[Trial]],
+    trial: Trial,
+    skip: Collection[str],
+    *,
+    essential: Collection[str] = (),
+    names: Collection[str] | None = None,
+) -> Report:
+    """Run all checks in order, but those to skip; where "returns" finds a fault, the others are not checked.
 
-    Raises `CheckFailed` for a fault and `InputError` for a name to skip that is none.
+    `names` are the names that `skip` may hold, those of `checks` where it is None. Raises `CheckFailed` where a check
+    found a fault, and `InputError` for a name to skip that no check has.
     """
     if isinstance(skip, str) or not isinstance(skip, Collection):
         raise InputError(f"expected names of checks to skip as a list, got {skip!r:.80}")
-    unknown = set(skip) - set(checks)
+    names = checks if names is None else names
+    unknown = set(skip) - set(names)
     if unknown:
-        raise InputError(f"no check is called {', '.join(sorted(unknown))}; the names are {', '.join(checks)}")
+        raise InputError(f"no check is called {', '.join(sorted(unknown))}; the names are {', '.join(names)}")
     findings: dict[str, Finding] = {}
+    broken = False
     for check_name, check in checks.items():
         if check_name in skip:
+            findings[check_name] = Finding(NOT_CHECKED, "skipped, as asked")
+            continue
+        if broken:
+            findings[check_name] = Finding(NOT_CHECKED, "nothing to try it on: see the fault in 'returns'")
             continue
         try:
             finding = check(trial)
@@ -96,18 +170,18 @@ def run_checks(name: str, checks: Mapping[str, Check[Trial]], trial: Trial, skip
             finding = Finding(FAULT, f"raises {raised(error)}")
         if finding is not None:
             findings[check_name] = finding
-            if check_name == "returns" and finding.verdict == FAULT:
-                break
-    report = Report(name, findings)
-    if not report.passed:
+            broken = check_name == "returns" and finding.verdict == FAULT
+    report = Report(name, findings, [one for one in essential if one not in skip])
+    if report.faults:
         raise CheckFailed(report)
     return report
 
 
 def table(**rows: Tensor | list) -> str:
-    """Rows of numbers and flags under one another: x is True, a dot is False or not paid.
+    """Rows of numbers and flags under one another: x is True, a dot is False or -100.
 
     >>> import torch
+    >>> from clozelab.testing.report import table
     >>> print(table(tokens=[5, 16, 7], hidden=torch.tensor([True, False, True])))
     tokens   5 16  7
     hidden   x  .  x
@@ -130,15 +204,17 @@ def table(**rows: Tensor | list) -> str:
 def raised(error: Exception) -> str:
     """An error in one line.
 
+    >>> from clozelab.testing.report import raised
     >>> raised(ValueError("too\\nmany"))
     'ValueError (too many)'
     """
-    return f"{type(error).__name__} ({' '.join(str(error).split())[:200]})"
+    return f"{type(error).__name__} ({' '.join(str(error).split())[:300]})"
 
 
 def percent(share: float) -> str:
     """A share in words.
 
+    >>> from clozelab.testing.report import percent
     >>> percent(0.274), percent(0.0), percent(0.0004)
     ('27.4%', '0%', '0.04%')
     """

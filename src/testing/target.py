@@ -1,4 +1,4 @@
-"""From `module:name` to the check that fits, for `clozelab check`."""
+"""From `module:name`, or the name of an objective, to the check that fits, for `clozelab check`."""
 
 from __future__ import annotations
 
@@ -10,23 +10,35 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, cast
 
-from ..data.masking import BatchScheme, MaskScheme
+from ..data.masking import MaskScheme
 from ..errors import InputError
-from ..objectives import Objective
+from ..objectives import OBJECTIVES, Objective
 from .collator import check_collator
 from .mask_scheme import check_mask_scheme
 from .objective import check_objective
+from .randomness import own_random_state
 from .report import Report
+
+VOCAB_SIZE = 80
+"""Of the tiny model that an objective is tried on."""
 
 
 def load(target: str) -> Any:
-    """The object behind "package.module:name" or "path/to/file.py:name". Its module is executed, as an import does.
+    """The object behind "package.module:name" or "path/to/file.py:name", or the objective of that name.
+
+    The module is executed, as an import does.
+
+    >>> from clozelab.testing import target
+    >>> target.load("diffusion")
+    MaskedDiffusion()
 
     Raises `InputError` for what is not of that form, or not there, or raises while it is imported.
     """
+    if target in OBJECTIVES:
+        return OBJECTIVES[target]()
     module_name, colon, name = target.rpartition(":")
     if not colon or not module_name or not name:
-        raise InputError(f"expected module:name or file.py:name, got {target!r}")
+        raise InputError(f"expected module:name, file.py:name, or one of {', '.join(OBJECTIVES)}, got {target!r}")
     try:
         if module_name.endswith(".py"):
             path = Path(module_name)
@@ -59,10 +71,10 @@ def load(target: str) -> Any:
 def check(thing: Any, *, rate: float | None = None, special: Any = None, skip: Collection[str] = ()) -> Report:
     """Run the check that fits: an objective's, a masking scheme's (three parameters), or a collator's (one).
 
-    A tuple (objective, model, batch) is what `check_objective` takes; an `Objective` alone is tried on its own tiny
-    model; a class is called without arguments first.
+    A tuple (objective, model, batch) is what `check_objective` takes; an `Objective` alone is tried on its own
+    tiny model and its own batch; a class is called without arguments first.
 
-    Raises `CheckFailed` for a fault, `InputError` for what is none of these.
+    Raises `CheckFailed` for a fault, `InputError` for anything else.
     """
     if inspect.isclass(thing):
         try:
@@ -75,9 +87,9 @@ def check(thing: Any, *, rate: float | None = None, special: Any = None, skip: C
     if isinstance(thing, tuple):
         return check_objective(*thing, skip=skip)
     if isinstance(thing, Objective):
-        return check_objective(thing, thing.build_model(200, "tiny", width=32, layers=2), skip=skip)
-    if isinstance(thing, BatchScheme):
-        return check_mask_scheme(cast(MaskScheme, thing), rate=rate, skip=skip)
+        with own_random_state(0):
+            model = thing.build_model(VOCAB_SIZE, "tiny", d_model=32, n_layers=2)
+        return check_objective(thing, model, skip=skip)
     if not callable(thing):
         raise InputError(f"expected a masking scheme, a collator or an objective, got {type(thing).__name__}")
     parameters = inspect.signature(thing).parameters.values()

@@ -1,37 +1,44 @@
-"""The one loop, its checkpoints, and the comparison of objectives."""
+"""The one loop, its run folders and checkpoints, and the comparison of objectives."""
 
+from ..errors import NotFinite, ProcessLost
 from .batches import Batches
 from .checkpoint import Checkpoint, latest_checkpoint, read_checkpoint, save_checkpoint
 from .compare import Compared, compare
 from .compute import training_flops
 from .config import TrainConfig
-from .learn import learn
-from .loop import NotFinite, TrainResult, read_run, train
-from .optimizers import Optimizers, optimizer_of, step_with_mean
-from .processes import Paying, Processes, ProcessLost, joined
+from .fit import LossFn, fit
+from .load import TrainedRun, load_run
+from .loop import TrainResult, train
+from .optimizers import Optimizers, optimizer_of
+from .prepare import Prepared, PreparedStream, prepare, prepare_stream
+from .processes import Processes, init_processes
 from .report import read_metrics
-from .run import Prepared, PreparedStream, TrainedRun, load_run, prepare, prepare_stream
+from .run_folder import read_run
+from .seeding import seeded_model
+from .step import StepResult, clip_and_step, train_step
 from .streamed import StreamedBatches
 
 __all__ = [
     "Batches",
     "Checkpoint",
     "Compared",
+    "LossFn",
     "NotFinite",
     "Optimizers",
-    "Paying",
     "Prepared",
     "PreparedStream",
     "ProcessLost",
     "Processes",
+    "StepResult",
     "StreamedBatches",
     "TrainConfig",
     "TrainResult",
     "TrainedRun",
+    "clip_and_step",
     "compare",
-    "joined",
+    "fit",
+    "init_processes",
     "latest_checkpoint",
-    "learn",
     "load_run",
     "optimizer_of",
     "prepare",
@@ -40,7 +47,8 @@ __all__ = [
     "read_metrics",
     "read_run",
     "save_checkpoint",
-    "step_with_mean",
+    "seeded_model",
     "train",
+    "train_step",
     "training_flops",
 ]

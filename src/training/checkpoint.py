@@ -1,16 +1,16 @@
-"""A run on the disk: what it is, and how far it has come. Safetensors and JSON, nothing that can run.
+"""Checkpoints: safetensors and JSON, nothing that can run code.
 
     run/
-      run.json                      objective, model, settings, corpus: everything needed to go on
+      run.json                        objective, model, settings, corpus: everything needed to continue
       tokenizer.json
-      metrics.jsonl                 one line a step, one an evaluation
+      metrics.jsonl                   one line for each step and each evaluation
       checkpoints/step-00000500/      model.safetensors, optimizer.safetensors, state.json
 
-Where weights are shared out among processes, `model/` and `optimizer/` are folders of as many safetensors files as
-there were processes, which any number of them can read, and `model.safetensors` is written with the last one alone.
+Of a sharded run, `model/` and `optimizer/` are folders of as many safetensors files as there were processes, which any
+number of them can read; `model.safetensors` is written with the last checkpoint alone.
 
-A checkpoint is written beside its place and renamed into it, so that it is there whole or not at all, and holds the
-SHA-256 of its files and of what `state.json` itself says, so that damage is found before it is trained on.
+A checkpoint is written beside its place and renamed into it, so that it is there whole or not at all. It holds the
+SHA-256 of its files and of `state.json` itself, so that damage is found before it is trained on.
 """
 
 from __future__ import annotations
@@ -30,19 +30,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
-from ..checks import path_of, whole_number
-from ..data.cache import read_json, written_whole
+from ..checks import check_int, check_path
+from ..data.corpora.cache import read_json, written_whole
 from ..errors import InputError
 from .optimizers import Optimizers
 
-FORMAT = 2
+FORMAT = 3
+"""Of state.json. clozelab 0.1 wrote formats 1 and 2."""
 KEPT = 2
 """Checkpoints that are kept: the last, and the one before it in case the last is damaged."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One checkpoint, its files known to be whole."""
+    """One checkpoint, its files checked."""
 
     path: Path
     state: dict[str, Any]
@@ -59,25 +60,25 @@ class Checkpoint:
 
     @property
     def positions(self) -> dict[str, Any]:
-        """Of a streamed corpus: where each of its lanes was read."""
+        """Of a streamed corpus: where each of its shards was read."""
         return dict(self.state.get("positions", {}))
 
     @property
     def sharded(self) -> bool:
-        """Whether it was written in shards, by processes among which the weights were shared out."""
+        """Whether it was written in shards, by the processes of a sharded run."""
         return bool(self.state.get("sharded", False))
 
     @property
     def _weights(self) -> Path:
         if self.sharded and "model.safetensors" not in self.state["sha256"]:
             raise InputError(
-                f"{self.path} is in shards, and its weights as one file are written when the run is finished: go on "
-                "with it by torchrun and --sharded"
+                f"{self.path} is in shards, and its weights as one file are written when the run is finished: "
+                "continue it by torchrun and --sharded"
             )
         return self.path / "model.safetensors"
 
     def shapes(self) -> dict[str, list[int]]:
-        """The shape of each weight, without reading any: what a model must have for them to fit."""
+        """The shape of each weight, without reading any."""
         try:
             with safe_open(self._weights, framework="pt") as file:
                 return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
@@ -85,9 +86,9 @@ class Checkpoint:
             raise _damaged(self.path, f"model.safetensors cannot be read ({error})") from error
 
     def load_model(self, model: nn.Module) -> None:
-        """Read the weights into a model of the same shape; raises `InputError` if it has another.
+        """Read the weights into a model of the same shape.
 
-        A checkpoint in shards has them as one file only where the run was finished; raises `InputError` elsewhere.
+        Raises `InputError` for a model of another shape, and for the checkpoint of a sharded run that is not finished.
         """
         try:
             load_model(model, str(self._weights))
@@ -100,15 +101,15 @@ class Checkpoint:
             ) from error
 
     def load_optimizer(self, optimizer: Optimizers) -> None:
-        """Read the optimiser's state, exactly as it was."""
+        """Read the optimiser's state, exactly as it was; raises `InputError` where it is damaged."""
         try:
             state: dict[int, dict[str, torch.Tensor]] = {}
             for key, tensor in load_file(str(self.path / "optimizer.safetensors")).items():
                 parameter, name = key.split(".", 1)
                 state.setdefault(int(parameter), {})[name] = tensor
-            mine = optimizer.state_dict()["param_groups"]  # what the settings say, and not what stands in a file
+            mine = optimizer.state_dict()["param_groups"]  # from the settings, and not from a file
             if [group["params"] for group in self.state["param_groups"]] != [group["params"] for group in mine]:
-                raise ValueError("its groups of parameters are others")
+                raise ValueError("it has other groups of parameters")
             if len(state) != self.state["moments_of"]:  # a parameter that has had no gradient has none
                 raise ValueError(f"it is of {len(state)} parameters, expected {self.state['moments_of']}")
             _check_moments(state, optimizer)
@@ -118,7 +119,7 @@ class Checkpoint:
 
 
 def _check_moments(state: dict[int, dict[str, torch.Tensor]], optimizer: Optimizers) -> None:
-    """Raises `ValueError` for a state that PyTorch would take and trip over at the next step."""
+    """Raises `ValueError` for a state that PyTorch would load, and fail with at the next step."""
     shapes = [parameter.shape for group in optimizer.param_groups for parameter in group["params"]]
     for number, moments in state.items():
         if not 0 <= number < len(shapes):
@@ -150,8 +151,8 @@ def save_checkpoint(run: Path, step: int, model: nn.Module, optimizer: Optimizer
             for name, value in values.items()
         }
         save_file(tensors, str(beside / "optimizer.safetensors"))
-        told = {"param_groups": saved["param_groups"], "moments_of": len(saved["state"]), **state}
-        return finish_checkpoint(beside, run, step, **told)
+        groups = {"param_groups": saved["param_groups"], "moments_of": len(saved["state"])}
+        return finish_checkpoint(beside, run, step, **groups, **state)
     except SafetensorError as error:
         shutil.rmtree(beside, ignore_errors=True)
         raise could_not_write(run / "checkpoints" / _name(step), error) from error
@@ -161,7 +162,7 @@ def save_checkpoint(run: Path, step: int, model: nn.Module, optimizer: Optimizer
 
 
 def begin_checkpoint(run: Path, step: int) -> Path:
-    """An empty folder beside the place of a checkpoint; what a killed run left beside others is cleared away."""
+    """An empty folder beside the place of a checkpoint; folders that a killed run left there are deleted."""
     beside = run / "checkpoints" / f".{_name(step)}.tmp"
     for abandoned in beside.parent.glob(".step-*.tmp"):
         shutil.rmtree(abandoned, ignore_errors=True)
@@ -170,7 +171,7 @@ def begin_checkpoint(run: Path, step: int) -> Path:
 
 
 def could_not_write(path: Path, error: SafetensorError) -> OSError:
-    """What safetensors says of a full disk, and the like, in its own kind of error."""
+    """An error of safetensors, of a full disk or the like, as the `OSError` that it wraps."""
     number = re.search(r"os error (\d+)", str(error))
     if number is None:
         return OSError(f"could not write {path}: {error}")
@@ -178,7 +179,7 @@ def could_not_write(path: Path, error: SafetensorError) -> OSError:
 
 
 def finish_checkpoint(beside: Path, run: Path, step: int, **state: Any) -> Path:
-    """Sum what was written beside, rename it into its place, and delete all checkpoints but the last two."""
+    """Add checksums to the files, rename the folder into its place, and delete all checkpoints but the last two."""
     folder = run / "checkpoints"
     path = folder / _name(step)
     files = sorted(str(file.relative_to(beside)) for file in beside.rglob("*.safetensors"))
@@ -201,7 +202,7 @@ def latest_checkpoint(run: str | Path, objective: str | None = None) -> Checkpoi
 
     With the name of an `objective` also where it is of another one.
     """
-    run = path_of(run, "the run folder")
+    run = check_path(run, "the run folder")
     found = _complete(run)
     if not found:
         raise InputError(f"{run} holds no checkpoint: expected folders {run / 'checkpoints'}/step-...")
@@ -216,23 +217,30 @@ def latest_checkpoint(run: str | Path, objective: str | None = None) -> Checkpoi
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """A checkpoint folder, checked file by file against its sums."""
-    path = path_of(path, "a checkpoint")
+    path = check_path(path, "a checkpoint")
     try:
         state = dict(read_json(path / "state.json"))
     except (OSError, ValueError, TypeError) as error:
         raise _damaged(path, f"state.json cannot be read ({error})") from error
     if state.get("format", FORMAT) != FORMAT:
+        if state["format"] in (1, 2):
+            raise InputError(
+                f"{path} was written by clozelab 0.1 and cannot be read: train it again, or use that version"
+            )
         raise InputError(
-            f"{path} was written in format {state['format']!s:.80}, this version reads format {FORMAT}: go on with the "
+            f"{path} was written in format {state['format']!s:.80}, this version reads format {FORMAT}: use the "
             "version that wrote it"
         )
     try:
-        sums, said = {str(name): value for name, value in dict(state["sha256"]).items()}, state.pop("sha256_of_this")
+        sums, expected = (
+            {str(name): value for name, value in dict(state["sha256"]).items()},
+            state.pop("sha256_of_this"),
+        )
         if not 0 <= float(state["seconds"]) < math.inf:
             raise ValueError(f"its steps took {state['seconds']} seconds")
-        if path.name != _name(whole_number(state["step"], "step")):
+        if path.name != _name(check_int(state["step"], "step")):
             raise ValueError(f"it is of step {state['step']}")
-        whole = said == _sha256_of_state(state)
+        whole = expected == _sha256_of_state(state)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise _damaged(path, f"state.json cannot be read ({error})") from error
     if not whole:
@@ -260,9 +268,11 @@ def _damaged(path: Path, what: str) -> InputError:
 
 
 def _cure(path: Path) -> str:
-    """What to do about a checkpoint that cannot be used."""
+    """What a message advises about a checkpoint that cannot be used."""
     others = [other.name for other in _complete(path.parent.parent) if other.name != path.name]
-    return f"delete it to go on from {others[-1]}" if others else "there is no other one in this run: start anew"
+    return (
+        f"delete it to continue from {others[-1]}" if others else "there is no other one in this run: begin another run"
+    )
 
 
 def _sha256_of_state(state: dict[str, Any]) -> str:

@@ -1,22 +1,26 @@
-"""The main job: every objective on one corpus and one token budget, side by side."""
+"""Several objectives on one corpus and one token budget, side by side."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from ..checks import of_kind, whole_number
+from ..checks import check_int, check_type
+from ..data import Batch
 from ..errors import InputError
-from ..evaluation import fixed_batches, label_counts, unigram_loss
+from ..evaluation.heldout import fixed_batches, uniform_baseline, unigram_baseline
 from ..objectives import Objective
 from .batches import Batches
 from .config import TrainConfig
 from .loop import TrainResult, train
-from .run import Prepared, seeded_model
+from .prepare import Prepared
+from .seeding import seeded_model
+
+SEEN = 100
+"""Training batches whose labels the unigram baseline counts."""
 
 
 @dataclass(frozen=True)
@@ -27,23 +31,21 @@ class Compared:
     parameters: int
     result: TrainResult
     heldout: float
-    """Nats per paid position, on held-out text with fixed masks."""
+    """Nats, on held-out text with fixed masks."""
     uniform: float
-    """The same of a guess among all ids: ln V."""
+    """Nats of a model to which all ids are equally likely: ln V."""
     unigram: float
-    """The same of a guess by the frequency of the labels in the training text."""
-    share_paid: float
-    """Paid positions among those that the model computes on."""
-    raw_length: int
+    """Nats of a model that knows how often each label is seen in training, and nothing else."""
+    source_length: int
     """Tokens of text in an example."""
     batch_size: int
     sample: str
-    """What the trained model does with the same prompt; in brackets what it said."""
+    """What the trained model makes of the prompt, its own tokens in brackets; empty where it completes no text."""
 
     @property
     def curve(self) -> list[tuple[int, float]]:
         """(tokens of text seen, held-out nats)."""
-        return [(step * self.batch_size * self.raw_length, nats) for step, nats in self.result.curve]
+        return [(step * self.batch_size * self.source_length, nats) for step, nats in self.result.curve]
 
 
 def compare(
@@ -57,35 +59,33 @@ def compare(
     run: Path | None = None,
     progress: bool = False,
 ) -> list[Compared]:
-    """Train each objective's paired model on the same number of tokens of text, and say what came of it.
+    """Train each objective's own model on the same number of tokens of text.
 
-    `config.steps` is set for each from the budget `tokens`; `prompt` is cut off after a hundred words. The losses of
-    different objectives answer different questions and are not to be compared with one another, each only with its own
-    baselines.
+    `config.steps` is set for each from the budget `tokens`; `prompt` is cut after a hundred words. `prepared` must have
+    been made with the `roles` of all of them. The losses of different objectives answer different
+    questions: compare each with its own baselines, not with one another.
+
+    Raises `InputError` for objectives that this corpus cannot train, before any is trained, and what `train` raises.
     """
     config = config or TrainConfig()
-    of_kind(prepared, Prepared, "the prepared corpus", "prepare makes it")
-    whole_number(tokens, "tokens", 1)
+    check_type(prepared, Prepared, "the prepared corpus", "prepare makes it")
+    check_int(tokens, "tokens", 1)
     if not objectives:
         raise InputError("expected at least one objective to compare, got none")
-    tokenizer, special = prepared.tokenizer, prepared.tokenizer.special
     prompt = " ".join((prompt or _prompt(prepared)).split()[:100])
-    for objective in objectives:  # whatever one of them refuses is said before any of them is trained
-        length = objective.raw_length(config.length)
-        prepared.text.blocks(length)
-        collator = objective.collator(special, seed=config.seed)
-        fixed_batches(prepared.heldout.blocks(length), collator, rows=1)
-        tokenizer.encode(prompt)
+    prepared.tokenizer.encode(prompt)
+    for objective in objectives:
+        _batches(objective, prepared, config)
     rows = []
     for objective in objectives:
-        length = objective.raw_length(config.length)
+        length = objective.source_length(config.length)
         steps = max(1, round(tokens / (config.batch_size * length)))
         mine = replace(config, steps=steps, eval_every=-(-steps // 10), checkpoint_every=0)
-        model = seeded_model(objective, tokenizer.vocab_size, size, config.seed)
+        model = seeded_model(objective, prepared.tokenizer.vocab_size, size, config.seed)
         result = train(
             objective,
             model,
-            tokenizer,
+            prepared.tokenizer,
             prepared.text,
             prepared.heldout,
             mine,
@@ -95,26 +95,34 @@ def compare(
         if not result.finished:
             raise KeyboardInterrupt
         assert result.heldout is not None
-        collator = objective.collator(special, seed=config.seed)
-        batches = Batches(prepared.text.blocks(length), collator, config.batch_size)
-        seen = label_counts(objective, (batches[n] for n in range(min(steps, 100))), tokenizer.vocab_size)
-        fixed = fixed_batches(prepared.heldout.blocks(length), collator, rows=config.eval_rows)
-        generator = torch.Generator().manual_seed(config.seed)
+        batches, fixed = _batches(objective, prepared, mine)
+        seen = (batches[n] for n in range(min(steps, SEEN)))
+        sample = ""
+        if objective.completes:
+            generator = torch.Generator().manual_seed(config.seed)
+            sample = objective.sample(model, prepared.tokenizer, prompt, temperature=0.7, generator=generator).marked()
         rows.append(
             Compared(
                 objective,
                 sum(p.numel() for p in model.parameters()),
                 result,
                 result.heldout.nats,
-                math.log(tokenizer.vocab_size),
-                unigram_loss(seen, label_counts(objective, fixed, tokenizer.vocab_size)),
-                result.heldout.share_paid,
+                uniform_baseline(objective, fixed, prepared.tokenizer.vocab_size),
+                unigram_baseline(objective, seen, fixed, prepared.tokenizer.vocab_size),
                 length,
                 config.batch_size,
-                objective.demonstrate(model, tokenizer, prompt, temperature=0.7, generator=generator).marked(),
+                sample,
             )
         )
     return rows
+
+
+def _batches(objective: Objective, prepared: Prepared, config: TrainConfig) -> tuple[Batches, list[Batch]]:
+    """The batches of an objective's run, and those of its evaluations."""
+    collator = objective.collator(prepared.tokenizer.special, seed=config.seed)
+    length = objective.source_length(config.length)
+    batches = Batches(prepared.text.blocks(length), collator, config.batch_size, config.total_steps)
+    return batches, fixed_batches(prepared.heldout.blocks(length), collator, rows=config.eval_rows)
 
 
 def _prompt(prepared: Prepared) -> str:
@@ -123,4 +131,4 @@ def _prompt(prepared: Prepared) -> str:
         words = document.split()
         if len(words) >= 16:
             return " ".join(words[:16])
-    return " ".join(prepared.tokenizer.decode(prepared.heldout.tokens[:24].tolist()).split())
+    return " ".join(prepared.tokenizer.decode(prepared.heldout.tokens[:24].tolist(), skip_special=True).split())

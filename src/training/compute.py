@@ -9,18 +9,20 @@ import torch
 from torch import nn
 from torch.utils import flop_counter
 
-from .learn import Pay
+from .fit import LossFn
 
 
-def training_flops(objective: Pay, model: nn.Module, batches: Iterable[Any]) -> float:
-    """Floating-point operations of a step, forward and backward: the mean over some batches of what `learn` takes.
+def training_flops(loss_fn: LossFn, model: nn.Module, batches: Iterable[Any]) -> float:
+    """Floating-point operations of a step, forward and backward: the mean over some batches that `fit` could take.
 
     Counted as PyTorch dispatches them. Nothing but matrix products counts (no norms, no softmax, no optimiser), and
     attention counts all T x T pairs, also where half of them are hidden. The model is left without gradients.
 
-    >>> from clozelab.objectives import CausalLM
+    >>> import torch
+    >>> from clozelab import CausalLM
+    >>> from clozelab.training import training_flops
     >>> objective, text = CausalLM(), torch.arange(8).repeat(4, 2)
-    >>> model = objective.build_model(8, "tiny", width=16, layers=1, heads=1)
+    >>> model = objective.build_model(8, "tiny", d_model=16, n_layers=1, n_heads=1)
     >>> one, two = (training_flops(objective, model, [{"input_ids": t, "labels": t}]) for t in (text[:2], text))
     >>> two / one  # twice the rows
     2.0
@@ -29,7 +31,7 @@ def training_flops(objective: Pay, model: nn.Module, batches: Iterable[Any]) -> 
     count = 0
     with counter:
         for batch in batches:
-            objective(model, batch).sum.backward()
+            loss_fn(model, batch).mean.backward()
             count += 1
     model.zero_grad()
     return counter.get_total_flops() / max(count, 1)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..checks import number, of_kind, whole_number
+from ..checks import check_int, check_number, check_type
 from ..errors import InputError
 
 WHOLE = ("steps", "length", "batch_size", "eval_rows", "eval_every", "checkpoint_every", "sample_every", "seed")
@@ -16,7 +16,8 @@ WHOLE = ("steps", "length", "batch_size", "eval_rows", "eval_every", "checkpoint
 class TrainConfig:
     """How long, how large, how fast. Frozen, checked, and saved as JSON beside the weights.
 
-    >>> TrainConfig(steps=100, batch_size=8, micro_batch=2).batch_size
+    >>> from clozelab.training import TrainConfig
+    >>> TrainConfig(steps=100, batch_size=8, micro_batch_size=2).batch_size
     8
 
     Raises `InputError` for numbers that make no sense.
@@ -26,30 +27,30 @@ class TrainConfig:
     """Optimiser steps."""
     minutes: float | None = None
     """Stop after this much training time instead, the schedule following the clock. Such a run depends on the speed
-    of the machine, so it cannot be repeated bit for bit."""
+    of the machine, so it cannot be repeated bit for bit, and objectives that change with progress refuse it."""
     length: int = 128
-    """Input tokens of an example; for span corruption the raw text is longer (568 for 512)."""
+    """Input tokens of an example; for span corruption the text itself is longer (568 for 512)."""
     batch_size: int = 16
     """Examples of a step, over all micro-batches."""
-    micro_batch: int | None = None
-    """Examples of one forward pass of one process; all that it has of a batch where None. Gradients do not depend on
-    it but for rounding."""
+    micro_batch_size: int | None = None
+    """Examples of one forward pass of one process; its whole share of a batch where None. But for rounding, gradients
+    do not depend on it."""
     optimizer: str = "adamw"
     """adamw, or muon: Muon for the matrices inside the blocks, AdamW for all else."""
     learning_rate: float = 3e-3
-    """The highest one of AdamW, after the warm-up."""
+    """The peak learning rate of AdamW, after the warm-up."""
     matrix_learning_rate: float = 0.02
-    """The highest one of Muon, whose steps have a length of their own."""
+    """The peak learning rate of Muon, whose steps are scaled in another way."""
     warmup: float = 0.05
-    """Share of the run in which the learning rate climbs from zero,"""
+    """Share of the run in which the learning rate rises from zero,"""
     decay: float = 0.4
     """share of the run, at its end, in which it falls to zero, both on a straight line."""
     weight_decay: float = 0.1
     """Of matrices; vectors (norms) have none."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Of AdamW's two moving averages."""
-    clip: float = 1.0
-    """The largest norm of a step's gradient."""
+    max_grad_norm: float = 1.0
+    """A step's gradient is scaled down to this norm where it is longer."""
     precision: str = "auto"
     """float32, bfloat16 (autocast), or auto: bfloat16 where the processor multiplies in it."""
     seed: int = 0
@@ -66,14 +67,14 @@ class TrainConfig:
     """Steps between samples of what the model can do. 0: none."""
 
     def __post_init__(self) -> None:
-        of_kind(self.betas, Sequence, "betas")
-        object.__setattr__(self, "betas", tuple(number(beta, "each of betas") for beta in self.betas))
+        check_type(self.betas, Sequence, "betas")
+        object.__setattr__(self, "betas", tuple(check_number(beta, "each of betas") for beta in self.betas))
         if len(self.betas) != 2:
             raise InputError(f"betas must be two, got {self.betas!r}")
-        for name in ("weight_decay", "learning_rate", "matrix_learning_rate", "clip", "warmup", "decay"):
-            number(getattr(self, name), name)
-        for name in WHOLE if self.micro_batch is None else (*WHOLE, "micro_batch"):
-            object.__setattr__(self, name, whole_number(getattr(self, name), name))
+        for name in ("weight_decay", "learning_rate", "matrix_learning_rate", "max_grad_norm", "warmup", "decay"):
+            check_number(getattr(self, name), name)
+        for name in WHOLE if self.micro_batch_size is None else (*WHOLE, "micro_batch_size"):
+            object.__setattr__(self, name, check_int(getattr(self, name), name))
         for name, most in (("steps", 10**12), ("length", 2**20), ("batch_size", 2**20), ("eval_rows", 2**20)):
             if not 1 <= getattr(self, name) <= most:
                 raise InputError(f"{name} must be a whole number from 1 to {most}, got {getattr(self, name)!r}")
@@ -82,26 +83,36 @@ class TrainConfig:
                 raise InputError(f"{name} must not be negative, got {getattr(self, name)!r}")
         if self.optimizer not in ("adamw", "muon"):
             raise InputError(f"optimizer must be adamw or muon, got {self.optimizer!r}")
-        for name in ("learning_rate", "matrix_learning_rate", "clip"):
+        for name in ("learning_rate", "matrix_learning_rate", "max_grad_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be positive and finite, got {getattr(self, name)!r}")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas must lie in [0, 1), got {self.betas!r}")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed must be a whole number from 0 to 2^63 - 1, got {self.seed!r}")
-        if self.minutes is not None and not 0 < number(self.minutes, "minutes") < math.inf:
+        if self.minutes is not None and not 0 < check_number(self.minutes, "minutes") < math.inf:
             raise InputError(f"minutes must be positive and finite, got {self.minutes!r}")
-        if self.micro_batch is not None and (self.micro_batch < 1 or self.batch_size % self.micro_batch):
-            raise InputError(f"micro_batch {self.micro_batch} must divide batch_size {self.batch_size}")
+        if self.micro_batch_size is not None and (self.micro_batch_size < 1 or self.batch_size % self.micro_batch_size):
+            raise InputError(f"micro_batch_size {self.micro_batch_size} must divide batch_size {self.batch_size}")
         if not (0 <= self.warmup <= 1 and 0 <= self.decay <= 1):
             raise InputError(f"warmup {self.warmup} and decay {self.decay} are shares of the run, in [0, 1]")
-        of_kind(self.within_documents, bool, "within_documents")
+        check_type(self.within_documents, bool, "within_documents")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise InputError(f"precision must be auto, float32 or bfloat16, got {self.precision!r}")
 
-    def schedule(self, progress: float) -> float:
-        """The share of the highest learning rate when `progress` (0 to 1) of the run is done: up, level, down to zero.
+    @property
+    def total_steps(self) -> int | None:
+        """Steps of the run; None where it runs by the clock."""
+        return self.steps if self.minutes is None else None
 
+    def progress(self, step: float, seconds: float) -> float:
+        """The share of the run that is done: of its steps, or of its minutes where it runs by the clock."""
+        return step / self.steps if self.minutes is None else seconds / (60 * self.minutes)
+
+    def schedule(self, progress: float) -> float:
+        """The share of the peak learning rate when `progress` (0 to 1) of the run is done: up, level, down to zero.
+
+        >>> from clozelab.training import TrainConfig
         >>> config = TrainConfig(warmup=0.1, decay=0.5)
         >>> [round(config.schedule(p), 2) for p in (0.05, 0.1, 0.5, 0.75, 1.0)]
         [0.5, 1.0, 1.0, 0.5, 0.0]

@@ -1,16 +1,14 @@
-"""How the weights move: AdamW for all of them, or Muon for the matrices inside the blocks."""
+"""Optimisers: AdamW for all weights, or Muon for the matrices inside the blocks and AdamW for the rest."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..checks import of_kind
-from ..objectives import Loss
+from ..checks import check_type
 from .config import TrainConfig
 
 
@@ -19,14 +17,16 @@ def optimizer_of(model: nn.Module, config: TrainConfig) -> Optimizers:
 
     "adamw": Loshchilov and Hutter 2019, weight decay on matrices only.
     "muon": the matrices inside the blocks by Muon (Jordan et al. 2024), which makes each step of a matrix orthogonal,
-    so that it moves in all its directions alike; the tables over the vocabulary and all vectors by AdamW.
+    so that it is as long in every direction; the tables over the vocabulary and all vectors by AdamW.
 
+    >>> from torch import nn
+    >>> from clozelab.training import TrainConfig, optimizer_of
     >>> model = nn.Sequential(nn.Embedding(8, 4), nn.Linear(4, 4))
     >>> [len(group["params"]) for group in optimizer_of(model, TrainConfig(optimizer="muon")).param_groups]
     [1, 1, 1]
     """
-    of_kind(model, nn.Module, "the model")
-    of_kind(config, TrainConfig, "the settings")
+    check_type(model, nn.Module, "the model")
+    check_type(config, TrainConfig, "the settings")
     trained = [p for p in model.parameters() if p.requires_grad]
     tables = _tables(model)
     inner = [p for p in trained if config.optimizer == "muon" and p.dim() == 2 and id(p) not in tables]
@@ -56,23 +56,23 @@ def _tables(model: nn.Module) -> set[int]:
 class Optimizers:
     """One or two optimisers that step as one, with one learning rate schedule and one state.
 
-    Each group remembers its `highest` learning rate; `set_share` sets all of them to the same share of it.
+    Each group keeps its `peak_lr`; `set_lr_scale` sets every learning rate to the same share of it.
     """
 
     def __init__(self, *parts: torch.optim.Optimizer) -> None:
         self.parts = parts
         for group in self.param_groups:
-            group["highest"] = group["lr"]
+            group["peak_lr"] = group["lr"]
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
         """The groups of all parts, in order."""
         return [group for part in self.parts for group in part.param_groups]
 
-    def set_share(self, share: float) -> None:
-        """Every learning rate becomes this share of its highest."""
+    def set_lr_scale(self, scale: float) -> None:
+        """Every learning rate becomes `scale` times its peak."""
         for group in self.param_groups:
-            group["lr"] = group["highest"] * share
+            group["lr"] = group["peak_lr"] * scale
 
     def step(self) -> None:
         """Move the weights."""
@@ -80,12 +80,12 @@ class Optimizers:
             part.step()
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Clear the gradients."""
         for part in self.parts:
             part.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """As of one optimiser: parameters are numbered on from part to part."""
+        """The state as that of one optimiser: parameters are numbered through all parts."""
         state: dict[int, Any] = {}
         groups: list[dict[str, Any]] = []
         for first, part in self._numbered():
@@ -95,7 +95,7 @@ class Optimizers:
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """The inverse of `state_dict`; raises what the parts raise for a state that is not theirs."""
+        """The inverse of `state_dict`; raises `ValueError` for a state of other groups of parameters."""
         groups = list(saved["param_groups"])
         for first, part in self._numbered():
             last = first + sum(len(group["params"]) for group in part.param_groups)
@@ -114,21 +114,3 @@ class Optimizers:
         for part in self.parts:
             yield first, part
             first += sum(len(group["params"]) for group in part.param_groups)
-
-
-def step_with_mean(model: nn.Module, optimizer: Optimizers, total: Loss, clip: float) -> float:
-    """Divide the summed gradients by the step's count, clip, step, clear; returns the norm before clipping.
-
-    This one division is what makes 8 rows at once and 8 times one row the same step. Where loss or norm is not
-    finite no weight is changed.
-    """
-    parameters = [p for p in model.parameters() if p.grad is not None]
-    count = float(total.count.clamp(min=1))
-    for parameter in parameters:
-        parameter.grad.div_(count)  # pyright: ignore[reportOptionalMemberAccess]
-    norm = nn.utils.clip_grad_norm_(parameters, clip)
-    norm = float(getattr(norm, "full_tensor", lambda: norm)())  # of shards: over all processes
-    if math.isfinite(norm) and bool(total.sum.isfinite()):
-        optimizer.step()
-    optimizer.zero_grad()
-    return norm

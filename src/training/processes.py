@@ -1,14 +1,14 @@
-"""The processes of one run, as `torchrun` starts them: who sees which examples, and how their losses become one.
+"""The processes of one run, as `torchrun` starts them: which examples each has, and how their losses become one.
 
-    torchrun --nproc-per-node 4 -m -- clozelab.cli train --corpus book.txt --run runs/book [--sharded]
+    torchrun --nproc-per-node 4 -m -- clozelab train --corpus book.txt --run runs/book [--sharded]
 
-The effective batch belongs to the run. Batch n is cut among the processes, each back-propagates the *sum* over what it
-was given, gradients and counts are added over all of them, and one division makes the mean: the same examples, masks
-and mean on 1, 2 or 4 processes, however ragged the counts. (PyTorch's own averaging of each process's mean would be a
-mean of means.) Only what a model draws inside, as for its dropout, differs, since each process draws for its own rows.
+The effective batch belongs to the run. Batch n is divided among the processes, the counts of all of them are added
+before the forward pass, and each back-propagates its exact share of the one mean: the same examples, masks and mean on
+1, 2 or 4 processes, however ragged the counts. (PyTorch's own averaging of each process's mean would be a mean of
+means.) Only dropout and the like differ, since each process draws for its own rows.
 
 - replicated: every process holds all weights (`DistributedDataParallel`);
-- sharded: every process holds its part of each matrix and of its optimiser's state, and asks for the rest when it needs
+- sharded: every process holds its part of each matrix and of its optimiser's state, and gathers the rest when it needs
   it (`fully_shard`, FSDP2).
 """
 
@@ -18,64 +18,41 @@ import gc
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..checks import check_type
 from ..errors import InputError, ProcessLost
-from ..objectives import Loss, Objective
+from ..objectives import Counts, Loss, LossModule, Objective, Part
 
 Value = TypeVar("Value")
 
 
-class Paying(nn.Module):
-    """An objective and its model as one module, so that what is wrapped around both sees every use of a weight.
-
-    The model's unembedding is used by the objective, outside of the model's own `forward`; DDP and FSDP prepare weights
-    for the `forward` of what they wrap, and no longer. In your own loop (`examples/recipes.py`):
-
-        paying = torch.nn.parallel.DistributedDataParallel(Paying(objective, model))
-        loss = Loss(*paying(batch))
-
-    >>> from clozelab.objectives import CausalLM
-    >>> text = torch.arange(8)[None]
-    >>> paying = Paying(CausalLM(), CausalLM().build_model(8, "tiny", width=16, layers=1, heads=1))
-    >>> Loss(*paying({"input_ids": text, "labels": text})).count
-    tensor(7)
-    """
-
-    def __init__(self, objective: Objective, model: nn.Module) -> None:
-        super().__init__()
-        self.objective, self.model = objective, model
-
-    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """The sum, the count and the terms of a `Loss`."""
-        loss = self.objective(self.model, batch)
-        return loss.sum, loss.count, dict(loss.terms)
-
-
 @dataclass(frozen=True)
 class Processes:
-    """This process among those of the run; alone where nobody started others.
+    """This process among those of the run; a single one where `torchrun` started no others.
 
+    >>> from clozelab.training import Processes
     >>> Processes().share([3, 1, 4])
     [3, 1, 4]
-    >>> Processes(rank=1, count=2).share([3, 1, 4, 1, 5])
+    >>> Processes(rank=1, world_size=2).share([3, 1, 4, 1, 5])
     [1, 5]
     """
 
     rank: int = 0
-    """Which one, from 0; the first writes what is written."""
-    count: int = 1
+    """The number of this process, from 0."""
+    world_size: int = 1
+    """How many processes there are."""
     sharded: bool = False
-    """Whether weights and optimiser are shared out, or else replicated."""
+    """Whether weights and optimiser state are divided among the processes, or else replicated."""
 
     @property
-    def first(self) -> bool:
-        """Whether this is the one that writes."""
+    def is_main(self) -> bool:
+        """Whether this process writes the run folder and prints."""
         return self.rank == 0
 
     @property
@@ -84,108 +61,147 @@ class Processes:
         return _device()
 
     def share(self, rows: Sequence[Value]) -> list[Value]:
-        """This process's part of the rows of a batch: neighbours, the first processes one more where it is uneven.
+        """This process's part of the rows of a batch, in order; the first processes have one more where it is uneven.
 
         Raises `InputError` for fewer rows than processes.
         """
-        if len(rows) < self.count:
+        if len(rows) < self.world_size:
             raise InputError(
-                f"a batch of {len(rows)} examples cannot be shared out among {self.count} processes: choose a "
+                f"a batch of {len(rows)} examples cannot be divided among {self.world_size} processes: choose a "
                 "batch_size of at least their number"
             )
-        each, more = divmod(len(rows), self.count)
+        each, more = divmod(len(rows), self.world_size)
         begin = self.rank * each + min(self.rank, more)
         return list(rows[begin : begin + each + (self.rank < more)])
 
+    def check_batch_size(self, batch_size: int, micro_batch_size: int | None) -> None:
+        """Raises `InputError` for batches that cannot be divided among the processes.
+
+        Sharded processes exchange weights in every forward pass, so each must make as many of them.
+        """
+        others = [replace(self, rank=rank) for rank in range(self.world_size)]
+        shares = [len(other.share(range(batch_size))) for other in others]
+        passes = {-(-share // (micro_batch_size or share)) for share in shares}
+        if self.sharded and len(passes) > 1:
+            raise InputError(
+                f"a batch of {batch_size} in micro-batches of {micro_batch_size} gives some of {self.world_size} "
+                "sharded processes one forward pass more than others, which would wait for each other for ever: choose "
+                "a batch_size that the processes divide"
+            )
+
     def wrap(self, objective: Objective, model: nn.Module) -> nn.Module:
-        """`Paying`, whose backward adds gradients over the processes. Sharding replaces the model's own weights."""
-        paying = Paying(objective, model)
-        if self.count == 1 and not self.sharded:
-            return paying
+        """A `LossModule` whose backward pass averages gradients over the processes.
+
+        Sharding replaces the model's own parameters.
+        """
+        loss_module = LossModule(objective, model)
+        if self.world_size == 1 and not self.sharded:
+            return loss_module
         if not self.sharded:
             device = next(model.parameters()).device
-            return nn.parallel.DistributedDataParallel(paying, device_ids=[device] if device.type == "cuda" else None)
+            device_ids = [device] if device.type == "cuda" else None
+            return nn.parallel.DistributedDataParallel(loss_module, device_ids=device_ids)
         from torch.distributed.fsdp import fully_shard
 
         for block in _blocks(model):
             fully_shard(block)
-        fully_shard(paying)
-        return paying
+        fully_shard(loss_module)
+        return loss_module
 
-    def quiet(self, paying: nn.Module) -> AbstractContextManager[None]:
-        """While this lasts gradients are added up in each process alone: for all micro-batches but the last."""
-        if isinstance(paying, nn.parallel.DistributedDataParallel):
-            return paying.no_sync()
-        return nullcontext()  # sharded gradients are added as they come, or there would be no room for them
+    def no_sync(self, loss_module: nn.Module) -> AbstractContextManager[None]:
+        """Inside, gradients are added up in each process alone: for all micro-batches but the last."""
+        if isinstance(loss_module, nn.parallel.DistributedDataParallel):
+            return loss_module.no_sync()
+        return nullcontext()  # a process of a sharded run has no room for whole gradients
 
     @contextmanager
-    def gathered(self, paying: nn.Module) -> Iterator[None]:
-        """While this lasts the model can be used by itself: the weights outside of its blocks are in every process."""
+    def unsharded(self, loss_module: nn.Module) -> Iterator[None]:
+        """Inside, the model can be called by itself: the weights outside of its blocks are in every process."""
         if self.sharded:
-            paying.unshard()  # pyright: ignore[reportCallIssue]
+            loss_module.unshard()  # pyright: ignore[reportCallIssue]
         try:
             yield
         finally:
             if self.sharded:
-                paying.reshard()  # pyright: ignore[reportCallIssue]
+                loss_module.reshard()  # pyright: ignore[reportCallIssue]
+
+    def all_sum(self, counts: Counts) -> Counts:
+        """The counts of all processes together."""
+        if self.world_size == 1:
+            return counts
+        numbers = torch.stack([count.double() for count in counts.values()])
+        dist.all_reduce(numbers)
+        return {name: total.to(counts[name].dtype) for name, total in zip(counts, numbers)}
 
     def total(self, loss: Loss) -> Loss:
-        """The loss of all processes together: sums with sums, counts with counts."""
-        if self.count == 1:
+        """The loss of all processes together: sums with sums, counts with counts, terms with terms."""
+        if self.world_size == 1:
             return loss
-        names = sorted(loss.terms)
-        numbers = torch.stack([loss.sum.double(), loss.count.double(), *(loss.terms[n].double() for n in names)])
-        dist.all_reduce(numbers)
-        kind = loss.sum.dtype
-        return Loss(numbers[0].to(kind), numbers[1].long(), dict(zip(names, numbers[2:].to(kind))))
+        numbers: Counts = {}
+        for name, part in loss.items():
+            numbers |= {f"{name} sum": part.sum, f"{name} count": part.count}
+            numbers |= {f"{name} term {term}": value for term, value in sorted(part.terms.items())}
+        summed = self.all_sum(numbers)
+        return Loss(
+            {
+                name: Part(
+                    summed[f"{name} sum"],
+                    summed[f"{name} count"],
+                    part.weight,
+                    {term: summed[f"{name} term {term}"] for term in part.terms},
+                )
+                for name, part in loss.items()
+            }
+        )
 
-    def most(self, *numbers: float) -> list[float]:
-        """The greatest of each number among all processes, so that all decide alike."""
-        if self.count == 1:
+    def all_max(self, *numbers: float) -> list[float]:
+        """The maximum of each number over all processes, so that all take the same decision."""
+        if self.world_size == 1:
             return list(numbers)
         tensor = torch.tensor(numbers, dtype=torch.float64, device=_device())
         dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return tensor.tolist()
 
-    def union(self, noted: Mapping[str, Any]) -> dict[str, Any]:
-        """What all processes noted, together."""
-        if self.count == 1:
-            return dict(noted)
-        gathered: list[Any] = [None] * self.count
-        dist.all_gather_object(gathered, dict(noted))
+    def all_gather_dict(self, items: Mapping[str, Any]) -> dict[str, Any]:
+        """The items of all processes in one dict."""
+        if self.world_size == 1:
+            return dict(items)
+        gathered: list[Any] = [None] * self.world_size
+        dist.all_gather_object(gathered, dict(items))
         return {key: value for one in gathered for key, value in one.items()}
 
-    def told(self, make: Callable[[], Value]) -> Value:
-        """What `make()` gives in the first process, told to all; an `InputError` or `OSError` is raised in all."""
-        if self.count == 1:
+    def broadcast(self, make: Callable[[], Value]) -> Value:
+        """The result of `make()`, which only the main process calls; its `InputError` or `OSError` is raised in all."""
+        if self.world_size == 1:
             return make()
-        said: list[Any] = [None, None]
-        if self.first:
+        message: list[Any] = [None, None]  # result, error
+        if self.is_main:
             try:
-                said = [make(), None]
+                message = [make(), None]
             except (InputError, OSError) as error:
-                said = [None, error]
-        dist.broadcast_object_list(said, src=0, device=_device())
-        if said[1] is not None:
-            raise said[1]
-        return said[0]
+                message = [None, error]
+        dist.broadcast_object_list(message, src=0, device=_device())
+        if message[1] is not None:
+            raise message[1]
+        return message[0]
 
 
-ALONE = Processes()
-"""One process, which is all there is."""
+SINGLE = Processes()
+"""The only process of a run."""
 
 
 @contextmanager
-def joined(*, sharded: bool = False) -> Iterator[Processes]:
-    """The processes that `torchrun` started, joined while this lasts; this one alone where it did not.
+def init_processes(*, sharded: bool = False) -> Iterator[Processes]:
+    """Join the processes that `torchrun` started, and leave them at the end; `SINGLE` where it started none.
 
-    Each takes the accelerator of its local rank where there is one. Raises `ProcessLost` where another one has gone.
+    Each takes the accelerator of its local rank where there is one. Raises `ProcessLost` where another process died,
+    and `InputError` for `sharded` without `torchrun`.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if "RANK" not in os.environ or (count == 1 and not sharded):
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if "RANK" not in os.environ or (world_size == 1 and not sharded):
         if sharded:
-            raise InputError("weights can only be shared out among processes: start them by torchrun")
-        yield ALONE
+            raise InputError("weights can only be sharded among several processes: start them by torchrun")
+        yield SINGLE
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
@@ -193,12 +209,12 @@ def joined(*, sharded: bool = False) -> Iterator[Processes]:
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), sharded)
     except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and "gloo" not in str(error):  # whose errors have no kind of their own
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):  # gloo raises plain RuntimeErrors
             raise
         reason = " ".join(str(error).split())
         raise ProcessLost(
-            f"another process of this run has gone, was killed or cannot be reached ({reason:.200}); what was saved is "
-            "kept: go on by --resume, with any number of processes"
+            f"another process of this run died or cannot be reached ({reason:.200}); the last checkpoint is kept: "
+            "continue by --resume, with any number of processes"
         ) from error
     finally:
         gc.collect()  # a sharded model that outlives its group can abort the interpreter as it ends (torch 2.13, gloo)
@@ -206,8 +222,16 @@ def joined(*, sharded: bool = False) -> Iterator[Processes]:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """The part of a tensor that lies in this process: of a sharded one its shard, of any other all of it."""
+    """The part of a tensor that lies in this process: the local shard of a sharded one, all of any other."""
     return getattr(tensor, "to_local", lambda: tensor)()
+
+
+def loss_module_of(wrapped: nn.Module) -> LossModule:
+    """The `LossModule` inside what `Processes.wrap` or torch.compile put around it."""
+    while not isinstance(wrapped, LossModule):
+        wrapped = getattr(wrapped, "_orig_mod", getattr(wrapped, "module", None))  # pyright: ignore
+        check_type(wrapped, nn.Module, "a LossModule")
+    return wrapped
 
 
 def _device() -> torch.device:
@@ -216,5 +240,5 @@ def _device() -> torch.device:
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:
-    """The parts that are gathered one at a time: the members of the model's lists of blocks."""
+    """The parts of a model that are unsharded one at a time: the members of its lists of blocks."""
     return [block for part in model.modules() if isinstance(part, nn.ModuleList) for block in part]

@@ -1,33 +1,36 @@
-"""What a run says of itself: metrics as JSON lines, a progress bar, a sample now and then."""
+"""What a run reports: metrics as JSON lines, a progress bar, a sample now and then."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from ..checks import path_of
-from ..data.cache import full_disk_named, written_whole
+from ..checks import check_path
+from ..data.corpora.cache import full_disk_named, written_whole
 from ..errors import InputError
-from ..evaluation import HeldOut
-from ..plain import plain
+from ..escape import escape_control_characters
+from ..evaluation.heldout import HeldOut
+from .step import StepResult
 
 
-class Metrics:
-    """Appends one JSON object a line to `metrics.jsonl`; says nothing where there is no run folder.
+class Report:
+    """The lines of `metrics.jsonl` and the progress bar of a run; either may be absent.
 
-    A run that goes on from step n first drops what was written after n, so that no step stands there twice.
+    A resumed run first drops the lines after its checkpoint, so that no step is reported twice.
     """
 
-    def __init__(self, run: Path | None, resume_at: int = 0) -> None:
+    def __init__(self, name: str, run: Path | None, bar: Bar, resume_at: int = 0) -> None:
+        self.name, self.bar = name, bar
         self.path = None if run is None else run / "metrics.jsonl"
         self.evaluated: set[int] = set()
+        """Steps whose evaluation has its line."""
         if self.path is not None and self.path.exists():
             if not self.path.is_file():
                 raise InputError(f"expected a file of metrics, but {self.path} is none")
@@ -40,27 +43,57 @@ class Metrics:
                         file.write(line.rstrip(b"\n") + b"\n")
                         self.evaluated |= {metrics["step"]} if "heldout" in metrics else set()
 
-    def write_heldout(self, step: int, result: HeldOut) -> None:
-        """Add the line of an evaluation, once."""
-        if step not in self.evaluated:
-            self.write(step, heldout=result.nats, bits_per_byte=result.bits_per_byte, paid=result.count)
-            self.evaluated.add(step)
+    def step(self, step: int, result: StepResult, *, lr: float, seconds: float, tokens_per_second: float) -> None:
+        """A training step."""
+        nats = float(result.loss.mean)
+        parts = {name: {"mean": float(part.mean), "count": int(part.count)} for name, part in result.loss.items()}
+        self._write(step, loss=nats, **_counted(parts), lr=lr, grad_norm=result.grad_norm, seconds=round(seconds, 3))
+        self.bar.show(step, nats, tokens_per_second)
 
-    def write(self, step: int, **values: Any) -> None:
-        """Add one line, at once on the disk as far as the system goes."""
+    def heldout(self, step: int, result: HeldOut) -> None:
+        """An evaluation: its line is written once."""
+        if step not in self.evaluated:
+            values: dict[str, Any] = {"heldout": result.nats, "bits_per_byte": result.bits_per_byte}
+            values |= _counted({name: asdict(part) for name, part in result.parts.items()})
+            if result.breakdown:
+                values["breakdown"] = result.breakdown
+            self._write(step, **values)
+            self.evaluated.add(step)
+        self.bar.print_line(f"step {step}: held-out loss {result.nats:.4f} nats{result.per_byte}")
+
+    def sample(self, step: int, text: str) -> None:
+        """What the model generated."""
+        self._write(step, sample=text)
+        self.bar.print_line(f"step {step}: {text}")
+
+    def _write(self, step: int, **values: Any) -> None:
+        """Append one line."""
         if self.path is not None:
             with full_disk_named(self.path), open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **values}) + "\n")
 
 
+def _counted(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The count of the only part, or all parts."""
+    return {"count": next(iter(parts.values()))["count"]} if len(parts) == 1 else {"parts": parts}
+
+
+@contextmanager
+def run_report(name: str, run: Path | None, total_steps: int | None, step: int, visible: bool) -> Iterator[Report]:
+    """The report of a run that goes on from `step`; `total_steps` is None where the clock ends it."""
+    report = Report(name, run, Bar(None, None), resume_at=step)  # before the bar is drawn: an error is one line
+    with progress_bar(name, total_steps, step, visible) as report.bar:
+        yield report
+
+
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`; what is no such line, as a last one that was cut off, is left out."""
-    lines = (_metrics(line) for line in path_of(path, "a file of metrics").read_bytes().splitlines())
+    """The lines of a `metrics.jsonl`; anything else, such as a last line that was cut off, is left out."""
+    lines = (_metrics(line) for line in check_path(path, "a file of metrics").read_bytes().splitlines())
     return [line for line in lines if line is not None]
 
 
 def _metrics(line: bytes) -> dict[str, Any] | None:
-    if len(line) > 2**20:  # no line of ours
+    if len(line) > 2**20:  # not a line of ours
         return None
     try:
         metrics = json.loads(line)
@@ -70,45 +103,40 @@ def _metrics(line: bytes) -> dict[str, Any] | None:
 
 
 class _Console(Console):
-    """One that falls silent where rich's own ends the program."""
+    """A console that falls silent where rich's own ends the program."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
 
 
 class Bar:
-    """The progress bar's handle: `Bar.show` after each step, `Bar.say` for a line above the bar.
+    """The progress bar's handle: `Bar.show` after each step, `Bar.print_line` for a line above the bar.
 
-    Where nobody listens any more (a closed terminal, a pipe whose reader left) it falls silent: no run dies of that.
+    On a closed terminal, or a pipe whose reader has gone, it falls silent: no run dies of that.
     """
 
-    def __init__(self, progress: Progress | None, task: TaskID | None, bytes_per_token: float | None) -> None:
-        self.progress, self.task, self.bytes_per_token = progress, task, bytes_per_token
+    def __init__(self, progress: Progress | None, task: TaskID | None) -> None:
+        self.progress, self.task = progress, task
 
     def show(self, step: int, nats: float, tokens_per_second: float) -> None:
-        """Loss in nats, bits per byte where that is defined, and speed."""
-        if self.progress is None or self.task is None:
-            return
-        loss = f"loss {nats:.3f} nats"
-        if self.bytes_per_token:
-            loss += f", {nats / math.log(2) / self.bytes_per_token:.3f} bits per byte"
-        with suppress(OSError):
-            self.progress.update(self.task, completed=step, loss=loss, speed=f"{tokens_per_second:,.0f} tokens/s")
+        """The loss in nats, and the speed."""
+        if self.progress is not None and self.task is not None:
+            loss, speed = f"loss {nats:.3f} nats", f"{tokens_per_second:,.0f} tokens/s"
+            with suppress(OSError):
+                self.progress.update(self.task, completed=step, loss=loss, speed=speed)
 
-    def say(self, text: str) -> None:
-        """A line that stays."""
+    def print_line(self, text: str) -> None:
+        """Print a line above the bar."""
         if self.progress is not None:
             with suppress(OSError):
-                self.progress.console.print(plain(text), highlight=False, markup=False)
+                self.progress.console.print(escape_control_characters(text), highlight=False, markup=False)
 
 
 @contextmanager
-def progress_bar(
-    name: str, steps: int | None, done: int, visible: bool, bytes_per_token: float | None
-) -> Iterator[Bar]:
-    """A bar on standard error, or one that keeps silent; `steps` None where the clock ends the run."""
+def progress_bar(name: str, total_steps: int | None, step: int, visible: bool) -> Iterator[Bar]:
+    """A bar on standard error, or a silent one; `total_steps` is None where the clock ends the run."""
     if not visible:
-        yield Bar(None, None, None)
+        yield Bar(None, None)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -122,7 +150,7 @@ def progress_bar(
     with suppress(OSError):
         progress.start()
     try:
-        yield Bar(progress, progress.add_task(name, total=steps, completed=done, loss="", speed=""), bytes_per_token)
+        yield Bar(progress, progress.add_task(name, total=total_steps, completed=step, loss="", speed=""))
     finally:
         with suppress(OSError):
             progress.stop()

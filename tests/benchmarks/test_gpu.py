@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clozelab.models.layers import attention_reference
-from clozelab.models.visibility import among
+from clozelab.models import attention_reference, self_attention_mask
 
 pytest.importorskip("transformers")
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
@@ -22,7 +21,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here it would measure")
-def test_without_a_gpu_it_says_so_in_one_line():
+def test_without_a_gpu_it_prints_so_in_one_line():
     done = run()
     assert done.returncode == 2
     assert done.stdout.startswith("no CUDA device is present")
@@ -44,11 +43,11 @@ def test_it_runs_through_on_a_processor(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without")
 def test_both_kernels_keep_documents_apart(monkeypatch):
-    """What FlexAttention is given to see is what our models' mask says; it has no backward here, so only forward."""
+    """FlexAttention gets the mask that our models make; it has no backward here, so only forward."""
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     documents = torch.tensor([[1, 1, 2, 2, 2, 3, 3, 3] * 16, [1] * 100 + [2] * 28])
     q, k, v = torch.randn(3, 2, 2, 128, 16, generator=torch.Generator().manual_seed(0))
-    visible = among(documents, causal=True, document_ids=documents)
+    mask = self_attention_mask(documents, causal=True, document_ids=documents)
     with torch.no_grad():
-        flex = importlib.import_module("gpu").flex_attend(documents)(q, k, v, visible)
-    assert torch.allclose(flex, attention_reference(q, k, v, visible.matrix), atol=1e-5)
+        flex = importlib.import_module("gpu").flex_attend(documents)(q, k, v, mask)
+    assert torch.allclose(flex, attention_reference(q, k, v, mask.matrix), atol=1e-5)

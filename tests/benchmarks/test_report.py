@@ -27,8 +27,8 @@ def report(module):
 def figure(row: str, median: float, goal: float | None) -> dict:
     """A result as the scripts write it."""
     spread = {"low": median, "median": median, "high": median}
-    told = {"unit": "x", "goal": goal, "least": True, "ours": "", "theirs": "", "memory": [2 * 10**6, 10**7]}
-    return {"row": row, "name": f"a {row}", "against": "", "figure": spread, **told, "wall": None, "detail": "d"} | {
+    fields = {"unit": "x", "goal": goal, "least": True, "ours": "", "theirs": "", "memory": [2 * 10**6, 10**7]}
+    return {"row": row, "name": f"a {row}", "against": "", "figure": spread, **fields, "wall": None, "detail": "d"} | {
         "curves": None,
         "met": None if goal is None else median >= goal,
     }
@@ -36,15 +36,15 @@ def figure(row: str, median: float, goal: float | None) -> dict:
 
 def rung(name: str, seconds: list, sooner: float | None) -> dict:
     """A rung of three seeds."""
-    told = {"steps": 10, "nats": 1.5, "nats_spread": 0.01, "milliseconds_per_step": 70.0}
-    return {"rung": name, "seconds": seconds, "times_sooner": sooner, **told}
+    fields = {"steps": 10, "nats": 1.5, "nats_spread": 0.01, "milliseconds_per_step": 70.0}
+    return {"rung": name, "seconds": seconds, "times_sooner": sooner, **fields}
 
 
 def ladder(name: str, sooner: float | None) -> dict:
     """Two rungs, of which the second one is ours."""
     last = rung("ours", [10.0, 11.0, 12.0 if sooner else None], sooner)
-    told = {"ladder": name, "corpus": "text", "seeds": [0, 1, 2], "heldout_blocks": 256, "climbs": []}
-    return {**STAMP, **told, "rows": [rung("theirs", [60.0, 66.0, 72.0], 1.0), last]}
+    fields = {"ladder": name, "corpus": "text", "seeds": [0, 1, 2], "heldout_blocks": 256, "climbs": []}
+    return {**STAMP, **fields, "rows": [rung("theirs", [60.0, 66.0, 72.0], 1.0), last]}
 
 
 def widths(best: dict[str, float]) -> dict:
@@ -171,9 +171,9 @@ def test_a_rung_that_a_seed_did_not_reach_is_not_sooner(module):
 @pytest.fixture
 def finished_run(tmp_path):
     """The folder of a baby GPT that was trained for a minute and a half, with three evaluations."""
-    shape = {"vocab_size": 70, "width": 16, "layers": 2, "heads": 2, "dropout": 0.2, "tied": False}
+    shape = {"vocab_size": 70, "d_model": 16, "n_layers": 2, "n_heads": 2, "dropout": 0.2, "tied": False}
     train = {"minutes": 1.5, "length": 256, "batch_size": 24}
-    described = {"format": 1, "model": shape, "train": train, "versions": {"torch": "2.0"}, "description": {}}
+    described = {"format": 2, "model": shape, "train": train, "versions": {"torch": "2.0"}, "description": {}}
     (tmp_path / "run.json").write_text(json.dumps(described))
     lines = [{"step": 0, "heldout": 4.2}]
     for step in range(1, 91):

@@ -42,8 +42,8 @@ def test_a_quick_run_is_watched_to_its_end(module, tmp_path, monkeypatch, capsys
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("\n\n".join(f"The number {n} comes before {n + 1}." for n in range(200)))
     monkeypatch.setenv("CLOZELAB_CACHE", str(tmp_path / "cache"))
-    told = ["--quick", "--corpus", str(corpus), "--run", str(tmp_path / "run")]
-    monkeypatch.setattr(sys, "argv", ["soak.py", *told])
+    words = ["--quick", "--corpus", str(corpus), "--run", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", ["soak.py", *words])
     record = module("soak").main()
     assert "memory, MB" in capsys.readouterr().out
     assert [record[kind] for kind in ("steps", "evaluations", "completions", "checkpoints")] == [150, 5, 3, 4]

@@ -1,4 +1,4 @@
-"""A lesson: its command line, and what it writes down."""
+"""A lesson: its command line, and the result that it records."""
 
 import json
 import sys
@@ -35,14 +35,14 @@ def conclude(visit, **changes):
 # ------------------------------------------------------------------ the command line
 
 
-def test_a_visit_is_what_the_command_line_says():
+def test_the_command_line_sets_seeds_budget_and_folder():
     visit = LESSON.visit([])
     assert (visit.fast, visit.seeds, visit.out) == (False, [0, 1, 2], Path("runs/results"))
     assert visit.choose(2000, fast=50) == 2000
     fast = LESSON.visit(["--fast", "--out", "here"])
     assert (fast.fast, fast.seeds, fast.out) == (True, [0], Path("here"))
     assert fast.choose(2000, fast=50) == 50
-    assert LESSON.visit(["--fast"]).out == Path("runs/course")  # what was measured whole is not overwritten
+    assert LESSON.visit(["--fast"]).out == Path("runs/course")  # the result of a whole run is not overwritten
     assert LESSON.visit(["--fast", "--seeds", "2"]).seeds == [0, 1]
 
 
@@ -80,11 +80,11 @@ def test_a_corpus_is_taken_where_one_can_be_used(tmp_path):
         (["--sed", "1"], "unrecognized arguments: --sed 1"),
         (["--fas"], "unrecognized arguments: --fas"),
         (["--corpus", "book.txt"], "unrecognized arguments: --corpus book.txt"),  # it takes none
-        (["--out", "a file"], "no folder can be made of a file"),
-        (["--out", "a file/results"], "no folder can be made of a file/results"),
+        (["--out", "a file"], "the folder a file cannot be created"),
+        (["--out", "a file/results"], "the folder a file/results cannot be created"),
     ],
 )
-def test_what_cannot_be_read_is_one_line_and_exit_code_2(arguments, message, capsys):
+def test_a_bad_command_line_is_one_line_and_exit_code_2(arguments, message, capsys):
     Path("a file").write_text("")
     with pytest.raises(SystemExit) as stopped:
         LESSON.visit(arguments)
@@ -101,7 +101,7 @@ def test_a_corpus_that_does_not_exist_is_one_line(capsys):
     assert capsys.readouterr().err == "04_some_lesson.py: nowhere.txt does not exist (see --help)\n"
 
 
-def test_help_says_the_claim(capsys):
+def test_help_shows_the_claim(capsys):
     with pytest.raises(SystemExit) as stopped:
         LESSON.visit(["--help"])
     assert stopped.value.code == 0
@@ -112,14 +112,14 @@ def test_help_says_the_claim(capsys):
     "name", ["lesson.py", "4_a.py", "04.py", "04_a", "04-a.py", "123_a.py", "04_a/b.py", "٠٤_a.py"]
 )
 def test_a_script_has_a_number_and_a_name(name):
-    with pytest.raises(InputError, match="is called NN_name"):
+    with pytest.raises(InputError, match="is named NN_name"):
         Lesson(name, "title", claim="claim")
 
 
-# ------------------------------------------------------------------ what is written down
+# ------------------------------------------------------------------ what is recorded
 
 
-def test_a_conclusion_is_printed_and_kept(capsys):
+def test_a_conclusion_is_printed_and_saved(capsys):
     result = conclude(LESSON.visit(["--out", "out", "--seeds", "3"]))
     printed = " ".join(capsys.readouterr().out.split())
     for word in (
@@ -138,13 +138,13 @@ def test_a_conclusion_is_printed_and_kept(capsys):
     assert 0 <= result.seconds < 60
 
 
-def test_one_seed_is_not_judged():
+def test_a_single_seed_is_not_judged():
     assert conclude(LESSON.visit(["--fast"])).verdict == "not judged"
     assert conclude(LESSON.visit(["--seeds", "1"])).verdict == "not judged"
     assert conclude(LESSON.visit(["--seeds", "2"]), verdict="contradicted").verdict == "contradicted"
 
 
-def test_paths_of_a_machine_are_not_kept(tmp_path):
+def test_folders_of_the_machine_are_not_recorded(tmp_path):
     text = tmp_path / "book.txt"
     text.write_text("words")
     visit = LESSON.visit(["--fast", "--corpus", str(text), "--out", str(tmp_path / "out")], corpus=True)

@@ -1,4 +1,4 @@
-"""What the lessons wrote down is read again, or refused by name."""
+"""Recorded results are read again; other files are refused by name."""
 
 import json
 
@@ -27,14 +27,14 @@ def result(number="01", **changes):
     return Result(**{**settings, **changes})
 
 
-def test_what_is_saved_is_read_again(tmp_path):
+def test_a_saved_result_is_read_again(tmp_path):
     path = result(finding="0.5 ± 0.1 °C, „so“").save(tmp_path)
     assert path == tmp_path / "01_a_lesson.json"
     assert Result.load(path) == result(finding="0.5 ± 0.1 °C, „so“")
     assert "±" in path.read_text(encoding="utf-8")  # a diff can be read
 
 
-def test_results_come_by_number_and_strangers_are_passed_over(tmp_path):
+def test_results_are_read_in_the_order_of_their_numbers_and_other_files_are_ignored(tmp_path):
     for number in ("10", "02", "01"):
         result(number).save(tmp_path)
     (tmp_path / "notes.json").write_text("{}")
@@ -42,7 +42,7 @@ def test_results_come_by_number_and_strangers_are_passed_over(tmp_path):
     assert [one.lesson for one in read_results(str(tmp_path))] == ["01", "02", "10"]
 
 
-def test_the_table_keeps_its_columns_whatever_a_sentence_holds(tmp_path):
+def test_the_table_keeps_its_columns_where_a_text_has_bars_and_line_breaks(tmp_path):
     assert claims_table([result()]).splitlines() == [
         "| lesson | the claim | measured | verdict |",
         "|---|---|---|---|",
@@ -50,7 +50,7 @@ def test_the_table_keeps_its_columns_whatever_a_sentence_holds(tmp_path):
     ]
 
 
-def test_a_block_for_each_lesson_is_printed_word_for_word(capsys):
+def test_the_printed_table_shows_texts_as_they_are(capsys):
     print_results([result(), result("02", verdict="held in part", title="Another [/b]")])
     printed = " ".join(capsys.readouterr().out.split())
     for word in ("01 A", "[mask]", "held in part", "1.5", "[/b]", "processor minutes"):
@@ -100,7 +100,7 @@ def test_a_file_that_no_lesson_wrote_is_refused(content, tmp_path):
         ("more", 1),
     ],
 )
-def test_a_field_that_was_tampered_with_is_named(field, value, tmp_path):
+def test_a_field_of_another_kind_is_named(field, value, tmp_path):
     path = result().save(tmp_path)
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), field: value}))
     with pytest.raises(InputError, match=f"is no result of a lesson: .*{field}"):

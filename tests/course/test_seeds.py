@@ -1,4 +1,4 @@
-"""A figure over seeds: its mean, its spread, and whether a difference is more than chance."""
+"""A quantity over seeds: its mean, its spread, and whether a difference is significant."""
 
 import math
 from statistics import stdev
@@ -17,47 +17,47 @@ def test_mean_and_spread_are_those_of_a_sample():
     assert Seeds((4,)).spread == 0.0
 
 
-def test_a_measure_is_asked_once_for_each_seed_in_order():
+def test_a_measure_is_called_once_for_each_seed_in_order():
     asked = []
     assert Seeds.of(lambda seed: asked.append(seed) or seed * 0.5, [3, 1, 2]).values == (1.5, 0.5, 1.0)
     assert asked == [3, 1, 2]
 
 
 @pytest.mark.parametrize(
-    ("values", "sure", "above", "below"),
+    ("values", "significant", "above", "below"),
     [
         ((1.0, 1.1, 0.9), True, True, False),
         ((-1.0, -1.1, -0.9), True, False, True),
-        ((0.1, 0.2, -0.01), False, False, False),  # one seed says the contrary
+        ((0.1, 0.2, -0.01), False, False, False),  # one seed has the other sign
         ((0.1, 0.1, 3.0), False, False, False),  # they agree, but the mean is 1.1 standard errors from zero
         ((1.0, 1.0, 1.0), True, True, False),  # no spread at all
         ((0.0, 0.0, 0.0), False, False, False),
-        ((5.0,), False, False, False),  # one seed is never sure
+        ((5.0,), False, False, False),  # a single seed is never significant
     ],
 )
-def test_what_is_sure(values, sure, above, below):
+def test_significant_differences_are_large_and_of_one_sign(values, significant, above, below):
     seeds = Seeds(values)
-    assert (seeds.sure, seeds.above, seeds.below) == (sure, above, below)
+    assert (seeds.significant, seeds.above, seeds.below) == (significant, above, below)
 
 
-def test_two_standard_errors_are_the_border():
+def test_the_border_is_at_two_standard_errors():
     """Values m - d, m, m + d: a standard deviation of d, so that the border is m = 2 d / sqrt(3)."""
     border = 2 / math.sqrt(3)
     assert Seeds((border * 1.001 - 1, border * 1.001, border * 1.001 + 1)).above
-    assert not Seeds((border * 0.999 - 1, border * 0.999, border * 0.999 + 1)).sure
+    assert not Seeds((border * 0.999 - 1, border * 0.999, border * 0.999 + 1)).significant
 
 
 @pytest.mark.parametrize(("count", "chance"), [(3, 0.1835), (5, 0.06)])
-def test_how_often_chance_alone_is_called_sure(count, chance):
+def test_how_often_chance_alone_is_significant(count, chance):
     """Of 3 seeds the probability that |t| > 2 with two degrees of freedom (then all agree); 5 must agree as well.
     4000 draws, within 3 standard errors."""
     draws = torch.randn(4000, count, generator=torch.Generator().manual_seed(0)).tolist()
-    share = sum(Seeds(row).sure for row in draws) / 4000
+    share = sum(Seeds(row).significant for row in draws) / 4000
     assert abs(share - chance) < 3 * math.sqrt(chance * (1 - chance) / 4000)
 
 
 def test_differences_are_of_the_same_seed():
-    """Seeds that differ much from one another say little of a mean, and all of a difference."""
+    """A large spread over seeds hides a mean, and not a difference within each seed."""
     right, wrong = Seeds((1.0, 5.0, 9.0)), Seeds((1.5, 5.4, 9.6))
     assert (wrong - right).values == pytest.approx((0.5, 0.4, 0.6))
     assert (wrong - right).above
@@ -78,7 +78,7 @@ def test_differences_are_of_the_same_seed():
         (str(Seeds((2,))), "2.000"),
     ],
 )
-def test_it_is_written_as_the_format_says(text, expected):
+def test_mean_and_spread_follow_the_format(text, expected):
     assert text == expected
 
 
@@ -95,6 +95,6 @@ def test_it_is_written_as_the_format_says(text, expected):
         (lambda: Seeds((1, 2)) / Seeds((1,)), "as many seeds on both sides, got 2 and 1"),
     ],
 )
-def test_what_is_no_figure_is_refused(make, message):
+def test_values_that_are_not_finite_numbers_are_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()

@@ -2,27 +2,37 @@
 
 import math
 from collections import Counter
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clozelab import MaskedLM, SpanCorruption
 from clozelab.data import (
-    Bernoulli,
-    ExactCount,
+    Examples,
     Noise,
-    RandomSpans,
-    WholeWords,
+    SpecialIds,
     bernoulli_mask,
     exact_count_mask,
     random_spans_mask,
+    scheme_mask,
     span_counts,
     whole_word_mask,
 )
+from clozelab.data.masking import hidden_count
 from clozelab.errors import InputError
 
-SCHEMES = [Bernoulli(), Bernoulli(0.5), ExactCount(), ExactCount(0.6), RandomSpans(), RandomSpans(0.5, 1.5)]
+MASKS = {
+    "bernoulli": partial(bernoulli_mask, rate=0.15),
+    "bernoulli, half": partial(bernoulli_mask, rate=0.5),
+    "exact count": partial(exact_count_mask, rate=0.15),
+    "exact count, 60%": partial(exact_count_mask, rate=0.6),
+    "spans": partial(random_spans_mask, noise_density=0.15, mean_noise_span_length=3.0),
+    "short spans, half": partial(random_spans_mask, noise_density=0.5, mean_noise_span_length=1.5),
+}
+every_mask = pytest.mark.parametrize("draw", MASKS.values(), ids=MASKS)
 
 
 def everything(*shape: int) -> torch.Tensor:
@@ -33,34 +43,35 @@ def uniform(rows: int, n: int, seed: int = 0) -> torch.Tensor:
     return Noise.of(seed, 0, range(rows)).uniform(0, n)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+@every_mask
 @given(maskable=st.lists(st.booleans(), min_size=0, max_size=40), seed=st.integers(0, 99))
-def test_protected_positions_stay_and_every_row_has_a_target(scheme, maskable, seed):
+def test_protected_positions_stay_and_every_row_has_a_target(draw, maskable, seed):
     maskable = torch.tensor(maskable, dtype=torch.bool)
-    mask = scheme(torch.zeros(len(maskable)), maskable, torch.Generator().manual_seed(seed))
+    mask = draw(maskable, uniform(1, len(maskable), seed)[0])
     assert mask.shape == maskable.shape
     assert mask.dtype == torch.bool
     assert not (mask & ~maskable).any()
     assert mask.any() == maskable.any()
 
 
-@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
-def test_a_row_is_masked_alike_alone_and_in_a_batch(scheme):
+@every_mask
+def test_a_row_is_masked_alike_alone_and_in_a_batch(draw):
     noise = uniform(8, 30)
     maskable = everything(8, 30)
     maskable[3, 5:9] = False
     maskable[6] = False
-    batch = scheme.batch(maskable, noise)
+    batch = draw(maskable, noise)
     for b in range(8):
-        assert torch.equal(batch[b], scheme.batch(maskable[b : b + 1], noise[b : b + 1])[0])
+        assert torch.equal(batch[b], draw(maskable[b : b + 1], noise[b : b + 1])[0])
+        assert torch.equal(batch[b], draw(maskable[b], noise[b]))
 
 
-@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
-def test_inputs_are_not_changed(scheme):
+@every_mask
+def test_inputs_are_not_changed(draw):
     maskable, noise = everything(4, 30), uniform(4, 30)
     maskable[1, 3] = False
     before = maskable.clone(), noise.clone()
-    scheme.batch(maskable, noise)
+    draw(maskable, noise)
     assert torch.equal(maskable, before[0])
     assert torch.equal(noise, before[1])
 
@@ -73,6 +84,26 @@ def test_inputs_are_not_changed(scheme):
 )
 def test_exact_count_hides_what_googles_bert_hides(n, hidden):
     assert (exact_count_mask(everything(50, n), uniform(50, n), 0.15).sum(1) == hidden).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_an_exact_count_is_pythons_round_at_every_length_and_rate(dtype):
+    """190 tokens at 0.15 are 28.5, so 28, half to even; in float32 they would be 28.500002, and 29."""
+    rates = [*(percent / 100 for percent in range(1, 101)), 1 / 3, 0.125, 0.004, 1e-9, 0.999]
+    n = torch.arange(601)
+    torch.set_default_dtype(dtype)
+    try:
+        for rate in rates:
+            assert hidden_count(n, rate).tolist() == [min(k, max(1, round(k * rate))) for k in range(601)], rate
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("draw", [exact_count_mask, bernoulli_mask])
+def test_at_a_rate_of_one_everything_is_hidden(draw):
+    maskable = everything(3, 20)
+    maskable[1, 4] = False
+    assert torch.equal(draw(maskable, uniform(3, 20), 1.0), maskable)
 
 
 def test_exact_count_chooses_every_subset_alike():
@@ -90,7 +121,7 @@ def test_bernoulli_keeps_its_rate_and_its_spread():
     assert abs(counts.var() / (64 * 0.15 * 0.85) - 1) < 5 * math.sqrt(2 / 20_000)
 
 
-def test_bernoulli_at_short_rows_hides_as_often_as_its_docstring_says():
+def test_bernoulli_in_short_rows_hides_as_often_as_its_docstring_states():
     n, rows = 8, 50_000
     mask = bernoulli_mask(everything(rows, n), uniform(rows, n), 0.15)
     p = 0.15 + 0.85**n / n
@@ -99,8 +130,8 @@ def test_bernoulli_at_short_rows_hides_as_often_as_its_docstring_says():
 
 
 def test_no_position_is_preferred_by_independent_tokens():
-    for mask_function in (bernoulli_mask, exact_count_mask):
-        by_position = mask_function(everything(20_000, 40), uniform(20_000, 40), 0.15).double().mean(0)
+    for draw in (bernoulli_mask, exact_count_mask):
+        by_position = draw(everything(20_000, 40), uniform(20_000, 40), 0.15).double().mean(0)
         assert (by_position - 0.15).abs().max() < 5 * math.sqrt(0.15 * 0.85 / 20_000)
 
 
@@ -114,11 +145,11 @@ def runs(mask: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 8, 20, 64, 100, 568])
-@pytest.mark.parametrize("density", [0.05, 0.15, 0.3, 0.5, 0.6, 0.8, 0.95])
-@pytest.mark.parametrize("mean_span", [1.0, 1.5, 3.0, 8.0, 64.0])
-def test_the_sampler_keeps_the_plan_at_every_setting(n, density, mean_span):
-    hidden, spans = span_counts(n, density, mean_span)
-    mask = random_spans_mask(everything(5, n), uniform(5, n), density, mean_span)
+@pytest.mark.parametrize("noise_density", [0.05, 0.15, 0.3, 0.5, 0.6, 0.8, 0.95])
+@pytest.mark.parametrize("mean_noise_span_length", [1.0, 1.5, 3.0, 8.0, 64.0])
+def test_the_sampler_keeps_the_plan_at_every_setting(n, noise_density, mean_noise_span_length):
+    hidden, spans = span_counts(n, noise_density, mean_noise_span_length)
+    mask = random_spans_mask(everything(5, n), uniform(5, n), noise_density, mean_noise_span_length)
     assert (mask.sum(1) == hidden).all()
     assert (runs(mask) == spans).all()
 
@@ -132,7 +163,7 @@ def test_all_nine_masks_of_eight_tokens_are_equally_likely():
 
 
 def test_t5_never_hides_the_first_token_and_always_the_last():
-    """The closed forms of the field at 568 tokens: 0, 27/482, ..., 57/84, 1."""
+    """The closed forms at 568 tokens: 0, 27/482, ..., 57/84, 1."""
     rows = 20_000
     by_position = random_spans_mask(everything(rows, 568), uniform(rows, 568), 0.15, 3.0).double().mean(0)
     assert by_position[0] == 0
@@ -160,9 +191,8 @@ WORDS = torch.tensor([-1, 0, 1, 1, 1, 2, 3, 3, 4, 5, 5, -1])
 
 
 def test_words_are_hidden_whole_or_not_at_all():
-    maskable = everything(12)
     for seed in range(50):
-        mask = whole_word_mask(maskable, uniform(1, 12, seed)[0], 0.4, WORDS)
+        mask = whole_word_mask(everything(12), uniform(1, 12, seed)[0], 0.4, WORDS)
         for word in range(6):
             assert mask[word == WORDS].unique().numel() == 1
         assert not mask[WORDS == -1].any()
@@ -180,40 +210,83 @@ def test_one_word_longer_than_the_budget_is_still_hidden():
     assert whole_word_mask(everything(5), uniform(1, 5)[0], 0.15, torch.zeros(5, dtype=torch.long)).all()
 
 
-def test_every_word_gets_its_turn():
+def test_every_word_is_hidden_at_some_time():
     hidden = sum(whole_word_mask(everything(12), uniform(1, 12, seed)[0], 0.3, WORDS).long() for seed in range(200))
     assert (hidden[WORDS >= 0] > 0).all()
 
 
-def test_whole_words_without_word_ids_say_where_to_get_them():
-    with pytest.raises(InputError, match=r"word_ids"):
-        WholeWords().batch(everything(1, 4), uniform(1, 4))
+def test_a_word_is_a_run_of_one_id_so_documents_that_number_their_words_alike_are_hidden_apart():
+    """Two documents of eight words each, numbered 0 .. 7 in both, 2 of 16 hidden: the k-th word of one is hidden with
+    the k-th of the other in 8 of the C(16, 2) pairs, 1 in 15. Grouped by the value of the id it would be always."""
+    words = torch.arange(8).repeat(2).expand(6000, 16)
+    mask = whole_word_mask(everything(6000, 16), uniform(6000, 16), 0.125, words)
+    assert (mask.sum(1) == 2).all()
+    together = (mask[:, :8] & mask[:, 8:]).any(1).double().mean()
+    assert abs(together - 1 / 15) < 5 * math.sqrt(1 / 15 * 14 / 15 / 6000)
+
+
+def test_a_repeated_id_after_another_begins_a_new_word():
+    words = torch.tensor([0, 0, 1, 0, 0])
+    masks = {tuple(whole_word_mask(everything(5), uniform(1, 5, s)[0], 0.4, words).int().tolist()) for s in range(60)}
+    assert masks == {(1, 1, 0, 0, 0), (0, 0, 0, 1, 1), (0, 0, 1, 0, 0)}
+
+
+# ------------------------------------------------------------------ a scheme of one's own
+
+
+def test_a_scheme_sees_one_example_without_its_padding():
+    seen = []
+
+    def scheme(tokens, maskable, generator):
+        seen.append((tokens.tolist(), maskable.tolist()))
+        return maskable
+
+    tokens = torch.tensor([[5, 6, 7], [8, 0, 0], [1, 1, 1]])
+    is_token = torch.tensor([[True] * 3, [True, False, False], [True] * 3])
+    maskable = torch.tensor([[True, False, True], [True, False, False], [False] * 3])
+    special = SpecialIds(vocab_size=10, pad=0, eos=1)
+    examples = Examples(tokens, is_token, maskable, Noise.of(0, 0, [1, 2, 3]), special)
+    assert torch.equal(scheme_mask(scheme, examples, maskable, 0), maskable)
+    assert seen == [([5, 6, 7], [True, False, True]), ([8], [True])]  # nothing maskable: not called
 
 
 # ------------------------------------------------------------------ bad settings
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0, -0.1, 1.5, 15, float("nan")])
-@pytest.mark.parametrize("scheme", [Bernoulli, ExactCount, RandomSpans, WholeWords])
-def test_a_share_outside_zero_to_one_is_refused(scheme, value):
+@pytest.mark.parametrize("value", [0.0, -0.1, 1.5, 15, float("nan"), True, "0.1", None])
+@pytest.mark.parametrize("draw", [bernoulli_mask, exact_count_mask])
+def test_a_rate_outside_zero_to_one_is_refused(draw, value):
+    with pytest.raises(InputError, match=r"rate must lie in \(0, 1\]"):
+        draw(everything(1, 4), uniform(1, 4), value)
+    with pytest.raises(InputError, match=r"rate must lie in \(0, 1\]"):
+        whole_word_mask(everything(1, 4), uniform(1, 4), value, torch.zeros(1, 4).long())
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -0.1, 1.5, 15, float("nan"), True])
+def test_a_noise_density_of_nothing_or_everything_is_refused(value):
     with pytest.raises(InputError, match="strictly between 0 and 1"):
-        scheme(value)
+        random_spans_mask(everything(1, 4), uniform(1, 4), value, 3.0)
 
 
-def test_a_mean_span_below_one_token_is_refused():
+@pytest.mark.parametrize("value", [0.5, 0, float("nan"), float("inf"), True])
+def test_a_mean_span_below_one_token_is_refused(value):
     with pytest.raises(InputError, match="at least 1 token"):
-        RandomSpans(0.15, 0.5)
+        random_spans_mask(everything(1, 4), uniform(1, 4), 0.15, value)
 
 
-def test_every_setting_changes_the_statistics():
-    """A parameter that is accepted and ignored is a classic (catalogue of mistakes, row 14)."""
-    maskable, noise = everything(200, 100), uniform(200, 100)
+def test_every_option_changes_the_statistics():
+    """An option that is accepted and ignored is a classic mistake."""
+    special = SpecialIds(vocab_size=200, pad=0, eos=1, mask=2)
+    tokens = torch.arange(10, 110).expand(200, 100)
+    examples = Examples(tokens, everything(200, 100), everything(200, 100), Noise.of(0, 0, range(200)), special)
 
-    def statistics(scheme):
-        mask = scheme.batch(maskable, noise)
+    def statistics(objective):
+        more = () if isinstance(objective, SpanCorruption) else (examples.text_maskable,)
+        mask = objective.choose(examples, *more)
         return mask.double().mean().item(), runs(mask).double().mean().item()
 
-    assert statistics(Bernoulli(0.3))[0] > 1.5 * statistics(Bernoulli(0.15))[0]
-    assert statistics(ExactCount(0.3))[0] == 2 * statistics(ExactCount(0.15))[0]
-    assert statistics(RandomSpans(0.3, 3.0))[0] == 2 * statistics(RandomSpans(0.15, 3.0))[0]
-    assert statistics(RandomSpans(0.15, 1.0))[1] == 3 * statistics(RandomSpans(0.15, 3.0))[1]
+    for scheme in ("bernoulli", "exact-count"):
+        assert statistics(MaskedLM(mask_rate=0.3, scheme=scheme))[0] > 1.5 * statistics(MaskedLM(scheme=scheme))[0]
+    assert statistics(MaskedLM(mask_rate=0.3))[0] == 2 * statistics(MaskedLM())[0]
+    assert statistics(SpanCorruption(noise_density=0.3))[0] == 2 * statistics(SpanCorruption())[0]
+    assert statistics(SpanCorruption(mean_noise_span_length=1.0))[1] == 3 * statistics(SpanCorruption())[1]

@@ -1,10 +1,12 @@
-"""The noise of an example depends on (seed, epoch, identity) and on nothing else."""
+"""The noise of an example depends on (seed, epoch, example id) and on nothing else."""
 
 import numpy as np
 import pytest
 import torch
 
 from clozelab.data import Noise
+from clozelab.data.noise import hash_tokens
+from clozelab.errors import InputError
 
 
 def test_an_example_has_the_same_noise_in_any_company():
@@ -20,16 +22,16 @@ def test_a_longer_draw_begins_with_the_shorter_one():
 
 
 @pytest.mark.parametrize("other", [(1, 0, [5]), (0, 1, [5]), (0, 0, [6])])
-def test_another_seed_epoch_or_identity_brings_other_noise(other):
+def test_another_seed_epoch_or_id_brings_other_noise(other):
     assert not torch.equal(Noise.of(0, 0, [5]).uniform(0, 20), Noise.of(*other).uniform(0, 20))
 
 
-def test_seed_epoch_and_identity_cannot_stand_in_for_one_another():
+def test_seed_epoch_and_id_cannot_stand_in_for_one_another():
     draws = {
-        tuple(Noise.of(seed, epoch, [identity]).uniform(0, 2)[0].tolist())
+        tuple(Noise.of(seed, epoch, [example_id]).uniform(0, 2)[0].tolist())
         for seed in range(6)
         for epoch in range(6)
-        for identity in range(6)
+        for example_id in range(6)
     }
     assert len(draws) == 6**3
 
@@ -45,14 +47,70 @@ def test_each_row_may_be_in_an_epoch_of_its_own():
     assert torch.equal(mixed[1:], Noise.of(0, 1, [5]).uniform(0, 9))
 
 
-def test_identities_may_be_integers_strings_or_a_tensor():
+def test_ids_may_be_integers_strings_or_a_tensor():
     assert torch.equal(Noise.of(0, 0, torch.tensor([4, 9])).uniform(0, 5), Noise.of(0, 0, [4, 9]).uniform(0, 5))
     assert torch.equal(Noise.of(0, 0, ["a"]).uniform(0, 5), Noise.of(0, 0, ["a"]).uniform(0, 5))
     assert not torch.equal(Noise.of(0, 0, ["a"]).uniform(0, 5), Noise.of(0, 0, ["b"]).uniform(0, 5))
 
 
-def test_negative_and_huge_numbers_are_fine():
-    assert Noise.of(-1, 2**62, [-5, 2**80]).uniform(0, 3).shape == (2, 3)
+def test_negative_and_huge_ids_have_noise_of_their_own():
+    ids = [-1, 2**64 - 1, 2**64, -(2**64), 0, 2**80, -(2**63), 2**63]
+    assert len({tuple(row) for row in Noise.of(-1, 2**62, ids).uniform(0, 2).tolist()}) == len(ids)
+
+
+# ------------------------------------------------------------------ the numbers themselves
+
+BITS = 2**64 - 1
+GOLDEN = 0x9E3779B97F4A7C15
+
+
+def splitmix(z: int) -> int:
+    """The finaliser of Steele, Lea and Flood 2014, figure 17, in whole numbers."""
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & BITS
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & BITS
+    return z ^ z >> 31
+
+
+def by_hand(seed: int, epoch: int, example_id: int, stream: int, place: int) -> float:
+    key = splitmix(seed + GOLDEN & BITS)
+    key = splitmix(key + epoch * GOLDEN + GOLDEN & BITS)
+    key = splitmix(key + example_id * GOLDEN + GOLDEN & BITS)
+    of_stream = splitmix(key + (stream + 1) * GOLDEN & BITS)
+    return (splitmix(of_stream + (place + 1) * GOLDEN & BITS) >> 11) / 2**53
+
+
+def test_the_hash_is_splitmix64():
+    """The first two outputs of the generator from a state of 0, as published."""
+    assert [splitmix(GOLDEN), splitmix(2 * GOLDEN & BITS)] == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4]
+    for seed, epoch, example_id, stream in ((0, 0, 1, 0), (5, 2, 2**63 + 9, 3), (2**40, 7, 0, 1)):
+        expected = [by_hand(seed, epoch, example_id, stream, place) for place in range(5)]
+        assert Noise.of(seed, epoch, [example_id]).uniform(stream, 5)[0].tolist() == expected
+
+
+def test_the_numbers_are_these_for_ever():
+    """Written down once: another constant anywhere would change the masks of every run that is resumed."""
+    assert Noise.of(0, 0, [0, 1]).uniform(0, 3).tolist() == [
+        [0.47141042966848024, 0.7247520786262142, 0.3030308965844536],
+        [0.30868980060872686, 0.9132366917152744, 0.708075953346118],
+    ]
+    assert Noise.of(7, 3, ["a", 2**80]).uniform(2, 2).tolist() == [
+        [0.5699208918891345, 0.6065281127409725],
+        [0.6477913444232427, 0.17986715766447647],
+    ]
+    assert hash_tokens([5, 6, 7]) == 8461057289272665152
+    assert hash_tokens(torch.tensor([5, 6, 7], dtype=torch.int32)) == 8461057289272665152
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_the_default_type_changes_no_number(dtype):
+    expected = Noise.of(1, 2, [3]).uniform(4, 5)
+    torch.set_default_dtype(dtype)
+    try:
+        drawn = Noise.of(1, 2, [3]).uniform(4, 5)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert drawn.dtype == torch.float64
+    assert torch.equal(drawn, expected)
 
 
 def test_the_global_random_state_is_neither_read_nor_changed():
@@ -92,3 +150,11 @@ def test_generators_draw_what_belongs_to_the_example():
     [first] = Noise.of(0, 0, [5]).generators(0)
     again = Noise.of(0, 0, [9, 5]).generators(0)[1]
     assert torch.equal(torch.rand(4, generator=first), torch.rand(4, generator=again))
+
+
+def test_a_row_of_noise_is_that_of_its_example():
+    noise = Noise.of(0, 0, [5, 6, 7])
+    assert torch.equal(noise.row(2).uniform(1, 4), noise.uniform(1, 4)[2:])
+    assert torch.equal(noise.rows(torch.tensor([2, 0])).uniform(1, 4), noise.uniform(1, 4)[[2, 0]])
+    with pytest.raises(InputError, match="a row from 0 to 2, got 3"):
+        noise.row(3)

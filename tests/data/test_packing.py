@@ -1,4 +1,4 @@
-"""Documents to one stream: nothing padded, nothing lost silently, nothing half written."""
+"""Documents to one stream: nothing is padded, dropped silently or written in part."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from clozelab.data import document_ids, pack, train_bpe, train_characters
-from clozelab.data.cache import written_whole
+from clozelab.data.corpora.cache import written_whole
 from clozelab.errors import InputError
 
 DOCUMENTS = [f"Document {n} is about {n * n}." for n in range(300)]
@@ -20,7 +20,7 @@ DOCUMENTS = [f"Document {n} is about {n * n}." for n in range(300)]
 
 def test_the_stream_is_every_document_with_an_end_of_text_behind_it(tokenizer, tmp_path):
     packed = pack(DOCUMENTS, tokenizer, cache_dir=tmp_path)
-    expected = [id for document in DOCUMENTS for id in (*tokenizer.encode(document), tokenizer.special.eos)]
+    expected = [token for document in DOCUMENTS for token in (*tokenizer.encode(document), tokenizer.special.eos)]
     assert packed.tokens.tolist() == expected
     assert packed.documents == 300
     assert packed.bytes == sum(len(document.encode()) for document in DOCUMENTS)
@@ -40,14 +40,14 @@ def test_blocks_are_views_and_the_remainder_is_reported(tokenizer, tmp_path):
     assert torch.equal(packed.blocks(7).take([5, 2]), packed.blocks(7).take(torch.tensor([5, 2])))
 
 
-def test_blocks_are_a_dataset_whose_examples_know_who_they_are(tokenizer, tmp_path):
+def test_blocks_are_a_dataset_of_examples_with_their_ids(tokenizer, tmp_path):
     blocks = pack(DOCUMENTS, tokenizer, cache_dir=tmp_path).blocks(20)
     blocks.set_epoch(3)
     example = blocks[4]
-    assert (example["identity"], example["epoch"]) == (4, 3)
+    assert (example["example_id"], example["epoch"]) == (4, 3)
     assert torch.equal(example["input_ids"], blocks.take([4])[0])
     assert torch.equal(blocks[-1]["input_ids"], blocks.take([len(blocks) - 1])[0])
-    loaded = [e["identity"] for batch in DataLoader(blocks, 4, collate_fn=list, num_workers=2) for e in batch]
+    loaded = [e["example_id"] for batch in DataLoader(blocks, 4, collate_fn=list, num_workers=2) for e in batch]
     assert loaded == list(range(len(blocks)))
     with pytest.raises(IndexError):
         blocks[len(blocks)]
@@ -65,10 +65,10 @@ def test_documents_within_a_block_are_told_apart():
     assert document_ids(tokens, eos=1).tolist() == [[0, 0, 1, 1, 1, 2, 3], [0, 1, 1, 1, 1, 1, 1]]
 
 
-def test_a_long_document_is_packed_in_pieces_and_none_the_wiser(tokenizer, tmp_path, monkeypatch):
+def test_a_long_document_that_is_packed_in_pieces_has_the_same_tokens(tokenizer, tmp_path, monkeypatch):
     documents = ["short", " ".join(DOCUMENTS), "", "the end"]
     whole = pack(documents, tokenizer, cache_dir=tmp_path / "whole")
-    monkeypatch.setattr("clozelab.data.tokenizer.PIECE", 50)
+    monkeypatch.setattr("clozelab.data.tokenizers.cutting.PIECE_LENGTH", 50)
     monkeypatch.setattr("clozelab.data.packing.CHARACTERS", 200)
     cut = pack(documents, tokenizer, cache_dir=tmp_path / "cut")
     assert cut.tokens.tolist() == whole.tokens.tolist()
@@ -133,7 +133,7 @@ pack(Slow(documents), tokenizer, cache_dir=sys.argv[1])
 """
 
 
-def test_a_run_killed_half_way_leaves_no_half_cache(tmp_path):
+def test_a_run_killed_half_way_leaves_no_partial_cache(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", SLOW, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline().strip() == "half way"
@@ -141,15 +141,15 @@ def test_a_run_killed_half_way_leaves_no_half_cache(tmp_path):
     process.wait()
     process.stdout.close()
     left = list(tmp_path.iterdir())
-    assert len(left) == 1  # only what was being written, beside its place
+    assert len(left) == 1  # the temporary file
     assert left[0].name.startswith(".")
     tokenizer = train_bpe(DOCUMENTS, 400)
     packed = pack(DOCUMENTS, tokenizer, cache_dir=tmp_path)
     assert packed.documents == 300
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]  # cleared away
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]  # the temporary file was removed
 
 
-def test_two_at_once_do_each_other_no_harm(tmp_path):
+def test_two_processes_may_write_the_same_stream(tmp_path):
     quick = SLOW.replace("time.sleep(60)", "time.sleep(0.2)")
     processes = [subprocess.Popen([sys.executable, "-c", quick, str(tmp_path)], stdout=subprocess.PIPE) for _ in "ab"]
     for process in processes:
@@ -159,21 +159,21 @@ def test_two_at_once_do_each_other_no_harm(tmp_path):
     assert packed.documents == 300
 
 
-def test_a_living_writer_is_left_alone(tmp_path):
-    living = tmp_path / f".name~{platform.node()}~{os.getppid()}~1"
+def test_the_temporary_file_of_a_running_process_is_kept(tmp_path):
+    running = tmp_path / f".name~{platform.node()}~{os.getppid()}~1"
     elsewhere = tmp_path / ".name~another machine~999999999~1"  # a number that no process here has
     dead = tmp_path / f".name~{platform.node()}~999999999~1"
-    for theirs in (living, elsewhere, dead):
+    for theirs in (running, elsewhere, dead):
         theirs.write_text("being written")
     with written_whole(tmp_path / "name") as file:
         file.write(b"mine")
-    assert living.exists()
+    assert running.exists()
     assert elsewhere.exists()
     assert not dead.exists()
     assert (tmp_path / "name").read_bytes() == b"mine"
 
 
-def test_a_full_disk_leaves_nothing_half_written(tokenizer, tmp_path):
+def test_a_full_disk_leaves_no_partial_file(tokenizer, tmp_path):
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
 

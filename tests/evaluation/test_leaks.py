@@ -1,25 +1,28 @@
-"""One input changes, some outputs move: the ones that may, and no others."""
+"""One input changes, some outputs move: those that are declared, and no others."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from clozelab.data import SpecialIds
 from clozelab.display import draw_leaks
 from clozelab.errors import InputError
-from clozelab.evaluation import LeakReport, probe, probe_objective, reach
-from clozelab.models import DecoderOnly, EncoderDecoder, EncoderOnly, ModelConfig
-from clozelab.models.visibility import among
-from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption
+from clozelab.evaluation import LeakReport, probe, probe_objective, receptive_field
+from clozelab.models import DecoderOnly, EncoderDecoder, EncoderOnly, ModelConfig, causal_mask, full_mask
+from clozelab.models.attention_mask import self_attention_mask
+from clozelab.objectives import CausalLM, MaskedLM, PrefixLM
+
+from ..objectives.cases import SPECIAL, all_objectives, batch_of, each_objective, reading_model
 
 V = 30
-CONFIG = ModelConfig(vocab_size=V, width=16, layers=2, heads=2)
+CONFIG = ModelConfig(vocab_size=V, d_model=16, n_layers=2, n_heads=2)
+WITH_ROLES = ModelConfig(vocab_size=SPECIAL.vocab_size, d_model=16, n_layers=2, n_heads=2)
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
-SAID = torch.tensor([[0, 11, 12, 13]])
+DECODER_IDS = torch.tensor([[0, 11, 12, 13]])
 
 
-def stirred(model, seed=0):
+def randomised(model, seed=0):
+    """Random weights everywhere: fresh blocks are the identity, and attend to nothing."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in model.parameters():
@@ -27,50 +30,127 @@ def stirred(model, seed=0):
     return model.eval()
 
 
-def lower(n):
-    return torch.ones(n, n).tril().bool()
-
-
 class Maskless(DecoderOnly):
-    """Its causal mask was forgotten, and its visibility still says that it is there."""
+    """Its causal mask was forgotten, and its attention matrix still shows it."""
 
-    def forward(self, input_ids, attention_mask=None, document_ids=None, cache=None):
+    def forward(self, input_ids, attention_mask=None):
         x = self._embed(input_ids)
-        visible = among(input_ids, causal=False)
+        mask = self_attention_mask(input_ids, causal=False)
         for block in self.blocks:
-            x = block(x, visible, self._turns(0, visible.queries, x.device))
+            x = block(x, mask, self._rotary_freqs(None, mask, x.device))
         return x
 
 
-class Honest(Maskless):
-    """Its mask is gone, and its visibility says so."""
+class Open(Maskless):
+    """Its mask is gone, and its attention matrix shows that."""
 
-    def _visible(self, ids, attention_mask, document_ids, cache=None):
-        return among(ids, causal=False)
+    def attention_matrix(self, input_ids):
+        return self_attention_mask(input_ids, causal=False).expand(len(input_ids))
+
+
+# ------------------------------------------------------------------ every objective
+
+
+@each_objective
+@pytest.mark.parametrize("row", [0, 1])
+def test_what_moved_is_what_the_objective_declares(objective, row):
+    """To the bit, on random weights in double precision; the second row is padded."""
+    batch, model = batch_of(objective, lengths=(14, 9)), reading_model(objective)
+    reports = probe_objective(objective, model, batch, row=row)
+    assert reports.keys() == objective.reads(batch).keys()
+    for report in reports.values():
+        assert report.equal, report
+        assert report.moved.any()
+        assert (report.verdict, report.passed) == ("as declared", True)
+
+
+@each_objective
+def test_packed_documents_move_as_the_objective_declares(objective):
+    rows = torch.tensor([[5, 6, 7, 8, SPECIAL.eos, 9, 10, 11, 12, SPECIAL.eos, 13, 14]])
+    batch = objective.collator(SPECIAL, within_documents=True).block(rows, [0])
+    assert "document_ids" in batch
+    for report in probe_objective(objective, reading_model(objective), batch).values():
+        assert report.equal, report
+        assert not report.declared.all()
+
+
+def test_a_prefix_moves_earlier_outputs_and_what_follows_does_not():
+    """The required dependence: a prefix of 3 is read on both sides."""
+    objective = PrefixLM()
+    batch = {
+        "input_ids": IDS,
+        "labels": torch.tensor([[-100, -100, -100, 8, 9, 10]]),
+        "reading_rank": torch.tensor([[0, 0, 0, 1, 2, 3]]),
+    }
+    report = probe_objective(objective, reading_model(objective), batch)["logits", "input_ids"]
+    rows = ["111000", "111000", "111000", "111100", "111110", "111111"]
+    assert ["".join(str(int(cell)) for cell in row) for row in report.moved] == rows
+    assert report.equal
+
+
+def test_a_prefix_that_is_read_from_the_left_only_is_found():
+    """The reading rank was dropped on the way to the model: no leak, and not what is declared."""
+
+    class LeftToRight(DecoderOnly):
+        def forward(self, input_ids, attention_mask=None):
+            return super().forward(input_ids, attention_mask)
+
+    objective, batch = PrefixLM(), batch_of(PrefixLM(), lengths=(12,))
+    prefix = int((batch["labels"] == -100).sum())
+    assert prefix > 1
+    model = randomised(LeftToRight(WITH_ROLES)).double()
+    report = probe_objective(objective, model, batch)["logits", "input_ids"]
+    assert not report.equal
+    assert not report.leaks
+    assert report.blind == [(t, s) for t in range(prefix) for s in range(t + 1, prefix)]
+
+
+@pytest.mark.parametrize("objective", [one for one in all_objectives() if one.architecture == "decoder-only"], ids=repr)
+def test_a_causal_mask_that_was_lost_is_found(objective):
+    """In every row but those that may be read on both sides throughout."""
+    batch = batch_of(objective, lengths=(12,) * 4)
+    model = randomised(Open(WITH_ROLES)).double()
+    hidden = [b for b, reads in enumerate(objective.reads(batch)["logits", "input_ids"]) if not reads.all()]
+    assert hidden
+    for b in hidden:
+        report = probe_objective(objective, model, batch, row=b)["logits", "input_ids"]
+        assert report.leaks
+        assert not report.passed
+
+
+def test_a_model_that_attends_to_padding_is_found():
+    class ReadsPadding(EncoderOnly):
+        def forward(self, input_ids):
+            return super().forward(input_ids)
+
+    objective = MaskedLM()
+    model = randomised(ReadsPadding(WITH_ROLES)).double()
+    report = probe_objective(objective, model, batch_of(objective, lengths=(9, 5)), row=1)["logits", "input_ids"]
+    assert set(report.leaks) == {(t, s) for t in range(5) for s in range(5, 9)}
 
 
 # ------------------------------------------------------------------ ours
 
 
 def test_a_decoder_is_moved_from_the_left():
-    report = probe(stirred(DecoderOnly(CONFIG)), {"input_ids": IDS})
-    assert torch.equal(report.moved, lower(6))
+    report = probe(randomised(DecoderOnly(CONFIG)), {"input_ids": IDS})
+    assert torch.equal(report.moved, causal_mask(6))
     assert (report.verdict, report.passed, report.leaks, report.blind) == ("as declared", True, [], [])
 
 
 def test_an_encoder_is_moved_from_both_sides():
-    report = probe(stirred(EncoderOnly(CONFIG)), {"input_ids": IDS})
+    report = probe(randomised(EncoderOnly(CONFIG)), {"input_ids": IDS})
     assert report.moved.all()
     assert report.verdict == "as declared"
 
 
 def test_an_encoder_decoder_is_moved_by_its_whole_text_and_by_its_own_past():
-    model, inputs = stirred(EncoderDecoder(CONFIG)), {"input_ids": IDS, "decoder_input_ids": SAID}
+    model, inputs = randomised(EncoderDecoder(CONFIG)), {"input_ids": IDS, "decoder_input_ids": DECODER_IDS}
     cross = probe(model, inputs)
     assert cross.moved.shape == (4, 6)
     assert cross.moved.all()
     own = probe(model, inputs, perturb="decoder_input_ids")
-    assert torch.equal(own.moved, lower(4))
+    assert torch.equal(own.moved, causal_mask(4))
     assert cross.verdict == own.verdict == "as declared"
 
 
@@ -78,7 +158,7 @@ def test_an_encoder_decoder_is_moved_by_its_whole_text_and_by_its_own_past():
 @pytest.mark.parametrize("architecture", [DecoderOnly, EncoderOnly])
 def test_nobody_is_moved_by_padding_but_the_padding_itself(architecture, mask):
     mask = torch.tensor([mask])
-    report = probe(stirred(architecture(CONFIG)), {"input_ids": IDS, "attention_mask": mask})
+    report = probe(randomised(architecture(CONFIG)), {"input_ids": IDS, "attention_mask": mask})
     real = mask[0].bool()
     assert not report.moved[real][:, ~real].any()
     assert report.verdict == "as declared"
@@ -87,29 +167,28 @@ def test_nobody_is_moved_by_padding_but_the_padding_itself(architecture, mask):
 @pytest.mark.parametrize("architecture", [DecoderOnly, EncoderOnly])
 def test_packed_documents_do_not_move_one_another(architecture):
     documents = torch.tensor([[1, 1, 1, 2, 2, 3]])
-    report = probe(stirred(architecture(CONFIG)), {"input_ids": IDS, "document_ids": documents})
+    report = probe(randomised(architecture(CONFIG)), {"input_ids": IDS, "document_ids": documents})
     assert not report.moved[documents[0][:, None] != documents[0]].any()
     assert report.verdict == "as declared"
-    unpacked = probe(stirred(architecture(CONFIG)), {"input_ids": IDS}, declared=report.declared)
+    unpacked = probe(randomised(architecture(CONFIG)), {"input_ids": IDS}, declared=report.declared)
     assert "LEAK" in unpacked.verdict  # without the ids they do
 
 
 def test_cross_attention_stays_within_documents():
     flags = {"document_ids": torch.tensor([[1, 1, 1, 2, 2, 2]]), "decoder_document_ids": torch.tensor([[1, 1, 2, 2]])}
-    inputs = {"input_ids": IDS, "decoder_input_ids": SAID, **flags}
-    for declared in (None, "full"):
-        report = probe(stirred(EncoderDecoder(CONFIG)), inputs, declared=declared)
-        assert torch.equal(report.moved.int(), torch.tensor([[1, 1, 1, 0, 0, 0]] * 2 + [[0, 0, 0, 1, 1, 1]] * 2))
-        assert report.verdict == "as declared"
-    own = probe(stirred(EncoderDecoder(CONFIG)), inputs, perturb="decoder_input_ids")
+    inputs, model = {"input_ids": IDS, "decoder_input_ids": DECODER_IDS, **flags}, randomised(EncoderDecoder(CONFIG))
+    cross = probe(model, inputs)
+    assert cross.moved.int().tolist() == [[1, 1, 1, 0, 0, 0]] * 2 + [[0, 0, 0, 1, 1, 1]] * 2
+    own = probe(model, inputs, perturb="decoder_input_ids")
     assert own.moved.int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
-    assert own.passed
+    assert cross.equal
+    assert own.equal
 
 
 def test_a_padded_text_does_not_move_the_decoder():
     mask = torch.tensor([[1, 1, 1, 1, 0, 0]])
     report = probe(
-        stirred(EncoderDecoder(CONFIG)), {"input_ids": IDS, "decoder_input_ids": SAID, "attention_mask": mask}
+        randomised(EncoderDecoder(CONFIG)), {"input_ids": IDS, "decoder_input_ids": DECODER_IDS, "attention_mask": mask}
     )
     assert torch.equal(report.moved, mask.bool().expand(4, 6))
     assert report.verdict == "as declared"
@@ -119,7 +198,7 @@ def test_a_padded_text_does_not_move_the_decoder():
 
 
 def test_a_forgotten_causal_mask_is_found():
-    report = probe(stirred(Maskless(CONFIG)), {"input_ids": IDS})
+    report = probe(randomised(Maskless(CONFIG)), {"input_ids": IDS})
     assert report.verdict == "LEAK: output 0 moves with input 1, which it may not read (and 14 more pairs)"
     assert not report.passed
     assert set(report.leaks) == {(t, s) for t in range(6) for s in range(t + 1, 6)}
@@ -127,11 +206,11 @@ def test_a_forgotten_causal_mask_is_found():
 
 
 def test_an_objective_finds_what_the_model_itself_would_excuse():
-    model = stirred(Honest(CONFIG))
+    model = randomised(Open(CONFIG))
     assert probe(model, {"input_ids": IDS}).passed  # as it declares
-    assert "LEAK" in probe(model, {"input_ids": IDS}, declared="causal").verdict
+    assert "LEAK" in probe(model, {"input_ids": IDS}, declared=causal_mask(6)).verdict
     reports = probe_objective(CausalLM(), model, {"input_ids": IDS, "labels": IDS})
-    assert not reports["input_ids"].passed
+    assert not reports["logits", "input_ids"].passed
 
 
 class OffByOne(nn.Module):
@@ -149,10 +228,10 @@ class OffByOne(nn.Module):
 
 
 def test_one_leaking_pair_is_found_and_a_coincidence_does_not_hide_it():
-    report = probe(stirred(OffByOne()), {"input_ids": IDS}, declared="causal")
+    report = probe(randomised(OffByOne()), {"input_ids": IDS}, declared=causal_mask(6))
     assert report.leaks == [(3, 5)]
     assert report.verdict == "LEAK: output 3 moves with input 5, which it may not read"
-    hidden = probe(stirred(OffByOne()), {"input_ids": IDS}, declared="causal", ids=range(0, V, 2))
+    hidden = probe(randomised(OffByOne()), {"input_ids": IDS}, declared=causal_mask(6), ids=range(0, V, 2))
     assert hidden.passed  # 5 % 2 is 0 for all of these
 
 
@@ -169,13 +248,13 @@ class AcrossRows(nn.Module):
 
 
 def test_a_row_that_reads_another_is_found():
-    report = probe(stirred(AcrossRows()), {"input_ids": IDS}, declared="causal")
+    report = probe(randomised(AcrossRows()), {"input_ids": IDS}, declared=causal_mask(6))
     assert report.across_rows
     assert not report.passed
     assert "another row" in report.verdict
 
 
-# ------------------------------------------------------------------ what cannot be said
+# ------------------------------------------------------------------ what a probe cannot show
 
 
 @pytest.mark.parametrize("architecture", [DecoderOnly, EncoderOnly])
@@ -187,13 +266,13 @@ def test_an_untrained_model_proves_nothing(architecture):
 
 
 def test_an_untrained_cross_attention_proves_nothing():
-    report = probe(EncoderDecoder(CONFIG), {"input_ids": IDS, "decoder_input_ids": SAID})
+    report = probe(EncoderDecoder(CONFIG), {"input_ids": IDS, "decoder_input_ids": DECODER_IDS})
     assert report.verdict.startswith("blind")
     assert not report.passed
 
 
 def test_a_pair_that_never_moved_is_noted():
-    report = probe(stirred(DecoderOnly(CONFIG)), {"input_ids": IDS}, declared="full")
+    report = probe(randomised(DecoderOnly(CONFIG)), {"input_ids": IDS}, declared=full_mask(6, 6))
     assert report.passed  # it reads less than it may
     assert report.verdict.startswith("as declared, but blind to 15 of 36")
     assert len(report.blind) == 15
@@ -211,127 +290,65 @@ class Noisy(nn.Module):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: probe(Noisy(), {"input_ids": IDS}, declared="full"), "second time"),
-        (lambda: probe(Noisy(nan=True), {"input_ids": IDS}, declared="full"), "NaN"),
-        (lambda: probe(OffByOne(), {"input_ids": IDS}), "does not say who may read whom"),
-        (lambda: probe(OffByOne(), {"input_ids": IDS}, declared="left"), "'causal' or 'full'"),
-        (lambda: probe(OffByOne(), {"input_ids": IDS}, declared=lower(5)), r"declaration \(6, 6\)"),
-        (lambda: probe(OffByOne(), {"input_ids": IDS.repeat(2, 1)}, declared="full"), "one row"),
+        (lambda: probe(Noisy(), {"input_ids": IDS}, declared=full_mask(6, 6)), "second time"),
+        (lambda: probe(Noisy(nan=True), {"input_ids": IDS}, declared=full_mask(6, 6)), "NaN"),
+        (lambda: probe(OffByOne(), {"input_ids": IDS}), "OffByOne has no attention_matrix"),
+        (lambda: probe(OffByOne(), {"input_ids": IDS}, declared="left"), "declared matrix as a tensor"),
+        (lambda: probe(OffByOne(), {"input_ids": IDS}, declared=causal_mask(5)), r"declared matrix \(6, 6\)"),
+        (lambda: probe(OffByOne(), {"input_ids": IDS.repeat(2, 1)}, declared=full_mask(6, 6)), "one row"),
         (lambda: probe(OffByOne(), {"labels": IDS}), "input_ids"),
-        (lambda: probe(OffByOne(), {"input_ids": IDS}, declared="full", ids=[5]), "nothing can stand"),
-        (lambda: probe(OffByOne(), {"input_ids": IDS}, declared="full", output="logits"), "no tensor 'logits'"),
-        (lambda: probe(OffByOne(), {"input_ids": IDS}, declared="full", alternatives=0), "alternatives"),
-        (lambda: reach(torch.ones(2, 3).bool()), "who may read whom"),
+        (
+            lambda: probe(OffByOne(), {"input_ids": IDS}, declared=full_mask(6, 6), ids=[5]),
+            "no other id can replace token 5",
+        ),
+        (
+            lambda: probe(OffByOne(), {"input_ids": IDS}, declared=full_mask(6, 6), output="logits"),
+            "no tensor 'logits'",
+        ),
+        (lambda: probe(OffByOne(), {"input_ids": IDS}, declared=full_mask(6, 6), alternatives=0), "alternatives"),
+        (lambda: receptive_field(torch.ones(2, 3).bool()), r"attention matrix \(T, T\)"),
     ],
 )
-def test_a_wrong_call_is_told_what_is_wrong(call, message):
+def test_a_wrong_call_names_what_was_expected(call, message):
     with pytest.raises(InputError, match=message):
         call()
 
 
-# ------------------------------------------------------------------ how it is done
+# ------------------------------------------------------------------ mechanics
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 100])
 def test_the_batching_of_replacements_changes_nothing(batch_size):
-    report = probe(stirred(DecoderOnly(CONFIG)), {"input_ids": IDS}, batch_size=batch_size)
+    report = probe(randomised(DecoderOnly(CONFIG)), {"input_ids": IDS}, batch_size=batch_size)
     assert report.verdict == "as declared"
 
 
 def test_a_model_and_its_inputs_are_left_as_they_were():
-    model, ids = stirred(DecoderOnly(CONFIG)).train(), IDS.clone()
+    model, ids = randomised(DecoderOnly(CONFIG)).train(), IDS.clone()
     probe(model, {"input_ids": ids})
     assert model.training
     assert torch.equal(ids, IDS)
 
 
 def test_a_tolerance_forgives_small_movements():
-    report = probe(stirred(Maskless(CONFIG)), {"input_ids": IDS}, tolerance=1e9)
+    report = probe(randomised(Maskless(CONFIG)), {"input_ids": IDS}, tolerance=1e9)
     assert not report.moved.any()
 
 
 def test_an_output_may_be_chosen_by_a_function():
-    model = stirred(DecoderOnly(CONFIG))
+    model = randomised(DecoderOnly(CONFIG))
     report = probe(model, {"input_ids": IDS}, output=model.unembed)
     assert report.verdict == "as declared"
-    shifted = probe(model, {"input_ids": IDS}, output=lambda hidden: hidden[:, 1:], declared=lower(6)[1:])
+    shifted = probe(model, {"input_ids": IDS}, output=lambda hidden: hidden[:, 1:], declared=causal_mask(6)[1:])
     assert shifted.verdict == "as declared"
 
 
 def test_a_window_reaches_further_with_each_layer():
     window = torch.ones(6, 6).tril().triu(-1).bool()
-    assert torch.equal(reach(window, 1), window)
-    assert torch.equal(reach(window, 3), torch.ones(6, 6).tril().triu(-3).bool())
-    assert torch.equal(reach(window), lower(6))
-    assert torch.equal(reach(lower(6)), lower(6))
-
-
-@pytest.mark.parametrize("objective", [CausalLM(), MaskedLM(), SpanCorruption(0.3, 2.0)], ids=repr)
-def test_every_stream_of_an_objective_is_as_declared(objective, special):
-    model = stirred(objective.build_model(100, "tiny", width=16, layers=2, heads=2))
-    batch = objective.collator(special)(
-        [{"input_ids": torch.arange(5, 5 + n), "identity": n} for n in (10, 14)]  # the first row is padded
-    )
-    for row in (0, 1):
-        reports = probe_objective(objective, model, batch, row=row, ids=special.replacements)
-        assert set(reports) == {"input_ids", "decoder_input_ids"} & set(batch)
-        assert {report.verdict for report in reports.values()} == {"as declared"}
-
-
-def test_packed_batches_of_the_collator_are_as_declared():
-    special = SpecialIds(vocab_size=V, pad=0, eos=1, mask=2)
-    rows = torch.tensor([[5, 6, 1, 7, 8, 9, 1, 10]])
-    for objective in (CausalLM(), MaskedLM()):
-        batch = objective.collator(special, within_documents=True).block(rows, [0])
-        assert "document_ids" in batch
-        report = probe_objective(objective, stirred(objective.build_model(V, width=16, heads=2)), batch)["input_ids"]
-        assert report.passed
-        assert not report.declared.all()
-
-
-# ------------------------------------------------------------------ Hugging Face
-
-
-def test_gpt2_is_moved_from_the_left():
-    transformers = pytest.importorskip("transformers")
-    config = transformers.GPT2Config(vocab_size=V, n_positions=8, n_embd=16, n_layer=2, n_head=2)
-    model = stirred(transformers.GPT2LMHeadModel(config))
-    report = probe(model, {"input_ids": IDS}, declared="causal")
-    assert report.verdict == "as declared"
-    assert report.moved.shape == (6, 6)
-    assert probe_objective(CausalLM(), model, {"input_ids": IDS, "labels": IDS})["input_ids"].passed
-
-
-def test_bert_is_moved_from_both_sides_and_not_by_padding():
-    transformers = pytest.importorskip("transformers")
-    config = transformers.BertConfig(
-        vocab_size=V, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
-    )
-    model = stirred(transformers.BertForMaskedLM(config))
-    assert probe(model, {"input_ids": IDS}, declared="full").verdict == "as declared"
-    assert "LEAK" in probe(model, {"input_ids": IDS}, declared="causal").verdict
-    padded = {"input_ids": IDS, "attention_mask": torch.tensor([[1, 1, 1, 1, 0, 0]])}
-    report = probe(model, padded, declared="full", output="logits")
-    assert not report.moved[:4, 4:].any()
-    assert report.verdict == "as declared"
-
-
-def test_t5_is_moved_by_its_whole_text_and_by_its_own_past():
-    transformers = pytest.importorskip("transformers")
-    config = transformers.T5Config(vocab_size=V, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
-    model = stirred(transformers.T5ForConditionalGeneration(config))
-    inputs = {"input_ids": IDS, "decoder_input_ids": SAID, "attention_mask": torch.tensor([[1, 1, 1, 1, 1, 0]])}
-    reports = probe_objective(SpanCorruption(), model, {**inputs, "labels": SAID})
-    assert {stream: tuple(report.moved.shape) for stream, report in reports.items()} == {
-        "input_ids": (4, 6),
-        "decoder_input_ids": (4, 4),
-    }
-    assert {report.verdict for report in reports.values()} == {"as declared"}
-    encoder = probe(model, inputs, declared="full", output="encoder_last_hidden_state")
-    assert encoder.moved.shape == (6, 6)
-    assert encoder.verdict == "as declared"
-    with pytest.raises(InputError, match="from no side"):
-        probe(model, inputs, declared="causal")
+    assert torch.equal(receptive_field(window, 1), window)
+    assert torch.equal(receptive_field(window, 3), torch.ones(6, 6).tril().triu(-3).bool())
+    assert torch.equal(receptive_field(window), causal_mask(6))
+    assert torch.equal(receptive_field(causal_mask(6)), causal_mask(6))
 
 
 # ------------------------------------------------------------------ pictures
@@ -342,7 +359,7 @@ def test_a_picture_tells_all_four_kinds_apart_without_colour(tmp_path):
 
     moved = torch.tensor([[1, 1, 0], [0, 1, 0], [1, 1, 1]]).bool()
     figure = Figure(layout="tight")
-    axes = draw_leaks(figure.subplots(), LeakReport(moved, lower(3)))
+    axes = draw_leaks(figure.subplots(), LeakReport(moved, causal_mask(3)))
     marks = {line.get_marker(): line.get_xydata().tolist() for line in axes.lines if line.get_marker() in ("x", "o")}
     assert marks == {"x": [[1, 0]], "o": [[0, 1]]}
     assert axes.images[0].get_array().tolist() == [[1, 3, 0], [2, 1, 0], [1, 1, 1]]

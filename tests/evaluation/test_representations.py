@@ -1,4 +1,4 @@
-"""What a representation holds: padding leaves no trace, a probe finds what is there and nothing that is not."""
+"""Representations: padding does not change them; a probe finds what is there and nothing that is not."""
 
 import math
 
@@ -12,10 +12,10 @@ from clozelab.models import build
 ARCHITECTURES = ("decoder-only", "encoder-only", "encoder-decoder")
 
 
-def stirred(architecture, **more):
-    """Random weights everywhere: untrained blocks start as the identity, and nobody reads anybody yet."""
-    more |= {"decoder_layers": 1} if architecture == "encoder-decoder" else {}
-    model = build(architecture, "tiny", 50, width=16, layers=2, heads=2, **more)
+def randomised(architecture, **more):
+    """Random weights everywhere: untrained blocks are the identity, and attend to nothing."""
+    more |= {"n_decoder_layers": 1} if architecture == "encoder-decoder" else {}
+    model = build(architecture, "tiny", 50, d_model=16, n_layers=2, n_heads=2, **more)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in model.parameters():
@@ -32,15 +32,15 @@ def texts(rows=6, length=9):
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_padding_leaves_no_trace(architecture, side):
+def test_padding_changes_nothing(architecture, side):
     """Neither its ids nor its number: as the text alone, but for rounding."""
-    model, text = stirred(architecture), texts()
+    model, text = randomised(architecture), texts()
     alone = embed(model, text)
     for pad in (0, 7):
         filler = torch.full((len(text), 4), pad)
         parts = (text, filler) if side == "right" else (filler, text)
-        real = (torch.ones_like(text), torch.zeros_like(filler))
-        mask = torch.cat(real if side == "right" else real[::-1], 1)
+        flags = (torch.ones_like(text), torch.zeros_like(filler))
+        mask = torch.cat(flags if side == "right" else flags[::-1], 1)
         padded = embed(model, torch.cat(parts, 1), mask)
         torch.testing.assert_close(padded, alone, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(embed(model, torch.cat(parts, 1), mask.bool()), padded)
@@ -48,7 +48,7 @@ def test_padding_leaves_no_trace(architecture, side):
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_it_is_the_mean_of_the_hidden_states(architecture):
-    model, text = stirred(architecture).eval(), texts()
+    model, text = randomised(architecture).eval(), texts()
     read = model.encode if architecture == "encoder-decoder" else model
     with torch.no_grad():
         torch.testing.assert_close(embed(model, text), read(text).mean(1))
@@ -56,12 +56,12 @@ def test_it_is_the_mean_of_the_hidden_states(architecture):
 
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
 def test_texts_do_not_see_one_another(batch_size):
-    model, text = stirred("encoder-only"), texts()
+    model, text = randomised("encoder-only"), texts()
     torch.testing.assert_close(embed(model, text, batch_size=batch_size), embed(model, text), rtol=1e-4, atol=1e-5)
 
 
 def test_no_dropout_and_no_gradients_and_the_mode_stays():
-    model, text = stirred("encoder-only", dropout=0.5), texts()
+    model, text = randomised("encoder-only", dropout=0.5), texts()
     for mode in (True, False):
         model.train(mode)
         first = embed(model, text)
@@ -71,8 +71,8 @@ def test_no_dropout_and_no_gradients_and_the_mode_stays():
 
 
 def test_texts_that_have_no_representation_are_refused():
-    model = stirred("encoder-only")
-    with pytest.raises(InputError, match="at least one real token"):
+    model = randomised("encoder-only")
+    with pytest.raises(InputError, match="at least one token"):
         embed(model, texts(2, 3), torch.tensor([[1, 1, 0], [0, 0, 0]]))
     with pytest.raises(InputError, match=r"expected input_ids .*\(B, T\)"):
         embed(model, [[5, 6]])
@@ -108,7 +108,7 @@ def test_ids_outside_the_vocabulary_are_refused(ids):
         bag_of_words(torch.tensor(ids), None, 6)
 
 
-# ------------------------------------------------------------------ what can be told from vectors
+# ------------------------------------------------------------------ probes of vectors
 
 
 def planted(n, distance, classes=2, seed=0, width=16):
@@ -128,7 +128,7 @@ def test_a_planted_direction_is_found(probe, classes):
 
 
 def test_a_probe_is_as_good_as_is_possible():
-    """Two normal classes at a distance d can be told with probability Phi(d / 2): within 3 points of it."""
+    """Two normal classes at a distance d can be told apart with probability Phi(d / 2): within 3 points of it."""
     distance = 2.0 / math.sqrt(2)  # along two orthogonal directions, so that the means lie 2 apart
     best = 0.5 * (1 + math.erf(1 / math.sqrt(2)))
     share = linear_probe(*planted(2000, distance), *planted(2000, distance, seed=1))
@@ -136,7 +136,7 @@ def test_a_probe_is_as_good_as_is_possible():
 
 
 @pytest.mark.parametrize("probe", [linear_probe, nearest_neighbours])
-def test_random_labels_are_told_by_chance(probe):
+def test_random_labels_are_predicted_at_chance(probe):
     """Of 4 classes a quarter, within 3 standard errors of 2000 answers."""
     (train, _), (test, _) = planted(500, 3.0), planted(2000, 3.0, seed=1)
     generator = torch.Generator().manual_seed(2)
@@ -145,7 +145,7 @@ def test_random_labels_are_told_by_chance(probe):
     assert abs(share - 0.25) < 3 * math.sqrt(0.25 * 0.75 / 2000)
 
 
-def test_the_scale_of_a_feature_has_no_say():
+def test_the_scale_of_a_feature_does_not_matter():
     """Features are standardised: a probe that was fitted by gradient steps would see the largest alone."""
     train, test = planted(300, 4.0), planted(300, 4.0, seed=1)
     scale = torch.logspace(-3, 3, 16)
@@ -170,7 +170,7 @@ def test_the_answer_is_a_function_of_its_arguments():
     assert all(torch.equal(a, b) for a, b in zip(before, (*train, *test)))
 
 
-def test_a_label_that_was_never_learned_cannot_be_told():
+def test_a_label_that_was_never_learned_is_never_predicted():
     vectors = torch.eye(3)
     assert linear_probe(vectors, torch.tensor([0, 1, 0]), vectors, torch.tensor([2, 2, 2])) == 0.0
     assert linear_probe(vectors[:1], torch.tensor([1]), vectors[:1], torch.tensor([1])) == 1.0  # one text is enough
@@ -211,18 +211,18 @@ def test_what_does_not_fit_together_is_refused(probe, change, message):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_the_last_token_is_the_last_real_one(architecture, side):
-    model, text = stirred(architecture).eval(), texts()
+    model, text = randomised(architecture).eval(), texts()
     read = model.encode if architecture == "encoder-decoder" else model
     filler = torch.zeros(len(text), 4, dtype=torch.long)
-    parts, real = (text, filler), (torch.ones_like(text), filler)
+    parts, flags = (text, filler), (torch.ones_like(text), filler)
     if side == "left":
-        parts, real = parts[::-1], real[::-1]
+        parts, flags = parts[::-1], flags[::-1]
     with torch.no_grad():
         alone = read(text)[:, -1]
-    last = embed(model, torch.cat(parts, 1), torch.cat(real, 1), pool="last")
+    last = embed(model, torch.cat(parts, 1), torch.cat(flags, 1), pool="last")
     torch.testing.assert_close(last, alone, rtol=1e-4, atol=1e-5)
 
 
 def test_another_way_to_pool_is_refused():
     with pytest.raises(InputError, match="pool"):
-        embed(stirred("encoder-only"), texts(), pool="first")
+        embed(randomised("encoder-only"), texts(), pool="first")

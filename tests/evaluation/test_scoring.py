@@ -8,12 +8,12 @@ import torch
 
 from clozelab.errors import InputError
 from clozelab.evaluation import Scores, causal_log_prob, infill_log_prob, pseudo_log_likelihood
-from clozelab.models import DecoderOnly, EncoderDecoder, EncoderOnly, ModelConfig, measuring
+from clozelab.models import DecoderOnly, EncoderDecoder, EncoderOnly, ModelConfig, eval_mode
 from clozelab.objectives import CausalLM, SpanCorruption
 
 V = 4
-SMALL = ModelConfig(vocab_size=V, width=16, layers=2, heads=2)
-LARGER = ModelConfig(vocab_size=30, width=16, layers=2, heads=2)
+SMALL = ModelConfig(vocab_size=V, d_model=16, n_layers=2, n_heads=2)
+LARGER = ModelConfig(vocab_size=30, d_model=16, n_layers=2, n_heads=2)
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 # One text on its own, then padded to the right, to the left, and on both sides.
@@ -21,7 +21,7 @@ IDS = torch.tensor([[5, 6, 7, 8, 9, 10], [5, 6, 7, 8, 29, 29], [29, 29, 5, 6, 7,
 MASK = (IDS != 29).long()
 
 
-def stirred(model, seed=0):
+def randomised(model, seed=0):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in model.parameters():
@@ -38,22 +38,22 @@ def all_strings(length, symbols=V):
 
 @pytest.mark.parametrize("length", [1, 3, 4])
 def test_the_probabilities_of_all_texts_of_a_length_sum_to_one(length):
-    scores = causal_log_prob(stirred(DecoderOnly(SMALL)), all_strings(length), start_id=1)
+    scores = causal_log_prob(randomised(DecoderOnly(SMALL)), all_strings(length), start_id=1)
     assert scores.scored.all()
     assert float(scores.log_prob.double().exp().sum()) == pytest.approx(1, abs=1e-5)
-    assert scores.log_prob.std() > 0.05  # and they are not merely all alike
+    assert scores.log_prob.std() > 0.05  # and they are not all equal
 
 
 def test_without_a_start_the_texts_that_share_their_first_token_sum_to_one():
     strings = all_strings(3)
-    scores = causal_log_prob(stirred(DecoderOnly(SMALL)), strings)
+    scores = causal_log_prob(randomised(DecoderOnly(SMALL)), strings)
     assert not scores.scored[:, 0].any()
     for first in range(V):
         assert float(scores.log_prob[strings[:, 0] == first].exp().sum()) == pytest.approx(1, abs=1e-5)
 
 
 def test_the_probabilities_of_all_targets_sum_to_one_for_each_input():
-    model, targets = stirred(EncoderDecoder(SMALL)), all_strings(3)
+    model, targets = randomised(EncoderDecoder(SMALL)), all_strings(3)
     totals = []
     for text in ([0, 1, 2], [3, 3, 1]):
         scores = infill_log_prob(model, torch.tensor([text]).expand(len(targets), -1), targets, start_id=0)
@@ -63,24 +63,24 @@ def test_the_probabilities_of_all_targets_sum_to_one_for_each_input():
 
 
 def test_pseudo_likelihoods_do_not_sum_to_one():
-    scores = pseudo_log_likelihood(stirred(EncoderOnly(SMALL)), all_strings(3), mask_id=0)
+    scores = pseudo_log_likelihood(randomised(EncoderOnly(SMALL)), all_strings(3), mask_id=0)
     assert abs(float(scores.log_prob.exp().sum()) - 1) > 0.01
 
 
-# ------------------------------------------------------------------ what each part is
+# ------------------------------------------------------------------ token by token
 
 
-def test_a_part_is_the_probability_of_a_token_given_those_before_it():
-    model = stirred(DecoderOnly(LARGER))
-    parts = causal_log_prob(model, IDS[:1], start_id=1).parts[0]
+def test_each_is_the_probability_of_a_token_given_those_before_it():
+    model = randomised(DecoderOnly(LARGER))
+    log_probs = causal_log_prob(model, IDS[:1], start_id=1).token_log_probs[0]
     for t in range(6):
         before = torch.cat([torch.tensor([1]), IDS[0, :t]])[None]
         log_p = model.unembed(model(before)[0, -1]).log_softmax(-1)
-        torch.testing.assert_close(parts[t], log_p[IDS[0, t]].detach(), **CLOSE)
+        torch.testing.assert_close(log_probs[t], log_p[IDS[0, t]].detach(), **CLOSE)
 
 
-def test_the_parts_are_what_the_causal_loss_adds_up():
-    model, ids = stirred(DecoderOnly(LARGER)), IDS[:1].repeat(3, 1)
+def test_the_log_probs_are_what_the_causal_loss_adds_up():
+    model, ids = randomised(DecoderOnly(LARGER)), IDS[:1].repeat(3, 1)
     scores = causal_log_prob(model, ids)
     loss = CausalLM()(model, {"input_ids": ids, "labels": ids})
     torch.testing.assert_close(-scores.log_prob.sum(), loss.sum.detach(), **CLOSE)
@@ -89,19 +89,19 @@ def test_the_parts_are_what_the_causal_loss_adds_up():
 
 
 def test_an_infill_is_what_the_span_loss_adds_up(special):
-    objective = SpanCorruption(0.3, 2.0)
-    model = stirred(objective.build_model(100, "tiny", width=16, layers=2, heads=2))
-    rows = [{"input_ids": torch.arange(5, 5 + n), "identity": n} for n in (12, 20)]
+    objective = SpanCorruption(noise_density=0.3, mean_noise_span_length=2.0)
+    model = randomised(objective.build_model(100, "tiny", d_model=16, n_layers=2, n_heads=2))
+    rows = [{"input_ids": torch.arange(5, 5 + n), "example_id": n} for n in (12, 20)]
     batch = objective.collator(special)(rows)
     scores = infill_log_prob(
-        model, batch["input_ids"], batch["labels"], batch.get("attention_mask"), start_id=special.pad
+        model, batch["input_ids"], batch["labels"], batch.get("attention_mask"), start_id=special["decoder_start"]
     )
     torch.testing.assert_close(-scores.log_prob.sum(), objective(model, batch).sum.detach(), **CLOSE)
     assert torch.equal(scores.scored, batch["labels"] != -100)
 
 
-def test_a_pseudo_part_is_the_probability_of_a_token_given_all_others():
-    model = stirred(EncoderOnly(LARGER))
+def test_each_pseudo_likelihood_is_the_probability_of_a_token_given_all_others():
+    model = randomised(EncoderOnly(LARGER))
     scored = torch.tensor([[False, True, True, True, True, False]])
     scores = pseudo_log_likelihood(model, IDS[:1], mask_id=2, scored=scored, batch_size=3)
     assert torch.equal(scores.scored, scored)
@@ -109,36 +109,36 @@ def test_a_pseudo_part_is_the_probability_of_a_token_given_all_others():
         ids = IDS[:1].clone()
         ids[0, t] = 2
         log_p = model.unembed(model(ids)[0, t]).log_softmax(-1)
-        torch.testing.assert_close(scores.parts[0, t], log_p[IDS[0, t]].detach(), **CLOSE)
+        torch.testing.assert_close(scores.token_log_probs[0, t], log_p[IDS[0, t]].detach(), **CLOSE)
 
 
 # ------------------------------------------------------------------ padding
 
 
 def score_causal(ids, mask=None):
-    return causal_log_prob(stirred(DecoderOnly(LARGER)), ids, mask)
+    return causal_log_prob(randomised(DecoderOnly(LARGER)), ids, mask)
 
 
 def score_causal_from_start(ids, mask=None):
-    return causal_log_prob(stirred(DecoderOnly(LARGER)), ids, mask, start_id=1)
+    return causal_log_prob(randomised(DecoderOnly(LARGER)), ids, mask, start_id=1)
 
 
 def score_pseudo(ids, mask=None):
-    return pseudo_log_likelihood(stirred(EncoderOnly(LARGER)), ids, mask, mask_id=2, batch_size=5)
+    return pseudo_log_likelihood(randomised(EncoderOnly(LARGER)), ids, mask, mask_id=2, batch_size=5)
 
 
 @pytest.mark.parametrize("score", [score_causal, score_causal_from_start, score_pseudo])
 def test_a_padded_row_scores_as_it_does_alone(score):
     scores = score(IDS, MASK)
     assert not (scores.scored & (MASK == 0)).any()
-    assert (scores.parts[~scores.scored] == 0).all()
+    assert (scores.token_log_probs[~scores.scored] == 0).all()
     for row in range(len(IDS)):
         alone = score(IDS[row][MASK[row] == 1][None])
-        torch.testing.assert_close(scores.parts[row][MASK[row] == 1], alone.parts[0], **CLOSE)
+        torch.testing.assert_close(scores.token_log_probs[row][MASK[row] == 1], alone.token_log_probs[0], **CLOSE)
 
 
 def test_a_padded_infill_scores_as_it_does_alone():
-    model = stirred(EncoderDecoder(LARGER))
+    model = randomised(EncoderDecoder(LARGER))
     labels = torch.tensor([[11, 12, 13], [11, 12, -100], [11, -100, -100], [-100, -100, -100]])
     scores = infill_log_prob(model, IDS, labels, MASK, start_id=0)
     assert torch.equal(scores.scored, labels != -100)
@@ -146,13 +146,13 @@ def test_a_padded_infill_scores_as_it_does_alone():
         alone = infill_log_prob(
             model, IDS[row][MASK[row] == 1][None], labels[row][labels[row] != -100][None], start_id=0
         )
-        torch.testing.assert_close(scores.parts[row][labels[row] != -100], alone.parts[0], **CLOSE)
+        torch.testing.assert_close(scores.token_log_probs[row][labels[row] != -100], alone.token_log_probs[0], **CLOSE)
     assert scores.log_prob[3] == 0
     assert scores.nats_per_token[3].isnan()
 
 
 def test_nothing_to_score_is_zero_and_no_error():
-    model = stirred(DecoderOnly(LARGER))
+    model = randomised(DecoderOnly(LARGER))
     assert causal_log_prob(model, torch.tensor([[5]])).log_prob.tolist() == [0]
     empty = causal_log_prob(model, IDS[:1], torch.zeros(1, 6), start_id=1)
     assert not empty.scored.any()
@@ -163,8 +163,8 @@ def test_nothing_to_score_is_zero_and_no_error():
 
 
 def test_units():
-    parts = torch.tensor([[0.0, -math.log(2), -math.log(8)]])
-    scores = Scores(parts, torch.tensor([[False, True, True]]))
+    log_probs = torch.tensor([[0.0, -math.log(2), -math.log(8)]])
+    scores = Scores(log_probs, torch.tensor([[False, True, True]]))
     torch.testing.assert_close(scores.nats_per_token, torch.tensor([2 * math.log(2)]))
     torch.testing.assert_close(scores.perplexity, torch.tensor([4.0]))
     torch.testing.assert_close(scores.bits_per_byte(torch.tensor([[100, 3, 5]])), torch.tensor([0.5]))
@@ -180,22 +180,22 @@ def test_a_model_is_left_in_the_mode_it_was_in_part_by_part():
     assert model.training
     assert not model.blocks[0].training
     assert model.blocks[1].training
-    assert not scores.parts.requires_grad
+    assert not scores.token_log_probs.requires_grad
     with pytest.raises(InputError):
         causal_log_prob(model, torch.tensor([[5, 99]]) * 10)
     assert model.training
-    with pytest.raises(RuntimeError), measuring(model):
+    with pytest.raises(RuntimeError), eval_mode(model):
         raise RuntimeError
     assert model.training
 
 
 def test_autocast_around_a_score_changes_nothing():
-    model = stirred(DecoderOnly(LARGER))
+    model = randomised(DecoderOnly(LARGER))
     before = causal_log_prob(model, IDS[:1])
     with torch.autocast("cpu", torch.bfloat16):
         inside = causal_log_prob(model, IDS[:1])
-    assert torch.equal(before.parts, inside.parts)
-    assert inside.parts.dtype == torch.float32
+    assert torch.equal(before.token_log_probs, inside.token_log_probs)
+    assert inside.token_log_probs.dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -213,9 +213,9 @@ def test_autocast_around_a_score_changes_nothing():
         (lambda m: causal_log_prob(Headless(), IDS), "head"),
     ],
 )
-def test_a_wrong_call_is_told_what_is_wrong(call, message):
+def test_a_wrong_call_names_what_was_expected(call, message):
     with pytest.raises(InputError, match=message):
-        call(stirred(DecoderOnly(LARGER)))
+        call(randomised(DecoderOnly(LARGER)))
 
 
 class Headless(torch.nn.Module):
@@ -229,12 +229,12 @@ class Headless(torch.nn.Module):
 def test_gpt2_scores_as_by_hand_with_padding_on_any_side():
     transformers = pytest.importorskip("transformers")
     config = transformers.GPT2Config(vocab_size=30, n_positions=8, n_embd=16, n_layer=2, n_head=2)
-    model = stirred(transformers.GPT2LMHeadModel(config))
+    model = randomised(transformers.GPT2LMHeadModel(config))
     text = [5, 6, 7, 8]
     expected = model(torch.tensor([[1, *text]])).logits[0].log_softmax(-1)[range(4), text].detach()
     scores = causal_log_prob(model, IDS[1:], MASK[1:], start_id=1)
     for row in range(3):
-        torch.testing.assert_close(scores.parts[row][scores.scored[row]], expected, **CLOSE)
+        torch.testing.assert_close(scores.token_log_probs[row][scores.scored[row]], expected, **CLOSE)
     total = causal_log_prob(model, all_strings(3, 3), start_id=1).log_prob.exp().sum()
     assert total < 1  # three symbols of thirty
 
@@ -244,7 +244,7 @@ def test_bert_scores_as_by_hand_with_padding_on_any_side():
     config = transformers.BertConfig(
         vocab_size=30, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
     )
-    model = stirred(transformers.BertForMaskedLM(config))
+    model = randomised(transformers.BertForMaskedLM(config))
     text = torch.tensor([[5, 6, 7, 8]])
     expected = []
     for t in range(4):
@@ -253,7 +253,7 @@ def test_bert_scores_as_by_hand_with_padding_on_any_side():
         expected.append(model(ids).logits[0, t].log_softmax(-1)[text[0, t]].detach())
     scores = pseudo_log_likelihood(model, IDS[1:], MASK[1:], mask_id=2)
     for row in range(3):
-        torch.testing.assert_close(scores.parts[row][scores.scored[row]], torch.stack(expected), **CLOSE)
+        torch.testing.assert_close(scores.token_log_probs[row][scores.scored[row]], torch.stack(expected), **CLOSE)
 
 
 def test_t5_scores_as_by_hand():
@@ -261,13 +261,13 @@ def test_t5_scores_as_by_hand():
     config = transformers.T5Config(
         vocab_size=30, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, decoder_start_token_id=0, pad_token_id=0
     )
-    model = stirred(transformers.T5ForConditionalGeneration(config))
+    model = randomised(transformers.T5ForConditionalGeneration(config))
     text, target = torch.tensor([[5, 6, 7, 8]]), torch.tensor([[11, 12]])
     logits = model(input_ids=text, decoder_input_ids=torch.tensor([[0, 11]])).logits[0]
     expected = logits.log_softmax(-1)[range(2), target[0]].detach()
     labels = torch.tensor([[11, 12, -100]]).repeat(3, 1)
     scores = infill_log_prob(model, IDS[1:], labels, MASK[1:], start_id=0)
     for row in range(3):
-        torch.testing.assert_close(scores.parts[row, :2], expected, **CLOSE)
+        torch.testing.assert_close(scores.token_log_probs[row, :2], expected, **CLOSE)
     loss = model(input_ids=text, labels=target).loss.detach()  # theirs shifts by itself
     torch.testing.assert_close(scores.nats_per_token[0], loss, **CLOSE)

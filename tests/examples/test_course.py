@@ -1,4 +1,4 @@
-"""The course is whole: each lesson has its result and its picture, and says of them what they say.
+"""The course is whole: each lesson has its result and its picture, and its header states the finding.
 
 Nothing is trained here.
 """
@@ -22,12 +22,12 @@ ONES = read_results(RESULTS)
 
 
 def in_one_line(text):
-    """Words and single spaces, so that a sentence is the same however its lines break."""
+    """The text with single spaces, however its lines break."""
     return " ".join(text.split())
 
 
 def header_of(script):
-    """The first cell, without its marks of comment."""
+    """The first cell, without comment marks."""
     lines = (ROOT / "examples" / script).read_text(encoding="utf-8").splitlines()
     assert lines[0] == "# %% [markdown]", f"{script} does not begin with a cell of text"
     header = takewhile(lambda line: line.startswith("#") and not line.startswith("# %%"), lines[1:])
@@ -35,7 +35,7 @@ def header_of(script):
 
 
 def lesson_of(script):
-    """What it is called and what it claims. The script is read, as `import` would, and not run."""
+    """The `Lesson` of a script, which is imported and not run."""
     spec = importlib.util.spec_from_file_location(f"read_{script[:2]}", ROOT / "examples" / script)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -61,7 +61,7 @@ def test_a_result_is_that_of_its_script(one):
 
 
 @pytest.mark.parametrize("one", ONES, ids=lambda one: one.lesson)
-def test_a_lesson_says_at_its_top_what_it_found(one):
+def test_the_header_of_a_lesson_states_its_finding(one):
     header = header_of(one.script)
     assert in_one_line(one.finding) in header
     assert f"python examples/{one.script}" in header

@@ -1,4 +1,4 @@
-"""Lesson 01: what the three families are paid for is counted right, and compute is found on the curve."""
+"""Lesson 01: loss positions and operations are counted right, and compute is interpolated on the curve."""
 
 import pytest
 
@@ -10,17 +10,17 @@ def visit(lesson, tmp_path_factory):
     return lesson.main(["--fast", "--out", str(folder)]).figures, folder
 
 
-def test_each_is_paid_where_it_should_be(visit):
+def test_each_objective_has_the_loss_positions_that_its_definition_says(visit):
     figures, _ = visit
-    assert figures["causal: positions paid"] == [pytest.approx(63 / 64)]  # all but the first of 64
-    assert figures["masked: positions paid"] == [pytest.approx(0.15, abs=0.02)]
-    assert figures["span: positions paid"] == [pytest.approx(14 / 64)]  # 10 hidden, 3 sentinels, an end of text
+    assert figures["causal: loss positions"] == [pytest.approx(63 / 64)]  # all but the first of 64
+    assert figures["masked: loss positions"] == [pytest.approx(0.15, abs=0.02)]
+    assert figures["span: loss positions"] == [pytest.approx(14 / 64)]  # 10 hidden, 3 sentinels, an end of text
     assert figures["span: positions computed"] == [pytest.approx((54 + 3 + 1 + 14) / 64)]
 
 
 def test_causal_lm_has_several_times_the_signal_for_its_compute(visit):
     figures, _ = visit
-    for what in ("positions paid for a MFLOP", "bits to learn for a MFLOP"):
+    for what in ("loss positions for a MFLOP", "bits to learn for a MFLOP"):
         ((causal,), (masked,)) = (figures[f"{name}: {what}"] for name in ("causal", "masked"))
         assert causal > 3 * masked
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from clozelab.data.sources import MarkovSource
+from clozelab.languages import MarkovSource
 
 
 @pytest.fixture(scope="module")
 def visit(lesson, tmp_path_factory):
-    """(figures, folder) of a fast run: models that have hardly learned, for which the laws hold too."""
+    """(figures, folder) of a fast run: models that have hardly learned, for which the laws hold, too."""
     folder = tmp_path_factory.mktemp("lesson_02")
     return lesson.main(["--fast", "--out", str(folder)]).figures, folder
 
@@ -19,12 +19,12 @@ def test_the_chain_rule_sums_to_one_over_all_texts(visit):
     assert figures["sum causal"][0] < 1  # texts with special ids have the rest
 
 
-def test_the_pseudo_likelihood_does_not_even_where_nothing_is_left_to_learn(visit):
+def test_the_pseudo_likelihood_does_not_even_for_a_perfect_model(visit):
     figures, _ = visit
     assert figures["sum perfect masked"][0] > 2
 
 
-def test_where_no_token_tells_of_another_both_are_one(lesson):
+def test_where_tokens_are_independent_both_sum_to_one(lesson):
     independent = MarkovSource(torch.tensor([[0.5, 0.2, 0.2, 0.1]]).expand(4, 4))
     truth = independent.log_prob(lesson.all_texts(4))
     torch.testing.assert_close(lesson.perfect_pseudo(truth), truth)

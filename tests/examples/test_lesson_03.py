@@ -1,4 +1,4 @@
-"""Lesson 03: without its mask a decoder's loss falls below what is possible, and what it writes is worse."""
+"""Lesson 03: without its mask a decoder's loss falls below what is possible, and its text is worse."""
 
 import pytest
 
@@ -11,10 +11,10 @@ def visit(lesson, tmp_path_factory):
 
 
 def test_only_the_decoder_without_a_mask_leaks(lesson):
-    *honest, (name, leaky) = lesson.leaks_of_the_three()
-    assert len(honest) == 4
-    assert all(report.passed for _, report in honest)
-    assert name == "causal, the mask taken away"
+    *correct, (name, leaky) = lesson.leaks_of_the_three()
+    assert len(correct) == 4
+    assert all(report.passed for _, report in correct)
+    assert name == "causal, without its mask"
     assert len(leaky.leaks) == 12 * 11 / 2  # all pairs above the diagonal
 
 
@@ -24,15 +24,15 @@ def test_the_loss_without_a_mask_is_below_what_is_possible(lesson, visit):
     assert figures["trained with the mask: loss, read with it"][0] > lesson.SOURCE.entropy_rate - 0.02
 
 
-def test_what_it_writes_is_worse(visit):
+def test_the_text_that_it_generates_is_worse(visit):
     figures, _ = visit
-    honest = figures["trained with the mask: its text, with the mask"][0]
-    assert figures["trained without it: its text, with the mask"][0] > honest + 0.2
-    assert figures["trained without it: its text, rereading"][0] > honest + 0.2
+    correct = figures["trained with the mask: its text, with the mask"][0]
+    assert figures["trained without it: its text, with the mask"][0] > correct + 0.2
+    assert figures["trained without it: its text, rereading"][0] > correct + 0.2
 
 
 def test_the_weights_are_shared_and_not_copied(lesson):
-    model = lesson.CAUSAL.build_model(8, width=32, layers=2, heads=2)
+    model = lesson.CAUSAL.build_model(8, d_model=32, n_layers=2, n_heads=2)
     ours, theirs = (dict(one.named_parameters()) for one in (model, lesson.without_mask(model)))
     assert ours.keys() == theirs.keys()
     assert all(ours[name] is theirs[name] for name in ours)

@@ -1,4 +1,4 @@
-"""Lesson 04: the schemes hide what they say, the judge cannot be fooled, and the direction shows even when fast."""
+"""Lesson 04: the schemes hide what they should, the judge detects dull text, and the direction shows when fast."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def test_one_run_is_one_run_up_to_the_whole(lesson):
     assert set(masks.sum(1).tolist()) == {1, 2, 3, 4}
 
 
-def test_the_judge_sees_nonsense_and_dullness_apart(lesson):
+def test_the_judge_distinguishes_nonsense_from_dullness(lesson):
     source, texts = lesson.SOURCE, 2000
     off, excess = lesson.judge(source.sample(texts, lesson.LENGTH, seed=1))
     assert off < 0.02
@@ -33,7 +33,7 @@ def test_the_judge_sees_nonsense_and_dullness_apart(lesson):
     text = [int(source.stationary.argmax())]
     while len(text) < lesson.LENGTH:
         text.append(int(source.transition[text[-1]].argmax()))
-    off, excess = lesson.judge(torch.tensor(text).repeat(texts, 1))  # the likeliest way on, always
+    off, excess = lesson.judge(torch.tensor(text).repeat(texts, 1))  # always the most probable next symbol
     assert off > 0.2
     assert excess < -0.2
 
@@ -44,6 +44,6 @@ def test_the_direction_shows_even_when_fast(lesson, tmp_path):
     assert (tmp_path / "04_training_is_inference.png").stat().st_size > 10_000
     one = {name: values[0] for name, values in result.figures.items()}
     assert one["by threes less one run"] > 0.05
-    assert one["pairs off, causal goes on 32"] < 0.25
+    assert one["pairs off, causal continues 32"] < 0.25
     assert one["pairs off, masked, any share all 1"] > 0.25
     assert one["excess nats, masked, any share confidence 32"] < -0.2

@@ -3,10 +3,10 @@
 import math
 from pathlib import Path
 
-from clozelab.data.skills import SKILLS, VOCABULARY, World
+from clozelab.languages.skills import SKILLS, VOCABULARY, World
 
 
-def test_agreement_comes_first(lesson, tmp_path):
+def test_agreement_is_learned_first(lesson, tmp_path):
     result = lesson.main(["--fast", "--out", str(tmp_path)])
     figures = {name: values[0] for name, values in result.figures.items()}
     assert result.verdict == "not judged"
@@ -22,8 +22,8 @@ def test_the_longer_lists_are_new_and_have_one_right_answer(lesson):
     assert all(len(set(exercise.answer)) == 6 and exercise.right(exercise.prompt[1:-1]) for exercise in lists)
 
 
-def test_a_skill_comes_when_it_is_half_way_from_a_guess(lesson):
+def test_a_skill_appears_when_it_is_half_way_from_a_guess(lesson):
     exams = {10: {"agreement": 0.7, "copying": 0.4}, 20: {"agreement": 0.8, "copying": 0.6}}
-    assert lesson.comes(exams, "agreement") == lesson.comes(exams, "copying") == 20
-    assert lesson.comes({10: {"agreement": 0.7}}, "agreement") == math.inf
+    assert lesson.appears(exams, "agreement") == lesson.appears(exams, "copying") == 20
+    assert lesson.appears({10: {"agreement": 0.7}}, "agreement") == math.inf
     assert lesson.when([{"exams": exams}, {"exams": {10: {"agreement": 0.7}}}], "agreement") == "20 to never"

@@ -1,7 +1,7 @@
-"""Lesson 06: what a text is about, told from its vector."""
+"""Lesson 06: classifying a text by its vector."""
 
 
-def test_a_trained_model_knows_what_counting_cannot(lesson, tmp_path):
+def test_a_trained_model_beats_counting_where_counts_are_useless(lesson, tmp_path):
     result = lesson.main(["--fast", "--out", str(tmp_path)])
     assert result.verdict == "not judged"
     probes = {name.removeprefix("probe/"): values[0] for name, values in result.figures.items() if "probe" in name}
@@ -11,7 +11,7 @@ def test_a_trained_model_knows_what_counting_cannot(lesson, tmp_path):
 
 
 def test_equal_compute_gives_the_encoder_more_texts_than_the_causal_model(lesson):
-    task = lesson.made(400)
+    task = lesson.synthetic(400)
     causal, masked, _ = (lesson.flops_of_step(objective, task, width=32) for objective in lesson.OBJECTIVES)
     assert masked < causal  # it compares fewer positions with the vocabulary
 

@@ -1,4 +1,4 @@
-"""Text to text: the tasks, the compute that is equal, and what is told of an answer's length."""
+"""Lesson 07: the tasks, the equal compute, and the length of an answer, given or not."""
 
 import json
 
@@ -34,20 +34,20 @@ def test_compute_is_equal_and_the_encoder_decoder_takes_more_steps_for_it(lesson
     """A step's rounding among 8 is at most 7%."""
     steps = {route: int(visited[0].figures[f"{route}: steps"][0]) for route in lesson.ROUTES}
     assert steps["span"] > 1.3 * steps["causal"] == 1.3 * steps["span, as many pairs"]
-    assert lesson.cost("masked", "untold") > lesson.cost("masked", "pairs")  # more masks to read
+    assert lesson.cost("masked", "padded pairs") > lesson.cost("masked", "pairs")  # more masks to read
     spent = [steps[name] * lesson.cost(name, "pairs") for name in lesson.OBJECTIVES]
     assert max(spent) < 1.1 * min(spent)
     spent = [lesson.equal_steps(name, "text", 1000) * lesson.cost(name, "text") for name in lesson.OBJECTIVES]
     assert max(spent) < 1.01 * min(spent)
 
 
-def test_who_is_told_the_length_answers_in_that_length_and_who_is_not_is_read_to_its_full_stop(lesson):
-    """An encoder that has learned nothing."""
+def test_an_encoder_gets_a_mask_for_each_word_of_the_answer_or_for_the_longest_answer(lesson):
+    """Of an encoder that has learned nothing."""
     objective, pairs = lesson.OBJECTIVES["masked"], lesson.pairs_of(0, 8)
     model = lesson.build(objective, 0)
-    told = objective.pairs(*pairs[:2], lesson.SPECIAL)["labels"]
-    assert (told != -100).sum(1).tolist() == [len(answer) for answer in pairs[1]]
-    untold = lesson.pairs_at(objective, 0, told=False)(0)["labels"]
-    assert torch.equal((untold != -100).sum(1), torch.full((lesson.ROWS,), lesson.LONGEST))
-    for told in (True, False):
-        assert set(lesson.exact(objective, model, pairs, told)) == set(lesson.TASKS)
+    given = lesson.answer_pairs("encoder-only", *pairs[:2], lesson.SPECIAL)["labels"]
+    assert (given != -100).sum(1).tolist() == [len(answer) for answer in pairs[1]]
+    padded = lesson.pairs_at(objective, 0, given_length=False)(0)["labels"]
+    assert torch.equal((padded != -100).sum(1), torch.full((lesson.ROWS,), lesson.LONGEST))
+    for given_length in (True, False):
+        assert set(lesson.exact(objective, model, pairs, given_length)) == set(lesson.TASKS)

@@ -1,13 +1,13 @@
-"""The lesson on assistants runs, and a base model stops asking on after a few examples."""
+"""Lesson 08: a base model continues a question with questions, and stops after a few examples."""
 
 from pathlib import Path
 
 import torch
 
-from clozelab.data.skills import World
+from clozelab.languages.skills import World
 
 
-def test_the_base_model_asks_on_and_the_fine_tuned_one_does_not(lesson, tmp_path):
+def test_the_base_model_asks_and_the_fine_tuned_one_does_not(lesson, tmp_path):
     result = lesson.main(["--fast", "--out", str(tmp_path)])
     figures = {name: values[0] for name, values in result.figures.items()}
     assert result.verdict == "not judged"
@@ -37,5 +37,5 @@ def test_what_counts_as_asking_answering_and_right(lesson, monkeypatch):
         ((), {"asks": 0, "answers": 0, "right": 0}),
         ((".",) * 12, {"asks": 0, "answers": 0, "right": 0}),
     ):
-        monkeypatch.setattr(lesson.CAUSAL, "answer", lambda *_, words=words, **__: [world.ids(words)])
+        monkeypatch.setattr(lesson, "generate_answers", lambda *_, words=words, **__: [world.ids(words)])
         assert lesson.examine(torch.nn.Identity(), world, "say {} .", [exercise]) == expected

@@ -1,4 +1,4 @@
-"""Four uses of three objectives: each measure is right for who knows the language, and for who knows nothing."""
+"""Lesson 09: each measure is right for a model that knows the language, and for one that knows nothing."""
 
 import json
 
@@ -27,8 +27,8 @@ def test_compute_is_equal(lesson, visited):
     assert max(spent) < 1.1 * min(spent)
 
 
-class Knower(torch.nn.Module):
-    """A causal model that knows the language: exact probabilities of the next symbol, whatever came before."""
+class PerfectModel(torch.nn.Module):
+    """A causal model with the exact probabilities of the next symbol, whatever came before."""
 
     def __init__(self, language, vocab_size):
         super().__init__()
@@ -43,25 +43,24 @@ class Knower(torch.nn.Module):
         return logits
 
 
-def test_who_knows_the_language_scores_the_best_possible(lesson):
-    knower, causal = Knower(lesson.LANGUAGE, lesson.SPECIAL.vocab_size), lesson.OBJECTIVES["causal"]
-    assert lesson.compared(causal, knower, 50) == 100
-    assert lesson.nats_above_posterior(causal, knower, 10, every_filling=True) == pytest.approx(0, abs=1e-5)
-    assert lesson.nats_above_posterior(causal, knower, 50) > 0.1  # the left side alone is not enough
+def test_a_perfect_model_has_the_best_possible_scores(lesson):
+    perfect, causal = PerfectModel(lesson.LANGUAGE, lesson.SPECIAL.vocab_size), lesson.OBJECTIVES["causal"]
+    assert lesson.compared(causal, perfect, 50) == 100
+    assert lesson.nats_above_posterior(causal, perfect, 10, every_filling=True) == pytest.approx(0, abs=1e-5)
+    assert lesson.nats_above_posterior(causal, perfect, 50) > 0.1  # the left side alone is not enough
 
 
-def test_who_knows_nothing_does_not(lesson):
-    """Models whose weights were drawn and nothing more."""
+def test_an_untrained_model_does_not(lesson):
     for objective in lesson.OBJECTIVES.values():
         model = lesson.build(objective, 0)
-        assert lesson.nats_too_many(objective, model, 0, 100) > 0.2
+        assert lesson.excess_nats(objective, model, 0, 100) > 0.2
         assert lesson.nats_above_posterior(objective, model, 50) > 0.2
         assert 20 < lesson.compared(objective, model, 50) < 80
 
 
-def test_spoilt_texts_differ_in_one_symbol_and_knowing_the_language_tells_them_best(lesson):
-    text, spoilt = lesson.half_spoilt(100)
-    whole = lesson.LANGUAGE.sample(100, lesson.SPOILT, seed=-3)
-    assert ((text != whole).sum(1) == spoilt).all()
+def test_corrupted_texts_differ_in_one_symbol_and_bayes_rule_finds_them_best(lesson):
+    text, corrupted = lesson.half_corrupted(100)
+    whole = lesson.LANGUAGE.sample(100, lesson.CORRUPTED, seed=-3)
+    assert ((text != whole).sum(1) == corrupted).all()
     bag = lesson.probed(lambda text: lesson.bag_of_words(text, None, lesson.SPECIAL.vocab_size), 500)
     assert bag + 5 < lesson.best_possible(1000)

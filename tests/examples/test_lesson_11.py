@@ -1,10 +1,10 @@
-"""The lesson on the ceiling runs; both worlds are taught and asked the same, and a copy is what is fine-tuned."""
+"""Lesson 11: it runs, examples are memorised, and the test questions are none of the examples."""
 
 from pathlib import Path
 
 import torch
 
-from clozelab.data.skills import World
+from clozelab.languages.skills import World
 
 
 def test_it_runs(lesson, tmp_path):
@@ -12,11 +12,11 @@ def test_it_runs(lesson, tmp_path):
     assert result.verdict == "not judged"
     assert [row[1] for row in result.rows[1:5]] == [str(n) for n in lesson.EXAMPLES]
     for name in lesson.WORLDS:
-        assert result.figures[f"copying {name}, 0 examples, whole"] == [0.0]  # nobody answers
+        assert result.figures[f"copying {name}, 0 examples, whole"] == [0.0]  # no question was ever answered
     assert (tmp_path / f"{Path(lesson.__file__).stem}.png").stat().st_size > 10_000
 
 
-def test_examples_are_learned_by_heart_and_the_base_model_stays_as_it_was(lesson):
+def test_examples_are_memorised_and_the_base_model_does_not_change(lesson):
     world = World(0)
     base = lesson.pretrain(world, 20)
     before = base.embedding.weight.clone()
@@ -27,7 +27,7 @@ def test_examples_are_learned_by_heart_and_the_base_model_stays_as_it_was(lesson
     assert lesson.shares_right(taught, world, examples) == (1.0, 1.0)
 
 
-def test_what_is_examined_was_never_an_example(lesson):
+def test_no_test_question_is_an_example(lesson):
     world = World(0)
     exam = world.exercises("translation", 100)
     taught = world.exercises("translation", 1000, held_out=False, draw=1)

@@ -1,9 +1,9 @@
-"""Lesson 12: what the training loss says of dirty text."""
+"""Lesson 12: the training loss on dirty text."""
 
 import torch
 
 
-def test_the_training_loss_praises_some_dirt_and_tells_of_other(lesson, tmp_path):
+def test_the_training_loss_falls_for_some_dirt_and_rises_for_other(lesson, tmp_path):
     result = lesson.main(["--fast", "--out", str(tmp_path)])
     assert result.verdict == "not judged"
     losses = {name: values[0] for name, values in result.figures.items()}
@@ -15,19 +15,19 @@ def test_the_training_loss_praises_some_dirt_and_tells_of_other(lesson, tmp_path
     assert (tmp_path / "12_data_quality_is_silent.png").stat().st_size > 10_000
 
 
-def test_each_kind_of_dirt_touches_half_of_the_letters_and_no_length(lesson):
-    clean = lesson.heap("clean", 0, 0, 1000)["input_ids"]
+def test_each_kind_of_dirt_changes_about_half_of_the_letters_and_no_length(lesson):
+    clean = lesson.corpus("clean", 0, 0, 1000)["input_ids"]
     for kind in lesson.DIRT:
-        text = lesson.heap(kind, 0, 0, 1000)["input_ids"]
+        text = lesson.corpus(kind, 0, 0, 1000)["input_ids"]
         assert text.shape == clean.shape
         untouched = float((text == clean).float().mean())
         assert 0.45 < untouched < (0.9 if kind == "noise" else 0.65), kind
 
 
 def test_shuffling_keeps_the_letters_and_another_code_page_their_pattern(lesson):
-    clean, dirty = (lesson.heap(kind, 0, 0)["input_ids"][0] for kind in ("clean", "shuffled"))
+    clean, dirty = (lesson.corpus(kind, 0, 0)["input_ids"][0] for kind in ("clean", "shuffled"))
     assert dirty.sort().values.equal(clean.sort().values)
-    dirty = lesson.heap("wrong code page", 0, 0)["input_ids"][0]
+    dirty = lesson.corpus("wrong code page", 0, 0)["input_ids"][0]
     assert (dirty[:, None] == dirty).equal(clean[:, None] == clean)
     assert sorted(lesson.OTHER_CODE.tolist()) == list(range(26))
-    assert torch.equal(lesson.heap("zero bytes", 0, 0)["input_ids"][0, ::2], clean[:16])
+    assert torch.equal(lesson.corpus("zero bytes", 0, 0)["input_ids"][0, ::2], clean[:16])

@@ -1,21 +1,24 @@
-"""Each mistake of the museum is found by its check, and the same check passes on the right counterpart."""
+"""Each mistake of the museum is found by its check, and the same check passes on the correct counterpart."""
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 EXPECTED = {
-    "labels shifted twice": "InputError: these labels are the inputs shifted by one already",
-    "no causal mask": "FAULT leaks",
-    "mean of means": "FAULT accumulation",
-    "80/10/10 by independent draws": "FAULT partition",
-    "random tokens anywhere": "FAULT unselected",
-    "frozen masks": "FAULT epochs",
-    "pad = end of text": "FAULT end of text",
-    "sentinels out of step": "FAULT round trip",
+    "labels shifted twice": [],
+    "no causal mask": ["reads", "documents", "answers"],
+    "prefix in the loss": ["reads", "documents", "answers"],
+    "mean of means": ["accumulation"],
+    "80/10/10 by independent draws": ["partition"],
+    "random tokens anywhere": ["unselected"],
+    "frozen masks": ["epochs"],
+    "pad = end of text": ["end of text"],
+    "sentinels out of step": ["round trip"],
 }
+"""The faults that the kit finds in each."""
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +37,14 @@ def test_all_exhibits_are_there(museum):
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_the_check_is_red_for_the_mistake_alone(museum, name):
+def test_the_check_finds_the_mistake_and_passes_its_counterpart(museum, name):
     exhibit = museum[0][name]
-    assert exhibit["check"].startswith(EXPECTED[name])
-    assert exhibit["check"].count("FAULT") <= 1
-    assert exhibit["check_on_honest"] == "passed"
+    assert re.findall(r"FAULT ([a-z ]+):", exhibit["check"]) == EXPECTED[name]
+    assert exhibit["check_if_correct"] == "passed"
+
+
+def test_labels_shifted_twice_are_refused(museum):
+    assert museum[0]["labels shifted twice"]["check"].startswith("InputError: these labels are already shifted by one")
 
 
 def test_picture_and_numbers_are_written(museum):
@@ -55,6 +61,6 @@ def test_what_costs_most_shows_even_after_40_steps(museum):
         return wrong - right
 
     assert cost("labels shifted twice", "nats per held-out token") > 0.5
-    assert cost("no causal mask", "nats per token it writes") > 0.1
-    assert cost("pad = end of text", "% of texts it ends within 48 tokens") < -50
+    assert cost("no causal mask", "nats per generated token") > 0.1
+    assert cost("pad = end of text", "% of texts that end within 48 tokens") < -50
     assert cost("sentinels out of step", "nats per target") > 0.5

@@ -1,4 +1,4 @@
-"""Three arrangements of one block: what each can read, and what each cannot."""
+"""Three arrangements of one block: what each can attend to, and what each cannot."""
 
 import math
 
@@ -15,23 +15,11 @@ from clozelab.models import (
     EncoderOnly,
     ModelConfig,
     build,
-    causal,
+    causal_mask,
     model_config,
 )
 
-V = 60
-CONFIG = ModelConfig(vocab_size=V, width=32, layers=2, heads=4)
-IDS = torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12], [20, 21, 22, 23, 24, 25, 26, 27]])  # (2, 8)
-SAID = torch.tensor([[0, 31, 32, 33, 34], [0, 41, 42, 43, 44]])  # (2, 5)
-
-
-def awake(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """The projections into the stream start at zero, and a model that adds nothing hides every leak: wake them."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.normal_(std=weight.shape[-1] ** -0.5, generator=generator)
-    return model.eval()
+from .cases import CONFIG, IDS, TARGETS, V, changed, random_weights
 
 
 @pytest.fixture(params=["decoder-only", "encoder-only", "encoder-decoder"])
@@ -39,52 +27,47 @@ def architecture(request) -> str:
     return request.param
 
 
-def run(model, ids=IDS, said=SAID, **flags):
+def run(model, ids=IDS, targets=TARGETS, **flags):
     """Hidden states of any of the three."""
     if isinstance(model, EncoderDecoder):
-        return model(ids, said, **flags)
+        return model(ids, targets, **flags)
     return model(ids, **flags)
 
 
-def changed(model, ids, other, **flags) -> torch.Tensor:
-    """bool (T,): which places of the output differ, in any bit, between two inputs."""
-    return (model(ids, **flags) != model(other, **flags)).any(-1).any(0)
+# ------------------------------------------------------------------ who attends to whom
 
 
-# ------------------------------------------------------------------ who reads whom
-
-
-def test_a_decoder_never_reads_what_comes_later():
-    model = awake(DecoderOnly(CONFIG))
+def test_a_decoder_never_attends_to_what_comes_later():
+    model = random_weights(DecoderOnly(CONFIG))
     for t in range(8):
         other = IDS.clone()
         other[:, t] = 50
         assert changed(model, IDS, other).tolist() == [s >= t for s in range(8)]
 
 
-def test_an_encoder_reads_both_sides():
-    model = awake(EncoderOnly(CONFIG))
+def test_an_encoder_attends_to_both_sides():
+    model = random_weights(EncoderOnly(CONFIG))
     other = IDS.clone()
     other[:, 7] = 50
     assert changed(model, IDS, other).all()
 
 
-def test_an_encoder_decoder_says_from_the_left_and_reads_all_of_the_text():
-    model = awake(EncoderDecoder(CONFIG))
+def test_an_encoder_decoder_predicts_from_the_left_and_attends_to_all_of_the_text():
+    model = random_weights(EncoderDecoder(CONFIG))
     for t in range(5):
-        other = SAID.clone()
+        other = TARGETS.clone()
         other[:, t] = 50
-        assert (model(IDS, SAID) != model(IDS, other)).any(-1).any(0).tolist() == [s >= t for s in range(5)]
+        assert (model(IDS, TARGETS) != model(IDS, other)).any(-1).any(0).tolist() == [s >= t for s in range(5)]
     other = IDS.clone()
     other[:, 7] = 50
-    assert (model(IDS, SAID) != model(other, SAID)).any(-1).all()
+    assert (model(IDS, TARGETS) != model(other, TARGETS)).any(-1).all()
 
 
 @pytest.mark.parametrize("flags", [{}, {"attention_mask": torch.tensor([[1] * 6 + [0] * 2, [0] + [1] * 7])}])
 @pytest.mark.parametrize("made", [DecoderOnly, EncoderOnly])
-def test_the_declared_visibility_is_what_gradients_find(made, flags):
-    model = awake(made(ModelConfig(vocab_size=V, width=32, layers=1)))
-    declared = model.visibility(IDS, **flags)
+def test_the_attention_matrix_is_what_gradients_find(made, flags):
+    model = random_weights(made(ModelConfig(vocab_size=V, d_model=32, n_layers=1)))
+    declared = model.attention_matrix(IDS, **flags)
     embedded: list[torch.Tensor] = []
     model.embedding.register_forward_hook(lambda module, ids, out: embedded.append(out))
     for t in range(8):
@@ -97,8 +80,8 @@ def test_the_declared_visibility_is_what_gradients_find(made, flags):
 
 
 def test_the_encoder_decoder_declares_three_matrices():
-    seen = EncoderDecoder(CONFIG).visibility(IDS, SAID, attention_mask=torch.tensor([[1] * 8, [1] * 7 + [0]]))
-    assert torch.equal(seen["decoder"], causal(5).expand(2, 5, 5))
+    seen = EncoderDecoder(CONFIG).attention_matrix(IDS, TARGETS, attention_mask=torch.tensor([[1] * 8, [1] * 7 + [0]]))
+    assert torch.equal(seen["decoder"], causal_mask(5).expand(2, 5, 5))
     assert seen["encoder"].shape == (2, 8, 8)
     assert seen["cross"].shape == (2, 5, 8)
     for name in ("encoder", "cross"):
@@ -112,75 +95,75 @@ def test_the_encoder_decoder_declares_three_matrices():
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_changes_nothing(architecture, side):
-    model = awake(build(architecture, "tiny", V, width=32, layers=2))
+    model = random_weights(build(architecture, "tiny", V, d_model=32, n_layers=2))
     places = slice(0, 5) if side == "right" else slice(3, 8)
     padded, attention_mask = torch.zeros_like(IDS), torch.zeros_like(IDS)
     padded[0], attention_mask[0] = IDS[0], 1
     padded[1, places], attention_mask[1, places] = IDS[1, :5], 1
     together = run(model, padded, attention_mask=attention_mask)
     if architecture == "encoder-decoder":
-        alone = model(IDS[1:, :5], SAID[1:])
+        alone = model(IDS[1:, :5], TARGETS[1:])
         assert torch.allclose(together[1:], alone, atol=1e-5)
     else:
         assert torch.allclose(together[1:, places], model(IDS[1:, :5]), atol=1e-5)
     padded[1][attention_mask[1] == 0] = 50  # whatever stands in a pad
     again = run(model, padded, attention_mask=attention_mask)
-    real = attention_mask.bool() if architecture != "encoder-decoder" else torch.ones_like(SAID).bool()
+    real = attention_mask.bool() if architecture != "encoder-decoder" else torch.ones_like(TARGETS).bool()
     assert torch.equal(together[real], again[real])
 
 
-def test_padding_of_what_is_said_changes_nothing():
-    model = awake(EncoderDecoder(CONFIG))
+def test_padding_of_the_decoder_changes_nothing():
+    model = random_weights(EncoderDecoder(CONFIG))
     decoder_attention_mask = torch.tensor([[1] * 5, [0, 0, 1, 1, 1]])
-    padded = torch.cat((SAID[:1], torch.cat((torch.zeros(1, 2).long(), SAID[1:, :3]), 1)))
+    padded = torch.cat((TARGETS[:1], torch.cat((torch.zeros(1, 2).long(), TARGETS[1:, :3]), 1)))
     together = model(IDS, padded, decoder_attention_mask=decoder_attention_mask)
-    assert torch.allclose(together[1, 2:], model(IDS[1:], SAID[1:, :3])[0], atol=1e-5)
+    assert torch.allclose(together[1, 2:], model(IDS[1:], TARGETS[1:, :3])[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("made", [DecoderOnly, EncoderOnly])
-def test_packed_documents_are_read_as_if_alone(made):
-    model = awake(made(CONFIG))
+def test_packed_documents_are_computed_as_if_alone(made):
+    model = random_weights(made(CONFIG))
     packed = torch.cat((IDS[:1, :3], IDS[1:, :5]), 1)  # (1, 8): two documents in a row
     together = model(packed, document_ids=torch.tensor([[1, 1, 1, 2, 2, 2, 2, 2]]))
     assert torch.allclose(together[:, :3], model(IDS[:1, :3]), atol=1e-5)
     assert torch.allclose(together[:, 3:], model(IDS[1:, :5]), atol=1e-5)
 
 
-def test_packed_documents_of_an_encoder_decoder_are_read_as_if_alone():
-    model = awake(EncoderDecoder(CONFIG))
+def test_packed_documents_of_an_encoder_decoder_are_computed_as_if_alone():
+    model = random_weights(EncoderDecoder(CONFIG))
     together = model(
         torch.cat((IDS[:1, :3], IDS[1:, :5]), 1),
-        torch.cat((SAID[:1, :4], SAID[1:, :2]), 1),
+        torch.cat((TARGETS[:1, :4], TARGETS[1:, :2]), 1),
         document_ids=torch.tensor([[1, 1, 1, 2, 2, 2, 2, 2]]),
         decoder_document_ids=torch.tensor([[1, 1, 1, 1, 2, 2]]),
     )
-    assert torch.allclose(together[:, :4], model(IDS[:1, :3], SAID[:1, :4]), atol=1e-5)
-    assert torch.allclose(together[:, 4:], model(IDS[1:, :5], SAID[1:, :2]), atol=1e-5)
+    assert torch.allclose(together[:, :4], model(IDS[:1, :3], TARGETS[:1, :4]), atol=1e-5)
+    assert torch.allclose(together[:, 4:], model(IDS[1:, :5], TARGETS[1:, :2]), atol=1e-5)
 
 
 # ------------------------------------------------------------------ the two ends
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("width", [128, 512])
-def test_the_first_loss_is_that_of_a_uniform_guess(architecture, tied, width):
+@pytest.mark.parametrize("d_model", [128, 512])
+def test_the_first_loss_is_that_of_a_uniform_guess(architecture, tied, d_model):
     torch.manual_seed(0)
-    overrides = {"decoder_layers": 1} if architecture == "encoder-decoder" else {}
+    overrides = {"n_decoder_layers": 1} if architecture == "encoder-decoder" else {}
     for vocab_size in (65, 4096):
-        model = build(architecture, "tiny", vocab_size, width=width, layers=1, tied=tied, **overrides)
-        ids, said, labels = torch.randint(vocab_size, (3, 8, 64))
-        loss = F.cross_entropy(model.unembed(run(model, ids, said)).flatten(0, 1), labels.flatten())
+        model = build(architecture, "tiny", vocab_size, d_model=d_model, n_layers=1, tied=tied, **overrides)
+        ids, targets, labels = torch.randint(vocab_size, (3, 8, 64))
+        loss = F.cross_entropy(model.unembed(run(model, ids, targets)).flatten(0, 1), labels.flatten())
         assert loss.item() == pytest.approx(math.log(vocab_size), rel=0.02)
 
 
 def test_with_a_zero_table_every_token_is_as_likely(architecture):
-    model = awake(build(architecture, "tiny", V, width=32, tied=False))
+    model = random_weights(build(architecture, "tiny", V, d_model=32, tied=False))
     torch.nn.init.zeros_(model.unembedding)
-    log_chances = model.unembed(run(model)).log_softmax(-1)
-    assert torch.allclose(log_chances, torch.full_like(log_chances, -math.log(V)))
+    log_probabilities = model.unembed(run(model)).log_softmax(-1)
+    assert torch.allclose(log_probabilities, torch.full_like(log_probabilities, -math.log(V)))
 
 
-def test_a_tied_table_reads_and_says(architecture):
+def test_a_tied_table_embeds_and_unembeds(architecture):
     tied, untied = (build(architecture, "tiny", V, tied=tied) for tied in (True, False))
     assert tied.unembedding is tied.embedding.weight
     assert untied.unembedding is not untied.embedding.weight
@@ -192,17 +175,17 @@ def test_a_tied_table_reads_and_says(architecture):
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_weights_go_out_and_come_back(architecture, tied):
-    model = awake(build(architecture, "tiny", V, width=32, tied=tied))
+def test_weights_are_saved_and_loaded(architecture, tied):
+    model = random_weights(build(architecture, "tiny", V, d_model=32, tied=tied))
     copy = ARCHITECTURES[model.architecture](model.config).eval()
     copy.load_state_dict(model.state_dict())
     assert torch.equal(run(copy), run(model))
     assert len({id(weight) for weight in model.state_dict().values()}) == len(model.state_dict())
 
 
-def test_a_model_learns_a_row_by_heart(architecture):
+def test_a_model_memorises_a_row(architecture):
     torch.manual_seed(0)
-    model = build(architecture, "tiny", V, width=32, layers=2)
+    model = build(architecture, "tiny", V, d_model=32, n_layers=2)
     labels = torch.arange(30, 40).view(2, 5) if architecture == "encoder-decoder" else IDS.flip(1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     for _ in range(60):
@@ -215,7 +198,7 @@ def test_a_model_learns_a_row_by_heart(architecture):
 
 
 def test_a_model_runs_under_autocast(architecture):
-    model = awake(build(architecture, "tiny", V, width=32))
+    model = random_weights(build(architecture, "tiny", V, d_model=32))
     with torch.autocast("cpu", torch.bfloat16):
         hidden = run(model)
     hidden.sum().backward()
@@ -245,8 +228,12 @@ def test_the_three_are_comparable_at_every_size(architecture, size, about):
 
 
 def test_presets_can_be_overridden():
-    config = model_config("encoder-decoder", "tiny", 100, decoder_layers=1, tied=False)
-    assert (config.decoder_layers, config.tied, config.width) == (1, False, PRESETS["encoder-decoder"]["tiny"]["width"])
+    config = model_config("encoder-decoder", "tiny", 100, n_decoder_layers=1, tied=False)
+    assert (config.n_decoder_layers, config.tied, config.d_model) == (
+        1,
+        False,
+        PRESETS["encoder-decoder"]["tiny"]["d_model"],
+    )
 
 
 # ------------------------------------------------------------------ the public door
@@ -265,9 +252,9 @@ def test_what_does_not_fit_is_refused_with_the_reason():
     with pytest.raises(InputError, match=r"expected attention_mask of the shape \(2, 8\)"):
         decoder(IDS, attention_mask=torch.ones(2, 7))
     with pytest.raises(InputError, match="go together"):
-        both(IDS, SAID, document_ids=torch.ones(2, 8))
-    with pytest.raises(InputError, match="decoder_layers is for an encoder-decoder"):
-        EncoderOnly(ModelConfig(vocab_size=V, decoder_layers=2))
+        both(IDS, TARGETS, document_ids=torch.ones_like(IDS))
+    with pytest.raises(InputError, match="n_decoder_layers is for an encoder-decoder"):
+        EncoderOnly(ModelConfig(vocab_size=V, n_decoder_layers=2))
     with pytest.raises(InputError, match="architecture must be one of decoder-only, encoder-only, encoder-decoder"):
         build("gpt", "tiny", V)
     with pytest.raises(InputError, match="size must be one of tiny, small, base"):

@@ -1,4 +1,4 @@
-"""The loss in chunks is the loss of all logits at once: value, terms and gradients."""
+"""The loss of the loss positions: against its formula, and in chunks against all logits at once, gradients included."""
 
 import pytest
 import torch
@@ -7,45 +7,98 @@ from clozelab.objectives import cross_entropy
 from clozelab.objectives.cross_entropy import loss_terms, unembedded_terms
 
 N, D, V = 13, 8, 20
+SETTINGS = [(0.0, 0.0), (0.1, 0.0), (0.0, 0.01), (0.1, 0.01)]  # label smoothing, z-loss
 
 
 @pytest.fixture
 def parts():
+    """Hidden states, table, labels and weights, a zero and a negative one among them."""
     g = torch.Generator().manual_seed(0)
-    hidden = torch.randn(N, D, generator=g).requires_grad_()
-    table = torch.randn(V, D, generator=g).requires_grad_()
-    return hidden, table, torch.randint(V, (N,), generator=g)
+    hidden = torch.randn(N, D, generator=g, dtype=torch.float64).requires_grad_()
+    table = torch.randn(V, D, generator=g, dtype=torch.float64).requires_grad_()
+    weights = torch.rand(N, generator=g) * 3
+    weights[2], weights[5] = 0.0, -1.5
+    return hidden, table, torch.randint(V, (N,), generator=g), weights
 
 
+def formula(logits, labels, weights, label_smoothing, z_loss):
+    """(N,) float64: w x (-sum over v of t[v] log p[v] + z (log Z)^2), t = (1 - eps) x the label + eps / V."""
+    exp = logits.double().exp()
+    z = exp.sum(1, keepdim=True)
+    target = torch.full_like(exp, label_smoothing / exp.shape[1])
+    target[torch.arange(len(labels)), labels] += 1 - label_smoothing
+    each = -(target * (exp / z).log()).sum(1) + z_loss * z[:, 0].log() ** 2
+    return each if weights is None else each * weights.double()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("label_smoothing", "z_loss"), SETTINGS)
 @pytest.mark.parametrize("rows", [1, 4, 5, 13, 100])
-@pytest.mark.parametrize("settings", [(0.0, 0.0), (0.1, 0.0), (0.0, 0.01), (0.1, 0.01)])
-def test_chunks_of_any_size_give_the_loss_and_gradients_of_all_logits(parts, rows, settings, monkeypatch):
-    hidden, table, labels = parts
-    whole = loss_terms(hidden @ table.T, labels, *settings)
-    expected = torch.autograd.grad(3 * sum(whole.values()), (hidden, table))
+def test_value_terms_costs_and_gradients_are_those_of_the_formula(
+    parts, weighted, label_smoothing, z_loss, rows, monkeypatch
+):
+    """To rounding in double precision: for logits, and for hidden states in chunks of any size."""
     monkeypatch.setitem(cross_entropy.CHUNK, "cpu", rows * V)
-    loss, named = unembedded_terms(hidden, table, labels, *settings)
-    torch.testing.assert_close(loss, sum(whole.values()))
-    assert named.keys() == whole.keys()
-    for name, term in named.items():
-        torch.testing.assert_close(term, whole[name].detach())
-    torch.testing.assert_close(torch.autograd.grad(3 * loss, (hidden, table)), expected)
+    hidden, table, labels, weights = parts
+    weights = weights if weighted else None
+    each = formula(hidden @ table.T, labels, weights, label_smoothing, z_loss)
+    gradients = torch.autograd.grad(3 * each.sum(), (hidden, table))
+    named = {"cross_entropy": formula(hidden @ table.T, labels, weights, 0.0, 0.0).sum()}
+    if label_smoothing:
+        smoothed = formula(hidden @ table.T, labels, weights, label_smoothing, 0.0).sum()
+        named["label_smoothing"] = smoothed - named["cross_entropy"]
+    if z_loss:
+        named["z_loss"] = formula(hidden @ table.T, labels, weights, 0.0, z_loss).sum() - named["cross_entropy"]
+
+    exact = {"rtol": 1e-12, "atol": 1e-12}
+    settings = weights, label_smoothing, z_loss
+    for loss, terms, costs in (
+        loss_terms(hidden @ table.T, labels, *settings),
+        unembedded_terms(hidden, table, labels, *settings),
+    ):
+        torch.testing.assert_close(loss, each.sum(), **exact)
+        torch.testing.assert_close(costs, each.detach(), **exact)
+        assert terms.keys() == named.keys()
+        for name, term in terms.items():
+            torch.testing.assert_close(term, named[name].detach(), **exact)
+        assert not costs.requires_grad
+        assert not any(term.requires_grad for term in terms.values())
+        torch.testing.assert_close(torch.autograd.grad(3 * loss, (hidden, table)), gradients, **exact)
 
 
-def test_nothing_paid_costs_nothing_and_still_back_propagates(parts):
-    hidden, table, labels = parts
-    loss, _ = unembedded_terms(hidden[:0], table, labels[:0])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64], ids=str)
+def test_weights_of_one_are_no_weights(parts, kind):
+    hidden, table, labels, _ = parts
+    hidden, table = hidden.detach().to(kind), table.detach().to(kind)
+    plain = unembedded_terms(hidden, table, labels)
+    weighted = unembedded_terms(hidden, table, labels, torch.ones(N))
+    assert torch.equal(plain[0], weighted[0])
+    assert torch.equal(plain[2], weighted[2])
+
+
+def test_the_first_guess_of_nobody_costs_ln_v_whatever_the_smoothing(parts):
+    _, _, labels, _ = parts
+    for label_smoothing, _ in SETTINGS:
+        loss, _, costs = loss_terms(torch.zeros(N, V), labels, None, label_smoothing)
+        torch.testing.assert_close(costs, torch.full((N,), float(torch.tensor(V).log())))
+        torch.testing.assert_close(loss, costs.sum())
+
+
+def test_no_loss_position_costs_nothing_and_still_back_propagates(parts):
+    hidden, table, labels, weights = parts
+    loss, _, costs = unembedded_terms(hidden[:0], table, labels[:0], weights[:0])
     loss.backward()
     assert loss == 0
+    assert len(costs) == 0
     assert table.grad.abs().sum() == 0
 
 
 def test_where_no_gradient_is_wanted_none_is_made(parts):
-    hidden, table, labels = parts
+    hidden, table, labels, weights = parts
     with torch.no_grad():
-        loss, _ = unembedded_terms(hidden, table, labels)
+        loss, _, _ = unembedded_terms(hidden, table, labels, weights)
     assert not loss.requires_grad
-    torch.testing.assert_close(loss, loss_terms(hidden @ table.T, labels)["cross_entropy"])
+    torch.testing.assert_close(loss, loss_terms(hidden @ table.T, labels, weights)[0].detach())
 
 
 def test_it_is_right_in_bfloat16_too():
@@ -53,15 +106,15 @@ def test_it_is_right_in_bfloat16_too():
     g = torch.Generator().manual_seed(0)
     hidden, table = torch.randn(512, 256, generator=g), torch.randn(8192, 256, generator=g) * 0.05
     labels = torch.randint(8192, (512,), generator=g)
-    exact = loss_terms(hidden @ table.T, labels)["cross_entropy"] / 512
+    exact = loss_terms(hidden @ table.T, labels)[0] / 512
     with torch.autocast("cpu", torch.bfloat16):
-        loss, _ = unembedded_terms(hidden, table, labels)
+        loss, _, _ = unembedded_terms(hidden, table, labels)
     assert abs(loss / 512 - exact) < 0.002
 
 
 def test_gradients_of_gradients_are_refused_instead_of_being_wrong(parts):
-    hidden, table, labels = parts
-    loss, _ = unembedded_terms(hidden, table, labels)
+    hidden, table, labels, _ = parts
+    loss, _, _ = unembedded_terms(hidden, table, labels)
     [grad] = torch.autograd.grad(loss.square(), hidden, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()
@@ -69,10 +122,10 @@ def test_gradients_of_gradients_are_refused_instead_of_being_wrong(parts):
 
 @pytest.mark.parametrize("autocast", [False, True])
 def test_double_precision_stays_double(parts, autocast):
-    hidden, table, labels = (part.detach().double() if part.is_floating_point() else part for part in parts)
-    expected = torch.nn.functional.cross_entropy(hidden @ table.T, labels, reduction="sum")
+    hidden, table, labels, weights = (part.detach() for part in parts)
+    expected = formula(hidden @ table.T, labels, weights, 0.0, 0.0).sum()
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        loss, _ = unembedded_terms(hidden.requires_grad_(), table, labels)
-        plain = loss_terms(hidden @ table.T, labels)["cross_entropy"]
+        loss, _, _ = unembedded_terms(hidden.requires_grad_(), table, labels, weights)
+        plain, _, _ = loss_terms(hidden @ table.T, labels, weights)
     torch.testing.assert_close(loss, expected, rtol=1e-13, atol=0)
     torch.testing.assert_close(plain, expected, rtol=1e-13, atol=0)

@@ -6,38 +6,36 @@ import pytest
 import torch
 
 from clozelab.data import SpecialIds
-from clozelab.models import ARCHITECTURES, ModelConfig
+from clozelab.models import ModelConfig
 from clozelab.objectives import OBJECTIVES, Objective
-from clozelab.planning import row_of
+from clozelab.planning.rows import row_of_batch
 
 SHAPES = {
-    "even": {"rows": 2, "length": 32, "width": 32, "layers": 2, "heads": 2},
-    "odd, untied": {"rows": 3, "length": 21, "width": 48, "layers": 1, "heads": 3, "feed_forward": 40, "tied": False},
-    "one head, one row": {"rows": 1, "length": 16, "width": 32, "layers": 2, "heads": 1},
-    "fused in bfloat16 too": {"rows": 1, "length": 512, "width": 16, "layers": 1, "heads": 2},
+    "even": {"rows": 2, "length": 32, "d_model": 32, "n_layers": 2, "n_heads": 2},
+    "odd, untied": {"rows": 3, "length": 21, "d_model": 48, "n_layers": 1, "n_heads": 3, "d_ff": 40, "tied": False},
 }
-"""What each is there for, and what it is."""
 
 
 class Small:
-    """An objective, its model, a batch of it, and the row that planning thinks it is made of."""
+    """An objective, its model, a batch of it, and the row that planning sees in it."""
 
-    def __init__(self, name: str, rows: int, length: int, vocabulary: int = 200, **shape: Any) -> None:
+    def __init__(self, name: str, rows: int, length: int, vocab_size: int = 200, **shape: Any) -> None:
         self.objective: Objective = OBJECTIVES[name]()
-        self.architecture = self.objective.architecture
-        decoder = {"decoder_layers": shape["layers"] + 1} if self.architecture == "encoder-decoder" else {}
-        self.config = ModelConfig(vocabulary, **shape, **decoder)
-        self.model = ARCHITECTURES[self.architecture](self.config)
-        sentinels = range(vocabulary - 1, vocabulary - 61, -1)
-        special = SpecialIds(vocab_size=vocabulary, pad=0, eos=1, mask=2, sentinels=sentinels)
-        text = torch.randint(3, vocabulary - 60, (rows, self.objective.raw_length(length)))
-        self.batch = self.objective.collator(special).block(text, identities=list(range(rows)))
-        self.rows, self.row = rows, row_of(self.objective, length)
+        if self.objective.architecture == "encoder-decoder":
+            shape["n_decoder_layers"] = shape["n_layers"] + 1
+        self.config = ModelConfig(vocab_size, **shape)
+        self.model = self.objective.build_model(vocab_size, **shape)
+        roles = {"fim_prefix": 3, "fim_suffix": 4, "fim_middle": 5, "fim_end": 6}
+        sentinels = range(vocab_size - 1, vocab_size - 61, -1)
+        special = SpecialIds(vocab_size, pad=0, eos=1, mask=2, sentinels=sentinels, roles=roles)
+        text = torch.randint(7, vocab_size - 60, (rows, self.objective.source_length(length)))
+        self.batch = self.objective.collator(special).block(text, example_ids=range(rows))
+        self.rows, self.row = rows, row_of_batch(self.objective, self.batch, text.shape[1], special)
 
     def loss(self, precision: str) -> torch.Tensor:
         """The forward pass, as the loop makes it."""
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            return self.objective(self.model, self.batch).sum
+            return self.objective(self.model, self.batch).mean
 
 
 @pytest.fixture(params=list(OBJECTIVES))

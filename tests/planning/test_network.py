@@ -1,4 +1,4 @@
-"""Bytes on the network, against what DDP and FSDP2 ask of it. The processes are make-believe: one of eight is real."""
+"""Bytes on the network, against what DDP and FSDP2 ask of it. Of eight processes one is real."""
 
 import pytest
 import torch
@@ -8,24 +8,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from clozelab.errors import InputError
 from clozelab.models import ModelConfig
+from clozelab.objectives import CausalLM, LossModule
 from clozelab.planning import parameters, replicated, saved, sharded, state
 
 DEVICES = 8
 
 
-class Paying(nn.Module):
+def loss_module(small):
     """Objective and model as one module: what is wrapped must see every use of a weight, the unembedding's too."""
-
-    def __init__(self, small):
-        super().__init__()
-        self.objective, self.model = small.objective, small.model
-
-    def forward(self, batch):
-        return self.objective(self.model, batch).sum
+    return LossModule(small.objective, small.model)
 
 
 class Asked(TorchDispatchMode):
-    """Remembers the bytes of the whole that each collective gathers or scatters."""
+    """Records the bytes of the whole tensor that each collective gathers or scatters."""
 
     def __init__(self):
         super().__init__()
@@ -41,7 +36,7 @@ class Asked(TorchDispatchMode):
 
 @pytest.fixture
 def eight():
-    """A group of eight processes, of which seven do not exist: collectives return at once, what they return is junk."""
+    """A group of eight processes, of which seven do not exist: collectives return at once, and return junk."""
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=DEVICES)
@@ -53,12 +48,12 @@ def cut(small, **policy):
     """As `fully_shard` is used: each block by itself, then the rest."""
     from torch.distributed.fsdp import fully_shard
 
-    paying = Paying(small)
+    module = loss_module(small)
     for part in small.model.modules():
         if isinstance(part, nn.ModuleList):
             for block in part:
                 fully_shard(block, **policy)
-    return fully_shard(paying, **policy)
+    return fully_shard(module, **policy)
 
 
 def past(asked):
@@ -66,11 +61,9 @@ def past(asked):
     return {name: whole * (DEVICES - 1) // DEVICES for name, whole in asked.bytes.items()}
 
 
-def matrices_kept(small, paying, autocast):
-    """What autograd keeps in bfloat16 and has the shape of a matrix of the blocks; and the loss, to go on from."""
-    shapes = {
-        side for matrix in parameters(small.config, small.architecture).matrices for side in (matrix, matrix[::-1])
-    }
+def matrices_kept(small, module, autocast):
+    """The tensors that autograd keeps in bfloat16 with the shape of a matrix of the blocks, and the loss."""
+    shapes = {side for matrix in parameters(small.objective, small.config).matrices for side in (matrix, matrix[::-1])}
     kept = {}
 
     def keep(tensor):
@@ -82,20 +75,20 @@ def matrices_kept(small, paying, autocast):
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", torch.bfloat16, enabled=autocast),
     ):
-        loss = paying(small.batch)
+        loss, _ = module(small.batch)
     return list(kept.values()), loss
 
 
 def test_fully_shard_gathers_blocks_twice_and_tables_once_and_scatters_once(eight, small, precision):
     """Padding included, and the same bytes under bfloat16's autocast."""
-    count, paying = parameters(small.config, small.architecture), cut(small)
-    share = sum(parameter.to_local().nbytes for parameter in paying.parameters())
+    count, module = parameters(small.objective, small.config), cut(small)
+    share = sum(parameter.to_local().nbytes for parameter in module.parameters())
     assert share == state(count, devices=DEVICES).weights
     for passes in (1, 2):
         with Asked() as asked:
             for _ in range(passes):
                 with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-                    loss = paying(small.batch)
+                    loss, _ = module(small.batch)
                 loss.backward()
         planned = sharded(count, DEVICES, passes)
         assert past(asked) == {
@@ -105,38 +98,38 @@ def test_fully_shard_gathers_blocks_twice_and_tables_once_and_scatters_once(eigh
 
 
 @pytest.fixture
-def told_apart(make, name):
+def distinct(make, name):
     """A model no activation of which has the shape of one of its matrices."""
-    return make(name, rows=1, length=20, width=60, layers=2, heads=2, feed_forward=72)
+    return make(name, rows=1, length=20, d_model=60, n_layers=2, n_heads=2, d_ff=72)
 
 
-def test_under_autocast_every_device_keeps_the_whole_model_in_bfloat16(eight, told_apart):
+def test_under_autocast_every_device_keeps_the_whole_model_in_bfloat16(eight, distinct):
     """Sharding does not reach the copies that autocast makes: autograd keeps them from the forward to the backward."""
-    small = told_apart
+    small = distinct
     kept, _ = matrices_kept(small, cut(small), autocast=True)
-    planned = saved(small.config, small.architecture, small.row, small.rows, precision="bfloat16")
+    planned = saved(small.objective, small.config, small.row, small.rows, precision="bfloat16")
     assert sum(tensor.nbytes for tensor in kept) == planned.casts
 
 
-def test_fsdps_own_bfloat16_keeps_none_and_gathers_half(eight, told_apart):
+def test_fsdps_own_bfloat16_keeps_none_and_gathers_half(eight, distinct):
     """The alternative that the page names."""
     from torch.distributed.fsdp import MixedPrecisionPolicy
 
-    small, policy = told_apart, MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    small, policy = distinct, MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     with Asked() as asked:
         kept, loss = matrices_kept(small, cut(small, mp_policy=policy), autocast=False)
         left = sum(tensor.untyped_storage().nbytes() for tensor in kept)
         loss.backward()
     assert kept
     assert left == 0  # given back with the gathered weights
-    planned = sharded(parameters(small.config, small.architecture), DEVICES)
+    planned = sharded(parameters(small.objective, small.config), DEVICES)
     assert past(asked)["c10d::_allgather_base_"] == planned.gathered // 2
     assert past(asked)["c10d::_reduce_scatter_base_"] == planned.scattered
 
 
 def test_ddp_sends_each_gradient_once_from_buckets_of_its_own(eight, small):
     """All gradients in float32, and another place for all of them: `gradient_as_bucket_view` is False by default."""
-    wrapped = nn.parallel.DistributedDataParallel(Paying(small))
+    wrapped = nn.parallel.DistributedDataParallel(loss_module(small))
     sent, places = [], set()
 
     def hook(_, bucket):
@@ -148,17 +141,17 @@ def test_ddp_sends_each_gradient_once_from_buckets_of_its_own(eight, small):
 
     wrapped.register_comm_hook(None, hook)
     with wrapped.no_sync():
-        wrapped(small.batch).backward()
+        wrapped(small.batch)[0].backward()
     assert not sent
-    wrapped(small.batch).backward()
-    count = parameters(small.config, small.architecture)
+    wrapped(small.batch)[0].backward()
+    count = parameters(small.objective, small.config)
     assert sum(sent) == state(count).gradients
     assert replicated(count, DEVICES).total == 2 * (DEVICES - 1) * sum(sent) // DEVICES
     assert not places & {p.grad.untyped_storage().data_ptr() for p in small.model.parameters()}
 
 
 def test_one_device_sends_nothing_and_many_send_hardly_more_than_two():
-    count = parameters(ModelConfig(vocab_size=4096, width=512, heads=8), "decoder-only")
+    count = parameters(CausalLM(), ModelConfig(vocab_size=4096, d_model=512, n_heads=8))
     assert replicated(count, 1).total == sharded(count, 1).total == 0
     sent = [replicated(count, n).total for n in (2, 4, 8, 1024)]
     assert sent == sorted(sent)
@@ -167,14 +160,14 @@ def test_one_device_sends_nothing_and_many_send_hardly_more_than_two():
 
 def test_sharding_sends_half_as_much_again_where_the_blocks_are_everything():
     """1.5 times, as ZeRO says: two gathers and a scatter for the two halves of an all-reduce."""
-    count = parameters(ModelConfig(vocab_size=8, width=512, heads=8), "decoder-only")
+    count = parameters(CausalLM(), ModelConfig(vocab_size=8, d_model=512, n_heads=8))
     assert sharded(count, 8).total / replicated(count, 8).total == pytest.approx(1.5, rel=1e-3)
     assert sharded(count, 8, passes=4).total == 4 * sharded(count, 8).total
 
 
 @pytest.mark.parametrize("devices", [0, -1, 1.5])
-def test_a_number_of_devices_that_is_none_is_refused(devices):
-    count = parameters(ModelConfig(vocab_size=8), "decoder-only")
+def test_an_invalid_number_of_devices_is_refused(devices):
+    count = parameters(CausalLM(), ModelConfig(vocab_size=8))
     for traffic in (replicated, sharded):
         with pytest.raises(InputError, match="devices must be a whole number"):
             traffic(count, devices)

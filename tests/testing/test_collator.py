@@ -1,11 +1,13 @@
-"""The kit passes our collator for all three objectives, and finds each mistake of the catalogue in a collator."""
+"""Collators of all objectives pass, and each mistake in one is found by its name."""
 
 import pytest
 import torch
 
-from clozelab.data import IGNORED, SpecialIds
+from clozelab import CausalLM, MaskedLM, SpanCorruption, SpecialIds
+from clozelab.data import IGNORED
+from clozelab.data.masking import exact_count_mask
 from clozelab.errors import InputError
-from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption
+from clozelab.objectives import OBJECTIVES
 from clozelab.testing import CheckFailed, check_collator
 
 SPECIAL = SpecialIds(vocab_size=200, pad=0, eos=1, mask=2, sentinels=range(199, 99, -1))
@@ -18,14 +20,33 @@ def faults(collator, **settings):
 
 
 @pytest.mark.parametrize(
-    "objective", [CausalLM(), MaskedLM(), SpanCorruption(), SpanCorruption(final_sentinel=True)], ids=repr
+    "objective", [*(one() for one in OBJECTIVES.values()), SpanCorruption(final_sentinel=True)], ids=repr
 )
-def test_ours_pass(objective):
-    assert check_collator(objective.collator(SPECIAL), spans=(0.15, 3.0)).passed
+def test_the_collator_of_every_objective_passes(objective):
+    roles = {role: 3 + n for n, role in enumerate(objective.roles) if role != "mask"}
+    special = SpecialIds(vocab_size=200, pad=0, eos=1, mask=2, sentinels=range(199, 99, -1), roles=roles)
+    assert check_collator(objective.collator(special), spans=(0.15, 3.0)).passed
+
+
+def test_only_the_noise_of_a_mixture_with_rows_that_hide_nothing_is_checked():
+    """Half of the rows are causal: the shares of masked LM are not theirs."""
+
+    class SomeRows(Wrong):
+        def breaks(self, batch, text, examples):
+            causal = draw(text)[:, :1] < 0.5
+            return {
+                **batch,
+                "input_ids": torch.where(causal, text, batch["input_ids"]),
+                "labels": torch.where(causal, text, batch["labels"]).masked_fill(batch["attention_mask"] == 0, IGNORED),
+            }
+
+    report = check_collator(SomeRows())
+    assert report.passed
+    assert "partition" not in report.findings
 
 
 def test_other_shares_pass_when_they_are_meant():
-    collate = MaskedLM(mask_share=1.0, random_share=0.0).collator(SPECIAL)
+    collate = MaskedLM(mask_replace_prob=1.0, random_replace_prob=0.0).collator(SPECIAL)
     assert check_collator(collate, shares=(1.0, 0.0, 0.0)).passed
     assert faults(collate).faults == ["partition"]
 
@@ -56,7 +77,7 @@ def draw(text):
     return torch.stack([torch.rand(len(row), generator=torch.Generator().manual_seed(int(row.sum()))) for row in text])
 
 
-class PaysForAll(Wrong):
+class AllInTheLoss(Wrong):
     def breaks(self, batch, text, examples):
         return {**batch, "labels": text.masked_fill(batch["attention_mask"] == 0, IGNORED)}
 
@@ -129,6 +150,19 @@ class Frozen(Wrong):
         pass
 
 
+class FrozenMasks(Wrong):
+    """Each text keeps its loss positions; the random replacements change with the epoch."""
+
+    def __init__(self):
+        super().__init__()
+
+        def by_text(tokens, maskable, generator):
+            noise = torch.rand(len(tokens), generator=torch.Generator().manual_seed(int(tokens.sum())))
+            return exact_count_mask(maskable, noise, 0.15)
+
+        self.inner = MaskedLM(scheme=by_text).collator(SPECIAL)
+
+
 class GlobalRandomState(Wrong):
     def breaks(self, batch, text, examples):
         self.inner.set_epoch(int(torch.randint(10**6, (1,))))
@@ -161,7 +195,7 @@ class OneStream(Wrong):
 @pytest.mark.parametrize(
     ("collator", "expected"),
     [
-        (PaysForAll, "paid"),
+        (AllInTheLoss, "loss positions"),
         (ReplacesUnselected, "unselected"),
         (IndependentDraws, "partition"),
         (SpecialsAsReplacements, "replacements"),
@@ -170,6 +204,7 @@ class OneStream(Wrong):
         (HidesTheEnd, "protected"),
         (Mutates, "unchanged"),
         (Frozen, "epochs"),
+        (FrozenMasks, "epochs"),
         (GlobalRandomState, "global state"),
         (OneStream, "order"),
         (OneStream, "workers"),
@@ -211,12 +246,12 @@ def test_spans_that_are_out_of_step_are_found(change, expected):
 
 
 def test_lengths_are_held_against_their_plan():
-    collate = SpanCorruption(0.3, 3.0).collator(SPECIAL)
+    collate = SpanCorruption(noise_density=0.3, mean_noise_span_length=3.0).collator(SPECIAL)
     assert faults(collate, spans=(0.15, 3.0)).faults == ["lengths"]
 
 
 def pad_is_end(examples):
-    """What becomes of the end of text where pad = eos and padding is told by its id."""
+    """What becomes of the end of text where pad = eos and padding is recognised by its id."""
     texts = [torch.as_tensor(example["input_ids"]) for example in examples]
     text = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=1)
     lengths = torch.tensor([len(row) for row in texts])
@@ -233,7 +268,7 @@ def test_an_end_of_text_that_is_taken_for_padding_is_found():
 
 
 def test_what_cannot_be_checked_says_why():
-    with pytest.raises(InputError, match="does not tell its special ids"):
+    with pytest.raises(InputError, match="special ids of this collator are not known"):
         check_collator(pad_is_end)
     with pytest.raises(InputError, match="kind must be one of"):
         check_collator(pad_is_end, SPECIAL, kind="mlm")

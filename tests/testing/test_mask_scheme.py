@@ -1,4 +1,4 @@
-"""The kit passes what is right, and finds each way of being wrong by its name."""
+"""Right masking schemes pass, and each way of being wrong is found by its name."""
 
 import random
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from clozelab.data.masking import Bernoulli, ExactCount, RandomSpans, WholeWords
+from clozelab.data import bernoulli_mask, exact_count_mask, random_spans_mask
 from clozelab.errors import InputError
 from clozelab.testing import CheckFailed, check_mask_scheme
 
@@ -22,13 +22,43 @@ def good(tokens, maskable, generator):
     return maskable & ((noise < 0.15) | (noise == (noise.min() if len(noise) else 0)))
 
 
-@pytest.mark.parametrize("scheme", [good, Bernoulli(), ExactCount(0.3), WholeWords(), RandomSpans()])
-def test_what_is_right_passes(scheme):
-    assert check_mask_scheme(scheme, rate=getattr(scheme, "rate", 0.15)).passed
+def noise_of(tokens, generator):
+    return torch.rand(len(tokens), generator=generator, dtype=torch.float64)
+
+
+def bernoulli(tokens, maskable, generator):
+    return bernoulli_mask(maskable, noise_of(tokens, generator), 0.15)
+
+
+def exact_count(tokens, maskable, generator):
+    return exact_count_mask(maskable, noise_of(tokens, generator), 0.15)
+
+
+def random_spans(tokens, maskable, generator):
+    return random_spans_mask(maskable, noise_of(tokens, generator), 0.15, 3.0)
+
+
+def everything(tokens, maskable, generator):
+    """Half of the time a quarter, or else three quarters."""
+    rate = 0.25 if float(torch.rand(1, generator=generator)) < 0.5 else 0.75
+    return exact_count_mask(maskable, noise_of(tokens, generator), rate)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "rate"), [(good, 0.15), (bernoulli, 0.15), (exact_count, 0.15), (random_spans, 0.15), (everything, 0.5)]
+)
+def test_what_is_right_passes(scheme, rate):
+    assert check_mask_scheme(scheme, rate=rate, rows=500).passed
+
+
+def test_a_rate_that_is_not_given_is_not_checked():
+    report = check_mask_scheme(good)
+    assert report.not_checked == ["rate"]
+    assert report.passed
 
 
 def test_the_bias_of_t5_is_noted_and_no_fault():
-    finding = check_mask_scheme(RandomSpans()).findings["position"]
+    finding = check_mask_scheme(random_spans).findings["position"]
     assert finding.verdict == "note"
     assert "0 in 0% of rows, 63 in 100%" in finding.found
 
@@ -83,6 +113,22 @@ def always_the_same(tokens, maskable, generator):
     return good(tokens, maskable, torch.Generator().manual_seed(7))
 
 
+def by_hash(tokens, maskable, generator):
+    """Each text has a mask of its own, and keeps it for ever."""
+    return good(tokens, maskable, torch.Generator().manual_seed(hash(tuple(tokens.tolist())) % 2**31))
+
+
+def largest_ids(tokens, maskable, generator):
+    count = max(1, round(0.15 * int(maskable.sum())))
+    return (tokens.masked_fill(~maskable, -1).argsort(descending=True).argsort() < count) & maskable
+
+
+def count_of_all_tokens(tokens, maskable, generator):
+    count = max(1, round(0.15 * len(tokens)))
+    noise = torch.rand(len(tokens), generator=generator).masked_fill(~maskable, 2)
+    return (noise.argsort().argsort() < count) & maskable
+
+
 def too_many(tokens, maskable, generator):
     return good(tokens, maskable, generator) | good(tokens, maskable, generator)
 
@@ -107,12 +153,15 @@ def dies_on_short(tokens, maskable, generator):
         (draws_from_random, "global state"),
         (seeds_the_world, "global state"),
         (always_the_same, "varies"),
+        (by_hash, "varies"),
+        (largest_ids, "varies"),
+        (count_of_all_tokens, "protected rate"),
         (too_many, "rate"),
         (dies_on_short, "returns"),
     ],
 )
 def test_each_mistake_is_found_by_its_name(scheme, expected):
-    report = faults(scheme, rate=0.15)
+    report = faults(scheme, rate=0.15, rows=300)
     assert expected in report.faults
     finding = report.findings[expected]
     assert finding.found
@@ -133,6 +182,37 @@ def test_a_mistake_is_shown_by_its_smallest_example():
     finding = faults(no_minimum).findings["targets"]
     assert finding.example.splitlines()[0].split()[0] == "tokens"
     assert len(finding.example.splitlines()[0].split()) == 2  # one token
+
+
+def test_a_scheme_that_hides_short_texts_altogether_is_noted():
+    def hides_short(tokens, maskable, generator):
+        return maskable.clone() if len(tokens) < 8 else good(tokens, maskable, generator)
+
+    finding = check_mask_scheme(hides_short).findings["short texts"]
+    assert finding.verdict == "note"
+    assert "100% of 4 tokens" in finding.found
+
+
+def test_a_scheme_of_the_content_is_tried_on_texts_of_its_own():
+    """Ids below 10 are nouns: one of them is hidden, and random ids of 1000 have none."""
+
+    def a_noun(tokens, maskable, generator):
+        nouns = maskable & (tokens < 10)
+        noise = torch.rand(len(tokens), generator=generator).masked_fill(~nouns, 2)
+        return nouns & (noise == noise.min())
+
+    texts = [[3, 20, 30, 7, 21, 9, 40], [50, 2, 60, 61, 5], [8, 70, 4]]
+    assert "targets" in faults(a_noun).faults
+    report = check_mask_scheme(a_noun, texts=texts)
+    assert report.passed
+    assert report.findings["rate"].found.startswith("22.")  # one of 7, of 5 and of 3
+    with pytest.raises(InputError, match="at least 2 texts"):
+        check_mask_scheme(a_noun, texts=texts[:1])
+
+
+def test_a_fault_in_texts_of_ones_own_is_found():
+    assert "targets" in faults(no_minimum, texts=[[5, 6, 7, 8], [9, 10, 11]] * 20).faults
+    assert "protected" in faults(hides_protected, texts=[[5, 6, 7, 8], [9, 10, 11]] * 20).faults
 
 
 def test_the_checks_leave_the_global_random_state_alone():

@@ -4,18 +4,20 @@ import pytest
 
 from clozelab.cli import main
 from clozelab.errors import InputError
+from clozelab.objectives import OBJECTIVES
 from clozelab.testing import target
 
 SOURCE = """
 import torch
-from clozelab.data import SpecialIds
-from clozelab.data.masking import Bernoulli
-from clozelab.objectives import MaskedLM
+from clozelab import MaskedLM, SpecialIds
+from clozelab.data import bernoulli_mask
 
 def scheme(tokens, maskable, generator):
     return maskable & (torch.rand(len(tokens), generator=generator) < 0.5)
 
-bernoulli = Bernoulli(0.3)
+def bernoulli(tokens, maskable, generator):
+    return bernoulli_mask(maskable, torch.rand(len(tokens), generator=generator), 0.3)
+
 collator = MaskedLM().collator(SpecialIds(vocab_size=100, pad=0, eos=1, mask=2))
 both = lambda one, two: None
 number = 3
@@ -31,7 +33,7 @@ def module(tmp_path):
 
 def test_a_scheme_with_a_fault_ends_in_code_1_and_says_which(module, capsys):
     assert main(["check", f"{module}:scheme"]) == 1
-    assert "FAULT targets: rows with something to hide are left without a target" in capsys.readouterr().out
+    assert "FAULT       targets: rows with something to hide are left without a target" in capsys.readouterr().out
     assert main(["check", f"{module}:scheme", "--skip", "targets"]) == 0
 
 
@@ -41,15 +43,22 @@ def test_what_is_right_ends_in_code_0(module, name, capsys):
     assert "passed" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_is_checked_by_its_name(name, capsys):
+    assert isinstance(target.load(name), OBJECTIVES[name])
+    assert main(["check", name]) == 0
+    assert "16 passed, 0 failed, 0 not checked" in capsys.readouterr().out
+
+
 def test_a_rate_is_held_against_it(module, capsys):
     assert main(["check", f"{module}:bernoulli", "--rate", "0.15"]) == 1
-    assert "15% were asked for" in capsys.readouterr().out
+    assert "15% was asked for" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mine", "expected module:name"),
+        ("mine", "expected module:name, file.py:name, or one of causal, "),
         ("nowhere.py:scheme", "there is no file"),
         ("no.such.module:scheme", "cannot be imported"),
         ("{module}:missing", "has no missing; it has torch"),

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from clozelab.data import pack
-from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption
+from clozelab.data import pack, pad_rows
+from clozelab.objectives import IGNORED, OBJECTIVES, CausalLM, MaskedLM
 from clozelab.training import Batches, Processes
 
-OBJECTIVES = [CausalLM(), MaskedLM(), SpanCorruption()]
+each_objective = pytest.mark.parametrize("objective", [objective() for objective in OBJECTIVES.values()], ids=repr)
 
 
 @pytest.fixture
@@ -17,14 +17,24 @@ def text(tokenizer, tmp_path):
 
 
 def batches(objective, tokenizer, text, seed=0, size=6):
-    return Batches(text.blocks(objective.raw_length(24)), objective.collator(tokenizer.special, seed=seed), size)
+    return Batches(text.blocks(objective.source_length(24)), objective.collator(tokenizer.special, seed=seed), size)
 
 
 def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
+def stacked(parts, pad):
+    """Micro-batches as one batch: those of fill-in-the-middle have different widths."""
+    fill = {"input_ids": pad, "labels": IGNORED}
+    whole = {}
+    for key in parts[0]:
+        rows = [row for part in parts for row in part[key]]
+        whole[key] = pad_rows(rows, fill.get(key, 0)) if rows[0].dim() else torch.stack(rows)
+    return whole
+
+
+@each_objective
 def test_a_batch_is_the_same_asked_for_in_any_order_and_after_any_pause(objective, tokenizer, text):
     first = batches(objective, tokenizer, text)
     forwards = [first[n] for n in range(20)]
@@ -34,7 +44,7 @@ def test_a_batch_is_the_same_asked_for_in_any_order_and_after_any_pause(objectiv
         assert same(again[n], forwards[n])
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
+@each_objective
 @pytest.mark.parametrize("count", [1, 2, 4])
 @pytest.mark.parametrize("size", [1, 2, 4, None])
 def test_micro_batches_of_all_processes_hold_what_the_batch_holds(objective, tokenizer, text, size, count):
@@ -43,7 +53,7 @@ def test_micro_batches_of_all_processes_hold_what_the_batch_holds(objective, tok
     cut = [part for share in shares for part in share]
     whole = mine[4]
     assert all(len(part["input_ids"]) <= (size or 6) for part in cut)
-    assert same(whole, {key: torch.cat([part[key] for part in cut]) for key in whole})
+    assert same(whole, stacked(cut, tokenizer.special.pad))
 
 
 def test_every_block_is_seen_once_in_an_epoch_and_in_another_order_in_the_next(tokenizer, text):
@@ -69,7 +79,23 @@ def test_another_seed_is_another_run(tokenizer, text):
 
 def test_a_batch_larger_than_the_corpus_spans_epochs(tokenizer, text):
     mine = batches(MaskedLM(), tokenizer, text, size=500)
-    identities, epochs = mine.examples(0)
-    assert len(identities) == 500
+    example_ids, epochs = mine.examples(0)
+    assert len(example_ids) == 500
     assert set(epochs) == set(range(500 // len(mine.blocks) + 1))
     assert len(mine[0]["input_ids"]) == 500
+
+
+@pytest.mark.parametrize(("total_steps", "expected"), [(40, [0.0, 0.25, 1.0]), (None, [1.0, 1.0, 1.0])])
+def test_progress_is_the_share_of_the_run_before_a_batch(tokenizer, text, total_steps, expected):
+    seen = []
+
+    class Watching(type(CausalLM().collator(tokenizer.special))):
+        def block(self, *arguments, progress, **settings):
+            seen.append(progress)
+            return super().block(*arguments, progress=progress, **settings)
+
+    collator = Watching(CausalLM().corrupt, tokenizer.special)
+    made = Batches(text.blocks(24), collator, 4, total_steps)
+    for n in (0, 10, 40):
+        made[n]
+    assert seen == expected

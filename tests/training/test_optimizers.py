@@ -1,4 +1,4 @@
-"""Which weights Muon moves, that two optimisers are saved as one, and that dropout belongs to its step."""
+"""Which weights Muon moves, two optimisers saved as one, and dropout that depends on seed and step alone."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch import nn
 from clozelab.models import ModelConfig, build
 from clozelab.objectives import OBJECTIVES
 from clozelab.training import Optimizers, TrainConfig, optimizer_of
-from clozelab.training.loop import drawn_for
+from clozelab.training.seeding import seeded_rng
 
 MUON = TrainConfig(optimizer="muon", matrix_learning_rate=0.1, learning_rate=0.01)
 
@@ -15,7 +15,7 @@ MUON = TrainConfig(optimizer="muon", matrix_learning_rate=0.1, learning_rate=0.0
 @pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.mark.parametrize("tied", [True, False])
 def test_muon_takes_the_matrices_inside_the_blocks_and_adamw_the_tables(name, tied):
-    model = OBJECTIVES[name]().build_model(50, "tiny", width=16, layers=1, heads=2, tied=tied)
+    model = OBJECTIVES[name]().build_model(50, "tiny", d_model=16, n_layers=1, n_heads=2, tied=tied)
     adamw, muon = optimizer_of(model, MUON).parts
     tables = {id(model.embedding.weight), id(model.unembedding)}
     assert isinstance(muon, torch.optim.Muon)
@@ -32,9 +32,9 @@ def test_the_head_of_a_foreign_model_is_a_table_too():
     assert not any(p is model.lm_head.weight for group in muon.param_groups for p in group["params"])
 
 
-def test_every_learning_rate_is_a_share_of_its_own_highest():
-    optimizer = optimizer_of(build("decoder-only", "tiny", 50, width=16, layers=1, heads=2), MUON)
-    optimizer.set_share(0.5)
+def test_every_learning_rate_is_a_share_of_its_own_peak():
+    optimizer = optimizer_of(build("decoder-only", "tiny", 50, d_model=16, n_layers=1, n_heads=2), MUON)
+    optimizer.set_lr_scale(0.5)
     assert [group["lr"] for group in optimizer.param_groups] == [0.005, 0.05]
 
 
@@ -74,7 +74,7 @@ def test_a_state_with_other_groups_is_refused():
 
 def test_dropout_belongs_to_seed_and_step_and_leaves_the_random_state_alone():
     def drawn(seed, step):
-        with drawn_for(seed, step, torch.device("cpu")):
+        with seeded_rng(seed, step, torch.device("cpu")):
             return torch.rand(8)
 
     before = torch.get_rng_state()
@@ -87,7 +87,7 @@ def test_dropout_belongs_to_seed_and_step_and_leaves_the_random_state_alone():
 @pytest.mark.parametrize("architecture", ["decoder-only", "encoder-only", "encoder-decoder"])
 def test_dropout_drops_in_training_alone(architecture):
     torch.manual_seed(0)
-    model = build(architecture, "tiny", 50, width=16, layers=1, heads=2, dropout=0.5)
+    model = build(architecture, "tiny", 50, d_model=16, n_layers=1, n_heads=2, dropout=0.5)
     for weight in model.parameters():
         nn.init.normal_(weight, std=0.3)
     ids = {"input_ids": torch.arange(5, 15)[None]}
@@ -99,6 +99,6 @@ def test_dropout_drops_in_training_alone(architecture):
 
 
 @pytest.mark.parametrize("dropout", [-0.1, 1.0])
-def test_a_dropout_that_is_no_share_is_refused(dropout):
-    with pytest.raises(ValueError, match="dropout is a share"):
+def test_a_dropout_that_is_no_probability_is_refused(dropout):
+    with pytest.raises(ValueError, match="dropout is a probability"):
         ModelConfig(vocab_size=50, dropout=dropout)

@@ -1,6 +1,5 @@
-"""One run on several processes is the run on one: the same examples, masks, mean and weights."""
+"""A run on several processes is the run on one: the same examples, masks, mean and weights."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -14,20 +13,14 @@ from safetensors.torch import load_file
 
 from clozelab.errors import InputError
 from clozelab.objectives import Loss
-from clozelab.training import Processes, joined, load_run, read_metrics
+from clozelab.training import Processes, init_processes, load_run, read_metrics
+
+from .one_of_several import EVERY, runs
 
 SCRIPT = Path(__file__).parent / "one_of_several.py"
-NAMES = ("causal", "masked", "span")
+NAMES = [objective.name for objective in EVERY]
 ROUNDING = 1e-8
 """What rounding of 1e-16 can become where AdamW divides a gradient of nothing but rounding by its eps of 1e-8."""
-
-
-def script():
-    """The script as a module, for the run in this process."""
-    spec = importlib.util.spec_from_file_location("one_of_several", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def launch(count, *arguments):
@@ -51,7 +44,7 @@ def weights(folder, name):
 
 
 def forget_the_end(folder):
-    """As a run that was killed after its checkpoint of step 3."""
+    """Delete what a run that was killed after its checkpoint of step 3 would not have."""
     for name in NAMES:
         shutil.rmtree(folder / name / "checkpoints" / "step-00000006")
 
@@ -68,7 +61,7 @@ def assert_same(folder, reference, within):
 def alone(tmp_path_factory):
     """The runs of one process."""
     folder = tmp_path_factory.mktemp("alone")
-    script().runs(folder, Processes())
+    runs(folder, Processes())
     return folder
 
 
@@ -84,7 +77,7 @@ def test_two_processes_make_the_run_of_one_and_one_goes_on_with_it(alone, by_two
     folder = by_two / "replicated"
     assert_same(folder, alone, within=1e-12)
     forget_the_end(folder)
-    script().runs(folder, Processes(), resume=True)
+    runs(folder, Processes(), resume=True)
     assert_same(folder, alone, within=1e-12)
 
 
@@ -112,7 +105,7 @@ def test_four_processes_with_uneven_shares_make_the_run_of_one(alone, tmp_path, 
 @pytest.mark.slow
 def test_muon_in_shards_differs_by_the_rounding_of_its_bfloat16_alone(tmp_path):
     """It makes its steps orthogonal in bfloat16, whose sums depend on how a matrix is cut."""
-    script().runs(tmp_path / "alone", Processes(), optimizer="muon")
+    runs(tmp_path / "alone", Processes(), optimizer="muon")
     train_on(2, tmp_path / "two", "--muon")
     assert_same(tmp_path / "two", tmp_path / "alone", within=1e-12)
     train_on(2, tmp_path / "shards", "--muon", "--sharded")
@@ -126,10 +119,10 @@ def test_the_command_line_runs_under_torchrun_and_a_bad_flag_is_no_traceback(tmp
     corpus.write_text("\n\n".join(f"Document {n} says that {n} and {n + 1} make {2 * n + 1}." for n in range(80)))
     flags = ["--corpus", corpus, "--vocab-size", 400, "--length", 24, "--steps", 4, "--batch-size", 5]
     # Without the `--` torchrun takes our --run for an abbreviation of two flags of its own.
-    words = ["-m", "--", "clozelab.cli", "train", *flags, "--precision", "float32", "--run", tmp_path / "run"]
+    words = ["-m", "--", "clozelab", "train", *flags, "--precision", "float32", "--run", tmp_path / "run"]
     done = launch(2, *words, "--sample-every", 2)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("held-out loss") == 1  # one of them speaks
+    assert done.stdout.count("held-out loss") == 1  # one of them prints
     assert [line["step"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if "loss" in line] == [1, 2, 3, 4]
     assert json.loads((tmp_path / "run" / "run.json").read_text())["train"]["batch_size"] == 5
     again = launch(2, *words)  # the folder holds a run
@@ -148,20 +141,28 @@ def test_shares_are_the_batch_in_order(count):
 
 
 def test_fewer_rows_than_processes_are_refused():
-    with pytest.raises(InputError, match="2 examples cannot be shared out among 3 processes"):
+    with pytest.raises(InputError, match="2 examples cannot be divided among 3 processes"):
         Processes(0, 3).share([1, 2])
 
 
-def test_alone_nothing_is_sent():
-    loss = Loss(torch.tensor(3.0), torch.tensor(2))
-    with joined() as processes:
+def test_sharded_processes_must_all_make_as_many_forward_passes():
+    """Each of them waits for all others in every one."""
+    Processes(0, 2, sharded=True).check_batch_size(6, 2)  # 3 and 3 rows: 2 passes each
+    Processes(0, 2).check_batch_size(5, 2)  # replicated ones wait for each other once a step
+    with pytest.raises(InputError, match="one forward pass more than others"):
+        Processes(0, 2, sharded=True).check_batch_size(5, 2)  # 3 and 2 rows
+
+
+def test_a_single_process_sends_nothing():
+    loss = Loss.single(torch.tensor(3.0), torch.tensor(2))
+    with init_processes() as processes:
         assert processes == Processes()
         assert processes.total(loss) is loss
-        assert processes.most(1.5, 2.5) == [1.5, 2.5]
-        assert processes.told(lambda: "word") == "word"
+        assert processes.all_max(1.5, 2.5) == [1.5, 2.5]
+        assert processes.broadcast(lambda: "word") == "word"
 
 
-def test_sharding_needs_others_to_share_with(monkeypatch):
+def test_sharding_needs_torchrun(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
-    with pytest.raises(InputError, match="torchrun"), joined(sharded=True):
+    with pytest.raises(InputError, match="torchrun"), init_processes(sharded=True):
         pass

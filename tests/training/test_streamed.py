@@ -1,4 +1,4 @@
-"""A streamed run is the run: the same batches whoever reads, wherever the reading was begun again."""
+"""A stream gives the same batches whichever process or worker reads it, and wherever reading starts again."""
 
 import json
 import shutil
@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from clozelab.data import Stream, load_corpus
-from clozelab.data.stream import WINDOW
+from clozelab.data.corpora.stream import WINDOW
 from clozelab.errors import InputError
-from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption
+from clozelab.objectives import OBJECTIVES, MaskedLM
 from clozelab.training import (
     Processes,
     StreamedBatches,
@@ -19,11 +19,10 @@ from clozelab.training import (
     prepare_stream,
     read_checkpoint,
     read_metrics,
+    seeded_model,
     train,
 )
-from clozelab.training.run import seeded_model
 
-OBJECTIVES = [CausalLM(), MaskedLM(), SpanCorruption()]
 LENGTH = 16
 
 
@@ -40,9 +39,10 @@ def stream(tmp_path, tokenizer):
     return Stream(load_corpus(write(tmp_path / "corpus"), streaming=True).train, tokenizer)
 
 
-def batches(stream, tokenizer, objective=OBJECTIVES[1], size=8, workers=0, seed=0):
+def batches(stream, tokenizer, objective=None, size=8, workers=0, seed=0):
+    objective = objective or MaskedLM()
     collator = objective.collator(tokenizer.special, seed=seed)
-    return StreamedBatches(stream, objective.raw_length(LENGTH), collator, size, workers)
+    return StreamedBatches(stream, objective.source_length(LENGTH), collator, size, workers)
 
 
 def first(made, count):
@@ -53,11 +53,11 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_a_lane_is_all_its_documents_end_to_end_in_windows_of_a_drawn_order(stream, tokenizer):
-    [lane] = stream.lanes(LENGTH, 1, seed=0)
+def test_a_shard_is_all_its_documents_end_to_end_in_windows_of_a_drawn_order(stream, tokenizer):
+    [shard] = stream.shards(LENGTH, 1, seed=0)
     eos = tokenizer.special.eos
-    whole = [id for document in stream.documents for id in (*tokenizer.encode(document), eos)]
-    blocks = [next(found) for found in [lane.blocks()] for _ in range(2 * WINDOW)]
+    whole = [token for document in stream.documents for token in (*tokenizer.encode(document), eos)]
+    blocks = [next(found) for found in [shard.blocks()] for _ in range(2 * WINDOW)]
     for window in range(2):
         mine = [block.tolist() for block, _ in blocks[window * WINDOW : (window + 1) * WINDOW]]
         begins = window * WINDOW * LENGTH
@@ -67,19 +67,19 @@ def test_a_lane_is_all_its_documents_end_to_end_in_windows_of_a_drawn_order(stre
         assert mine != expected
 
 
-def test_lanes_divide_files_and_batch_and_share_no_document(stream):
-    assert [len(stream.lanes(LENGTH, size, 0)) for size in (1, 6, 8, 9)] == [1, 2, 4, 1]
-    documents = [set(lane.documents) for lane in stream.lanes(LENGTH, 8, 0)]
+def test_shards_divide_files_and_batch_and_share_no_document(stream):
+    assert [len(stream.shards(LENGTH, size, 0)) for size in (1, 6, 8, 9)] == [1, 2, 4, 1]
+    documents = [set(shard.documents) for shard in stream.shards(LENGTH, 8, 0)]
     assert set.union(*documents) == set(stream.documents)
     assert sum(map(len, documents)) == len(set(stream.documents))
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
-def test_a_reading_begun_again_at_any_batch_goes_on_as_it_would_have(objective, stream, tokenizer):
+@pytest.mark.parametrize("objective", [cls() for cls in OBJECTIVES.values()], ids=repr)
+def test_reading_from_any_batch_on_gives_the_same_batches(objective, stream, tokenizer):
     """In the first window, at its end, in the third; and in the second pass through the files."""
     straight = batches(stream, tokenizer, objective)
     expected, noted = [], []
-    for n in range(3 * WINDOW // 2):  # 2 blocks of a lane each
+    for n in range(3 * WINDOW // 2):  # 2 blocks of a shard each
         expected.append(next(straight.micro_batches(n)))
         noted.append(json.loads(json.dumps(straight.positions)))
     assert {position["pass"] for position in noted[-1].values()} != {0}
@@ -93,14 +93,14 @@ def test_a_reading_begun_again_at_any_batch_goes_on_as_it_would_have(objective, 
 @pytest.mark.parametrize("size", [8, 6])
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_several_processes_read_what_one_reads(stream, tokenizer, count, size):
-    """Also where a lane is shared by two of them, as with 3."""
+    """Even where two of them share a shard, as with 3."""
     whole = first(batches(stream, tokenizer, size=size), 3)
     parts = [batches(stream, tokenizer, size=size) for _ in range(count)]
     for n in range(3):
         cut = [part for rank in range(count) for part in parts[rank].micro_batches(n, 2, Processes(rank, count))]
         assert same(whole[n], {key: torch.cat([part[key] for part in cut]) for key in whole[n]})
-    together = {lane: position for part in parts for lane, position in part.positions.items()}
-    assert set(together) == {str(lane.number) for lane in parts[0].lanes}
+    together = {shard: position for part in parts for shard, position in part.positions.items()}
+    assert set(together) == {str(shard.number) for shard in parts[0].shards}
 
 
 def test_workers_that_read_ahead_change_nothing(stream, tokenizer):
@@ -120,9 +120,9 @@ def test_a_second_pass_hides_other_tokens(stream, tokenizer):
     assert len(set(names)) == len(names)
 
 
-def test_a_batch_out_of_turn_is_refused(stream, tokenizer):
+def test_a_batch_out_of_order_is_refused(stream, tokenizer):
     made = batches(stream, tokenizer)
-    with pytest.raises(InputError, match="batch 3 of a stream was asked for where 0 is next"):
+    with pytest.raises(InputError, match="batch 3 of a stream was asked for, but 0 is next"):
         next(made.micro_batches(3))
 
 
@@ -145,7 +145,7 @@ def run(folder, corpus, steps, resume=False, workers=0):
     config = TrainConfig(
         steps=steps, length=LENGTH, batch_size=8, precision="float32", eval_rows=8, checkpoint_every=4, eval_every=0
     )
-    model = seeded_model(objective, prepared.tokenizer.vocab_size, "tiny", 0, width=32, layers=1, heads=1)
+    model = seeded_model(objective, prepared.tokenizer.vocab_size, "tiny", 0, d_model=32, n_layers=1, n_heads=1)
     result = train(
         objective,
         model,
@@ -189,14 +189,14 @@ def test_a_corpus_that_changed_is_refused(tmp_path, change):
 
 @pytest.mark.slow
 def test_any_number_of_processes_streams_the_run_of_one_and_goes_on_with_it(tmp_path):
-    """Three of them share twelve rows of four lanes, and two go on from what the three noted."""
+    """Three of them share twelve rows of four shards, and two go on from the checkpoint of the three."""
     corpus = write(tmp_path / "corpus", rows=200)
     flags = ["--corpus", corpus, "--stream", "--vocab-size", 400, "--length", LENGTH, "--batch-size", 12]
     flags += ["--precision", "float32", "--eval-every", 0, "--sample-every", 0, "--checkpoint-every", 3, "--steps", 6]
 
     def launched(count, run, *words):
         begins = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", count]
-        words = [*begins, "-m", "--", "clozelab.cli", "train", "--run", tmp_path / run, *words]
+        words = [*begins, "-m", "--", "clozelab", "train", "--run", tmp_path / run, *words]
         done = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, done.stderr[-2000:]
         return [line["loss"] for line in read_metrics(tmp_path / run / "metrics.jsonl") if "loss" in line]

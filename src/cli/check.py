@@ -1,0 +1,45 @@
+"""`clozelab check`: what a user wrote, or an objective of the library, by the checking kit."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from ..escape import escape_control_characters
+from .parsing import SHARE, Given, Parser
+
+SUMMARY = "check a masking scheme, a collator or an objective of your own, or one of the library by its name"
+EXAMPLE = "clozelab check my_module:my_scheme --rate 0.15"
+
+
+def add_arguments(parser: Parser, words: Sequence[str]) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "target",
+        help="module:name or file.py:name, which is imported, or the name of an objective; a scheme takes three "
+        "arguments",
+    )
+    parser.add_argument("--rate", type=SHARE, help="share of tokens that the scheme means to hide  (default: any)")
+    parser.add_argument(
+        "--tokenizer", help="path of a tokenizer.json, for a collator that does not name its special ids"
+    )
+    parser.add_argument(
+        "--skip", nargs="+", default=(), metavar="CHECK", help="names of checks to leave out, as the report lists them"
+    )
+
+
+def run(args: argparse.Namespace, given: Given) -> int:
+    """Print the report; 1 where a check failed."""
+    from ..data import load_tokenizer
+    from ..objectives import OBJECTIVES
+    from ..testing import CheckFailed, target
+
+    special = load_tokenizer(args.tokenizer).special if args.tokenizer else None
+    thing = OBJECTIVES[args.target] if args.target in OBJECTIVES else target.load(args.target)
+    try:
+        report = target.check(thing, rate=args.rate, special=special, skip=args.skip)
+    except CheckFailed as failed:
+        print(escape_control_characters(str(failed.report)))
+        return 1
+    print(escape_control_characters(str(report)))
+    return 0

@@ -1,0 +1,48 @@
+"""`clozelab fill`: fill the blanks of a text with a trained model."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from ..errors import InputError
+from ..escape import escape_control_characters
+from . import parsing
+from .parsing import Given, Parser
+
+SUMMARY = "fill the blanks (___) of a text, with a model that was trained to"
+EXAMPLE = 'clozelab fill runs/span "The ___ sat on the ___."'
+
+
+def add_arguments(parser: Parser, words: Sequence[str]) -> None:
+    """Declare the arguments."""
+    parser.add_argument("run", type=parsing.path, help="run folder")
+    parser.add_argument("text", help="text with blanks, ___: one token each for encoders, any number for others")
+    parser.add_argument("--order", metavar="ORDER", help="in which an encoder fills them  (default: confidence)")
+    parsing.add_sampling(parser)
+
+
+def run(args: argparse.Namespace, given: Given) -> int:
+    """Print the text with its blanks filled."""
+    from ..generation import BLANK
+    from ..training import load_run
+
+    parsing.refuse_idle(args, given)
+    trained = load_run(args.run)
+    objective = trained.objective
+    if "fill" not in objective.completes:
+        instead = "; it continues a text: clozelab generate" if "continue" in objective.completes else ""
+        raise InputError(
+            f"{args.run} holds a model of the {objective.name} objective, which does not fill blanks{instead}"
+        )
+    if BLANK not in args.text:
+        raise InputError(f"expected a text with blanks written {BLANK}, got {args.text!r:.80}")
+    order = {} if args.order is None else {"order": args.order}
+    if order and objective.architecture != "encoder-only":
+        raise InputError(
+            f"--order is for encoders, which fill blanks one at a time; {args.run} holds a model of the "
+            f"{objective.name} objective ({objective.architecture})"
+        )
+    answer = objective.complete(trained.model, trained.tokenizer, args.text, **order, **parsing.sampling_of(args))
+    print(escape_control_characters(str(answer)))
+    return 0

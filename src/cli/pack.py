@@ -1,0 +1,38 @@
+"""`clozelab pack`: tables of any size tokenised once, into shards that many runs share."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+
+from ..escape import escape_control_characters
+from . import parsing
+from .parsing import WORKERS, Given, Parser
+
+SUMMARY = "tokenise tables of any size once, into shards that many runs share"
+EXAMPLE = "clozelab pack --corpus tables/ --out packed/ --workers 8"
+
+
+def add_arguments(parser: Parser, words: Sequence[str]) -> None:
+    """Declare the arguments."""
+    parsing.add_corpus(parser)
+    parser.add_argument("--out", type=parsing.path, required=True, help="folder of the shards; --corpus of later runs")
+    parser.add_argument("--workers", type=WORKERS, default=1, help="processes that tokenise, a file each at a time")
+
+
+def run(args: argparse.Namespace, given: Given) -> int:
+    """Pack, and print how to train on the shards."""
+    from ..data import pack_shards
+    from ..objectives import OBJECTIVES
+    from ..training import prepare_stream
+
+    prepared = prepare_stream(**parsing.corpus_of(args, OBJECTIVES.values()))  # any of them may be trained on it
+    packed = pack_shards(
+        prepared.text.documents, list(prepared.corpus.heldout), prepared.tokenizer, args.out, workers=args.workers
+    )
+    print(
+        f"{len(packed):,} tokens of {packed.documents:,} documents ({packed.bytes:,} bytes) in {len(packed.shards)} "
+        + escape_control_characters(f"shards: clozelab train --corpus {shlex.quote(str(args.out))}")
+    )
+    return 0

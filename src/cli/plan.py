@@ -1,0 +1,86 @@
+"""`clozelab plan`: what a run needs, on paper."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from . import parsing
+from .parsing import COUNT, POSITIVE, PROBABILITY, SIZE, Given, Parser, amount, number
+
+SUMMARY = "what a run needs, on paper: operations, memory, network, time, and which strategy fits"
+EXAMPLE = "clozelab plan --params 7B --tokens 1T --objective causal --devices 8 --network 450e9"
+
+
+def add_arguments(parser: Parser, words: Sequence[str]) -> None:
+    """Declare the arguments."""
+    parsing.add_objective(parser, words, default=None, about="only this one, by each strategy  (default: all)")
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument(
+        "--params",
+        type=number(amount, 1, 1e15, "a number of parameters from 1 to 1e15, as 7e9 or 7B"),
+        default=7e9,
+        help="a plausible shape of about so many parameters",
+    )
+    sizes.add_argument("--size", choices=("tiny", "small", "base"), help="or a shape that has a name")
+    parser.add_argument("--vocab-size", type=COUNT, default=32_768, help="ids of the tokenizer")
+    tokens = number(amount, 1, 1e18, "a number of tokens from 1 to 1e18, as 1e12 or 1T")
+    parser.add_argument("--tokens", type=tokens, default=1e12, help="tokens of text that the run sees")
+    parser.add_argument("--batch-tokens", type=tokens, default=2**22, help="tokens of text of a step, on all devices")
+    parser.add_argument("--length", type=SIZE, default=2048, help="input tokens of a row")
+    parser.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw", help="of the matrices in the blocks")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16", help="of the products")
+    parser.add_argument("--markdown", action="store_true", help="the table of docs/scaling.md")
+    machine = parser.add_argument_group("machine", "The defaults: an H100's data sheet, rounded, and 400 Gbit/s.")
+    machine.add_argument(
+        "--devices", type=number(int, 1, 10**6, "a whole number from 1 to 10^6"), default=1, help="all alike"
+    )
+    machine.add_argument("--kind", choices=("cuda", "cpu"), default="cuda", help="of a device")
+    machine.add_argument("--device-flops", type=POSITIVE, default=1e15, help="operations a second, at most")
+    machine.add_argument("--device-memory", type=POSITIVE, default=80e9, help="bytes")
+    machine.add_argument("--network", type=POSITIVE, default=50e9, help="bytes a second that a device sends")
+    machine.add_argument("--utilisation", type=PROBABILITY, default=0.4, help="share of --device-flops that is used")
+    machine.add_argument(
+        "--delivered", type=POSITIVE, help="tokens a second that one core makes batches of  (default: as measured)"
+    )
+
+
+def run(args: argparse.Namespace, given: Given) -> int:
+    """Print the table and what it cannot say."""
+    from ..display import plan_notes, plan_table
+    from ..models import model_config
+    from ..objectives import OBJECTIVES
+    from ..planning import Machine, config_near, plan
+
+    machine = Machine(
+        devices=args.devices,
+        flops=args.device_flops,
+        memory=args.device_memory,
+        network=args.network,
+        utilisation=args.utilisation,
+        kind=args.kind,
+    )
+    plans = []
+    for name in OBJECTIVES if args.objective is None else (args.objective,):
+        objective = parsing.objective_of(name, args)
+        if args.size is None:
+            config = config_near(args.params, objective, args.vocab_size)
+        else:
+            config = model_config(objective.architecture, args.size, args.vocab_size)
+        plans.append(
+            plan(
+                objective,
+                config,
+                tokens=args.tokens,
+                length=args.length,
+                batch_tokens=args.batch_tokens,
+                machine=machine,
+                precision=args.precision,
+                optimizer=args.optimizer,
+                delivered=args.delivered,
+            )
+        )
+    print(plan_table(plans, markdown=args.markdown))
+    for note in [note for made in plans for note in plan_notes(made)]:
+        print(f"\n{note}" if args.markdown else note)
+    return 0

@@ -1,0 +1,113 @@
+"""The cache of derived files, which are written atomically."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ...errors import FULL, InputError
+
+
+def cache_folder() -> Path:
+    """The folder named by the environment variable CLOZELAB_CACHE, or ~/.cache/clozelab."""
+    return Path(os.environ.get("CLOZELAB_CACHE") or Path.home() / ".cache" / "clozelab")
+
+
+def fingerprint(documents: Iterable[str], maker: str) -> str:
+    """A hash of documents and of everything else (tokenizer, format, settings) that decides what is made of them.
+
+    >>> from clozelab.data.corpora.cache import fingerprint
+    >>> fingerprint(["one", "two"], "format 1") == fingerprint(["onetwo"], "format 1")
+    False
+
+    Raises `InputError` for documents that are not Unicode strings, and where there are none.
+    """
+    content = hashlib.blake2b(digest_size=16)
+    count = 0
+    for document in documents:
+        if not isinstance(document, str):
+            raise InputError(f"expected documents that are strings, got {type(document).__name__} in place {count}")
+        try:
+            encoded = document.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"document {count} is not Unicode text: {error}; was it decoded with errors kept?"
+            ) from error
+        content.update(len(encoded).to_bytes(8, "little"))
+        content.update(encoded)
+        count += 1
+    if count == 0:
+        raise InputError("expected at least one document, got none")
+    content.update(maker.encode())
+    return content.hexdigest()
+
+
+def read_json(path: Path, most: int = 2**26) -> Any:
+    """The content of a JSON file of at most `most` bytes: in memory it may take forty times as many.
+
+    Raises `InputError` for a larger file and for invalid JSON, `OSError` where it cannot be read.
+    """
+    if not path.is_file():  # reading a pipe would block
+        raise FileNotFoundError(2, "no such file", str(path))
+    if path.stat().st_size > most:
+        raise InputError(f"{path} has {path.stat().st_size:,} bytes: expected at most {most:,}")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """Write a file atomically: it appears at `path` when all of it is on the disk, and never in part.
+
+    It is written under a temporary name in the same folder and then renamed, so that a reader finds the old file or the
+    new one. Temporary files that a killed process left are removed. Those of a running process are kept, and those of
+    another machine that shares the disk, since its processes cannot be seen from here.
+
+    Raises `InputError` for a path without a file name, and `OSError`, which names `path`, when the disk is full.
+    """
+    if not path.name:
+        raise InputError(f"expected the path of a file, got {str(path)!r}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    machine = platform.node()
+    for other in path.parent.glob(f".{path.name}~{machine}~*"):
+        if not _is_running(other.name.split("~")[-2]):
+            other.unlink(missing_ok=True)
+    beside = path.with_name(f".{path.name}~{machine}~{os.getpid()}~{threading.get_ident()}")
+    try:
+        with full_disk_named(path), open(beside, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Name the file in an `OSError` of a full disk, whose own message does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def _is_running(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,169 @@
+"""Examples and their noise: what every corruption is a pure function of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from ..checks import WHOLE, check_int, check_tensor
+from ..errors import InputError
+from .noise import Noise
+from .special_ids import SpecialIds
+
+IGNORED = -100
+"""The label of a position that is not in the loss (PyTorch's default `ignore_index`). It is a value of the label, not a
+position, and never derived from the padding id."""
+
+Batch = dict[str, Tensor]
+"""What a model and its objective read, by Hugging Face's keys: `input_ids`, `attention_mask`, `labels`, ..."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """B token sequences side by side, padded on the right to T, with all that a corruption may need to know.
+
+    A column is the token's place in its example: whatever padding an example brought was removed before.
+    """
+
+    tokens: Tensor
+    """(B, T) int64"""
+    is_token: Tensor
+    """(B, T) bool: False for padding."""
+    maskable: Tensor
+    """(B, T) bool: tokens that the caller allows to hide."""
+    noise: Noise
+    """The noise that belongs to each example."""
+    special: SpecialIds
+    labels: Tensor | None = None
+    """(B, T), where the caller brought their own; -100 at padding."""
+    word_ids: Tensor | None = None
+    """(B, T), -1 where a token belongs to no word."""
+    document_ids: Tensor | None = None
+    """(B, T): which document of its row a token belongs to, where attention is to stay within documents."""
+    progress: float = 1.0
+    """How much of the training run is done, in [0, 1]; 1 outside of a run."""
+
+    @property
+    def text_maskable(self) -> Tensor:
+        """(B, T) bool: maskable tokens that are text, and not special ids."""
+        return self.maskable & ~self.special.is_special(self.tokens)
+
+    @property
+    def is_eos(self) -> Tensor:
+        """(B, T) bool: ends of text."""
+        return self.is_token & (self.tokens == self.special.eos)
+
+    def token_lists(self) -> list[list[int]]:
+        """The ids of each example, without padding."""
+        return [row[here].tolist() for row, here in zip(self.tokens, self.is_token)]
+
+    def uniform(self, stream: int) -> Tensor:
+        """(B, T) float64 in [0, 1): one number a token, numbered by its place in the example."""
+        return self.noise.uniform(stream, self.tokens.shape[1])
+
+    def uniform_row(self, stream: int) -> Tensor:
+        """(B, 1) float64 in [0, 1): one number an example."""
+        return self.noise.uniform(stream, 1)
+
+    def words(self) -> Tensor:
+        """(B, T): the word of each token, -1 for none: the rows' own word ids, or those of the vocabulary's table.
+
+        Raises `InputError` where neither is known.
+        """
+        if self.word_ids is not None:
+            return self.word_ids
+        if self.special.starts_word is None:
+            raise InputError(
+                "whole words need to be known, but the rows have no 'word_ids' and the vocabulary no table of words: "
+                "add Tokenizer.word_ids(text), or word_ids() of a Hugging Face encoding, -1 for special tokens"
+            )
+        begins = self.special.starts_word[self.tokens] | self.special.is_special(self.tokens)
+        return begins.long().cumsum(1).masked_fill(self.special.is_special(self.tokens) | ~self.is_token, -1)
+
+    def rows(self, index: Tensor) -> Examples:
+        """Some of the examples (N,) with their own noise: for a mixture of corruptions."""
+        picked = {
+            name: None if (value := getattr(self, name)) is None else value[index]
+            for name in ("tokens", "is_token", "maskable", "labels", "word_ids", "document_ids")
+        }
+        return replace(self, noise=self.noise.rows(index), **picked)
+
+    def reading_keys(self) -> Batch:
+        """The keys that most batches have: `attention_mask`, and `document_ids` where documents are kept apart."""
+        batch = {"attention_mask": self.is_token.long()}
+        return batch if self.document_ids is None else {**batch, "document_ids": self.document_ids}
+
+
+def smallest(noise: Tensor, k: Tensor, among: Tensor) -> Tensor:
+    """(B, T) bool: of the positions that are True in `among`, the k (B, 1) with the smallest noise (B, T).
+
+    >>> import torch
+    >>> from clozelab.data import smallest
+    >>> noise, among = torch.tensor([[0.9, 0.1, 0.5, 0.0]]), torch.tensor([[True, True, True, False]])
+    >>> smallest(noise, torch.tensor([[2]]), among)
+    tensor([[False,  True,  True, False]])
+    """
+    rank = noise.masked_fill(~among, 2.0).argsort(1).argsort(1)
+    return (rank < k) & among
+
+
+def pad_rows(rows: Sequence[Any], value: int) -> Tensor:
+    """Rows of any length as one tensor (B, T), padded on the right.
+
+    >>> from clozelab.data import pad_rows
+    >>> pad_rows([[5, 6, 7], [8]], 0)
+    tensor([[5, 6, 7],
+            [8, 0, 0]])
+    """
+    none = torch.zeros(0, dtype=torch.int64)  # what as_tensor makes of an empty list is of the default dtype
+    together = [torch.as_tensor(row) if isinstance(row, Tensor) or len(row) else none for row in rows]
+    return pad_sequence(together, batch_first=True, padding_value=value)
+
+
+def stack_batches(batches: Sequence[Batch], index: Tensor, pad: int) -> Batch:
+    """Batches of different widths as one: row `index[i]` of the result is their i-th row, counted through.
+
+    Ids are padded with `pad`, labels with -100, all else with 0. Raises `InputError` for batches of different keys.
+
+    >>> import torch
+    >>> from clozelab.data import stack_batches
+    >>> one, two = {"labels": torch.tensor([[7, 8, 9]])}, {"labels": torch.tensor([[5]])}
+    >>> stack_batches([one, two], torch.tensor([1, 0]), pad=0)["labels"]
+    tensor([[   5, -100, -100],
+            [   7,    8,    9]])
+    """
+    fill = {"input_ids": pad, "decoder_input_ids": pad, "labels": IGNORED}
+    if not batches or any(batch.keys() != batches[0].keys() for batch in batches):
+        keys = " and ".join(", ".join(sorted(batch)) for batch in batches) or "none"
+        raise InputError(f"expected batches of the same keys, got {keys}: a key that one lacks would be lost")
+    stacked = {}
+    for key in batches[0]:
+        rows = [row for batch in batches for row in batch[key]]
+        together = pad_rows(rows, fill.get(key, 0)) if rows[0].dim() else torch.stack(rows)
+        stacked[key] = together[index.argsort()]
+    return stacked
+
+
+def shift_targets(targets: Tensor, start: int, document_ids: Tensor | None = None) -> Tensor:
+    """Decoder inputs (B, L): the targets one place later behind the start id, which also opens each later document.
+
+    >>> import torch
+    >>> from clozelab.data import shift_targets
+    >>> shift_targets(torch.tensor([[99, 12, 13, 1]]), start=0)
+    tensor([[ 0, 99, 12, 13]])
+    >>> shift_targets(torch.tensor([[99, 12, 98, 13]]), start=0, document_ids=torch.tensor([[0, 0, 1, 1]]))
+    tensor([[ 0, 99,  0, 98]])
+
+    Source: Raffel et al. 2020 (T5), section 2.1; `make_autoregressive_inputs` of seqio for documents.
+    """
+    targets = check_tensor(targets, "targets", "(B, L)", WHOLE).long()
+    start = check_int(start, "the start id")
+    shifted = torch.cat([torch.full_like(targets[:, :1], start), targets[:, :-1]], 1)
+    if document_ids is not None:
+        shifted[:, 1:].masked_fill_(document_ids[:, 1:] != document_ids[:, :-1], start)
+    return shifted

@@ -1,0 +1,173 @@
+"""T5's random spans: which runs of tokens are hidden, and the lengths that go together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..checks import check_int
+from ..errors import InputError
+from .masking import check_noise
+
+
+def span_counts(n: int, noise_density: float, mean_noise_span_length: float) -> tuple[int, int]:
+    """(hidden tokens, spans) that T5 plans for a row of n tokens: shared by the sampler and the length solver.
+
+    At least one token is hidden and one is not; there are at least one span, at most as many as hidden
+    tokens, and at most as many as tokens to stand before them. A lone token is hidden.
+
+    >>> from clozelab.data import span_counts
+    >>> span_counts(568, noise_density=0.15, mean_noise_span_length=3.0)
+    (85, 28)
+
+    Source: `random_spans_noise_mask` of Raffel et al. 2020 (T5), which raises at densities above about 0.6
+    where the spans outnumber what can stand between them; the last bound is ours.
+    """
+    check_spans(noise_density, mean_noise_span_length)
+    n = check_int(n, "the number of tokens", 0, 2**62)
+    if n <= 1:
+        return n, n
+    hidden = min(max(round(n * noise_density), 1), n - 1)
+    spans = min(max(round(hidden / mean_noise_span_length), 1), hidden, n - hidden)
+    return hidden, spans
+
+
+def random_spans_mask(maskable: Tensor, noise: Tensor, noise_density: float, mean_noise_span_length: float) -> Tensor:
+    """T5's spans: a fixed number of hidden tokens, cut into a fixed number of spans at random places.
+
+    The hidden tokens are cut into `spans` non-empty parts, and so are the visible ones, each of the
+    C(hidden - 1, spans - 1) x C(visible - 1, spans - 1) results equally likely; then the parts alternate,
+    visible first. Two consequences, both true of T5's own code: **the first token is never hidden and the
+    last one always is**. At 568 tokens the second is hidden with probability 27/482 = 0.056 and the one
+    before the last with 57/84 = 0.68. Not a mistake in this function: unit-test your own scheme for it.
+
+    The plan is made for the maskable tokens alone, so a protected token inside a span splits it in two.
+
+    Shapes: maskable (B, T) or (T,) bool and noise of the same shape to a mask of that shape.
+
+    >>> import torch
+    >>> from clozelab.data import random_spans_mask
+    >>> noise = torch.tensor([[0.3, 0.9, 0.1, 0.7, 0.8, 0.2, 0.6, 0.4]])
+    >>> maskable = torch.ones(1, 8, dtype=torch.bool)
+    >>> random_spans_mask(maskable, noise, noise_density=0.5, mean_noise_span_length=2.0).long()
+    tensor([[0, 0, 0, 1, 1, 1, 0, 1]])
+
+    Raises `InputError` for shapes, types and settings that do not fit.
+    Source: Raffel et al. 2020 (T5), section 3.1.4, and `random_spans_noise_mask` of its code.
+    """
+    check_noise(maskable, noise, "(B, T)" if isinstance(maskable, Tensor) and maskable.dim() != 1 else "(T)")
+    if maskable.dim() == 1:
+        return random_spans_mask(maskable[None], noise[None], noise_density, mean_noise_span_length)[0]
+    counts = maskable.sum(1)  # (B,)
+    mask = torch.zeros_like(maskable)
+    for n in counts.unique().tolist():  # one round when nothing is protected or padded
+        rows = counts == n
+        drawn = _spans_of(n, noise[rows], noise_density, mean_noise_span_length)  # (rows, n)
+        mask.masked_scatter_(maskable & rows[:, None], drawn)
+    return mask
+
+
+def _spans_of(n: int, noise: Tensor, noise_density: float, mean_noise_span_length: float) -> Tensor:
+    """(B, n) masks for rows of n maskable tokens; noise (B, >= n - 2)."""
+    hidden, spans = span_counts(n, noise_density, mean_noise_span_length)
+    if n <= 1:
+        return torch.ones(len(noise), n, dtype=torch.bool, device=noise.device)
+    hidden_lengths = _cut(hidden, spans, noise[:, : hidden - 1])  # (B, spans)
+    visible_lengths = _cut(n - hidden, spans, noise[:, hidden - 1 : n - 2])  # (B, spans)
+    lengths = torch.stack([visible_lengths, hidden_lengths], 2).flatten(1)  # (B, 2 spans): visible first
+    ends = lengths.cumsum(1)[:, :-1]
+    flips = torch.zeros(len(noise), n, dtype=torch.long, device=noise.device).scatter_(1, ends, 1)
+    return flips.cumsum(1) & 1 == 1
+
+
+def _cut(total: int, parts: int, noise: Tensor) -> Tensor:
+    """(B, parts) lengths >= 1 that sum to `total`, each composition equally likely; noise (B, total - 1)."""
+    places = noise.topk(parts - 1, largest=False, sorted=False).indices
+    cuts = places.sort(1).values + 1  # (B, parts - 1), each in 1 .. total - 1
+    ends = torch.full((len(noise), 1), total, device=noise.device)
+    return torch.diff(torch.cat([torch.zeros_like(ends), cuts, ends], 1))
+
+
+def check_spans(noise_density: float, mean_noise_span_length: float) -> None:
+    """Raises `InputError` for a density outside (0, 1) and a mean span below 1."""
+    if not isinstance(noise_density, (int, float)) or not 0.0 < noise_density < 1.0:
+        raise InputError(
+            f"noise_density must lie strictly between 0 and 1, got {noise_density!r}: a share of the tokens"
+        )
+    mean = mean_noise_span_length
+    if not isinstance(mean, (int, float)) or isinstance(mean, bool) or not 1.0 <= mean < float("inf"):
+        raise InputError(f"mean_noise_span_length must be at least 1 token, and finite, got {mean_noise_span_length!r}")
+
+
+@dataclass(frozen=True)
+class SpanLengths:
+    """The lengths that go together: `raw` tokens of text become `inputs` and `targets` of these lengths, always."""
+
+    raw: int
+    inputs: int
+    targets: int
+    spans: int
+
+
+def span_lengths(
+    raw: int,
+    *,
+    noise_density: float = 0.15,
+    mean_noise_span_length: float = 3.0,
+    eos: bool = True,
+    final_sentinel: bool = False,
+) -> SpanLengths:
+    """What `random_spans_mask` makes of `raw` tokens: visible + spans (+ eos) and hidden + spans (+ closing, + eos)."""
+    hidden, spans = span_counts(raw, noise_density, mean_noise_span_length)
+    return SpanLengths(raw, raw - hidden + spans + eos, hidden + spans + final_sentinel + eos, spans)
+
+
+def solve_span_lengths(
+    inputs: int,
+    *,
+    noise_density: float = 0.15,
+    mean_noise_span_length: float = 3.0,
+    eos: bool = True,
+    final_sentinel: bool = False,
+) -> SpanLengths:
+    """The longest raw text whose inputs fit into `inputs` tokens, so that nothing is ever padded.
+
+    Counts with the rounding and clamping of the sampler itself (`span_counts`), so plan and result agree for
+    every setting. In the few settings where the inputs' length jumps over the one asked for, the result says
+    what it is. At a noise_density of one half the targets are kept as short as the inputs, as T5 does.
+
+    >>> from clozelab.data import solve_span_lengths
+    >>> solve_span_lengths(512)
+    SpanLengths(raw=568, inputs=512, targets=114, spans=28)
+
+    Raises `InputError` for a length too small to hold one hidden and one visible token, and for shares that
+    are none. Source: `random_spans_helper` of T5's code.
+    """
+    inputs = check_int(inputs, "the length of the inputs")
+
+    def lengths(raw: int) -> SpanLengths:
+        return span_lengths(
+            raw,
+            noise_density=noise_density,
+            mean_noise_span_length=mean_noise_span_length,
+            eos=eos,
+            final_sentinel=final_sentinel,
+        )
+
+    if lengths(2).inputs > inputs:
+        raise InputError(
+            f"inputs of {inputs} tokens cannot hold a visible token, a sentinel"
+            f"{' and an end of text' if eos else ''}: {lengths(2).inputs} is the least"
+        )
+    # The inputs never shrink as the text grows: double until it is too long, then binary search.
+    raw, too_long = 2, 3
+    while lengths(too_long).inputs <= inputs:
+        raw, too_long = too_long, 2 * too_long
+    while too_long - raw > 1:
+        middle = (raw + too_long) // 2
+        raw, too_long = (middle, too_long) if lengths(middle).inputs <= inputs else (raw, middle)
+    if noise_density == 0.5 and lengths(raw).targets > inputs and raw > 2:
+        raw -= 1
+    return lengths(raw)

@@ -1,0 +1,1 @@
+"""Tokenizers: the wrapper, training one, loading one that somebody else made."""

@@ -1,0 +1,142 @@
+"""Load a tokenizer that somebody else made, and add the special ids that it lacks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from ...errors import InputError
+from ..corpora.cache import read_json
+from ..special_ids import SpecialIds
+from .tables import vocabulary_tables
+from .tokenizer import Tokenizer
+from .vocabulary import (
+    KNOWN_NAMES,
+    MAX_VOCAB_SIZE,
+    add_roles_and_sentinels,
+    add_special_tokens,
+    check_roles,
+    check_sentinels,
+    existing_id,
+    role_of,
+    sentinel_token,
+)
+
+MAX_GROWTH = 100
+"""The most times that normalising or decoding may lengthen a text: no tokenizer in use makes it twice as long."""
+MAX_FILE_SIZE = 2**27
+"""Bytes of a tokenizer.json."""
+
+
+def load_tokenizer(source: str | Path | Any, sentinels: int = 100, roles: Iterable[str] = ()) -> Tokenizer:
+    """A tokenizer from a tokenizer.json, its folder, a `tokenizers.Tokenizer` or a Hugging Face fast tokenizer.
+
+    What is missing of pad, end of text, mask, the `roles` and the sentinels is added behind the ids that exist, which
+    keep their meaning; a model trained with the tokenizer as it was must grow its embedding to `vocab_size`. The source
+    itself is not changed. Sentinels that exist keep their number; more are added up to `sentinels`.
+
+    A special token of the form `<|fim_prefix|>` has the role "fim_prefix", whether `roles` names it or not, unless it
+    is pad, end of text or mask. So a tokenizer that was saved keeps its roles.
+
+    >>> from clozelab.data import load_tokenizer, train_bpe
+    >>> plain = train_bpe(["the cat sat"] * 2, vocab_size=400, sentinels=2)
+    >>> tokenizer = load_tokenizer(plain.backend, sentinels=2, roles=["fim_prefix"])
+    >>> tokenizer.special["fim_prefix"] == plain.vocab_size, tokenizer.vocab_size - plain.vocab_size
+    (True, 1)
+
+    Raises `FileNotFoundError` for a path that does not exist, and `InputError` for a file that is no tokenizer, an
+    object of another kind, and a vocabulary of more than two million ids or with two tokens of one id.
+    """
+    check_sentinels(sentinels)
+    roles = check_roles(roles)
+    backend, chosen = _copied_backend(source)
+    ids = {name: _find_or_add(backend, name, chosen.get(name)) for name in KNOWN_NAMES}
+    existing = 0
+    while backend.token_to_id(sentinel_token(existing)) is not None:
+        existing += 1
+    role_ids, sentinel_ids = add_roles_and_sentinels(backend, roles, existing, sentinels)
+    special_tokens = {
+        number: token.content for number, token in backend.get_added_tokens_decoder().items() if token.special
+    }
+    meant = {*ids.values(), *sentinel_ids}
+    role_ids |= {role: n for n, name in special_tokens.items() if n not in meant and (role := role_of(name))}
+    vocab_size, gaps = _checked_ids(backend)
+    unknown = getattr(backend.model, "unk_token", None)
+    unknown_id = backend.token_to_id(unknown) if unknown else None
+    others = {*special_tokens, *gaps, *([] if unknown_id is None else [unknown_id])} - meant - {*role_ids.values()}
+    tables = vocabulary_tables(backend, vocab_size, meant | others | {*role_ids.values()})
+    special = SpecialIds(
+        vocab_size, ids["pad"], ids["eos"], ids["mask"], sentinel_ids, sorted(others), role_ids, **tables
+    )
+    return Tokenizer(backend, special)
+
+
+def _copied_backend(source: Any) -> tuple[tokenizers.Tokenizer, dict[str, int | None]]:
+    """(a copy of the source's backend, the ids that the source itself declares for pad, eos and mask)."""
+    if isinstance(source, Tokenizer):
+        source = source.backend
+    if isinstance(source, (str, Path)):
+        return _read_backend(Path(source)), {}
+    if isinstance(source, tokenizers.Tokenizer):
+        return tokenizers.Tokenizer.from_str(source.to_str()), {}
+    if isinstance(getattr(source, "backend_tokenizer", None), tokenizers.Tokenizer):
+        declared = {name: getattr(source, f"{name}_token_id", None) for name in KNOWN_NAMES}
+        return tokenizers.Tokenizer.from_str(source.backend_tokenizer.to_str()), declared
+    raise InputError(
+        "expected the path of a tokenizer.json, a tokenizers.Tokenizer or a Hugging Face fast tokenizer, got "
+        f"{type(source).__name__}: slow tokenizers have no backend to use"
+    )
+
+
+def _read_backend(path: Path) -> tokenizers.Tokenizer:
+    path = path / "tokenizer.json" if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(2, "no tokenizer file", str(path))
+    try:
+        described = read_json(path, MAX_FILE_SIZE)
+        growth = max(_growth(described.get(name)) for name in ("normalizer", "pre_tokenizer", "decoder"))
+        backend = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # the library raises bare Exception
+        raise InputError(f"{path} is not a tokenizer.json: {str(error).strip():.200}") from error
+    if growth > MAX_GROWTH:
+        raise InputError(
+            f"{path} can make a text {growth:,} times as long, expected at most {MAX_GROWTH}: was it tampered with?"
+        )
+    return backend
+
+
+def _growth(part: Any) -> int:
+    """The most characters that a part of a tokenizer.json makes of one: the product over its replacements."""
+    if isinstance(part, list):
+        return math.prod(map(_growth, part))
+    if not isinstance(part, dict):
+        return 1
+    content = part.get("content")
+    own = max(1, len(content)) if isinstance(content, str) else 1
+    return own * _growth([value for value in part.values() if isinstance(value, list)])
+
+
+def _find_or_add(backend: tokenizers.Tokenizer, name: str, chosen: int | None) -> int:
+    """The id of pad, eos or mask: the one that was chosen, that of a known name, or a new one."""
+    if chosen is not None:
+        return chosen
+    for candidate in KNOWN_NAMES[name]:
+        found = backend.token_to_id(candidate)
+        if found is not None:
+            return found
+    add_special_tokens(backend, [KNOWN_NAMES[name][0]])
+    return existing_id(backend, KNOWN_NAMES[name][0])
+
+
+def _checked_ids(backend: tokenizers.Tokenizer) -> tuple[int, set[int]]:
+    """(vocab_size, the ids below it that stand for no token)."""
+    ids = list(backend.get_vocab(with_added_tokens=True).values())
+    vocab_size = max(ids) + 1
+    if vocab_size > MAX_VOCAB_SIZE or len(set(ids)) < len(ids):
+        reason = "some ids stand for two tokens" if vocab_size <= MAX_VOCAB_SIZE else f"its ids go up to {max(ids):,}"
+        raise InputError(f"expected a vocabulary of at most {MAX_VOCAB_SIZE:,} ids, each for one token, but {reason}")
+    return vocab_size, set(range(vocab_size)) - set(ids)

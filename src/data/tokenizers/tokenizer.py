@@ -1,0 +1,159 @@
+"""The wrapper around a `tokenizers.Tokenizer`: text to ids and back, with the special ids as plain integers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+import tokenizers
+import torch
+from tokenizers import decoders
+from torch import Tensor
+
+from ...checks import check_type
+from ...errors import InputError
+from ..corpora.cache import written_whole
+from ..corpora.documents import checked_text
+from ..special_ids import SpecialIds
+from .cutting import cut_text, panic_as_error
+from .vocabulary import role_token
+
+
+class Tokenizer:
+    """A `tokenizers.Tokenizer` with its special ids; `train_bpe`, `train_characters` and `load_tokenizer` make one.
+
+    No text is encoded to a special id: the characters `<pad>` in a corpus become ordinary tokens. With byte-level BPE
+    any Unicode text is decoded exactly.
+
+    >>> from clozelab.data import train_bpe
+    >>> tokenizer = train_bpe(["the cat sat on the mat"] * 3, vocab_size=400, sentinels=4)
+    >>> tokenizer.decode(tokenizer.encode("the <mask> \\N{CAT FACE}"))
+    'the <mask> 🐱'
+    >>> tokenizer.pieces(tokenizer.encode("the cat sat"))
+    ['the', ' cat', ' sat']
+    >>> tokenizer.special.pad, tokenizer.special.eos, tokenizer.special.mask, len(tokenizer.special.sentinels)
+    (0, 1, 2, 4)
+
+    Raises `InputError` for a backend of another library, and for special ids of a smaller vocabulary.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, special: SpecialIds) -> None:
+        check_type(backend, tokenizers.Tokenizer, "the backend", "load_tokenizer takes other kinds")
+        check_type(special, SpecialIds, "special ids")
+        if special.vocab_size < backend.get_vocab_size():
+            raise InputError(
+                f"the special ids are of a vocabulary of {special.vocab_size} ids, but the tokenizer has "
+                f"{backend.get_vocab_size()}: do they belong together?"
+            )
+        backend.encode_special_tokens = True  # the names of special tokens are ordinary text
+        backend.no_padding()
+        backend.no_truncation()
+        if getattr(backend.model, "dropout", None):
+            backend.model.dropout = None  # it would encode the same text differently each time
+        self.backend = backend
+        self.special = special
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids are 0 .. vocab_size - 1."""
+        return self.special.vocab_size
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without special tokens; raises `InputError` for what is no Unicode text."""
+        return self._encode(text).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of many texts, encoded in parallel."""
+        if isinstance(texts, str) or not isinstance(texts, Iterable):
+            raise InputError(f"expected several texts, got one {type(texts).__name__}: put it in a list")
+        checked = [checked_text(text) for text in texts]
+        with panic_as_error():
+            encodings = self.backend.encode_batch_fast(checked, add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def _encode(self, text: str) -> tokenizers.Encoding:
+        with panic_as_error():
+            return self.backend.encode(checked_text(text), add_special_tokens=False)
+
+    def cut(self, text: str) -> Iterator[str]:
+        """A long text in pieces whose tokens, one after another, are those of the whole; a short one as it is.
+
+        Raises `InputError` for a text that cannot be cut and is too long to be encoded whole.
+        """
+        return cut_text(checked_text(text), self.backend)
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
+        """The text of ids; special ids appear by their names, or are left out with `skip_special`."""
+        try:
+            return self.backend.decode(list(ids), skip_special_tokens=skip_special)
+        except (TypeError, OverflowError) as error:
+            raise InputError(f"expected token ids, whole numbers from 0, got {ids!r:.80}") from error
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token by itself; part of a character shows as U+FFFD."""
+        return [self.decode([token]) for token in ids]
+
+    def word_ids(self, text: str) -> list[int]:
+        """The word of each token of `encode(text)`, as the tokenizer itself split the text; -1 for none."""
+        words = self._encode(text).word_ids
+        return [-1 if word is None else word for word in words]
+
+    @cached_property
+    def byte_lengths(self) -> Tensor:
+        """(V,) int64: the number of UTF-8 bytes that each id stands for, 0 for special ids.
+
+        They add up to the bytes of a text where the tokens spell it, and not where a normaliser changed it first.
+        """
+        lengths = torch.zeros(self.vocab_size, dtype=torch.int64)
+        byte_level = isinstance(self.backend.decoder, decoders.ByteLevel)
+        special = set(self.special.all)
+        for token, number in self.backend.get_vocab(with_added_tokens=True).items():
+            if number not in special:
+                # A byte-level vocabulary writes each byte as one character of its own alphabet.
+                lengths[number] = len(token) if byte_level else len(self.decode([number]).encode())
+        return lengths
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of everything that decides which tokens a text becomes, and which ids are special."""
+        special = self.special
+        meant = {special.pad, special.eos, special.mask, *special.sentinels}
+        others = tuple(token for token in special.all if token not in meant)
+        content = self.backend.to_str(pretty=False) + (
+            f"SpecialIds(vocab_size={special.vocab_size}, pad={special.pad}, eos={special.eos}, mask={special.mask}, "
+            f"sentinels={special.sentinels}, others={others})"
+        )
+        # The backend holds the names of the other roles, except where somebody chose their ids by hand.
+        chosen = {role: n for role, n in special.roles.items() if self.backend.token_to_id(role_token(role)) != n}
+        content += f" roles={sorted(chosen.items())}" if chosen else ""
+        return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+    def to_json(self) -> bytes:
+        """The content of the tokenizer.json that `save` writes."""
+        return self.backend.to_str(pretty=False).encode()
+
+    def save(self, path: str | Path) -> None:
+        """Write a tokenizer.json, which `load_tokenizer` and Hugging Face's libraries read."""
+        with written_whole(Path(path)) as file:
+            file.write(self.to_json())
+
+
+@contextmanager
+def tokenizing_in_one_thread() -> Iterator[None]:
+    """Have processes that are started in this context tokenise in one thread.
+
+    A forked process has none of the threads of `tokenizers`, and would wait for them for ever.
+    """
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TOKENIZERS_PARALLELISM"]
+        else:
+            os.environ["TOKENIZERS_PARALLELISM"] = before

@@ -1,0 +1,45 @@
+"""Generation: continue text, fill masks, fill spans, fill a middle; fine-tuning pairs and their answers."""
+
+from .answers import answer_pairs, generate_answers
+from .completion import BLANK, Completion, encode_blanks
+from .decoding import fill_spans, generate, truncate_at_eos
+from .masks import ORDERS, fill_masks
+from .pairs import causal_pairs, masked_pairs, seq2seq_pairs
+from .sampling import Sampling, sample_token, token_probabilities
+from .texts import (
+    complete_masked_text,
+    complete_middle_text,
+    continue_text,
+    fill_masked_text,
+    fill_span_text,
+    sample_masked_text,
+    sample_middle_text,
+    sample_span_text,
+)
+
+__all__ = [
+    "BLANK",
+    "ORDERS",
+    "Completion",
+    "Sampling",
+    "answer_pairs",
+    "causal_pairs",
+    "complete_masked_text",
+    "complete_middle_text",
+    "continue_text",
+    "encode_blanks",
+    "fill_masked_text",
+    "fill_masks",
+    "fill_span_text",
+    "fill_spans",
+    "generate",
+    "generate_answers",
+    "masked_pairs",
+    "sample_masked_text",
+    "sample_middle_text",
+    "sample_span_text",
+    "sample_token",
+    "seq2seq_pairs",
+    "token_probabilities",
+    "truncate_at_eos",
+]

@@ -1,0 +1,64 @@
+"""A text that a model completed, and texts with blanks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+
+from ..data.corpora.documents import checked_text
+from ..data.tokenizers.tokenizer import Tokenizer
+from ..errors import InputError
+
+BLANK = "___"
+"""Stands for what is to be filled in a text: one token for masked LM, any number for span corruption."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A text of which a model generated some parts.
+
+    >>> from clozelab.generation import Completion
+    >>> completion = Completion((("The cat ", False), ("sat", True), (" down.", False)))
+    >>> str(completion), completion.marked()
+    ('The cat sat down.', 'The cat [sat] down.')
+    """
+
+    parts: tuple[tuple[str, bool], ...]
+    """(text, whether the model generated it)"""
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, ids: Iterable[int], generated: Iterable[bool]) -> Completion:
+        """From token ids and, for each, whether the model generated it. Neighbours are decoded together."""
+        runs = groupby(zip(ids, generated), key=lambda pair: pair[1])
+        return cls(tuple((tokenizer.decode([token for token, _ in run]), by_model) for by_model, run in runs))
+
+    def marked(self, left: str = "[", right: str = "]") -> str:
+        """The text with brackets around what the model generated."""
+        return "".join(f"{left}{text}{right}" if by_model else text for text, by_model in self.parts)
+
+    def __str__(self) -> str:
+        return "".join(text for text, _ in self.parts)
+
+
+def encode_blanks(tokenizer: Tokenizer, text: str, blanks: Iterable[int]) -> list[int]:
+    """Token ids of a text, its blanks in order replaced by the ids `blanks`.
+
+    The space before a blank is left out: in byte-level vocabularies a word brings its own, and so will the answer.
+
+    Raises `InputError` for a text without a blank, or with more of them than ids to stand there.
+    """
+    if BLANK not in checked_text(text):
+        raise InputError(f"expected a text with blanks written {BLANK}, got {text!r:.80}")
+    *before, last = text.split(BLANK)
+    ids: list[int] = []
+    stand_ins = iter(blanks)
+    for done, piece in enumerate(before):
+        blank = next(stand_ins, None)
+        if blank is None:
+            raise InputError(
+                f"the text has {len(before)} blanks, but only {done} ids can stand in their place: give it in parts, "
+                "or train with more sentinels"
+            )
+        ids += [*tokenizer.encode(piece.removesuffix(" ")), blank]
+    return [*ids, *tokenizer.encode(last)]

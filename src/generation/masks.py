@@ -1,0 +1,96 @@
+"""Filling masks in any order: all at once, from the left, the most certain first, at random, or ancestrally."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Unpack
+
+import torch
+from torch import Tensor
+
+from ..checks import check_int, check_type
+from ..errors import InputError
+from ..models import EncoderOnly, eval_mode
+from ..models.language_model import call
+from .decoding import require, suppression
+from .sampling import Sampling, sample_token
+
+ORDERS = ("all", "left_to_right", "confidence", "random", "ancestral")
+"""In which order `fill_masks` fills."""
+
+
+def fill_masks(
+    model: EncoderOnly,
+    input_ids: Tensor,
+    mask_id: int,
+    *,
+    order: str = "all",
+    rounds: int | None = None,
+    attention_mask: Tensor | None = None,
+    suppressed: Sequence[int] = (),
+    **sampling: Unpack[Sampling],
+) -> Tensor:
+    """Fill every `mask_id` of texts (B, T): ids (B, T), the rest as it was.
+
+    - "all": at once, each without knowing what the others became;
+    - "left_to_right": one after the other, each given those before it;
+    - "confidence": the most certain first (Ghazvininejad et al. 2019, section 3; LLaDA's low-confidence remasking);
+    - "random": each row in an order of its own, drawn from the generator (Uria et al. 2014, section 3);
+    - "ancestral": in each round every blank is filled with probability 1 / rounds left, the reverse process of masked
+      diffusion on an even grid of times (Sahoo et al. 2024, section 3.2).
+
+    With an order, the model reads the text once in each of `rounds`; but for "ancestral" they share the blanks of a row
+    evenly, the earlier ones one more. None: as many rounds as blanks. `mask_id` and `suppressed` ids are never filled
+    in. `sampling` are the keywords of `sample_token`.
+
+    >>> import torch
+    >>> from clozelab.generation import fill_masks
+    >>> from clozelab.models import build
+    >>> model = build("encoder-only", "tiny", vocab_size=50)
+    >>> fill_masks(model, torch.tensor([[7, 2, 9]]), 2, greedy=True)[0, [0, 2]]
+    tensor([7, 9])
+
+    Raises `InputError` for an unknown order, ids outside the vocabulary, and what `sample_token` refuses.
+    """
+    require(model, "encoder-only", "unembed")
+    if order not in ORDERS:
+        raise InputError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
+    if rounds is not None and (check_int(rounds, "rounds") < 1 or order == "all"):
+        raise InputError(f"rounds must be at least 1, and order 'all' has one; got {rounds!r} with order {order!r}")
+    if not isinstance(input_ids, Tensor) or input_ids.dim() != 2:
+        raise InputError(f"expected input_ids as a tensor (B, T), got {type(input_ids).__name__}")
+    suppress = suppression(model, (mask_id, *suppressed), input_ids.device)
+    generator = sampling.get("generator")
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    sampling["generator"] = check_type(generator, torch.Generator, "the generator")
+    filled = input_ids.clone()
+    most = int((filled == mask_id).sum(1).max()) if filled.numel() else 0
+    rounds = 1 if order == "all" else most if rounds is None else rounds
+    rounds = rounds if order == "ancestral" else min(most, rounds)  # more rounds than blanks: more of them one by one
+    with eval_mode(model):
+        for left in range(rounds, 0, -1):
+            blank = filled == mask_id  # (B, T)
+            if not bool(blank.any()):
+                break
+            logits = model.unembed(call(model, filled, attention_mask)[blank]).masked_fill(suppress, -torch.inf)
+            tokens = sample_token(logits, **sampling)  # (N,) of logits (N, V)
+            now = _chosen(order, blank, left, logits, tokens, generator)
+            filled[now] = tokens[now[blank]].to(filled.dtype)
+    return filled
+
+
+def _chosen(order: str, blank: Tensor, left: int, logits: Tensor, tokens: Tensor, generator: torch.Generator) -> Tensor:
+    """Which blanks (B, T) are filled in the round that has `left` rounds left, itself included."""
+    if order in ("random", "ancestral"):
+        draws = torch.rand(blank.shape, generator=generator, device=generator.device).to(blank.device)
+        if order == "ancestral":
+            return blank & (draws < 1 / left)
+    priority = torch.full(blank.shape, -torch.inf, device=blank.device)
+    if order == "confidence":
+        priority[blank] = logits.float().log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
+    elif order == "random":
+        priority[blank] = draws[blank]  # pyright: ignore[reportPossiblyUnboundVariable]
+    else:
+        priority[blank] = -blank.nonzero()[:, 1].float()
+    rank = priority.sort(dim=1, descending=True, stable=True).indices.argsort(1)  # (B, T): 0 is filled first
+    return blank & (rank < (blank.sum(1, keepdim=True) / left).ceil())

@@ -1,0 +1,230 @@
+"""From text to text: how each kind of model continues a text or fills its blanks. Objectives call these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import repeat
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from ..data.corpora.documents import checked_text
+from ..data.spans import split_spans
+from ..data.special_ids import SpecialIds
+from ..data.tokenizers.tokenizer import Tokenizer
+from ..errors import InputError
+from ..models import DecoderOnly, EncoderDecoder, EncoderOnly
+from .completion import BLANK, Completion, encode_blanks
+from .decoding import fill_spans, generate, truncate_at_eos
+from .masks import fill_masks
+
+ROUNDS = 50
+"""The most times that a model reads a text to fill its masks one after the other; more masks share a round."""
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def expect_model(model: nn.Module, kind: type[Model]) -> Model:
+    """The model, once it is known to be of the kind that a function generates with.
+
+    Raises `InputError` for another: a causal model cannot fill masks, an encoder cannot continue.
+    """
+    if not isinstance(getattr(model, "_orig_mod", model), kind):  # inside torch.compile's wrapper
+        raise InputError(f"expected a {kind.__name__}, got {type(model).__name__}: was it trained by this objective?")
+    return model  # pyright: ignore[reportReturnType]
+
+
+def all_but(special: SpecialIds, *kept: int) -> list[int]:
+    """All special ids but a few: what a model must not generate."""
+    return [one for one in special.all if one not in kept]
+
+
+# --------------------------------------------------------------------------- a decoder
+
+
+def continue_text(
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    text: str,
+    *,
+    max_new_tokens: int = 40,
+    bidirectional_prompt: bool = False,
+    **sampling: Any,
+) -> Completion:
+    """Continue a text until an end of text; an empty one begins after an end of text, as a new document does."""
+    special = tokenizer.special
+    prompt = tokenizer.encode(text)
+    ids = generate(
+        expect_model(model, DecoderOnly),
+        torch.tensor([prompt or [special.eos]]),
+        max_new_tokens=max_new_tokens,
+        eos=special.eos,
+        suppressed=all_but(special, special.eos),
+        bidirectional_prompt=bidirectional_prompt,
+        **sampling,
+    )[0, max(len(prompt), 1) :].tolist()
+    generated = truncate_at_eos(ids, special.eos)
+    return Completion.of(tokenizer, prompt + generated, [False] * len(prompt) + [True] * len(generated))
+
+
+def complete_middle_text(
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    text: str,
+    *,
+    max_new_tokens: int = 40,
+    suffix_first: bool = False,
+    **sampling: Any,
+) -> Completion:
+    """Fill the one blank `___` of a text with a decoder that learned fill-in-the-middle; continue a text without one.
+
+    `suffix_first` prompts in the form suffix, prefix, middle, for a model that learned that form alone.
+
+    Raises `InputError` for several blanks: a moved text has one middle.
+    """
+    if BLANK not in checked_text(text):
+        return continue_text(model, tokenizer, text, max_new_tokens=max_new_tokens, **sampling)
+    if text.count(BLANK) > 1:
+        raise InputError(f"expected one blank {BLANK}, got {text.count(BLANK)}: fill one after the other")
+    before, after = text.split(BLANK)
+    parts = tokenizer.encode(before.removesuffix(" ")), tokenizer.encode(after)
+    settings = {"max_new_tokens": max_new_tokens, "suffix_first": suffix_first, **sampling}
+    return _fill_middle(model, tokenizer, *parts, **settings)
+
+
+def sample_middle_text(model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
+    """Take the middle third of the tokens out of a text and fill it."""
+    ids = tokenizer.encode(text)
+    third = len(ids) // 3
+    return _fill_middle(model, tokenizer, ids[:third], ids[len(ids) - third :], max_new_tokens=len(ids) + 8, **sampling)
+
+
+def _fill_middle(
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    before: list[int],
+    after: list[int],
+    *,
+    suffix_first: bool = False,
+    **sampling: Any,
+) -> Completion:
+    special = tokenizer.special
+    prefix, suffix, middle_id, end = (special[f"fim_{part}"] for part in ("prefix", "suffix", "middle", "end"))
+    if suffix_first:
+        prompt = [prefix, suffix, *after, middle_id, *before]
+    else:
+        prompt = [prefix, *before, suffix, *after, middle_id]
+    ids = generate(
+        expect_model(model, DecoderOnly),
+        torch.tensor([prompt]),
+        eos=end,
+        suppressed=all_but(special, end),
+        **sampling,
+    )[0, len(prompt) :].tolist()
+    middle = truncate_at_eos(ids, end)
+    by_model = [False] * len(before) + [True] * len(middle) + [False] * len(after)
+    return Completion.of(tokenizer, [*before, *middle, *after], by_model)
+
+
+# --------------------------------------------------------------------------- an encoder
+
+
+def fill_masked_text(
+    model: nn.Module, tokenizer: Tokenizer, text: str, *, order: str = "confidence", **sampling: Any
+) -> Completion:
+    """Fill the blanks of a text, one token for each `___`, in one of the orders of `fill_masks`."""
+    ids = encode_blanks(tokenizer, text, repeat(tokenizer.special["mask"]))
+    return _fill_masks(model, tokenizer, ids, order=order, **sampling)
+
+
+def complete_masked_text(
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    text: str,
+    *,
+    max_new_tokens: int = 40,
+    order: str = "confidence",
+    **sampling: Any,
+) -> Completion:
+    """Fill the blanks of a text; continue a text without blanks by `max_new_tokens` masks, up to an end of text."""
+    special = tokenizer.special
+    if BLANK in checked_text(text):
+        return fill_masked_text(model, tokenizer, text, order=order, **sampling)
+    ids = tokenizer.encode(text) + [special["mask"]] * max_new_tokens
+    return _fill_masks(model, tokenizer, ids, order=order, may_end=True, **sampling)
+
+
+def sample_masked_text(
+    model: nn.Module, tokenizer: Tokenizer, text: str, *, every: int = 5, **sampling: Any
+) -> Completion:
+    """Mask every fifth token, or every so many, and fill the masks, the most certain first."""
+    mask = tokenizer.special["mask"]
+    ids = [mask if t % every == every - 1 else token for t, token in enumerate(tokenizer.encode(text))]
+    return _fill_masks(model, tokenizer, ids, order="confidence", **sampling)
+
+
+def _fill_masks(
+    model: nn.Module, tokenizer: Tokenizer, ids: list[int], *, order: str, may_end: bool = False, **settings: Any
+) -> Completion:
+    special = tokenizer.special
+    if order != "all":
+        settings = {"rounds": min(ROUNDS, max(1, ids.count(special["mask"]))), **settings}
+    filled = fill_masks(
+        expect_model(model, EncoderOnly),
+        torch.tensor([ids]),
+        special["mask"],
+        order=order,
+        suppressed=all_but(special, special.eos) if may_end else special.all,
+        **settings,
+    )[0].tolist()
+    by_model = [token == special["mask"] for token in ids]
+    if may_end:
+        end = next((t for t, token in enumerate(filled) if by_model[t] and token == special.eos), len(filled))
+        filled, by_model = filled[:end], by_model[:end]
+    return Completion.of(tokenizer, filled, by_model)
+
+
+# --------------------------------------------------------------------------- an encoder-decoder
+
+
+def fill_span_text(
+    model: nn.Module, tokenizer: Tokenizer, text: str, *, max_new_tokens: int = 40, **sampling: Any
+) -> Completion:
+    """Fill the blanks of a text, each `___` with as many tokens as the model predicts."""
+    ids = encode_blanks(tokenizer, text, tokenizer.special.sentinels)
+    return _fill_sentinels(model, tokenizer, ids, max_new_tokens=max_new_tokens, **sampling)
+
+
+def sample_span_text(model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
+    """Hide three tokens of every ten behind a sentinel and fill them."""
+    ids: list[int] = []
+    tokens, sentinels = tokenizer.encode(text), iter(tokenizer.special.sentinels)
+    for start in range(0, len(tokens), 10):
+        before, hidden, after = (tokens[start + a : start + b] for a, b in ((0, 4), (4, 7), (7, 10)))
+        sentinel = next(sentinels, None) if hidden else None
+        ids += [*before, *(hidden if sentinel is None else [sentinel]), *after]  # no sentinel left: nothing hidden
+    return _fill_sentinels(model, tokenizer, ids, max_new_tokens=2 * len(tokens) + 8, **sampling)
+
+
+def _fill_sentinels(model: nn.Module, tokenizer: Tokenizer, ids: list[int], **settings: Any) -> Completion:
+    special = tokenizer.special
+    targets = fill_spans(
+        expect_model(model, EncoderDecoder),
+        torch.tensor([[*ids, special.eos]]),
+        start_id=special["decoder_start"],
+        eos=special.eos,
+        sentinels=special.sentinels,
+        suppressed=all_but(special, special.eos, *special.sentinels),
+        **settings,
+    )[0].tolist()
+    answers: dict[int, list[int]] = {}
+    for k, span in split_spans(truncate_at_eos(targets, special.eos), special.sentinels):
+        answers.setdefault(special.sentinels[k], span)  # the first answer counts
+    text = [pair for token in ids for pair in _spell(token, answers, special.sentinels)]
+    return Completion.of(tokenizer, [token for token, _ in text], [by_model for _, by_model in text])
+
+
+def _spell(token: int, answers: dict[int, list[int]], sentinels: Sequence[int]) -> list[tuple[int, bool]]:
+    """A token as itself, a sentinel as what the model generated for it (nothing, where it generated nothing)."""
+    return [(one, True) for one in answers.get(token, [])] if token in sentinels else [(token, False)]

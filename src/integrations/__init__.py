@@ -1,0 +1,1 @@
+"""Beside other software: what is exported to Hugging Face, and its Trainer."""

@@ -1,0 +1,137 @@
+"""What text from a `MarkovSource` costs the best possible model, position by position, in nats.
+
+That model knows the language and the corruption, and reads what the objective lets it read. A trained model's loss on
+the same batch may come near these costs from above, and below them only by chance, whose size is known. A model that is
+further below depends on what it must not read. Each objective's `entropy_floor` is one of these sums.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from ..checks import WHOLE, check_same_shape, check_tensor, check_type
+from ..data.examples import IGNORED
+from ..data.spans import split_spans
+from ..data.special_ids import SpecialIds
+from ..errors import InputError
+from .markov import MarkovSource, check_symbols
+
+
+def chain_costs(source: MarkovSource, tokens: Tensor, predicted: Tensor | None = None) -> Tensor:
+    """(B, T) float64: -ln p(x[0]), then -ln p(x[t+1] | x[t]); the expectation of the latter is the entropy rate.
+
+    Shapes: tokens (B, T). Where not all of them are symbols, `predicted` (B, T - 1) bool says at which t the pair
+    (t, t + 1) counts; the cost of others is arbitrary.
+
+    >>> import torch
+    >>> from clozelab.languages import MarkovSource, chain_costs
+    >>> coin = MarkovSource(torch.tensor([[0.9, 0.1], [0.1, 0.9]]))
+    >>> [round(cost, 4) for cost in chain_costs(coin, torch.tensor([[0, 0, 1]]))[0].tolist()]
+    [0.6931, 0.1054, 2.3026]
+
+    Raises `InputError` for a predicted pair that is not of symbols.
+    """
+    check_type(source, MarkovSource, "the source")
+    check_tensor(tokens, "tokens", "(B, T)", WHOLE)
+    for part in (tokens[:, :-1], tokens[:, 1:]):
+        check_symbols(part if predicted is None else part[predicted], source.symbols)
+    inside = tokens.clamp(0, source.symbols - 1)
+    first = -source.stationary.log()[inside[:, :1]]
+    return torch.cat([first, -source.transition.log()[inside[:, :-1], inside[:, 1:]]], 1)
+
+
+def masked_costs(source: MarkovSource, seen: Tensor, labels: Tensor, channel: Tensor, own_channel: Tensor) -> Tensor:
+    """(B, T) float64: -ln p(label | the whole row as it is seen, this position was hidden), 0 where there is no label.
+
+    A corruption that treats tokens independently is a noisy channel after a Markov chain, that is, a hidden Markov
+    model: `channel[x, s]` is the probability that symbol x is seen as s, whether it was hidden or not, and
+    `own_channel` the same for a hidden symbol, which the position in question is known to be because it has a label.
+    Forward and backward messages give the posterior.
+
+    Shapes: seen (B, T), columns of the channels (K, S); labels (B, T) of symbols, -100 where not predicted.
+
+    Raises `InputError` for labels that are not symbols and for shapes that do not fit.
+    Source: Rabiner 1989, section III.
+    """
+    check_type(source, MarkovSource, "the source")
+    check_tensor(labels, "labels", "(B, T)", WHOLE)
+    check_symbols(labels[labels != IGNORED], source.symbols)
+    check_same_shape(labels=labels, seen=check_tensor(seen, "seen", "(B, T)", WHOLE))
+    check_symbols(seen, channel.shape[1])
+    k, evidence = source.symbols, channel.T[seen]  # (B, T, K)
+    before = [source.stationary.expand(len(seen), k)]  # p(x[t], what was seen before t), up to a factor
+    for t in range(1, seen.shape[1]):
+        step = (before[-1] * evidence[:, t - 1]) @ source.transition
+        before.append(step / step.sum(1, keepdim=True))
+    after = [torch.ones_like(before[0])]  # p(what is seen after t | x[t]), up to a factor
+    for t in range(seen.shape[1] - 1, 0, -1):
+        step = (after[-1] * evidence[:, t]) @ source.transition.T
+        after.append(step / step.sum(1, keepdim=True))
+    posterior = torch.stack(before, 1) * torch.stack(after[::-1], 1) * own_channel.T[seen]  # (B, T, K)
+    posterior = posterior / posterior.sum(2, keepdim=True)
+    costs = -posterior.gather(2, labels.clamp(min=0)[..., None]).squeeze(2).log()
+    return costs.masked_fill(labels == IGNORED, 0)
+
+
+def span_costs(source: MarkovSource, inputs: Tensor, labels: Tensor, special: SpecialIds) -> Tensor:
+    """(B,) float64: -ln p(targets | inputs) of span corruption, sentinels and end of text included.
+
+    Inputs and targets together say what the text and the mask were, so
+
+        -ln p(targets | inputs) = -ln p(text) - ln p(mask) + ln p(inputs),
+
+    and p(inputs) sums over all texts and masks that leave these inputs. `random_spans_mask` draws all masks with its
+    counts with equal probability and always hides the last token, so p(mask) cancels. What is left is a sum over the
+    lengths of the spans (at least 1 each, with the planned total) of a product over the gaps: a gap between symbols a
+    and b that hides l others has the factor (P^(l+1))[a, b], and the last one, open to the right, 1. The sum over
+    lengths is a convolution over the gaps.
+
+    Shapes: inputs (B, S) and labels (B, L) as the collator makes them from rows of one length.
+
+    Raises `InputError` for masks that do not begin visible and end hidden.
+    """
+    check_type(source, MarkovSource, "the source")
+    check_tensor(inputs, "inputs", "(B, S)", WHOLE)
+    check_tensor(labels, "labels", "(B, L)", WHOLE)
+    powers = [source.transition]  # powers[l] = P^(l + 1)
+    nats = []
+    for row, targets in zip(inputs.tolist(), labels.tolist()):
+        targets = [label for label in targets if label != IGNORED]
+        visible, spans = _segments(row, special), split_spans(targets[:-1], special.sentinels)
+        hidden = [span for _, span in spans if span]
+        total = sum(map(len, hidden))
+        while len(powers) <= total:
+            powers.append(powers[-1] @ source.transition)
+        text = [symbol for pair in zip(visible, hidden) for part in pair for symbol in part]
+        whole = source.log_prob(torch.tensor(text))
+        inside = sum(source.log_prob(torch.tensor(part)) - source.stationary[part[0]].log() for part in visible)
+        begin = source.stationary[visible[0][0]].log()
+        crossings = [[float(power[a[-1], b[0]]) for power in powers] for a, b in pairwise(visible)]
+        nats.append(-whole + begin + inside + math.log(_ways(crossings, total)))
+    return torch.stack(nats)
+
+
+def _segments(inputs: list[int], special: SpecialIds) -> list[list[int]]:
+    """The visible parts, one before each sentinel."""
+    segments: list[list[int]] = [[]]
+    for token in inputs:
+        if token in special.sentinels:
+            segments.append([])
+        elif token not in (special.eos, special.pad):
+            segments[-1].append(token)
+    *before, behind = segments
+    if behind or not all(before):
+        raise InputError("the exact floor needs masks that begin visible and end hidden, as random_spans_mask draws")
+    return before
+
+
+def _ways(crossings: list[list[float]], total: int) -> float:
+    """The sum over lengths >= 1 with this total of the product of crossings[gap][length]; one more gap, open, has 1."""
+    reached = [1.0] + [0.0] * total  # by the number of symbols that the gaps so far hide
+    for crossing in crossings:
+        reached = [sum(reached[m] * crossing[n - m] for m in range(n)) for n in range(total + 1)]
+    return sum(reached[:total])  # the open gap hides the rest, at least one

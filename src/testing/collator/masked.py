@@ -1,0 +1,168 @@
+"""Checks of a collator for masked LM: which tokens it hides, and what stands in their place."""
+
+from __future__ import annotations
+
+import torch
+
+from ...data import IGNORED
+from ..report import FAULT, NOT_CHECKED, OK, SURE, Finding, percent, table
+from .trial import CollatorTrial
+
+
+def nothing(trial: CollatorTrial) -> Finding | None:
+    """A text of special ids alone has no target."""
+    if trial.kind != "masked":
+        return None
+    batch = trial.batch([[trial.special.eos], trial.texts(16)[0]])
+    in_loss = int((batch["labels"][0] != IGNORED).sum())
+    if in_loss:
+        return Finding(
+            FAULT,
+            f"{in_loss} positions of a text that is an end of text alone are in the loss",
+            why="there is nothing to hide",
+        )
+    return Finding(OK, "a text of special ids alone is left alone")
+
+
+def unselected(trial: CollatorTrial) -> Finding | None:
+    """Nothing changes outside of the loss, and labels are the tokens of the text."""
+    if trial.kind != "masked":
+        return None
+    padded = trial.texts(6, 24, seed=4)
+    pieces = [
+        (padded, trial.batch(padded)),
+        (trial.sample[0], {"input_ids": trial.sample[1], "labels": trial.sample[2]}),
+    ]
+    for texts, batch in pieces:
+        for text, read, labels in zip(texts, batch["input_ids"], batch["labels"]):
+            original = torch.as_tensor(text)
+            original = torch.nn.functional.pad(original, (0, len(read) - len(original)), value=trial.special.pad)
+            if int(read[0]) == trial.special.pad and int(original[0]) != trial.special.pad:
+                original = original.roll(int((original == trial.special.pad).sum()))  # padded on the left
+            changed = (read != original) & (labels == IGNORED)
+            if bool(changed.any()):
+                at = int(changed.nonzero()[0])
+                here = slice(max(0, at - 3), at + 4)
+                return Finding(
+                    FAULT,
+                    f"inputs are changed outside of the loss ({percent(float(changed.float().mean()))} of a text)",
+                    table(text=original[here], read=read[here], labels=labels[here]),
+                    "the text is damaged, and padding becomes text",
+                )
+            wrong = (labels != IGNORED) & (labels != original)
+            if bool(wrong.any()):
+                at = int(wrong.nonzero()[0])
+                here = slice(max(0, at - 3), at + 4)
+                return Finding(
+                    FAULT,
+                    "labels are not the tokens that stood there",
+                    table(text=original[here], read=read[here], labels=labels[here]),
+                    "the model is trained on something other than the text",
+                )
+    return Finding(OK, "inputs are the text outside of the loss, labels are the text inside")
+
+
+def loss_positions(trial: CollatorTrial) -> Finding | None:
+    """Not all positions are in the loss."""
+    if trial.kind != "masked":
+        return None
+    _, read, labels = trial.sample
+    share = float((labels != IGNORED).float().mean())
+    if share > 0.95:
+        return Finding(
+            FAULT,
+            f"{percent(share)} of the positions are in the loss, also those that the model can read",
+            table(read=read[0, :12], labels=labels[0, :12]),
+            "most of the loss is then copying, which any residual stream does at once",
+        )
+    return Finding(OK, f"{percent(share)} of the positions are in the loss")
+
+
+def partition(trial: CollatorTrial) -> Finding | None:
+    """80/10/10, or the shares that were asked for."""
+    if trial.kind != "masked" or trial.special.mask is None:
+        return None
+    text, read, labels = trial.sample
+    hidden = labels != IGNORED
+    count = int(hidden.sum())
+    masked = float((read[hidden] == trial.special.mask).double().mean())
+    same = float((read[hidden] == text[hidden]).double().mean())
+    other = 1 - masked - same
+    found = (
+        f"{percent(masked)} become the mask token, {percent(other)} another one, {percent(same)} stay, of {count} "
+        "hidden tokens"
+    )
+    if trial.shares is None:
+        return Finding(NOT_CHECKED, found)
+    coincidence = trial.shares[1] / len(trial.special.replacements)  # a random token may be the one that stood there
+    wanted = trial.shares[0], trial.shares[1] - coincidence, trial.shares[2] + coincidence
+    for share, want in zip((masked, other, same), wanted):
+        if abs(share - want) > SURE * (max(want * (1 - want), 1e-4) / count) ** 0.5:
+            return Finding(
+                FAULT,
+                f"{found}; asked for were {' / '.join(percent(share) for share in trial.shares)}",
+                why="independent draws for each part eat into one another: draw once and cut [0, 1) into three",
+            )
+    return Finding(OK, found)
+
+
+def replacements(trial: CollatorTrial) -> Finding | None:
+    """No special id replaces a token."""
+    if trial.kind != "masked":
+        return None
+    text, read, labels = trial.sample
+    special = torch.tensor([one for one in trial.special.all if one != trial.special.mask])
+    put = (labels != IGNORED) & (read != text) & torch.isin(read, special)
+    if bool(put.any()):
+        row, at = put.nonzero()[0].tolist()
+        here = slice(max(0, at - 3), at + 4)
+        found = read[put].unique().tolist()
+        return Finding(
+            FAULT,
+            f"special ids stand in place of hidden tokens: {found[:8]}, {int(put.sum())} times",
+            table(text=text[row, here], read=read[row, here], labels=labels[row, here]),
+            "padding, ends of text and sentinels appear in the middle of texts, where they mean nothing",
+        )
+    return Finding(OK, "random replacements are never special ids")
+
+
+def protected(trial: CollatorTrial) -> Finding | None:
+    """No special id is hidden."""
+    if trial.kind != "masked":
+        return None
+    texts = trial.texts(*[6, 12] * 40, seed=5)
+    labels = trial.batch(texts)["labels"]
+    bad = torch.isin(labels, torch.tensor(trial.special.all))
+    if bool(bad.any()):
+        row = int(bad.nonzero()[0][0])
+        return Finding(
+            FAULT,
+            "special ids are hidden and in the loss",
+            table(labels=labels[row]),
+            "the end of a text and its padding are known from their places: there is nothing to learn from them",
+        )
+    return Finding(OK, "special ids and padding are never hidden")
+
+
+def targets(trial: CollatorTrial) -> Finding | None:
+    """Every text has a target."""
+    if trial.kind in ("causal", "other"):
+        return None
+    short: tuple[int, list[int], list[int]] | None = None
+    shares = []
+    for length in (2, 4, 8, 16, 32):
+        texts = trial.texts(*[length] * 200, seed=length)
+        labels = trial.batch(texts)["labels"]
+        without = (labels != IGNORED).sum(1) == 0
+        if bool(without.any()):
+            row = int(without.nonzero()[0])
+            short = short or (length, texts[row], labels[row].tolist())
+            shares.append(f"{percent(float(without.float().mean()))} at {length}")
+    if short is not None:
+        return Finding(
+            FAULT,
+            f"texts without any target: {', '.join(shares)} tokens",
+            table(text=short[1], labels=short[2]),
+            "nothing is learned from such a text, and a batch of them has the mean 0 / 0 = NaN",
+        )
+    return Finding(OK, "every text has a target, the shortest too")

@@ -1,0 +1,124 @@
+"""Checks of a collator for span corruption or causal LM: sentinels, lengths, shifts, ends of text."""
+
+from __future__ import annotations
+
+import torch
+
+from ...data import IGNORED, restore_spans, span_lengths
+from ...errors import InputError
+from ..report import FAULT, NOT_CHECKED, NOTE, OK, Finding, table
+from .trial import CollatorTrial
+
+
+def round_trip(trial: CollatorTrial) -> Finding | None:
+    """Inputs and targets together are the text."""
+    if trial.kind != "span":
+        return None
+    for text in sorted(trial.texts(*range(2, 40), seed=6), key=len):
+        ((read, targets),) = trial.rows(trial.batch([text]))
+        problem = ""
+        for eos in (trial.special.eos, None):
+            try:
+                restored = restore_spans(torch.tensor(read), torch.tensor(targets), trial.special.sentinels, eos=eos)
+            except InputError as error:
+                problem = problem or str(error)
+                continue
+            if restored.tolist() == text:
+                break
+            problem = problem or "put together, inputs and targets are another text"
+        else:
+            return Finding(
+                FAULT,
+                f"inputs and targets do not give the text again: {problem}",
+                "\n".join((table(text=text), table(read=list(read)), table(labels=list(targets)))),
+                "sentinels that are out of step ask for one span and predict another; their order is that of "
+                "SpecialIds.sentinels",
+            )
+    return Finding(OK, "inputs and targets together are the text again, for 2 to 39 tokens")
+
+
+def decoder(trial: CollatorTrial) -> Finding | None:
+    """The decoder reads the labels one place later."""
+    if trial.kind != "span":
+        return None
+    batch = trial.batch(trial.ragged[:4])
+    if "decoder_input_ids" not in batch:
+        return Finding(NOT_CHECKED, "no 'decoder_input_ids': the model must shift the labels itself, as T5 does")
+    given, labels = batch["decoder_input_ids"], batch["labels"]
+    in_loss = labels[:, 1:] != IGNORED
+    if bool((given < 0).any()) or bool((given[:, 1:] != labels[:, :-1])[in_loss].any()):
+        row = table(decoder_reads=given[0, :12], labels=labels[0, :12])
+        return Finding(
+            FAULT, "the decoder does not read the labels one place later", row, "it reads what it is to predict"
+        )
+    return Finding(OK, f"the decoder reads the labels one place later, behind {int(given[0, 0])}")
+
+
+def lengths(trial: CollatorTrial) -> Finding | None:
+    """Texts of one length become rows of one length, which a plan knows."""
+    if trial.kind != "span":
+        return None
+    for length in (8, 20, 64, 141, 568):
+        found = {tuple(map(len, row)) for row in trial.rows(trial.batch(trial.texts(*[length] * 16, seed=7)))}
+        if trial.spans is not None:
+            density, mean_noise_span_length = trial.spans
+            plans = [
+                span_lengths(
+                    length, noise_density=density, mean_noise_span_length=mean_noise_span_length, final_sentinel=f
+                )
+                for f in (False, True)
+            ]
+            if len(found) != 1 or next(iter(found)) not in {(plan.inputs, plan.targets) for plan in plans}:
+                return Finding(
+                    FAULT,
+                    f"{length} tokens become {sorted(found)[:3]} inputs and targets, not {plans[0].inputs} and "
+                    f"{plans[0].targets}",
+                    why="blocks that were cut to the planned length are padded or cut off",
+                )
+        elif len(found) != 1:
+            least, most = min(found), max(found)
+            return Finding(
+                NOTE, f"{length} tokens become from {least} to {most} inputs and targets, so rows are padded"
+            )
+    return Finding(OK, "texts of one length become inputs and targets of one length")
+
+
+def labels(trial: CollatorTrial) -> Finding | None:
+    """Labels of causal LM are the text, in place or shifted by one."""
+    if trial.kind != "causal":
+        return None
+    texts = trial.texts(12, 7, seed=8)
+    rows = trial.rows(trial.batch(texts))
+    in_place = False
+    for text, (read, given) in zip(texts, rows):
+        if list(read) != text:
+            return Finding(FAULT, "the inputs are not the text", table(text=text, read=list(read)))
+        in_place = all(label in (token, IGNORED) for token, label in zip(text, given))
+        shifted = all(label in (token, IGNORED) for token, label in zip(text[1:], given))
+        if not (in_place or shifted):
+            return Finding(
+                FAULT,
+                "labels are neither the inputs nor the inputs shifted by one",
+                table(read=text, labels=list(given)),
+                "each position is to predict the token that follows",
+            )
+    if in_place:
+        return Finding(OK, "labels are the inputs: the loss must shift them")
+    return Finding(OK, "labels are the inputs shifted by one already: the loss must not shift them again")
+
+
+def end(trial: CollatorTrial) -> Finding | None:
+    """The end of a text is in the loss."""
+    if trial.kind in ("masked", "other"):
+        return None
+    texts = trial.texts(12, 7, seed=9)
+    for text, (_, given) in zip(texts, trial.rows(trial.batch(texts))):
+        if trial.special.eos not in given:
+            return Finding(
+                FAULT,
+                "the end of a text is never in the loss",
+                table(text=text, labels=list(given)) if trial.kind == "causal" else table(labels=list(given)),
+                "the model never learns to stop; take padding from lengths, not from id == pad, which here "
+                f"is {trial.special.pad} while the end of text is {trial.special.eos}",
+            )
+    return Finding(OK, "the end of a text is in the loss")

@@ -1,0 +1,163 @@
+"""Checks of what an objective's model depends on: what it reads, its documents, and never its own answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ...data import IGNORED, Batch
+from ...errors import InputError
+from ...evaluation import LeakReport, answer_leaks, probe_objective
+from ...models import LanguageModel, eval_mode
+from ...objectives import Objective, unwrapped
+from ..report import FAULT, NOT_CHECKED, NOTE, OK, SURE, Finding, percent
+from .trial import Trial
+
+SHORT = (4, 9, 6, 7, 5, 8)
+"""Lengths of the many short texts, in tokens."""
+PACKED = ((6, 8, 5), (3, 9), (4, 2, 7, 3))
+"""Lengths of the documents of a packed row."""
+
+
+def reads(trial: Trial) -> Finding:
+    """What moved equals what the class declares, in rows of every kind."""
+    lengths = (trial.batch["labels"] != IGNORED).sum(1)
+    rows = {0, int(lengths.argmax()), int(lengths.argmin())}  # the last is padded
+    for values in trial.objective.breakdown(trial.batch).values():
+        rows |= {int((values == value).nonzero()[0]) for value in values.unique()[:16]}
+    many = trial.collate([trial.example(SHORT[n % len(SHORT)], 1000 + n) for n in range(128)])
+    return _probed(trial, trial.batch, sorted(rows), many)
+
+
+def documents(trial: Trial) -> Finding | None:
+    """Within documents, what moved equals what the class declares."""
+    packed = []
+    for n in range(48):
+        texts = [trial.example(m, 2000 + 10 * n + m)["input_ids"] for m in PACKED[n % len(PACKED)]]
+        packed.append([token for text in texts for token in [*text, trial.special.eos]])
+    examples = [{"input_ids": ids, "example_id": n} for n, ids in enumerate(packed)]
+    try:
+        batch = trial.collate(examples, within_documents=True)
+    except InputError as error:
+        if "documents apart" in str(error):
+            return Finding(OK, "the collator refuses to keep documents apart, as the corruption cannot")
+        raise
+    inputs = trial.objective.model_inputs(trial.model, batch)
+    if dropped := {"document_ids", "decoder_document_ids"} & batch.keys() - inputs.keys():
+        try:
+            trial.objective(trial.model, batch)
+        except InputError:
+            return Finding(OK, f"the model takes no {', '.join(sorted(dropped))}, and a batch with them is refused")
+        return Finding(
+            FAULT,
+            f"{', '.join(sorted(dropped))} reaches no model, and nothing is raised",
+            why="texts that are packed together would be read as one",
+        )
+    return _probed(trial, batch, [0], batch)
+
+
+def _probed(trial: Trial, batch: Batch, rows: list[int], many: Batch) -> Finding:
+    """Some rows, each alone beside an unchanged one, and all rows of another batch at once."""
+    blind: LeakReport | None = None
+    for name, report in _reports(trial, batch, rows, many):
+        example = str(report) if max(report.moved.shape) <= 32 else ""
+        if report.leaks or report.across_rows:
+            return Finding(
+                FAULT,
+                f"{name}: {report.verdict}",
+                example,
+                "the model reads what the objective hides, another document, padding or another row",
+            )
+        if report.inconclusive:
+            return Finding(NOT_CHECKED, f"{name}: {report.verdict}")
+        if report.blind and (_declares_its_own(trial.objective) or _is_ours(trial)):
+            return Finding(
+                FAULT,
+                f"{name}: {len(report.blind)} of {int(report.declared.sum())} declared pairs never move, such as "
+                f"output {report.blind[0][0]} with input {report.blind[0][1]}",
+                example,
+                "the model does not read what the objective means it to: is a key of the batch dropped on the way?",
+            )
+        blind = report if report.blind else blind
+    if blind is not None:
+        return Finding(NOTE, f"{blind.verdict}: a model with a window, or with few layers?")
+    count = len(many["input_ids"]) + (0 if many is batch else len(rows))
+    return Finding(OK, f"what moved is what the class declares, in {count} rows")
+
+
+def _reports(trial: Trial, batch: Batch, rows: list[int], many: Batch) -> Iterator[tuple[str, LeakReport]]:
+    """(output and input, report) of each row."""
+    ids = trial.special.replacements
+    for row in rows:
+        reports = probe_objective(trial.objective, trial.model, batch, row=row, ids=ids, alternatives=2)
+        yield from ((f"row {row}, {output} by {key}", report) for (output, key), report in reports.items())
+    for (output, key), declared in trial.objective.reads(many).items():
+        side = "decoder_" if "decoder_input_ids" in many else ""
+        is_token = many[f"{side}attention_mask"] != 0 if f"{side}attention_mask" in many else None  # (B, T)
+        moved = _moved_at_once(trial, many, output, key)
+        for b in range(len(moved)):
+            here = torch.ones_like(moved[b, :, :1]) if is_token is None else is_token[b, :, None]
+            yield f"text {b}, {output} by {key}", LeakReport(moved[b] & here, declared[b] & here, key)
+
+
+def _moved_at_once(trial: Trial, batch: Batch, output: str, key: str) -> Tensor:
+    """(B, T, S) bool: outputs that moved with each input. One forward pass changes an input in all rows, which read
+    nothing of one another."""
+    ids, choice = batch[key].contiguous(), trial.special.replacements
+    others = choice[(torch.searchsorted(choice, ids) + 1) % len(choice)]  # (B, S)
+    others = torch.where(others == ids, choice[0], others)
+    columns = []
+    with torch.no_grad(), eval_mode(trial.model):
+        before = trial.outputs(batch)[output].states
+        for s in range(ids.shape[1]):
+            changed = ids.clone()
+            changed[:, s] = others[:, s]
+            columns.append((trial.outputs({**batch, key: changed})[output].states != before).any(-1))
+    return torch.stack(columns, 2)
+
+
+def _declares_its_own(objective: Objective) -> bool:
+    return type(objective).reads is not Objective.reads
+
+
+def _is_ours(trial: Trial) -> bool:
+    return isinstance(unwrapped(trial.model), LanguageModel)
+
+
+def answers(trial: Trial) -> Finding:
+    """No output depends on its own answer; tokens that are kept by an option are exempt."""
+    visible = _visible(trial)
+    if visible is not None:
+        return visible
+    examples = [trial.example(SHORT[n % len(SHORT)], 3000 + n) for n in range(64)]
+    report = answer_leaks(trial.objective, trial.model, examples, trial.special, alternatives=1)
+    if report.leaks:
+        return Finding(FAULT, str(report), why="a model that reads its answers has a low loss and has learned nothing")
+    if not report.tested:
+        return Finding(NOT_CHECKED, "0 outputs could be asked: no label changed with a token of the text")
+    return Finding(OK, f"{report}")
+
+
+def _visible(trial: Trial) -> Finding | None:
+    """A fault where more answers stand in the input, at the place of their output, than the options keep there."""
+    masked = getattr(trial.objective, "mask_replace_prob", 1.0)
+    kept = 1.0 - masked - getattr(trial.objective, "random_replace_prob", 0.0)
+    batch = trial.sample
+    read = batch["decoder_input_ids" if "decoder_input_ids" in batch else "input_ids"]
+    for name, target in trial.objective.targets(batch).items():
+        if target.labels.shape != read.shape:
+            continue
+        here = target.loss_mask
+        share = float((read == target.labels)[here].double().mean())
+        usual = min(1.0, kept + 1.0 / len(trial.special.replacements))  # a random or repeated token may be the same
+        allowed = usual + SURE * max(usual * (1 - usual), 0.01) ** 0.5 / max(int(here.sum()), 1) ** 0.5
+        if share > allowed:
+            return Finding(
+                FAULT,
+                f"{percent(share)} of the answers of {name} stand in the input at the place of their output, and the "
+                f"options keep {percent(max(kept, 0.0))}",
+                why="the residual stream copies what an output reads: the loss is low and nothing is learned",
+            )
+    return None

@@ -1,0 +1,89 @@
+"""The held-out losses of a run, which a signal may interrupt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..data import Batch
+from ..errors import NotFinite
+from ..evaluation.heldout import HeldOut, evaluate
+from .processes import Processes, loss_module_of
+from .report import Report
+
+
+class Evaluator:
+    """Evaluates a model during its run. `interrupted` holds something once a signal asks to stop.
+
+    >>> import torch
+    >>> from clozelab import CausalLM
+    >>> from clozelab.objectives import LossModule
+    >>> from clozelab.training.evaluator import Evaluator
+    >>> from clozelab.training.processes import SINGLE
+    >>> from clozelab.training.report import Bar, Report
+    >>> text, objective = torch.arange(8)[None], CausalLM()
+    >>> batch = {"input_ids": text, "attention_mask": torch.ones_like(text), "labels": text}
+    >>> model = objective.build_model(8, "tiny", d_model=16, n_layers=1, n_heads=1)
+    >>> report = Report("causal", None, Bar(None, None))
+    >>> evaluator = Evaluator(LossModule(objective, model), [batch], torch.ones(8).long(), report, [], SINGLE)
+    >>> evaluator.at(0), evaluator.curve[0][0]
+    (True, 0)
+    """
+
+    def __init__(
+        self,
+        loss_module: nn.Module,
+        batches: Sequence[Batch],
+        byte_lengths: Tensor | None,
+        report: Report,
+        interrupted: Sequence[str],
+        processes: Processes,
+        *,
+        bfloat16: bool = False,
+    ) -> None:
+        self.loss_module, self.batches, self.byte_lengths = loss_module, batches, byte_lengths
+        self.report, self.interrupted, self.processes, self.bfloat16 = report, interrupted, processes, bfloat16
+        self.curve: list[tuple[int, float]] = []
+        """(step, held-out nats)"""
+        self.last: HeldOut | None = None
+
+    def at(self, step: int) -> bool:
+        """Evaluate after a step, once; False where a signal interrupted it.
+
+        Raises `NotFinite` where the loss is.
+        """
+        if self.curve and self.curve[-1][0] == step:
+            return True
+        inner = loss_module_of(self.loss_module)
+        device = next(inner.model.parameters()).device
+        try:
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
+                result = evaluate(
+                    inner.objective,
+                    inner.model,
+                    self._until_interrupted(),
+                    byte_lengths=self.byte_lengths,
+                    loss_fn=lambda batch: self.loss_module(batch)[1],
+                )
+        except _Interrupted:
+            return False
+        if not math.isfinite(result.nats):
+            raise NotFinite(f"{inner.objective.name}, step {step}: the held-out loss is {result.nats}")
+        self.curve.append((step, result.nats))
+        self.last = result
+        self.report.heldout(step, result)
+        return True
+
+    def _until_interrupted(self) -> Iterator[Batch]:
+        """The batches; all processes stop at the same one."""
+        for batch in self.batches:
+            if any(self.processes.all_max(bool(self.interrupted))):
+                raise _Interrupted
+            yield batch
+
+
+class _Interrupted(Exception):
+    """A signal asks to stop in the middle of an evaluation."""

@@ -1,0 +1,121 @@
+"""From a run folder to a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..checks import check_path, check_type
+from ..data import Tokenizer, load_tokenizer
+from ..errors import InputError
+from ..models import ARCHITECTURES, ModelConfig
+from ..objectives import OBJECTIVES, Objective
+from .checkpoint import Checkpoint, latest_checkpoint, sha256_of
+from .run_folder import read_run
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """The contents of a run folder, ready to be used."""
+
+    objective: Objective
+    model: nn.Module
+    """In evaluation mode."""
+    tokenizer: Tokenizer
+    step: int
+    """Optimiser steps done."""
+
+
+def load_run(run: str | Path, *, objective: Objective | None = None) -> TrainedRun:
+    """The model of a run folder's last checkpoint, with its objective and tokenizer.
+
+    The objective is restored from its name and options. Where it is a class of your own, or has options that are
+    functions, no file can hold it: give it as `objective`.
+
+    Raises `InputError` for a folder without a run, an objective or a model that cannot be restored, an `objective` that
+    is another one than the run's, and a damaged checkpoint.
+    """
+    run = check_path(run, "the run folder")
+    described = read_run(run)
+    objective = _restored(run, described) if objective is None else _checked(run, described, objective)
+    checkpoint = latest_checkpoint(run, objective.name)
+    model = _model(run, described, objective, checkpoint)
+    checkpoint.load_model(model)
+    model.eval()
+    tokenizer = load_tokenizer(run / "tokenizer.json", sentinels=0)  # as it is: the model has no ids for more
+    if described.get("tokenizer_sha256", written := sha256_of(run / "tokenizer.json")) != written:
+        raise InputError(f"{run / 'tokenizer.json'} is not the one that this model was trained with")
+    return TrainedRun(objective, model, tokenizer, checkpoint.step)
+
+
+def _restored(run: Path, described: Mapping[str, Any]) -> Objective:
+    """The objective that run.json records."""
+    name = described.get("objective")
+    functions, options = described.get("unrecorded_options"), described.get("options")
+    if not isinstance(name, str) or name not in OBJECTIVES:
+        raise InputError(
+            f"{run} was trained with an objective of your own ({name!s:.80}): give it, load_run(run, objective=...)"
+        )
+    if not isinstance(options, dict) or not isinstance(functions, dict):
+        raise InputError(f"{run / 'run.json'} is damaged: expected the options of the {name} objective")
+    kind = OBJECTIVES[name]
+    if functions:
+        missing = ", ".join(f"{option}={function!s:.80}" for option, function in functions.items())
+        raise InputError(
+            f"{run} was trained with {missing}, a function that no file can hold: give the objective, "
+            f"load_run(run, objective={kind.__name__}({missing}))"
+        )
+    try:
+        return kind(**options)
+    except (TypeError, InputError) as error:
+        raise InputError(
+            f"{run / 'run.json'} is damaged: its options make no {name} objective ({error!s:.200})"
+        ) from error
+
+
+def _checked(run: Path, described: Mapping[str, Any], objective: Objective) -> Objective:
+    """The objective that was given, where it is that of the run."""
+    check_type(objective, Objective, "the objective")
+    for key, mine in (("objective", objective.name), ("options", objective.options())):
+        if described.get(key) != mine:
+            raise InputError(f"{run} was trained with other {key} than these: {described.get(key)!s:.300}, not {mine}")
+    if missing := dict(described.get("unrecorded_options") or {}).keys() ^ objective.unrecorded_options().keys():
+        raise InputError(f"{run} and this objective differ in which options are functions: {', '.join(missing)}")
+    return objective
+
+
+def _model(run: Path, described: Mapping[str, Any], objective: Objective, checkpoint: Checkpoint) -> nn.Module:
+    """The model that run.json describes, built once it is known to be as large as its weights, and no larger."""
+    architecture, shape = described.get("architecture"), described.get("model")
+    if architecture not in ARCHITECTURES or not isinstance(shape, dict) or "vocab_size" not in shape:
+        raise InputError(
+            f"{run} was trained with a model of your own ({architecture!s:.80}): build it in your code, and read its "
+            "weights by latest_checkpoint(run).load_model(model)"
+        )
+
+    def build() -> nn.Module:
+        if architecture == objective.architecture:
+            return objective.build_model(**shape)
+        return ARCHITECTURES[architecture](ModelConfig(**shape))
+
+    there = checkpoint.shapes()
+    try:
+        config = ModelConfig(**shape)
+        if config.n_layers + (config.n_decoder_layers or 0) > len(there):
+            raise InputError(f"{config.n_layers} layers are more than its checkpoint has weights")
+        with torch.device("meta"):
+            sketch = build()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{run / 'run.json'} is damaged: it describes no model ({error!s:.200})") from error
+    for name, parameter in sketch.named_parameters():
+        if there.get(name) != list(parameter.shape):
+            raise InputError(
+                f"{checkpoint.path} holds the weights of a model of another shape than {run / 'run.json'} says: {name} "
+                f"is {there.get(name)}, expected {list(parameter.shape)}"
+            )
+    return build()

@@ -1,0 +1,166 @@
+"""From the name of a corpus to a tokenizer and packed text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data import (
+    Corpus,
+    Packed,
+    PackedShards,
+    Stream,
+    StreamedDocuments,
+    Tokenizer,
+    is_packed,
+    load_corpus,
+    load_tokenizer,
+    open_shards,
+    pack,
+    train_bpe,
+    train_characters,
+)
+from ..data.corpora.cache import cache_folder
+from ..errors import InputError
+from .processes import SINGLE, Processes
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A corpus, ready to be trained on."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    text: Packed | PackedShards
+    heldout: Packed
+
+
+@dataclass(frozen=True)
+class PreparedStream:
+    """A corpus that is streamed, ready to be trained on."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    text: Stream
+    heldout: Packed
+
+
+def prepare(
+    source: Any,
+    *,
+    tokenizer: str | Tokenizer = "bpe",
+    vocab_size: int = 4096,
+    sentinels: int = 100,
+    roles: Sequence[str] = (),
+    text_column: str = "text",
+    split: str = "auto",
+    heldout: float = 0.1,
+    progress: bool = False,
+    processes: Processes = SINGLE,
+) -> Prepared:
+    """Corpus, tokenizer and packed text from the name of a corpus: see `load_corpus`, `train_bpe` and `pack`.
+
+    `tokenizer` is "bpe" (trained on the training part), "characters", the path of a tokenizer.json, or a
+    `Tokenizer`. It reserves ids for `sentinels` hidden spans and for `roles`, which are those of the objectives that
+    will be trained (`Objective.roles`). Of several `processes` the main one makes tokenizer and packed text, and the
+    others read them.
+
+    A folder that `pack_shards` made is taken as it is, with its tokenizer; raises `InputError` where another is given,
+    and what the functions above raise.
+    """
+    if isinstance(source, (str, Path)) and is_packed(source):
+        own, text, heldout_text = open_shards(source)
+        same = tokenizer == "bpe" or (
+            tokenizer != "characters" and _tokenizer(tokenizer, (), 0, sentinels, roles).fingerprint == own.fingerprint
+        )
+        if not same:
+            raise InputError(f"{source} was packed with its own tokenizer, not with {tokenizer}: leave that out")
+        return Prepared(Corpus(Path(source).name, (), ()), own, text, heldout_text)
+    corpus = load_corpus(source, text_column=text_column, split=split, heldout=heldout)
+
+    made, (text, heldout_text) = _packed(
+        lambda: _tokenizer(tokenizer, corpus.train, vocab_size, sentinels, roles),
+        (corpus.train, corpus.heldout),
+        processes,
+        progress,
+    )
+    return Prepared(corpus, made, text, heldout_text)
+
+
+BEGINNING = {"tokenizer": 10_000_000, "heldout": 4_000_000}
+"""Characters at the beginning of a streamed corpus that the tokenizer is trained on, and that make the held-out
+text."""
+
+
+def prepare_stream(
+    source: Any,
+    *,
+    tokenizer: str | Tokenizer = "bpe",
+    vocab_size: int = 4096,
+    sentinels: int = 100,
+    roles: Sequence[str] = (),
+    text_column: str = "text",
+    split: str = "auto",
+    heldout: float = 0.1,
+    processes: Processes = SINGLE,
+) -> PreparedStream:
+    """`prepare` for a corpus that is too large for it: tables or a hub name, read during training.
+
+    A tokenizer is trained on the first ten million characters of the training part. `heldout` is the share of documents
+    that are never trained on; those of their first four million characters make the held-out text.
+
+    Raises what `prepare` raises, and `InputError` for a corpus without a document to hold out.
+    """
+    corpus = load_corpus(source, text_column=text_column, split=split, heldout=heldout, streaming=True)
+    assert isinstance(corpus.train, StreamedDocuments)
+    begins = list(_beginning(corpus.heldout, BEGINNING["heldout"]))
+    if not begins:
+        raise InputError(f"{corpus.name} has no document to hold out: use more text, or a greater share than {heldout}")
+
+    made, [heldout_text] = _packed(
+        lambda: _tokenizer(tokenizer, _beginning(corpus.train, BEGINNING["tokenizer"]), vocab_size, sentinels, roles),
+        (begins,),
+        processes,
+    )
+    streamed = Stream(corpus.train, made)
+    return PreparedStream(Corpus(corpus.name, corpus.train, begins), made, streamed, heldout_text)
+
+
+def _packed(
+    make: Callable[[], Tokenizer], parts: Sequence[Iterable[str]], processes: Processes, progress: bool = False
+) -> tuple[Tokenizer, list[Packed]]:
+    """A tokenizer and the texts that it packed; the main process makes them, the others find them in the cache."""
+
+    def first() -> Tokenizer:
+        made = make()
+        if processes.world_size > 1:
+            for documents in parts:
+                pack(documents, made, progress=progress)  # into the cache
+        return made
+
+    made = processes.broadcast(first)
+    return made, [pack(documents, made, progress=progress) for documents in parts]
+
+
+def _tokenizer(
+    tokenizer: str | Tokenizer, texts: Iterable[str], vocab_size: int, sentinels: int, roles: Sequence[str]
+) -> Tokenizer:
+    """The tokenizer of that name, trained or loaded."""
+    if isinstance(tokenizer, Tokenizer):
+        return tokenizer
+    if tokenizer == "bpe":
+        return train_bpe(texts, vocab_size=vocab_size, sentinels=sentinels, roles=roles, cache_dir=cache_folder())
+    if tokenizer == "characters":
+        return train_characters(texts, sentinels=sentinels, roles=roles)
+    return load_tokenizer(tokenizer, sentinels=sentinels, roles=roles)
+
+
+def _beginning(documents: Iterable[str], characters: int) -> Iterator[str]:
+    """The first documents, up to the one with which they have so many characters."""
+    for document in documents:
+        yield document
+        characters -= len(document)
+        if characters <= 0:
+            return

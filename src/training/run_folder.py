@@ -1,0 +1,216 @@
+"""The folder of a run: what the run is, so that another one is never continued by mistake, and its checkpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from ..checks import check_path
+from ..data import Packed, PackedShards, Stream, Tokenizer
+from ..data.corpora.cache import read_json
+from ..errors import InputError, NotFinite
+from ..models import ModelConfig
+from ..objectives import Objective
+from .checkpoint import latest_checkpoint, save_checkpoint, sha256_of, write_json
+from .config import TrainConfig
+from .optimizers import Optimizers
+from .processes import Processes, local
+
+FORMAT = 2
+"""Of run.json. clozelab 0.1 wrote format 1."""
+
+
+class Position(NamedTuple):
+    """How far a run is."""
+
+    step: int
+    """Optimiser steps done."""
+    seconds: float
+    """Time that they took."""
+    stream: Mapping[str, Any]
+    """Of a streamed corpus: where each of its shards was read."""
+
+
+def identity_of(
+    objective: Objective,
+    model: nn.Module,
+    text: Packed | PackedShards | Stream,
+    heldout: Packed,
+    config: TrainConfig,
+) -> dict[str, Any]:
+    """What must be the same for a run to be the same run, as run.json holds it."""
+    shape = getattr(model, "config", None)
+    size = {"files": text.documents.files} if isinstance(text, Stream) else {"tokens": len(text)}
+    return {
+        "objective": objective.name,
+        "options": objective.options(),
+        "unrecorded_options": objective.unrecorded_options(),
+        "architecture": getattr(model, "architecture", type(model).__name__),
+        "model": asdict(shape)
+        if isinstance(shape, ModelConfig)
+        else {name: list(parameter.shape) for name, parameter in model.named_parameters()},
+        "corpus": {"fingerprint": text.fingerprint, **size, "heldout": heldout.fingerprint},
+        "train": json.loads(json.dumps(asdict(config))),
+    }
+
+
+class RunFolder:
+    """Where a run is written; nowhere where `path` is None.
+
+    `identity` is what `identity_of` returns, of the model before anything is wrapped around it. All processes call
+    every method; the main one writes.
+    """
+
+    def __init__(self, path: str | Path | None, identity: Mapping[str, Any], processes: Processes) -> None:
+        self.path = None if path is None else check_path(path, "the run folder")
+        self.identity = dict(identity)
+        self.processes = processes
+        self.saved = -1
+        """The step of the last checkpoint, -1 where there is none."""
+
+    @property
+    def kept(self) -> str:
+        """What a message adds about the last checkpoint."""
+        return f"; the checkpoint of step {self.saved} is kept" if self.saved >= 0 else ""
+
+    def create(self, tokenizer: Tokenizer, description: Mapping[str, Any] | None) -> Position:
+        """Begin a run; raises `InputError` for a folder that holds one already, or something else."""
+        self.processes.broadcast(lambda: self._create(tokenizer, description))
+        return Position(0, 0.0, {})
+
+    def _create(self, tokenizer: Tokenizer, description: Mapping[str, Any] | None) -> None:
+        if self.path is None:
+            return
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"expected a folder for the run, but {self.path} is a file")
+        self._refuse_links()
+        if (self.path / "run.json").exists() or (self.path / "checkpoints").exists():
+            raise InputError(
+                f"{self.path} already holds a run: resume it, or choose another folder; nothing there was changed"
+            )
+        for name, mine in (("tokenizer.json", tokenizer.to_json()), ("metrics.jsonl", None)):
+            # A run that was stopped as it began has left its tokenizer there, and nothing else.
+            if (self.path / name).exists() and (self.path / name).read_bytes() != mine:
+                raise InputError(
+                    f"{self.path} holds a {name} that is of no run: choose another folder; nothing there was changed"
+                )
+        self.path.mkdir(parents=True, exist_ok=True)
+        tokenizer.save(self.path / "tokenizer.json")
+        described = {
+            "format": FORMAT,
+            **self.identity,
+            "tokenizer_sha256": sha256_of(self.path / "tokenizer.json"),
+            "versions": {"torch": torch.__version__},
+            "description": dict(description or {}),
+        }
+        write_json(self.path / "run.json", described)
+
+    def resume(self, model: nn.Module, optimizer: Optimizers) -> Position:
+        """Read the last checkpoint into model and optimiser; from the start where the run stopped before its first.
+
+        Raises `InputError` for another run than this one, and for a damaged checkpoint.
+        """
+        if self.path is None:
+            raise InputError("resume=True needs the run folder to resume from")
+        self._check_identity(self.path, read_run(self.path))
+        self._refuse_links()
+        if not any((self.path / "checkpoints").glob("step-*")):
+            return Position(0, 0.0, {})
+        checkpoint = latest_checkpoint(self.path, self.identity["objective"])
+        if checkpoint.sharded != self.processes.sharded:
+            ways = ("in shards", "whole")
+            raise InputError(
+                f"{checkpoint.path} was written {ways[not checkpoint.sharded]}, and this run holds its weights "
+                f"{ways[checkpoint.sharded]}: continue as it began, {'with' if checkpoint.sharded else 'without'} "
+                "--sharded"
+            )
+        if checkpoint.sharded:
+            from .sharded_checkpoint import load_sharded
+
+            load_sharded(checkpoint, model, optimizer)
+        else:
+            checkpoint.load_model(model)
+            checkpoint.load_optimizer(optimizer)
+        self.saved = checkpoint.step
+        return Position(checkpoint.step, checkpoint.seconds, checkpoint.positions)
+
+    def _check_identity(self, path: Path, described: Mapping[str, Any]) -> None:
+        for key, mine in self.identity.items():
+            theirs = described.get(key)
+            if theirs == mine:
+                continue
+            if key == "corpus":
+                raise InputError(
+                    f"{path} was begun on another text, or with another tokenizer: bring those back, or begin another "
+                    "run in a folder of its own"
+                )
+            raise InputError(f"{path} is another run: its {key} is {_difference(theirs, mine)}")
+
+    def save(
+        self,
+        position: Position,
+        model: nn.Module,
+        optimizer: Optimizers,
+        *,
+        finished: bool = False,
+    ) -> None:
+        """Write a checkpoint, once for each step. `position.stream` is that of the shards which this process reads.
+
+        Raises `NotFinite` for weights that are infinite or NaN, which are not written, and `OSError` for a full disk.
+        """
+        if self.path is None or self.saved == position.step:
+            return
+        step, name = position.step, self.identity["objective"]
+        if not all(bool(local(parameter).isfinite().all()) for parameter in model.parameters()):
+            raise NotFinite(
+                f"{name}, step {step}: some weights are infinite or NaN, so they were not saved{self.kept}; a lower "
+                "learning rate is the usual cure"
+            )
+        state: dict[str, Any] = {"objective": name, "seconds": position.seconds}
+        if streamed := self.processes.all_gather_dict(position.stream):
+            state["positions"] = streamed
+        if self.processes.sharded:
+            from .sharded_checkpoint import save_sharded
+
+            save_sharded(self.path, step, model, optimizer, self.processes, whole=finished, **state)
+        else:
+            run = self.path
+            self.processes.broadcast(lambda: str(save_checkpoint(run, step, model, optimizer, **state)))
+        self.saved = step
+
+    def _refuse_links(self) -> None:
+        """Nothing is written outside of the run folder, wherever a folder that somebody sent points to."""
+        if self.path is not None and (self.path / "checkpoints").is_symlink():
+            raise InputError(
+                f"{self.path / 'checkpoints'} is a link, and what is written there would lie elsewhere: to keep a run "
+                "on another disk, make the run folder itself the link"
+            )
+
+
+def read_run(run: str | Path) -> dict[str, Any]:
+    """The contents of `run.json`.
+
+    Raises `InputError` for a folder without one, one that clozelab 0.1 wrote, and one of any other format.
+    """
+    path = check_path(run, "the run folder") / "run.json"
+    if not path.is_file():
+        raise InputError(f"{run} holds no run: {path} is missing; is the path right?")
+    described = read_json(path)
+    if isinstance(described, dict) and described.get("format") == 1:
+        raise InputError(f"{run} was written by clozelab 0.1 and cannot be read: train it again, or use that version")
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        raise InputError(f"{path} is of a format that this version does not read (it reads format {FORMAT})")
+    return described
+
+
+def _difference(theirs: Any, mine: Any) -> str:
+    if isinstance(theirs, dict) and isinstance(mine, dict):
+        keys = [key for key in {**theirs, **mine} if theirs.get(key) != mine.get(key)]
+        return "; ".join(f"{key} = {theirs.get(key)!r} there, {mine.get(key)!r} here" for key in keys[:3])
+    return f"{theirs!r} there, {mine!r} here"

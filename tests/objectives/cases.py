@@ -1,0 +1,64 @@
+"""What every test of an objective needs: a vocabulary with all roles, ragged texts, and a model that reads."""
+
+import pytest
+import torch
+from torch import nn
+
+from clozelab.data import SpecialIds
+from clozelab.objectives import OBJECTIVES, Objective
+
+WORDS = 40  # ids 0 .. 39 are text
+ROLES = sorted({role for objective in OBJECTIVES.values() for role in objective.roles} - {"mask"})
+VOCAB = WORDS + 3 + len(ROLES) + 30
+SPECIAL = SpecialIds(
+    VOCAB,
+    pad=WORDS,
+    eos=WORDS + 1,
+    mask=WORDS + 2,
+    sentinels=range(VOCAB - 1, VOCAB - 31, -1),
+    roles={role: WORDS + 3 + n for n, role in enumerate(ROLES)},
+)
+
+VARIANTS = {
+    "masked": [{"mask_rate": 0.4}, {"scheme": "bernoulli"}, {"mask_replace_prob": 1.0, "random_replace_prob": 0.0}],
+    "span": [{"noise_density": 0.4, "mean_noise_span_length": 2.0}, {"final_sentinel": True}],
+    "diffusion": [{"exact_count": False}],
+    "fim": [{"form": "psm", "fim_rate": 1.0}, {"form": "spm", "fim_rate": 1.0}],
+}
+"""Options with which an objective is tested beside its defaults."""
+
+
+def all_objectives():
+    """Every objective with its defaults, and with the options above."""
+    return [cls(**options) for name, cls in OBJECTIVES.items() for options in ({}, *VARIANTS.get(name, ()))]
+
+
+each_objective = pytest.mark.parametrize("objective", all_objectives(), ids=repr)
+
+
+WITH_FLOOR = {name: cls for name, cls in OBJECTIVES.items() if cls.entropy_floor is not Objective.entropy_floor}
+"""Classes of which an exact floor is known; the others refuse to be asked for one."""
+
+
+def texts(lengths, seed=0):
+    """Examples of random words, of these lengths."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        {"input_ids": torch.randint(0, WORDS, (n,), generator=generator).tolist(), "example_id": b}
+        for b, n in enumerate(lengths)
+    ]
+
+
+def batch_of(objective, lengths=(24, 9, 31, 16, 12, 27), seed=0, **settings):
+    """A ragged batch as the objective's collator makes it."""
+    return objective.collator(SPECIAL, **settings)(texts(lengths, seed))
+
+
+def reading_model(objective, seed=0, dtype=torch.float64, std=0.3):
+    """The paired model with random weights everywhere: fresh blocks are the identity, and read nothing yet."""
+    model = objective.build_model(VOCAB, "tiny", d_model=16, n_layers=2, n_heads=2).to(dtype)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            nn.init.normal_(parameter, std=std, generator=generator)
+    return model.eval()

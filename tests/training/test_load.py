@@ -1,0 +1,127 @@
+"""A trained run comes back with its objective, its options and its weights, or is refused by name."""
+
+import json
+
+import pytest
+import torch
+
+from clozelab.errors import InputError
+from clozelab.models import DecoderOnly, ModelConfig
+from clozelab.objectives import OBJECTIVES, CausalLM, FillInTheMiddle, MaskedDiffusion, MaskedLM, SpanCorruption
+from clozelab.training import load_run
+
+from .one_of_several import TwoHeadedDecoder, TwoHeads
+
+OTHER_OPTIONS = [
+    CausalLM(z_loss=1e-4),
+    MaskedLM(mask_rate=0.3, scheme="bernoulli", label_smoothing=0.1),
+    SpanCorruption(noise_density=0.3, mean_noise_span_length=2.0, final_sentinel=True),
+    MaskedDiffusion(exact_count=False),
+    FillInTheMiddle(fim_rate=0.9, form="spm"),
+]
+
+
+@pytest.mark.parametrize("objective", [*(cls() for cls in OBJECTIVES.values()), *OTHER_OPTIONS], ids=repr)
+def test_a_run_is_loaded_with_its_objective_options_and_weights(objective, small_run, same_weights, tmp_path):
+    model, _ = small_run(objective, run=tmp_path / "run")
+    trained = load_run(tmp_path / "run")
+    assert trained.step == 12
+    assert type(trained.objective) is type(objective)
+    assert trained.objective.options() == objective.options()
+    assert type(trained.model) is type(model)
+    assert same_weights(model, trained.model)
+    assert not trained.model.training
+    assert trained.tokenizer.special == small_run.tokenizer.special
+
+
+def test_a_loaded_model_completes_a_text(small_run, tmp_path):
+    small_run(CausalLM(), run=tmp_path / "run")
+    trained = load_run(tmp_path / "run")
+    completed = trained.objective.complete(
+        trained.model, trained.tokenizer, "Document 5 says", max_new_tokens=5, greedy=True
+    )
+    assert str(completed).startswith("Document 5 says")
+
+
+def every_third(tokens, maskable, generator):
+    return maskable & (torch.arange(len(tokens)) % 3 == 0)
+
+
+def test_functions_are_not_recorded_and_must_be_given(small_run, same_weights, tmp_path):
+    objective = MaskedLM(scheme=every_third)
+    model, _ = small_run(objective, run=tmp_path / "run")
+    described = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert described["unrecorded_options"] == {"scheme": "every_third"}
+    with pytest.raises(InputError, match=r"trained with scheme=every_third.*objective=MaskedLM\(scheme=every_third\)"):
+        load_run(tmp_path / "run")
+    trained = load_run(tmp_path / "run", objective=objective)
+    assert trained.objective is objective
+    assert same_weights(model, trained.model)
+    with pytest.raises(InputError, match="trained with other options"):
+        load_run(tmp_path / "run", objective=MaskedLM())
+    with pytest.raises(InputError, match="trained with other objective"):
+        load_run(tmp_path / "run", objective=CausalLM())
+
+
+def test_an_objective_of_the_users_own_is_given(small_run, same_weights, tmp_path):
+    """And its model, whose heads are built by `build_model`."""
+    objective = TwoHeads()
+    model = objective.build_model(small_run.tokenizer.vocab_size, "tiny", d_model=16, n_layers=1, n_heads=2)
+    small_run(objective, model=model, run=tmp_path / "run")
+    with pytest.raises(InputError, match=r"objective of your own \(two-heads\): give it"):
+        load_run(tmp_path / "run")
+    trained = load_run(tmp_path / "run", objective=TwoHeads())
+    assert isinstance(trained.model, TwoHeadedDecoder)
+    assert same_weights(model, trained.model)
+
+
+def test_a_decoder_that_was_trained_on_masked_tokens_comes_back_as_a_decoder(small_run, tmp_path):
+    """An encoder has weights of the same names and shapes."""
+    shape = ModelConfig(small_run.tokenizer.vocab_size, d_model=16, n_layers=1, n_heads=2)
+    small_run(MaskedLM(), model=DecoderOnly(shape), run=tmp_path / "run")
+    assert isinstance(load_run(tmp_path / "run").model, DecoderOnly)
+
+
+def test_a_model_of_the_users_own_is_refused_with_the_way_to_read_it(small_run, tmp_path):
+    class Bigrams(torch.nn.Module):
+        def __init__(self, vocab_size):
+            super().__init__()
+            self.table = torch.nn.Embedding(vocab_size, vocab_size)
+
+        def forward(self, input_ids, attention_mask=None):
+            return self.table(input_ids)
+
+    small_run(CausalLM(), model=Bigrams(small_run.tokenizer.vocab_size), run=tmp_path / "run")
+    with pytest.raises(InputError, match=r"a model of your own \(Bigrams\).*latest_checkpoint\(run\).load_model"):
+        load_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"options": {"mask_rate": 7}}, "its options make no masked objective"),
+        ({"options": {"colour": "red"}}, "its options make no masked objective"),
+        ({"options": None}, "expected the options of the masked objective"),
+        ({"objective": ["masked"]}, "an objective of your own"),
+        ({"architecture": "decoder-decoder"}, "a model of your own"),
+        ({"model": {"vocab_size": 500, "d_model": -1}}, "describes no model"),
+        ({"model": {"vocab_size": 500, "n_layers": 10**9}}, "more than its checkpoint has weights"),
+        ({"model": {"vocab_size": 500, "size": "base"}}, "describes no model"),
+    ],
+    ids=str,
+)
+def test_a_damaged_description_is_one_line(change, message, small_run, tmp_path):
+    small_run(MaskedLM(), run=tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(InputError, match=message) as caught:
+        load_run(tmp_path / "run")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_that_was_exchanged_is_found(small_run, tmp_path):
+    small_run(MaskedLM(), run=tmp_path / "run")
+    path = tmp_path / "run" / "tokenizer.json"
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(InputError, match="not the one that this model was trained with"):
+        load_run(tmp_path / "run")
