@@ -212,12 +212,18 @@ class Objective(nn.Module):
         outputs = ReadRecorder(self, "model's output", predictions(model, call(model, **inputs)))
         loss = self.loss(outputs, batch)
         self.breakdown(batch)
-        if unread := batch.keys() - inputs.keys() - (batch.read - ATTENTION_KEYS):
+        obeyed_by_models = ATTENTION_KEYS | ({"attention_mask"} if self._reads_padding(batch) else set())
+        if unread := batch.keys() - inputs.keys() - (batch.read - obeyed_by_models):
             raise InputError(
                 f"neither {type(unwrapped(model)).__name__} nor the {self.name} objective reads "
                 f"{', '.join(sorted(unread))} of the batch: what it says would be ignored without a word"
             )
         return loss
+
+    def _reads_padding(self, batch: Mapping[str, Tensor]) -> bool:
+        """Whether a model that is not given the attention mask would read pads: one that reads both sides."""
+        padding = batch.get("attention_mask")
+        return self.architecture != "decoder-only" and padding is not None and not bool((padding != 0).all())
 
     def model_inputs(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Batch:
         """The keys of a batch that the model's `forward` names, never a label.

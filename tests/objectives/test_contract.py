@@ -168,6 +168,21 @@ def test_documents_that_a_model_does_not_take_are_named():
         CausalLM()(Foreign(False), batch)
 
 
+def test_padding_that_a_bidirectional_model_does_not_take_is_named():
+    class ReadsPads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = Foreign(False)
+
+        def forward(self, input_ids):
+            return self.model(input_ids)
+
+    with pytest.raises(InputError, match="reads attention_mask"):
+        MaskedLM()(ReadsPads(), batch_of(MaskedLM(), (9, 12)))
+    MaskedLM()(ReadsPads(), batch_of(MaskedLM(), (12, 12)))  # nothing is padded
+    CausalLM()(ReadsPads(), batch_of(CausalLM(), (9, 12)))  # pads on the right are read by no token
+
+
 def test_models_never_see_labels_weights_or_counts():
     class Curious(Foreign):
         def forward(self, input_ids, attention_mask=None, labels=None, weights=None, count=None, **more):
