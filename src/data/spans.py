@@ -183,7 +183,7 @@ def _sentinel_ids(sentinels: Sequence[int], runs: Tensor, final_sentinel: bool, 
 def split_spans(targets: Tensor | Sequence[int], sentinels: Sequence[int]) -> list[tuple[int, list[int]]]:
     """The targets (L,) as [(k, tokens of the span behind sentinel k), ...].
 
-    Takes whatever a model says: tokens before the first sentinel are left out, order and repetitions kept.
+    Takes whatever a model generates: tokens before the first sentinel are left out, order and repetitions kept.
 
     >>> from clozelab.data import split_spans
     >>> split_spans([99, 12, 13, 98, 15, 97], sentinels=[99, 98, 97])
@@ -191,10 +191,10 @@ def split_spans(targets: Tensor | Sequence[int], sentinels: Sequence[int]) -> li
     """
     number = _numbered(sentinels)
     spans: list[tuple[int, list[int]]] = []
-    said = check_tensor(targets, "targets", "(L)").tolist() if isinstance(targets, Tensor) else targets
-    if not isinstance(said, Sequence):
-        raise InputError(f"expected targets as a tensor (L) or a list of ids, got {type(said).__name__}")
-    for token in said:
+    ids = check_tensor(targets, "targets", "(L)").tolist() if isinstance(targets, Tensor) else targets
+    if not isinstance(ids, Sequence):
+        raise InputError(f"expected targets as a tensor (L) or a list of ids, got {type(ids).__name__}")
+    for token in ids:
         if token in number:
             spans.append((number[token], []))
         elif spans:

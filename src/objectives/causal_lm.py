@@ -67,12 +67,17 @@ class CausalLM(Objective):
 
     def entropy_floor(self, source: MarkovSource, batch: Batch, special: SpecialIds) -> dict[str, Tensor]:
         """-ln p(x[t+1] | x[t]) at each loss position; its expectation is the entropy rate of the source."""
-        here = self.targets(batch)["logits"].loss_mask[:, :-1]
-        return {"logits": (chain_costs(source, batch["input_ids"], here)[:, 1:] * here).sum(1)}
+        return {"logits": next_token_floor(source, batch)}
 
     def complete(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
         """Continue a text; an empty one begins after an end of text, as a new document does."""
         return continue_text(model, tokenizer, text, **sampling)
+
+
+def next_token_floor(source: MarkovSource, batch: Batch) -> Tensor:
+    """(B,) nats: what a Markov source's tokens cost, given the one before, at the next-token loss positions."""
+    here = next_token_labels(batch)[:, :-1] != IGNORED
+    return (chain_costs(source, batch["input_ids"], here)[:, 1:] * here).sum(1)
 
 
 def check_unshifted(inputs: Tensor, labels: Tensor) -> None:

@@ -212,8 +212,10 @@ class Objective(nn.Module):
         outputs = ReadRecorder(self, "model's output", predictions(model, call(model, **inputs)))
         loss = self.loss(outputs, batch)
         self.breakdown(batch)
-        obeyed_by_models = ATTENTION_KEYS | ({"attention_mask"} if self._reads_padding(batch) else set())
-        if unread := batch.keys() - inputs.keys() - (batch.read - obeyed_by_models):
+        unread = batch.keys() - inputs.keys() - (batch.read - ATTENTION_KEYS)
+        if "attention_mask" not in inputs and self._reads_padding(batch):
+            unread.add("attention_mask")
+        if unread:
             raise InputError(
                 f"neither {type(unwrapped(model)).__name__} nor the {self.name} objective reads "
                 f"{', '.join(sorted(unread))} of the batch: what it says would be ignored without a word"

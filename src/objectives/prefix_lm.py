@@ -12,9 +12,9 @@ from ..data.examples import IGNORED, Batch, Examples
 from ..data.special_ids import SpecialIds
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..generation import Completion, continue_text
-from ..languages import MarkovSource, chain_costs
+from ..languages import MarkovSource
 from ..models import self_attention_mask
-from .causal_lm import check_unshifted
+from .causal_lm import check_unshifted, next_token_floor
 from .loss import Target, next_token_labels
 from .objective import FloorExercise, Likelihood, Objective
 from .options import options
@@ -88,8 +88,7 @@ class PrefixLM(Objective):
 
     def entropy_floor(self, source: MarkovSource, batch: Batch, special: SpecialIds) -> dict[str, Tensor]:
         """Causal LM's, of the tokens after the prefix: what a token costs depends on the one before it alone."""
-        here = self.targets(batch)["logits"].loss_mask[:, :-1]
-        return {"logits": (chain_costs(source, batch["input_ids"], here)[:, 1:] * here).sum(1)}
+        return {"logits": next_token_floor(source, batch)}
 
     def complete(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
         """Continue a text, which is read on both sides as the prefix."""
