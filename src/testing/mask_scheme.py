@@ -1,18 +1,19 @@
-"""Is this masking scheme right? A scheme is a function (tokens, maskable, generator) -> bool[T]."""
+"""Is this masking scheme right? A scheme is a function (tokens, maskable, generator, ...) -> bool[T]."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..checks import check_int, check_number
-from ..data.masking import MaskScheme
+from ..data.masking import KNOWN_TO_COLLATOR, MaskScheme, scheme_keys
 from ..errors import InputError
 from . import mask_statistics
-from .mask_trial import MaskTrial
+from .mask_trial import MaskTrial, Row
 from .randomness import own_random_state, random_states
 from .report import FAULT, NOTE, OK, Check, Finding, Report, raised, run_checks, table
 
@@ -22,17 +23,18 @@ def check_mask_scheme(
     *,
     rate: float | None = None,
     length: int = 64,
-    rows: int = 1000,
+    count: int = 1000,
     vocab_size: int = 1000,
-    texts: Sequence[Sequence[int]] | None = None,
+    rows: Sequence[Sequence[int] | Mapping[str, Any]] | None = None,
     skip: Collection[str] = (),
 ) -> Report:
-    """Check a scheme `(tokens, maskable, generator) -> bool[T]` on random tokens (T,), or on texts of your own.
+    """Check a scheme `(tokens, maskable, generator) -> bool[T]` on random tokens (T,), or on rows of your own.
 
     - `rate`: the share of maskable tokens that it is meant to hide; None: any;
-    - `length`, `rows`: the statistics are those of `rows` texts of `length` tokens; the rest is tried on short ones;
-    - `texts`: token ids of at least 2 texts, in place of random tokens, for a scheme that looks at what the tokens
-      are: random ids hold no nouns and no ends of sentences;
+    - `length`, `count`: the statistics are those of `count` texts of `length` tokens; the rest is tried on short ones;
+    - `rows`: at least 2 examples in place of random tokens, for a scheme that looks at what the tokens are (random ids
+      hold no nouns and no ends of sentences), or that asks for data by further parameters: each a list of token ids, or
+      a dict with `input_ids` and that data. `word_ids` and `document_ids` are made up where no rows are given;
     - `skip`: names of checks to leave out.
 
     A position that is hidden more often than others is a note and not a fault: T5's own scheme never hides the first
@@ -47,37 +49,65 @@ def check_mask_scheme(
     ... except CheckFailed as failed:
     ...     print(failed.report.faults)
     ...     print(failed.report.findings["protected"].example)
-    ['protected', 'nothing to hide', 'varies', 'protected rate']
+    ['protected', 'nothing to hide', 'varies', 'variety', 'protected rate']
     tokens    642 127
     maskable    .   x
     hidden      x   .
 
-    Returns the `Report`. Raises `CheckFailed` for a fault, `InputError` for settings that make no sense.
+    A scheme of the content is tried on examples of its own:
+
+    >>> def one_entity(tokens, maskable, generator, entity_ids):
+    ...     found = entity_ids[maskable & (entity_ids > 0)].unique()
+    ...     return maskable & (entity_ids == found[torch.randint(len(found), (1,), generator=generator)])
+    >>> rows = [{"input_ids": [5, 6, 7, 8], "entity_ids": [1, 1, 0, 2]}, {"input_ids": [9, 5], "entity_ids": [0, 1]}]
+    >>> check_mask_scheme(one_entity, rows=rows, skip=["nothing to hide"]).passed
+    True
+
+    Returns the `Report`. Raises `CheckFailed` for a fault, `InputError` for settings that make no sense, and for a
+    scheme that asks for data which the rows do not have.
     """
     if rate is not None and not 0 < check_number(rate, "rate") <= 1:
         raise InputError(f"rate must lie in (0, 1], or be None for any, got {rate!r}")
-    for name, value in (("length", length), ("rows", rows), ("vocab_size", vocab_size)):
+    for name, value in (("length", length), ("count", count), ("vocab_size", vocab_size)):
         check_int(value, name)
-    if length < 8 or rows < 100 or vocab_size < 2:
+    if length < 8 or count < 100 or vocab_size < 2:
         raise InputError(
-            f"expected length >= 8, rows >= 100 and vocab_size >= 2, got {length}, {rows} and {vocab_size}: fewer are "
-            "too few for statistics"
+            f"expected length >= 8, count >= 100 and vocab_size >= 2, got {length}, {count} and {vocab_size}: fewer "
+            "are too few for statistics"
         )
     if not callable(scheme) or isinstance(scheme, type):
         raise InputError(f"expected a scheme (tokens, maskable, generator) -> bool[T], got {scheme!r:.80}")
-    own = None if texts is None else tuple(torch.as_tensor(text, dtype=torch.int64) for text in texts)
-    if own is not None and (len(own) < 2 or any(text.dim() != 1 or len(text) == 0 for text in own)):
-        raise InputError(f"expected at least 2 texts, each a list of token ids, got {len(own)}")
-    trial = MaskTrial(scheme, rate, length, rows, vocab_size, own)
+    own = None if rows is None else _own_rows(rows, scheme_keys(scheme))
+    if own is None and (unknown := set(scheme_keys(scheme)) - KNOWN_TO_COLLATOR):
+        raise InputError(
+            f"the scheme asks for {', '.join(sorted(unknown))}, which random tokens do not have: give rows=[...], dicts "
+            "with 'input_ids' and that data"
+        )
+    trial = MaskTrial(scheme, rate, length, count, vocab_size, own)
     return run_checks(getattr(scheme, "__name__", type(scheme).__name__), CHECKS, trial, skip)
 
 
+def _own_rows(rows: Sequence[Sequence[int] | Mapping[str, Any]], keys: Sequence[str]) -> tuple[Row, ...]:
+    if isinstance(rows, (int, str)) or not isinstance(rows, Sequence) or len(rows) < 2:
+        raise InputError(f"expected at least 2 rows, each a list of token ids or a dict, got {rows!r:.80}")
+    own = []
+    for number, row in enumerate(rows):
+        given: Mapping[str, Any] = row if isinstance(row, Mapping) else {"input_ids": row}
+        if without := {"input_ids", *keys} - given.keys():
+            raise InputError(f"row {number} has no {', '.join(sorted(without))}, which the scheme asks for")
+        tokens = torch.as_tensor(given["input_ids"], dtype=torch.int64)
+        if tokens.dim() != 1 or len(tokens) == 0:
+            raise InputError(f"expected token ids (T,) as row {number}, got {tuple(tokens.shape)}")
+        own.append((tokens, {key: torch.as_tensor(given[key]) for key in keys}))
+    return tuple(own)
+
+
 def _returns(trial: MaskTrial) -> Finding:
-    for length in (trial.length, 1, 2, 3, 5):
-        tokens = trial.tokens(length, 0)
-        length = len(tokens)
+    for number, length in enumerate((trial.length, 1, 2, 3, 5)):
+        row = trial.row(length, number)
+        length = len(row[0])
         try:
-            mask = trial.ask(tokens, torch.ones(length, dtype=torch.bool), 0)
+            mask = trial.ask(row, torch.ones(length, dtype=torch.bool), 0)
         except Exception as error:
             return Finding(
                 FAULT,
@@ -96,17 +126,17 @@ def _returns(trial: MaskTrial) -> Finding:
 
 def _protected(trial: MaskTrial) -> Finding:
     rows = trial.short_rows()
-    if trial.texts is not None:
-        rows = ((t, trial.chance(len(t), seed) < 0.7, seed) for t, _, seed in rows)
-    for tokens, maskable, seed in rows:
+    if trial.rows is not None:
+        rows = ((row, trial.chance(len(row[0]), seed) < 0.7, seed) for row, _, seed in rows)
+    for row, maskable, seed in rows:
         if not maskable.any():
             continue
-        mask = trial.ask(tokens, maskable, seed)
+        mask = trial.ask(row, maskable, seed)
         if bool((mask & ~maskable).any()):
             return Finding(
                 FAULT,
                 "hides tokens that are not maskable",
-                table(tokens=tokens, maskable=maskable, hidden=mask),
+                table(tokens=row[0], maskable=maskable, hidden=mask),
                 "special tokens and padding would be hidden and enter the loss; return mask & maskable",
             )
     return Finding(OK, "only maskable tokens are hidden")
@@ -114,13 +144,13 @@ def _protected(trial: MaskTrial) -> Finding:
 
 def _targets(trial: MaskTrial) -> Finding:
     asked, without, smallest = Counter[int](), Counter[int](), ""
-    for tokens, maskable, seed in trial.short_rows():
+    for row, maskable, seed in trial.short_rows():
         if not maskable.any():
             continue
-        asked[len(tokens)] += 1
-        if not trial.ask(tokens, maskable, seed).any():
-            without[len(tokens)] += 1
-            smallest = smallest or table(tokens=tokens, maskable=maskable, hidden=torch.zeros_like(maskable))
+        asked[len(row[0])] += 1
+        if not trial.ask(row, maskable, seed).any():
+            without[len(row[0])] += 1
+            smallest = smallest or table(tokens=row[0], maskable=maskable, hidden=torch.zeros_like(maskable))
     if smallest:
         shares = ", ".join(f"{n / asked[length]:.0%} at {length}" for length, n in without.items())
         return Finding(
@@ -134,11 +164,11 @@ def _targets(trial: MaskTrial) -> Finding:
 
 def _nothing(trial: MaskTrial) -> Finding:
     for length in (0, 3):
-        tokens = trial.tokens(length, 0)
-        nothing = torch.zeros(len(tokens), dtype=torch.bool)
-        what = f"a row of {length} tokens, none of them maskable"
+        row = trial.row(length, 0)
+        nothing = torch.zeros(len(row[0]), dtype=torch.bool)
+        what = f"a row of {len(row[0])} tokens, none of them maskable"
         try:
-            mask = trial.ask(tokens, nothing, 0)
+            mask = trial.ask(row, nothing, 0)
         except Exception as error:
             return Finding(
                 NOTE,
@@ -151,11 +181,11 @@ def _nothing(trial: MaskTrial) -> Finding:
 
 
 def _unchanged(trial: MaskTrial) -> Finding:
-    for given, maskable, seed in trial.short_rows():
+    for (given, data), maskable, seed in trial.short_rows():
         if not maskable.any():
             continue
         tokens, free = given.clone(), maskable.clone()
-        trial.scheme(tokens, free, torch.Generator().manual_seed(seed))
+        trial.call(tokens, free, data, torch.Generator().manual_seed(seed))
         if not torch.equal(tokens, given) or not torch.equal(free, maskable):
             name, before, after = (
                 ("maskable", maskable, free) if torch.equal(tokens, given) else ("tokens", given, tokens)
@@ -170,15 +200,15 @@ def _unchanged(trial: MaskTrial) -> Finding:
 
 
 def _generator(trial: MaskTrial) -> Finding:
-    for tokens, maskable, seed in trial.short_rows():
+    for row, maskable, seed in trial.short_rows():
         if not maskable.any():
             continue
-        first, again = trial.ask(tokens, maskable, seed), trial.ask(tokens, maskable, seed)
+        first, again = trial.ask(row, maskable, seed), trial.ask(row, maskable, seed)
         if not torch.equal(first, again):
             return Finding(
                 FAULT,
                 "the same tokens and the same generator give another mask the second time",
-                table(tokens=tokens, once=first, again=again),
+                table(tokens=row[0], once=first, again=again),
                 "no run can be repeated or resumed; draw from the generator that is given: "
                 "torch.rand(..., generator=generator)",
             )
@@ -186,13 +216,13 @@ def _generator(trial: MaskTrial) -> Finding:
 
 
 def _global_state(trial: MaskTrial) -> Finding:
-    tokens = trial.tokens(32, 0)
-    free = torch.ones(len(tokens), dtype=torch.bool)
+    row = trial.row(32, 0)
+    free = torch.ones(len(row[0]), dtype=torch.bool)
     masks = []
     for seed in (1, 2):
         with own_random_state(seed):
             before = random_states()
-            masks.append(trial.ask(tokens, free, 0))
+            masks.append(trial.ask(row, free, 0))
             moved = [name for name, state in random_states().items() if state != before[name]]
         if moved:
             return Finding(
@@ -215,6 +245,7 @@ CHECKS: dict[str, Check[MaskTrial]] = {
     "generator": _generator,
     "global state": _global_state,
     "varies": mask_statistics.varies,
+    "variety": mask_statistics.variety,
     "rate": mask_statistics.rate,
     "protected rate": mask_statistics.protected_rate,
     "short texts": mask_statistics.short_texts,

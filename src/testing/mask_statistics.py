@@ -11,20 +11,47 @@ from .report import FAULT, NOT_CHECKED, NOTE, OK, SURE, Finding, percent, table
 def varies(trial: MaskTrial) -> Finding:
     """The same tokens with many generators: rows of different tokens would look varied anyway."""
     frozen = Finding(FAULT, "")
-    for text in range(8):
-        tokens = trial.tokens(trial.length, text)
-        free = torch.ones(len(tokens), dtype=torch.bool)
-        masks = torch.stack([trial.ask(tokens, free, seed) for seed in range(40)])
+    for number in range(8 if trial.rows is None else min(len(trial.rows), 64)):
+        row = trial.row(trial.length, number)
+        free = torch.ones(len(row[0]), dtype=torch.bool)
+        masks = torch.stack([trial.ask(row, free, seed) for seed in range(40)])
         different = len(masks.unique(dim=0))
         if different > 1:
             return Finding(OK, f"{different} different masks of one text by 40 generators")
         frozen = Finding(
             FAULT,
             "the mask of a text is the same whatever the generator",
-            table(tokens=tokens[:24], hidden=masks[0, :24]),
+            table(tokens=row[0][:24], hidden=masks[0, :24]),
             "each epoch repeats the one before, so the model learns the answers by heart; draw from the generator",
         )
     return frozen
+
+
+def variety(trial: MaskTrial) -> Finding:
+    """Long texts have many masks: a scheme that picks one of a few was drawn once and for all."""
+    if trial.rows is not None:
+        return Finding(NOT_CHECKED, "how many masks rows of your own allow is not known")
+    length, draws = 4 * trial.length, 300
+    free = torch.ones(length, dtype=torch.bool)
+    row = trial.row(length, 0)
+    of_one = torch.stack([trial.ask(row, free, seed) for seed in range(draws)]).unique(dim=0)  # (masks, length)
+    if len(of_one) > draws / 4:
+        return Finding(OK, f"{len(of_one)} different masks of a text of {length} tokens by {draws} generators")
+    found = f"{draws} generators give {len(of_one)} different masks of a text of {length} tokens"
+    of_many = torch.stack([trial.ask(trial.row(length, seed), free, seed) for seed in range(draws)]).unique(dim=0)
+    if len(of_many) > draws / 4:
+        return Finding(NOTE, f"{found}, and other masks of other texts: does it look at what the tokens are?")
+    often = of_one.sum(0)  # (length,)
+    if int(often.min()) > 0 and int(often.max() - often.min()) <= 1:
+        return Finding(NOTE, f"{found}, which hide every position equally often")
+    never = percent(float((often == 0).double().mean()))
+    return Finding(
+        FAULT,
+        f"{found}, and {never} of the positions are hidden in none of them",
+        table(**{f"mask {number}": mask[:32] for number, mask in enumerate(of_one[:4])}),
+        "the masks come from a fixed set, so the model can learn by heart what is never shown; draw each one from the "
+        "generator",
+    )
 
 
 def rate(trial: MaskTrial) -> Finding:
@@ -46,16 +73,22 @@ def rate(trial: MaskTrial) -> Finding:
     return Finding(OK, found)
 
 
-def protected_rate(trial: MaskTrial) -> Finding | None:
+def protected_rate(trial: MaskTrial) -> Finding:
     """Where 3/4 is protected, the same share of the rest should be hidden: the count is of maskable tokens."""
-    if trial.texts is not None:
-        return None  # what is hidden depends on which tokens are left
-    shares = [(int(mask.sum()), int(free.sum())) for _, free, mask in trial.long_rows(100, 0.25)]
-    hidden, free = (torch.tensor(column).double() for column in zip(*shares))
-    share, usual = float((hidden / free).mean()), float(torch.stack(trial.masks).double().mean())
-    found = f"{percent(share)} of the maskable tokens are hidden where 3/4 is protected, {percent(usual)} where none is"
-    rounding = float((1.0 / free).mean())  # at least one token, and whole tokens only
-    if share > max(1.5 * usual, usual + rounding + SURE * float((hidden / free).std()) / len(shares) ** 0.5):
+    if trial.rows is not None:
+        return Finding(NOT_CHECKED, "what is hidden of rows of your own depends on which tokens are left")
+    shares, usual = [], []
+    for seed, (_, free, mask) in enumerate(trial.long_rows(100, 0.25)):
+        n = int(free.sum())
+        alone = trial.ask(trial.row(n, seed), torch.ones(n, dtype=torch.bool), trial.count + seed)
+        shares.append(int(mask.sum()) / n)
+        usual.append(int(alone.sum()) / n)
+    apart = torch.tensor(shares).double() - torch.tensor(usual).double()
+    found = (
+        f"{percent(sum(shares) / len(shares))} of the maskable tokens are hidden where 3/4 is protected, "
+        f"{percent(sum(usual) / len(usual))} of a text of as many"
+    )
+    if float(apart.mean()) > max(0.5 * sum(usual) / len(usual), SURE * float(apart.std()) / len(apart) ** 0.5):
         return Finding(
             FAULT,
             found,
@@ -65,14 +98,14 @@ def protected_rate(trial: MaskTrial) -> Finding | None:
     return Finding(OK, found)
 
 
-def short_texts(trial: MaskTrial) -> Finding | None:
+def short_texts(trial: MaskTrial) -> Finding:
     """The share that is hidden of texts of 4 to 12 tokens, where a minimum weighs most."""
-    if trial.texts is not None:
-        return None
+    if trial.rows is not None:
+        return Finding(NOT_CHECKED, "rows of your own are not cut")
     shares = {}
     for length in (4, 6, 8, 12):
         free = torch.ones(length, dtype=torch.bool)
-        masks = torch.stack([trial.ask(trial.tokens(length, seed), free, seed) for seed in range(40)])
+        masks = torch.stack([trial.ask(trial.row(length, seed), free, seed) for seed in range(40)])
         shares[length] = float(masks.double().mean())
     whole = [length for length, share in shares.items() if share > 0.9]
     found = ", ".join(f"{percent(share)} of {length} tokens" for length, share in shares.items())
@@ -95,13 +128,13 @@ def spans(trial: MaskTrial) -> Finding:
     return Finding(NOTE, f"{per_row:.2f} runs in a row, of {mean:.2f} tokens on average, {longest} at most")
 
 
-def position(trial: MaskTrial) -> Finding | None:
+def position(trial: MaskTrial) -> Finding:
     """Whether every position is hidden equally often, within accident."""
-    if trial.texts is not None:
-        return None  # which tokens stand where is the texts' own affair
+    if trial.rows is not None:
+        return Finding(NOT_CHECKED, "which tokens stand where is the affair of your own rows")
     often = torch.stack(trial.masks).double().mean(0)  # (length,)
     mean = float(often.mean())
-    error = max((mean * (1 - mean) / trial.rows) ** 0.5, 1e-9)
+    error = max((mean * (1 - mean) / trial.count) ** 0.5, 1e-9)
     worst = float(((often - mean) / error).abs().max())
     if worst <= SURE:
         return Finding(OK, f"every position is hidden about as often ({percent(mean)})")

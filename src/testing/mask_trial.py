@@ -1,15 +1,18 @@
-"""What a masking scheme is tried on: random rows or the caller's texts, with generators that are seeded."""
+"""What a masking scheme is tried on: random rows or the caller's own, with generators that are seeded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from ..data.masking import MaskScheme
+from ..data.masking import MaskScheme, scheme_keys
+
+Row = tuple[Tensor, Mapping[str, Tensor]]
+"""Token ids (T,), and the data that the scheme asks for by name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,47 +22,54 @@ class MaskTrial:
     scheme: MaskScheme
     rate: float | None
     length: int
-    rows: int
+    count: int
     vocab_size: int
-    texts: tuple[Tensor, ...] | None
+    rows: tuple[Row, ...] | None
 
-    def ask(self, tokens: Tensor, maskable: Tensor, seed: int) -> Tensor:
+    def ask(self, row: Row, maskable: Tensor, seed: int) -> Tensor:
         """The mask for copies of a row."""
-        return self.scheme(tokens.clone(), maskable.clone(), torch.Generator().manual_seed(seed))
+        return self.call(row[0].clone(), maskable.clone(), row[1], torch.Generator().manual_seed(seed))
 
-    def tokens(self, length: int, seed: int) -> Tensor:
-        """Random ids (length,), or the start of one of the caller's texts."""
-        if self.texts is not None:
-            return self.texts[seed % len(self.texts)][:length]
-        return torch.randint(self.vocab_size, (length,), generator=torch.Generator().manual_seed(10**6 + seed))
+    def call(self, tokens: Tensor, maskable: Tensor, data: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
+        """The mask; the scheme gets tokens and maskable themselves, and copies of the data."""
+        return self.scheme(tokens, maskable, generator, **{key: value.clone() for key, value in data.items()})
 
-    def short_rows(self) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """(tokens, maskable, seed), the smallest first, so that what is found first is the smallest example.
+    def row(self, length: int, seed: int) -> Row:
+        """Random ids (length,), or one of the caller's rows, whole: a piece of it may hold nothing to hide."""
+        if self.rows is not None:
+            return self.rows[seed % len(self.rows)]
+        tokens = torch.randint(self.vocab_size, (length,), generator=torch.Generator().manual_seed(10**6 + seed))
+        runs = {"word_ids": 0.5, "document_ids": 0.1}  # how probably the next one begins at a token
+        begins = self.chance(length, seed + 10**6)
+        return tokens, {key: (begins < runs[key]).cumsum(0) for key in scheme_keys(self.scheme)}
 
-        The caller's texts come whole, and all of them is maskable: half a text may hold nothing to hide.
+    def short_rows(self) -> Iterator[tuple[Row, Tensor, int]]:
+        """(row, maskable, seed), the smallest first, so that what is found first is the smallest example.
+
+        Of the caller's rows everything is maskable: half a text may hold nothing to hide.
         """
-        if self.texts is not None:
-            for seed, text in enumerate(sorted(self.texts, key=len)[:400]):
-                yield text, torch.ones(len(text), dtype=torch.bool), seed
+        if self.rows is not None:
+            for seed, row in enumerate(sorted(self.rows, key=lambda row: len(row[0]))[:400]):
+                yield row, torch.ones(len(row[0]), dtype=torch.bool), seed
             return
         for length in (1, 2, 3, 4, 6, 8, 12, 16, 32):
             for seed in range(24):
                 share = (1.0, 0.8, 0.5, 0.2)[seed % 4]
-                yield self.tokens(length, seed), self.chance(length, seed) <= share, seed
+                yield self.row(length, seed), self.chance(length, seed) <= share, seed
 
     def chance(self, length: int, seed: int) -> Tensor:
         """Numbers (length,) in [0, 1), of another seed than the scheme's: maskable must not depend on its draws."""
         return torch.rand(length, generator=torch.Generator().manual_seed(2 * 10**6 + seed))
 
-    def long_rows(self, rows: int, maskable_share: float = 1.0) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """(tokens, maskable, mask) of so many rows: enough for statistics."""
-        for seed in range(rows):
-            tokens = self.tokens(self.length, seed)
-            maskable = self.chance(len(tokens), seed) < maskable_share
+    def long_rows(self, count: int, maskable_share: float = 1.0) -> Iterator[tuple[Row, Tensor, Tensor]]:
+        """(row, maskable, mask) of so many rows: enough for statistics."""
+        for seed in range(count):
+            row = self.row(self.length, seed)
+            maskable = self.chance(len(row[0]), seed) < maskable_share
             if bool(maskable.any()):
-                yield tokens, maskable, self.ask(tokens, maskable, seed)
+                yield row, maskable, self.ask(row, maskable, seed)
 
     @cached_property
     def masks(self) -> list[Tensor]:
-        """`rows` masks of texts in which everything may be hidden."""
-        return [mask for _, _, mask in self.long_rows(self.rows)]
+        """`count` masks of texts in which everything may be hidden."""
+        return [mask for _, _, mask in self.long_rows(self.count)]

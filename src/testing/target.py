@@ -69,10 +69,11 @@ def load(target: str) -> Any:
 
 
 def check(thing: Any, *, rate: float | None = None, special: Any = None, skip: Collection[str] = ()) -> Report:
-    """Run the check that fits: an objective's, a masking scheme's (three parameters), or a collator's (one).
+    """Run the check that fits: an objective's, a masking scheme's (three parameters or more), or a collator's (one).
 
-    A tuple (objective, model, batch) is what `check_objective` takes; an `Objective` alone is tried on its own
-    tiny model and its own batch; a class is called without arguments first.
+    A tuple (objective, model, batch) is what `check_objective` takes, and (scheme, rows) is a masking scheme with
+    examples of its own; an `Objective` alone is tried on its own tiny model and its own batch; a class is called
+    without arguments first.
 
     Raises `CheckFailed` for a fault, `InputError` for anything else.
     """
@@ -84,6 +85,8 @@ def check(thing: Any, *, rate: float | None = None, special: Any = None, skip: C
                 f"the class {thing.__name__} cannot be made without arguments ({error}): make one in your module and "
                 "name that"
             ) from error
+    if isinstance(thing, tuple) and len(thing) == 2 and isinstance(thing[1], list):
+        return check_mask_scheme(thing[0], rate=rate, rows=thing[1], skip=skip)
     if isinstance(thing, tuple):
         return check_objective(*thing, skip=skip)
     if isinstance(thing, Objective):
@@ -94,7 +97,7 @@ def check(thing: Any, *, rate: float | None = None, special: Any = None, skip: C
         raise InputError(f"expected a masking scheme, a collator or an objective, got {type(thing).__name__}")
     parameters = inspect.signature(thing).parameters.values()
     needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if len(needed) == 3:
+    if len(needed) >= 3:
         return check_mask_scheme(cast(MaskScheme, thing), rate=rate, skip=skip)
     if len(needed) == 1:
         return check_collator(thing, special, skip=skip)

@@ -48,7 +48,7 @@ def everything(tokens, maskable, generator):
     ("scheme", "rate"), [(good, 0.15), (bernoulli, 0.15), (exact_count, 0.15), (random_spans, 0.15), (everything, 0.5)]
 )
 def test_what_is_right_passes(scheme, rate):
-    assert check_mask_scheme(scheme, rate=rate, rows=500).passed
+    assert check_mask_scheme(scheme, rate=rate, count=500).passed
 
 
 def test_a_rate_that_is_not_given_is_not_checked():
@@ -161,7 +161,7 @@ def dies_on_short(tokens, maskable, generator):
     ],
 )
 def test_each_mistake_is_found_by_its_name(scheme, expected):
-    report = faults(scheme, rate=0.15, rows=300)
+    report = faults(scheme, rate=0.15, count=300)
     assert expected in report.faults
     finding = report.findings[expected]
     assert finding.found
@@ -203,16 +203,16 @@ def test_a_scheme_of_the_content_is_tried_on_texts_of_its_own():
 
     texts = [[3, 20, 30, 7, 21, 9, 40], [50, 2, 60, 61, 5], [8, 70, 4]]
     assert "targets" in faults(a_noun).faults
-    report = check_mask_scheme(a_noun, texts=texts)
+    report = check_mask_scheme(a_noun, rows=texts)
     assert report.passed
     assert report.findings["rate"].found.startswith("22.")  # one of 7, of 5 and of 3
-    with pytest.raises(InputError, match="at least 2 texts"):
-        check_mask_scheme(a_noun, texts=texts[:1])
+    with pytest.raises(InputError, match="at least 2 rows"):
+        check_mask_scheme(a_noun, rows=texts[:1])
 
 
 def test_a_fault_in_texts_of_ones_own_is_found():
-    assert "targets" in faults(no_minimum, texts=[[5, 6, 7, 8], [9, 10, 11]] * 20).faults
-    assert "protected" in faults(hides_protected, texts=[[5, 6, 7, 8], [9, 10, 11]] * 20).faults
+    assert "targets" in faults(no_minimum, rows=[[5, 6, 7, 8], [9, 10, 11]] * 20).faults
+    assert "protected" in faults(hides_protected, rows=[[5, 6, 7, 8], [9, 10, 11]] * 20).faults
 
 
 def test_the_checks_leave_the_global_random_state_alone():
@@ -228,7 +228,7 @@ def test_a_check_can_be_skipped_by_name_and_only_by_a_real_one():
         check_mask_scheme(good, skip=["target"])
 
 
-@pytest.mark.parametrize("settings", [{"rate": 0}, {"rate": 15}, {"rows": 3}, {"length": 2}, {"vocab_size": 1}])
+@pytest.mark.parametrize("settings", [{"rate": 0}, {"rate": 15}, {"count": 3}, {"length": 2}, {"vocab_size": 1}])
 def test_settings_that_make_no_sense_are_refused(settings):
     with pytest.raises(InputError):
         check_mask_scheme(good, **settings)

@@ -1,0 +1,117 @@
+"""A scheme with few masks is found, and one that asks for data of the example gets it."""
+
+import pytest
+import torch
+
+from clozelab.data import exact_count_mask, whole_word_mask
+from clozelab.errors import InputError
+from clozelab.testing import CheckFailed, check_mask_scheme, target
+
+
+def exact_count(tokens, maskable, generator):
+    return exact_count_mask(maskable, torch.rand(len(tokens), generator=generator), 0.15)
+
+
+def one_of(masks):
+    def scheme(tokens, maskable, generator):
+        which = int(torch.randint(masks, (1,), generator=generator))
+        return exact_count(tokens, maskable, torch.Generator().manual_seed(which))
+
+    return scheme
+
+
+def window(tokens, maskable, generator):
+    free = maskable.nonzero()[:, 0]
+    start = int(torch.randint(len(free), (1,), generator=generator))
+    mask = torch.zeros_like(maskable)
+    mask[free[start : start + 3]] = True
+    return mask
+
+
+def every_seventh(tokens, maskable, generator):
+    """Seven masks, in which each position is hidden once."""
+    first = int(torch.randint(7, (1,), generator=generator))
+    mask = maskable & (torch.arange(len(tokens)) % 7 == first)
+    return mask if bool(mask.any()) else exact_count(tokens, maskable, generator)
+
+
+def one_multiple_of_ten(tokens, maskable, generator):
+    """Few masks of a text, and others of each text."""
+    found = (maskable & (tokens % 10 == 0)).nonzero()[:, 0]
+    found = found if len(found) else maskable.nonzero()[:, 0]
+    mask = torch.zeros_like(maskable)
+    mask[found[torch.randint(len(found), (1,), generator=generator)]] = True
+    return mask
+
+
+@pytest.mark.parametrize("masks", [2, 3, 10, 50])
+def test_masks_from_a_fixed_set_are_found(masks):
+    with pytest.raises(CheckFailed, match=rf"FAULT +variety: 300 generators give {masks} different masks"):
+        check_mask_scheme(one_of(masks), count=100)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "verdict"),
+    [(exact_count, "ok"), (window, "ok"), (every_seventh, "note"), (one_multiple_of_ten, "note")],
+)
+def test_few_masks_for_a_reason_are_no_fault(scheme, verdict):
+    report = check_mask_scheme(scheme, count=100)
+    assert report.passed
+    assert report.findings["variety"].verdict == verdict
+
+
+def test_a_scheme_of_a_fixed_number_of_tokens_does_not_count_what_is_protected():
+    """Three of sixteen maskable tokens are many, and as many as in a text of sixteen."""
+    finding = check_mask_scheme(window, count=100).findings["protected rate"]
+    assert finding.verdict == "ok"
+
+
+# ------------------------------------------------------------------ data of the example
+
+
+def one_entity(tokens, maskable, generator, entity_ids):
+    found = entity_ids[maskable & (entity_ids > 0)].unique()
+    if not len(found):
+        return exact_count(tokens, maskable, generator)
+    return maskable & (entity_ids == found[torch.randint(len(found), (1,), generator=generator)])
+
+
+ROWS = [
+    {"input_ids": [5, 6, 7, 8, 9], "entity_ids": [0, 1, 1, 0, 2]},
+    {"input_ids": [5, 6, 7, 8], "entity_ids": [3, 0, 0, 4]},
+]
+
+
+def test_a_scheme_gets_the_data_of_the_rows():
+    report = check_mask_scheme(one_entity, rows=ROWS, count=100)
+    assert report.passed
+    assert report.not_checked == ["variety", "rate", "protected rate", "short texts", "position"]
+    assert target.check((one_entity, ROWS)).passed
+
+
+def test_a_fault_of_a_scheme_with_data_is_found():
+    def hides_protected(tokens, maskable, generator, entity_ids):
+        found = entity_ids[entity_ids > 0].unique()
+        return entity_ids == found[torch.randint(len(found), (1,), generator=generator)]
+
+    with pytest.raises(CheckFailed) as failed:
+        check_mask_scheme(hides_protected, rows=ROWS * 10, count=100)
+    assert "protected" in failed.value.report.faults
+
+
+def test_data_that_no_row_has_is_asked_for():
+    with pytest.raises(InputError, match=r"asks for entity_ids, which random tokens do not have: give rows="):
+        check_mask_scheme(one_entity)
+    with pytest.raises(InputError, match="row 1 has no entity_ids"):
+        check_mask_scheme(one_entity, rows=[ROWS[0], [5, 6]])
+
+
+def test_words_are_made_up():
+    def whole_words(tokens, maskable, generator, word_ids):
+        noise = torch.rand(len(tokens), generator=generator, dtype=torch.float64)
+        return whole_word_mask(maskable, noise, 0.3, word_ids)
+
+    report = check_mask_scheme(whole_words, count=100)
+    assert report.passed
+    assert report.findings["variety"].verdict == "ok"
+    assert target.check(whole_words).passed
