@@ -118,6 +118,14 @@ def _is_flags(tensor: Tensor) -> bool:
 _HOLDS = {WHOLE: is_whole, REAL: Tensor.is_floating_point, FLAGS: _is_flags}
 
 
+def tracing() -> bool:
+    """Whether torch.compile, torch.export or a transform of torch.func is running, where no value can be looked at.
+
+    Checks of values do not run then: call once outside of them first.
+    """
+    return torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None
+
+
 def check_same_shape(**tensors: Tensor) -> None:
     """Raises `InputError` unless all tensors have the shape of the first."""
     (first, one), *others = tensors.items()

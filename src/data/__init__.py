@@ -6,11 +6,18 @@ from .corpora.shards import PackedShards, is_packed, open_shards, pack_shards
 from .corpora.stream import Stream, StreamShard
 from .corpora.streamed import StreamedDocuments
 from .examples import IGNORED, Batch, Examples, pad_rows, shift_targets, smallest, stack_batches
-from .masking import MaskScheme, bernoulli_mask, exact_count_mask, scheme_mask, whole_word_mask
+from .masking import MaskScheme, bernoulli_mask, exact_count_mask, scheme_keys, scheme_mask, whole_word_mask
 from .noise import Noise
 from .packing import Blocks, Packed, document_ids, pack
 from .replacement import replace_tokens
-from .span_masking import SpanLengths, random_spans_mask, solve_span_lengths, span_counts, span_lengths
+from .span_masking import (
+    SpanLengths,
+    random_spans_mask,
+    rolled_mask,
+    solve_span_lengths,
+    span_counts,
+    span_lengths,
+)
 from .spans import corrupt_span_batch, corrupt_spans, restore_spans, split_spans
 from .special_ids import SpecialIds
 from .tokenizers.load import load_tokenizer
@@ -50,6 +57,8 @@ __all__ = [
     "random_spans_mask",
     "replace_tokens",
     "restore_spans",
+    "rolled_mask",
+    "scheme_keys",
     "scheme_mask",
     "shift_targets",
     "smallest",

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..checks import check_int, check_number, check_tensor, check_type, is_whole
 from ..errors import InputError
-from .examples import IGNORED, Batch, Examples, pad_rows
+from .examples import IGNORED, Batch, Examples, fill_value, pad_rows
 from .noise import Noise, hash_tokens
 from .packing import document_ids
 from .special_ids import SpecialIds
@@ -19,7 +21,7 @@ from .special_ids import SpecialIds
 Corruption = Callable[[Examples], Batch]
 """What an objective hides: a pure function from examples to a batch."""
 
-PER_TOKEN = {"attention_mask": 1, "special_tokens_mask": 0, "labels": IGNORED, "word_ids": -1}
+PER_TOKEN = {"attention_mask": 1, "special_tokens_mask": 0, "loss_mask": 1, "labels": IGNORED, "word_ids": -1}
 """Keys of an example with one value a token, and the value of a token that has none."""
 OWN_KEYS = {"input_ids", "example_id", "epoch", *PER_TOKEN}
 """All keys of an example that the collator reads."""
@@ -37,13 +39,15 @@ class Collator:
     - `collate(examples)`: a list, as `DataLoader(collate_fn=...)`, `datasets` and the Hugging Face Trainer give it.
       Each example is a list of ids or a dict with `input_ids` (list or 1-D tensor), and may hold `example_id` (an
       integer or a string; a hash of the tokens otherwise), `epoch` (the collator's own otherwise), `attention_mask`
-      (0 = padding, which is removed on whichever side it stands), `special_tokens_mask` (1 = never hide), `word_ids`
-      (-1 or None = no word), `labels` (-100 = not in the loss, and never hidden). A key of `keep` passes through;
-      any other is an error that names it.
+      (0 = padding, which is removed on whichever side it stands), `special_tokens_mask` (1 = never hide), `loss_mask`
+      (0 = may be hidden, and is not in the loss), `word_ids` (-1 or None = no word), `labels` (-100 = not in the loss,
+      and never hidden). The corruption gets the keys of `extra`, a key of `keep` passes through to the model, and any
+      other is an error that names it.
     - `collate.block(tokens, example_ids)`: token ids (B, T) of packed text, the fast way.
 
-    Hugging Face's keys come out: `input_ids`, `attention_mask`, `labels`, `decoder_input_ids` and so on. Nothing that
-    comes in is changed.
+    Hugging Face's keys come out: `input_ids`, `attention_mask`, `labels`, `decoder_input_ids` and so on, on the CPU,
+    padded on the right to the longest row, and on to a multiple of `pad_to_multiple_of` (the length itself makes all
+    batches equally wide). Nothing that comes in is changed.
 
     >>> from clozelab import MaskedLM, SpecialIds
     >>> special = SpecialIds(vocab_size=20, pad=0, eos=1, mask=2, sentinels=(19, 18))
@@ -70,6 +74,8 @@ class Collator:
         epoch: int = 0,
         within_documents: bool = False,
         keep: Collection[str] = (),
+        extra: Collection[str] = (),
+        pad_to_multiple_of: int = 1,
     ) -> None:
         if not callable(corrupt):
             raise InputError(f"expected a corruption, as MaskedLM().corrupt, got {type(corrupt).__name__}")
@@ -78,14 +84,20 @@ class Collator:
         self.seed = check_int(seed, "seed")
         self.within_documents = within_documents
         self.keep = frozenset({keep} if isinstance(keep, str) else keep)
-        # In shared memory, so that workers that outlive an epoch (persistent_workers) see it change.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self.extra = frozenset({extra} if isinstance(extra, str) else extra)
+        self.pad_to_multiple_of = check_int(pad_to_multiple_of, "pad_to_multiple_of", 1)
+        # In shared memory, so that workers that outlive an epoch (persistent_workers) see them change.
+        with on_cpu():
+            self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+            self._progress = torch.ones((), dtype=torch.float64).share_memory_()
         self.set_epoch(epoch)
 
     def __repr__(self) -> str:
         owner = getattr(self.corrupt, "__self__", self.corrupt)
-        return f"Collator({owner!r}, seed={self.seed}, epoch={self.epoch}, within_documents={self.within_documents}" + (
-            f", keep={sorted(self.keep)})" if self.keep else ")"
+        more = f", keep={sorted(self.keep)}" if self.keep else ""
+        more += f", pad_to_multiple_of={self.pad_to_multiple_of}" if self.pad_to_multiple_of > 1 else ""
+        return (
+            f"Collator({owner!r}, seed={self.seed}, epoch={self.epoch}, within_documents={self.within_documents}{more})"
         )
 
     @property
@@ -95,7 +107,16 @@ class Collator:
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next batches: fresh noise for every example. Call it before each pass."""
-        self._epoch.fill_(check_int(epoch, "epoch"))
+        self._epoch.fill_(check_int(epoch, "epoch", 0))
+
+    @property
+    def progress(self) -> float:
+        """How much of the training run is done, for batches that are not told; 1 until `set_progress`."""
+        return float(self._progress)
+
+    def set_progress(self, progress: float) -> None:
+        """Say how much of the training run is done, in [0, 1]: for corruptions that change with it."""
+        self._progress.fill_(_checked_progress(progress))
 
     def block(
         self,
@@ -104,17 +125,17 @@ class Collator:
         *,
         epoch: int | Sequence[int] | None = None,
         word_ids: Tensor | None = None,
-        progress: float = 1.0,
+        progress: float | None = None,
     ) -> Batch:
         """A batch from token ids (B, T), nothing padded, and the ids (B,) of the examples.
 
-        `epoch` is one number or one for each row, the collator's own where it is None; `progress` in [0, 1] is how
-        much of the training run is done.
+        `epoch` is one number or one for each row, and `progress` in [0, 1] is how much of the training run is done; the
+        collator's own where they are None.
         """
         if not isinstance(tokens, (Tensor, np.ndarray, list, tuple)) or not hasattr(example_ids, "__len__"):
             came = f"{type(tokens).__name__} and {type(example_ids).__name__}"
             raise InputError(f"expected token ids (B, T) and B example ids, got {came}")
-        tokens = torch.as_tensor(tokens)
+        tokens = torch.as_tensor(tokens).cpu()
         if tokens.dim() != 2 or len(tokens) != len(example_ids) or not is_whole(tokens):
             raise InputError(
                 f"expected token ids (B, T) of whole numbers and B example ids, got {tokens.dtype} of shape "
@@ -122,18 +143,29 @@ class Collator:
             )
         if word_ids is not None and check_tensor(word_ids, "word_ids", "(B, T)").shape != tokens.shape:
             raise InputError(f"expected word_ids {tuple(tokens.shape)}, one a token, got {tuple(word_ids.shape)}")
-        if not 0.0 <= check_number(progress, "progress") <= 1.0:
-            raise InputError(f"progress lies in [0, 1], got {progress!r}")
+        if self.extra:
+            raise InputError(
+                f"{self!r} needs {', '.join(sorted(self.extra))} of each example, which packed tokens do not have: "
+                "give it a list of examples"
+            )
         everywhere = torch.ones_like(tokens, dtype=torch.bool)
-        noise = Noise.of(self.seed, self.epoch if epoch is None else epoch, example_ids)
-        return self._corrupted(tokens.long(), everywhere, everywhere, noise, word_ids=word_ids, progress=progress)
+        words = None if word_ids is None else word_ids.cpu()
+        with on_cpu():
+            noise = Noise.of(self.seed, self.epoch if epoch is None else epoch, example_ids)
+            return self._padded(
+                self._corrupted(tokens.long(), everywhere, everywhere, noise, word_ids=words, progress=progress)
+            )
 
     def __call__(self, examples: Sequence[Mapping[str, Any] | Sequence[int] | Tensor]) -> Batch:
         if not isinstance(examples, (list, tuple)) or not examples:
             raise InputError(
                 f"expected a list of examples, got {'none' if examples == [] else type(examples).__name__}"
             )
-        rows = [self._row(example, b) for b, example in enumerate(examples)]
+        with on_cpu():
+            return self._padded(self._batch([self._row(example, b) for b, example in enumerate(examples)]))
+
+    def _batch(self, rows: list[dict[str, Any]]) -> Batch:
+        """A batch of rows without padding."""
         tokens = pad_rows([row["input_ids"] for row in rows], self.special.pad)  # (B, T)
         lengths = torch.tensor([len(row["input_ids"]) for row in rows])
         is_token = torch.arange(tokens.shape[1]) < lengths[:, None]
@@ -146,6 +178,7 @@ class Collator:
 
         protected = per_token("special_tokens_mask", lambda row: torch.zeros_like(row["input_ids"]))
         labels = per_token("labels", lambda row: row["input_ids"])
+        in_loss = per_token("loss_mask", lambda row: torch.ones_like(row["input_ids"]))
         words = [b for b, row in enumerate(rows) if "word_ids" in row]
         if 0 < len(words) < len(rows):
             without = next(b for b in range(len(rows)) if b not in words)
@@ -160,12 +193,14 @@ class Collator:
             maskable if labels is None else maskable & (labels != IGNORED),
             noise,
             labels=labels,
+            in_loss=None if in_loss is None else in_loss != 0,
             word_ids=per_token("word_ids", lambda row: row["input_ids"]),
+            extra={key: [row[key] for row in rows] for key in sorted(self.extra)},
         )
         if taken := self.keep & (batch.keys() - OWN_KEYS):
             raise InputError(f"{self!r} makes {', '.join(sorted(taken))} itself: remove it from keep")
         for key in sorted(self.keep - OWN_KEYS):
-            batch[key] = self._kept(key, rows, int(lengths.max()) == batch["input_ids"].shape[1])
+            batch[key] = self._kept(key, rows, in_place=torch.equal(batch["attention_mask"].sum(1), lengths))
         return batch
 
     def _row(self, example: Any, b: int) -> dict[str, Any]:
@@ -177,7 +212,7 @@ class Collator:
                 f"expected examples with 'input_ids', got the keys {sorted(map(str, example))} in place {b}: was the "
                 "text tokenised?"
             )
-        unknown = [str(key) for key in example if key not in OWN_KEYS and key not in self.keep]
+        unknown = [str(key) for key in example if key not in OWN_KEYS | self.keep | self.extra]
         if unknown:
             raise InputError(
                 f"example {b} has {', '.join(map(repr, unknown))}, which the collator does not read: remove it, or "
@@ -191,7 +226,11 @@ class Collator:
                 raise InputError(
                     f"'{key}' must have one value for each of the {len(tokens)} tokens, got {len(row[key])}"
                 )
-        row |= {key: self._kept_value(key, row[key]) for key in self.keep & row.keys()}
+        if without := self.extra - row.keys():
+            raise InputError(
+                f"example {b} has no {', '.join(sorted(without))}, which {self!r} asks for: give it to all"
+            )
+        row |= {key: self._kept_value(key, row[key]) for key in (self.keep | self.extra) & row.keys()}
         if "attention_mask" in row:
             real = row["attention_mask"] != 0
             one_a_token = [key for key, value in row.items() if isinstance(value, Tensor) and value.shape == real.shape]
@@ -204,10 +243,10 @@ class Collator:
         try:
             return torch.as_tensor(value)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"'{key}' cannot become a tensor, so no model can read it: remove it from keep") from error
+            raise InputError(f"expected '{key}' as numbers, which can become a tensor, got {value!r:.80}") from error
 
     def _kept(self, key: str, rows: list[dict[str, Any]], in_place: bool) -> Tensor:
-        """A key of the user's as one tensor; `in_place`: whether the batch has as many tokens as the examples."""
+        """A key of the user's as one tensor; `in_place`: whether each row of the batch has as many tokens as before."""
         without = [b for b, row in enumerate(rows) if key not in row]
         if without:
             raise InputError(f"example {without[0]} has no {key!r}, which the collator is to keep: give it to all")
@@ -223,7 +262,14 @@ class Collator:
         return torch.stack(tensors)
 
     def _corrupted(
-        self, tokens: Tensor, is_token: Tensor, maskable: Tensor, noise: Noise, *, progress: float = 1.0, **more: Any
+        self,
+        tokens: Tensor,
+        is_token: Tensor,
+        maskable: Tensor,
+        noise: Noise,
+        *,
+        progress: float | None = None,
+        **more: Any,
     ) -> Batch:
         special = self.special
         low, high = (int(end) for end in tokens.aminmax()) if tokens.numel() else (0, 0)
@@ -233,12 +279,34 @@ class Collator:
                 "do the texts and the special ids come from the same tokenizer?"
             )
         documents = document_ids(tokens, special.eos) if self.within_documents else None
+        progress = self.progress if progress is None else _checked_progress(progress)
         batch = self.corrupt(
             Examples(tokens, is_token, maskable, noise, special, document_ids=documents, progress=progress, **more)
         )
         if self.within_documents and "document_ids" not in batch:
             raise InputError(f"{self!r} does not keep documents apart: leave within_documents out")
         return batch
+
+    def _padded(self, batch: Batch) -> Batch:
+        """Each key with one value a token, filled up to a multiple of `pad_to_multiple_of`."""
+        if self.pad_to_multiple_of == 1:
+            return batch
+        filled = {}
+        for key, value in batch.items():
+            missing = -value.shape[1] % self.pad_to_multiple_of if value.dim() == 2 else 0
+            filled[key] = F.pad(value, (0, missing), value=fill_value(key, self.special.pad)) if missing else value
+        return filled
+
+
+def on_cpu() -> AbstractContextManager[Any]:
+    """Whatever torch's default device is: batches are made on the CPU, in workers too, and moved by the loop."""
+    return nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
+
+
+def _checked_progress(progress: float) -> float:
+    if not 0.0 <= check_number(progress, "progress") <= 1.0:
+        raise InputError(f"progress lies in [0, 1], got {progress!r}")
+    return float(progress)
 
 
 def _one_dimensional(values: Any, key: str) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -45,8 +45,18 @@ class Examples:
     """(B, T), -1 where a token belongs to no word."""
     document_ids: Tensor | None = None
     """(B, T): which document of its row a token belongs to, where attention is to stay within documents."""
+    in_loss: Tensor | None = None
+    """(B, T) bool: False for tokens that may be hidden, and are not in the loss even so."""
+    extra: Mapping[str, list[Tensor]] = field(default_factory=dict)
+    """What else the corruption asks of an example, by key: B tensors, those with one value a token without padding."""
     progress: float = 1.0
     """How much of the training run is done, in [0, 1]; 1 outside of a run."""
+
+    @property
+    def answers(self) -> Tensor:
+        """(B, T): the labels of the rows, or their tokens; -100 at padding and where a token is not in the loss."""
+        answers = self.tokens if self.labels is None else self.labels
+        return answers.masked_fill(~self.is_token if self.in_loss is None else ~(self.is_token & self.in_loss), IGNORED)
 
     @property
     def text_maskable(self) -> Tensor:
@@ -89,9 +99,10 @@ class Examples:
         """Some of the examples (N,) with their own noise: for a mixture of corruptions."""
         picked = {
             name: None if (value := getattr(self, name)) is None else value[index]
-            for name in ("tokens", "is_token", "maskable", "labels", "word_ids", "document_ids")
+            for name in ("tokens", "is_token", "maskable", "labels", "word_ids", "document_ids", "in_loss")
         }
-        return replace(self, noise=self.noise.rows(index), **picked)
+        extra = {key: [values[i] for i in index.tolist()] for key, values in self.extra.items()}
+        return replace(self, noise=self.noise.rows(index), extra=extra, **picked)
 
     def reading_keys(self) -> Batch:
         """The keys that most batches have: `attention_mask`, and `document_ids` where documents are kept apart."""
@@ -125,6 +136,11 @@ def pad_rows(rows: Sequence[Any], value: int) -> Tensor:
     return pad_sequence(together, batch_first=True, padding_value=value)
 
 
+def fill_value(key: str, pad: int) -> int:
+    """What fills up the rows of a key of a batch: `pad` for ids, -100 for labels, 0 for all else."""
+    return {"input_ids": pad, "decoder_input_ids": pad, "labels": IGNORED, "shift_labels": IGNORED}.get(key, 0)
+
+
 def stack_batches(batches: Sequence[Batch], index: Tensor, pad: int) -> Batch:
     """Batches of different widths as one: row `index[i]` of the result is their i-th row, counted through.
 
@@ -137,14 +153,13 @@ def stack_batches(batches: Sequence[Batch], index: Tensor, pad: int) -> Batch:
     tensor([[   5, -100, -100],
             [   7,    8,    9]])
     """
-    fill = {"input_ids": pad, "decoder_input_ids": pad, "labels": IGNORED}
     if not batches or any(batch.keys() != batches[0].keys() for batch in batches):
         keys = " and ".join(", ".join(sorted(batch)) for batch in batches) or "none"
         raise InputError(f"expected batches of the same keys, got {keys}: a key that one lacks would be lost")
     stacked = {}
     for key in batches[0]:
         rows = [row for batch in batches for row in batch[key]]
-        together = pad_rows(rows, fill.get(key, 0)) if rows[0].dim() else torch.stack(rows)
+        together = pad_rows(rows, fill_value(key, pad)) if rows[0].dim() else torch.stack(rows)
         stacked[key] = together[index.argsort()]
     return stacked
 

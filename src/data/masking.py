@@ -4,10 +4,15 @@ No function hides a position that is not maskable, and each hides at least one p
 without a target would cost compute and teach nothing. A user's scheme draws its own noise:
 
     scheme(tokens, maskable, generator) -> bool[T]
+
+and gets data of the example by the names of further parameters:
+
+    scheme(tokens, maskable, generator, entity_ids) -> bool[T]
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from itertools import groupby
 from operator import itemgetter
@@ -20,25 +25,64 @@ from ..checks import FLAGS, REAL, WHOLE, check_same_shape, check_tensor
 from ..errors import InputError
 from .examples import Examples
 
-MaskScheme = Callable[[Tensor, Tensor, torch.Generator], Tensor]
-"""A scheme of your own: (tokens (T,), maskable (T,), generator) to a boolean mask (T,)."""
+MaskScheme = Callable[..., Tensor]
+"""A scheme of your own: (tokens (T,), maskable (T,), generator) to a boolean mask (T,).
+
+A further parameter without a default gets the example's value of that name: `word_ids` and `document_ids` (T,) as the
+collator knows them, any other from the example itself."""
+
+KNOWN_TO_COLLATOR = frozenset({"word_ids", "document_ids"})
+"""Data of a scheme that needs no key of the example."""
+
+
+def scheme_keys(scheme: MaskScheme) -> tuple[str, ...]:
+    """The names of the data that a scheme asks for: its parameters behind the third, without a default.
+
+    >>> from clozelab.data import scheme_keys
+    >>> scheme_keys(lambda tokens, maskable, generator, entity_ids, rate=0.15: entity_ids > 0)
+    ('entity_ids',)
+    """
+    try:
+        parameters = list(inspect.signature(scheme).parameters.values())[3:]
+    except (TypeError, ValueError):  # of a function without a signature, as some of C have
+        return ()
+    plain = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    return tuple(one.name for one in parameters if one.kind in plain and one.default is inspect.Parameter.empty)
 
 
 def scheme_mask(scheme: MaskScheme, examples: Examples, maskable: Tensor, stream: int) -> Tensor:
     """The mask (B, T) of a user's scheme, example by example, checked.
 
-    A scheme sees one example without its padding: (tokens (n,), maskable (n,), generator). It is not called for an
-    example in which nothing is maskable. Raises `InputError` for a mask of another type or shape, or of what is not
-    maskable.
+    A scheme sees one example without its padding: (tokens (n,), maskable (n,), generator), and the data that it names.
+    It is not called for an example in which nothing is maskable. Raises `InputError` for a mask of another type or
+    shape, or of what is not maskable.
     """
     mask = torch.zeros_like(maskable)
+    data = {key: _data_of(examples, key) for key in scheme_keys(scheme)}
     for b, generator in enumerate(examples.noise.generators(stream)):
         here = examples.is_token[b]
         free = maskable[b, here]
         if bool(free.any()):
-            drawn = scheme(examples.tokens[b, here], free.clone(), generator)  # copies: ours stay as they are
+            own = {key: values[b].clone() for key, values in data.items()}
+            drawn = scheme(examples.tokens[b, here], free.clone(), generator, **own)  # copies: ours stay as they are
             mask[b, here] = _checked_mask(drawn, free, getattr(scheme, "__name__", type(scheme).__name__))
     return mask
+
+
+def _data_of(examples: Examples, key: str) -> list[Tensor]:
+    """What a scheme asks for, of each example."""
+    if key in examples.extra:
+        return examples.extra[key]
+    if key == "word_ids":
+        per_token = examples.words()
+    elif key == "document_ids" and examples.document_ids is not None:
+        per_token = examples.document_ids
+    else:
+        raise InputError(
+            f"the scheme asks for {key!r}, which the examples do not have"
+            + (": build the collator with within_documents=True" if key == "document_ids" else "")
+        )
+    return [row[here] for row, here in zip(per_token, examples.is_token)]
 
 
 def _checked_mask(mask: Any, maskable: Tensor, name: str) -> Tensor:
@@ -130,8 +174,10 @@ def whole_word_mask(maskable: Tensor, noise: Tensor, rate: float, word_ids: Tens
     `word_ids` (..., T) says which word each token belongs to, as the tokenizer that split the text says it
     (`Tokenizer.word_ids`, or `word_ids()` of a Hugging Face encoding); -1 where a token belongs to none, and
     such a token is never hidden. A word is a run of one id: a new one begins where the id changes. A word that would
-    overshoot the budget is passed over, as in BERT; if every word would, the first one drawn is hidden. A word of which
-    any part is protected is left alone; a row that has no other words hides one token.
+    overshoot the budget is passed over, as in BERT; if every word would, the first one drawn is hidden, where at least
+    half of the row stays visible, and otherwise a run of the budget's length within it: a piece of half a text is no
+    word (a Llama tokenizer makes one piece of a whole text, and many do of a Chinese one). A word of which any part is
+    protected is left alone; a row that has no other words hides one token.
 
     Shapes: maskable, noise, word_ids (B, T) or (T,) to a mask of that shape.
 
@@ -164,8 +210,13 @@ def whole_word_mask(maskable: Tensor, noise: Tensor, rate: float, word_ids: Tens
         for places in whole:
             if len(taken) + len(places) <= budget:
                 taken += places
+        if not taken and whole:
+            taken = whole[0]
+            if 2 * len(taken) > sum(free):
+                first = int(draws[taken[-1]] * (len(taken) - budget + 1))  # not the draw that chose the word
+                taken = taken[first : first + budget]
         alone = sorted((t for places in words for t in places if free[t]), key=draws.__getitem__)[:1]
-        mask[b, taken or (whole[0] if whole else alone)] = True
+        mask[b, taken or alone] = True
     return mask
 
 

@@ -22,6 +22,9 @@ from torch import Tensor
 from ..checks import check_int
 from ..errors import InputError
 
+MOST = 2**63 - 1
+"""The largest seed and epoch: numbers that are alike in their last 64 bits would share their noise."""
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -67,7 +70,8 @@ class Noise:
     def of(cls, seed: int, epoch: int | Sequence[int], example_ids: Sequence[int | str] | Tensor) -> Noise:
         """Keys for examples by (seed, epoch, example id); an id is an integer or a string.
 
-        `epoch` is one for all or one for each. Raises `InputError` for anything else: 1.5 would be 1 unseen.
+        `epoch` is one for all or one for each. Raises `InputError` for anything else: 1.5 would be 1 unseen, and a
+        negative seed or epoch would be a large one.
         """
         if isinstance(example_ids, str) or not isinstance(example_ids, Iterable):
             raise InputError(f"expected an id for each example, got {type(example_ids).__name__}")
@@ -75,11 +79,11 @@ class Noise:
         ids = _as_uint64(_integer(one) for one in named)
         each = epoch.tolist() if isinstance(epoch, Tensor) else epoch
         each = each if isinstance(each, Iterable) and not isinstance(each, str) else [each]
-        epochs = _as_uint64(check_int(one, "an epoch") for one in each)
+        epochs = _as_uint64(check_int(one, "an epoch", 0, MOST) for one in each)
         if len(epochs) not in (1, len(ids)):
             raise InputError(f"expected one epoch, or one for each of {len(ids)} rows, got {len(epochs)}")
         with np.errstate(over="ignore"):
-            keys = _mix(_as_uint64([check_int(seed, "the seed")]) + _GOLDEN)
+            keys = _mix(_as_uint64([check_int(seed, "the seed", 0, MOST)]) + _GOLDEN)
             keys = _mix(keys + epochs * _GOLDEN + _GOLDEN)
             keys = _mix(keys + ids * _GOLDEN + _GOLDEN)
         return cls(keys)

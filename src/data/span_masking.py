@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..checks import check_int
+from ..checks import FLAGS, REAL, check_int, check_same_shape, check_tensor
 from ..errors import InputError
 from .masking import check_noise
 
@@ -67,6 +67,36 @@ def random_spans_mask(maskable: Tensor, noise: Tensor, noise_density: float, mea
         drawn = _spans_of(n, noise[rows], noise_density, mean_noise_span_length)  # (rows, n)
         mask.masked_scatter_(maskable & rows[:, None], drawn)
     return mask
+
+
+def rolled_mask(mask: Tensor, maskable: Tensor, noise: Tensor) -> Tensor:
+    """A mask (B, T) rolled among the maskable tokens (B, T) of its row, by an offset uniform in 0 .. n - 1.
+
+    `noise` (B, 1) in [0, 1) says how far. A run that crosses the last maskable token goes on at the first one.
+
+    >>> import torch
+    >>> from clozelab.data import rolled_mask
+    >>> mask = torch.tensor([[False, False, True, True, False]])
+    >>> maskable = torch.tensor([[True, True, True, True, False]])
+    >>> rolled_mask(mask, maskable, torch.tensor([[0.3]])).long()  # by int(0.3 * 4) = 1
+    tensor([[1, 0, 0, 1, 0]])
+
+    Raises `InputError` for shapes and types that do not fit.
+    Source: `random_roll` of `random_spans_noise_mask` in seqio, the successor of T5's code.
+    """
+    check_tensor(maskable, "maskable", "(B, T)", FLAGS)
+    check_same_shape(maskable=maskable, mask=check_tensor(mask, "mask", "(B, T)", FLAGS))
+    check_same_shape(first_column=maskable[:, :1], noise=check_tensor(noise, "noise", "(B, 1)", REAL))
+    n = maskable.sum(1, keepdim=True)  # (B, 1)
+    place = maskable.cumsum(1) - 1  # (B, T) of a maskable token among its own
+    from_place = (place - (noise * n).long()) % n.clamp(min=1)
+    columns = torch.zeros_like(place).masked_scatter_(_first(n, mask), maskable.nonzero()[:, 1])  # (B, T) of each place
+    return mask.gather(1, columns.gather(1, from_place)) & maskable
+
+
+def _first(n: Tensor, like: Tensor) -> Tensor:
+    """(B, T) bool: the first n (B, 1) columns."""
+    return torch.arange(like.shape[1], device=like.device) < n
 
 
 def _spans_of(n: int, noise: Tensor, noise_density: float, mean_noise_span_length: float) -> Tensor:

@@ -21,7 +21,7 @@ Source: Raffel et al. 2020 (T5), section 3.1.4 and figure 2.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -83,6 +83,8 @@ class CorruptedSpans:
     """(B, S), where document ids were given: of the token that is read, for a sentinel of its first token."""
     target_documents: Tensor | None = None
     """(B, L), likewise, of the token that is predicted."""
+    target_in_loss: Tensor | None = None
+    """(B, L) bool, where `in_loss` was given: of the hidden token, for a sentinel of its first; True at the end."""
 
 
 def corrupt_span_batch(
@@ -95,10 +97,12 @@ def corrupt_span_batch(
     is_token: Tensor | None = None,
     pad: int = 0,
     documents: Tensor | None = None,
+    in_loss: Tensor | None = None,
 ) -> CorruptedSpans:
     """`corrupt_spans` for rows (B, T), all at once; `is_token` (B, T) bool is False where a row is only padding.
 
-    `documents` (B, T), where given, is carried along with the tokens.
+    `documents` and `in_loss` (B, T), where given, are carried along with the tokens. A hidden run that crosses from one
+    document into the next is two spans, each with a sentinel of its own.
     """
     tokens = check_tensor(tokens, "tokens", "(B, T)", WHOLE).long()  # a narrow type may hold no sentinel
     if check_tensor(mask, "mask", "(B, T)").dtype != torch.bool:
@@ -110,7 +114,8 @@ def corrupt_span_batch(
         check_same_shape(tokens=tokens, documents=check_tensor(documents, "documents", "(B, T)"))
     hidden = mask & is_token
     starts = hidden.clone()  # the first token of each hidden run
-    starts[:, 1:] &= ~hidden[:, :-1]
+    continues = hidden[:, :-1] if documents is None else hidden[:, :-1] & (documents[:, 1:] == documents[:, :-1])
+    starts[:, 1:] &= ~continues
     runs = starts.sum(1)  # (B,)
     ids = _sentinel_ids(sentinels, runs, final_sentinel, tokens)
 
@@ -125,15 +130,17 @@ def corrupt_span_batch(
     in_targets = _page(starts, hidden, every & final_sentinel, ended)
     inputs, input_lengths = _read(page, in_inputs, pad)
     targets, target_lengths = _read(page, in_targets, pad)
-    if documents is None:
-        return CorruptedSpans(inputs, targets, input_lengths, target_lengths)
-
-    none_before = torch.nn.functional.pad(documents, (1, 0))  # so that the last document of an empty row is 0
-    last = none_before.gather(1, is_token.sum(1, keepdim=True)).squeeze(1)  # (B,)
-    document_page = _page(documents, documents, last, last)
-    input_documents, _ = _read(document_page, in_inputs, 0)
-    target_documents, _ = _read(document_page, in_targets, 0)
-    return CorruptedSpans(inputs, targets, input_lengths, target_lengths, input_documents, target_documents)
+    spans = CorruptedSpans(inputs, targets, input_lengths, target_lengths)
+    if documents is not None:
+        none_before = torch.nn.functional.pad(documents, (1, 0))  # so that the last document of an empty row is 0
+        last = none_before.gather(1, is_token.sum(1, keepdim=True)).squeeze(1)  # (B,)
+        document_page = _page(documents, documents, last, last)
+        of_inputs, of_targets = _read(document_page, in_inputs, 0)[0], _read(document_page, in_targets, 0)[0]
+        spans = replace(spans, input_documents=of_inputs, target_documents=of_targets)
+    if in_loss is not None:
+        flags, _ = _read(_page(in_loss, in_loss, every, every), in_targets, False)
+        spans = replace(spans, target_in_loss=flags)
+    return spans
 
 
 def _page(before: Tensor, at: Tensor, *end: Tensor) -> Tensor:

@@ -18,13 +18,12 @@ this promise, and so does `attention_reference`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from ..checks import WHOLE, check_int, check_tensor
+from ..checks import WHOLE, check_int, check_tensor, tracing
 from ..errors import InputError
 
 
@@ -135,7 +134,7 @@ def _check_pair(of_queries: Tensor, of_keys: Tensor, name: str) -> None:
         raise InputError(f"expected {name} (B, T) and (B, S), got {came}")
 
 
-@dataclass(frozen=True)
+@dataclass
 class AttentionMask:
     """The mask of one attention: a structure that kernels know by name, and what else is hidden.
 
@@ -162,18 +161,21 @@ class AttentionMask:
     """Where the matrix is made."""
     mask: Tensor | None = None
     """(B, 1, 1 or T, S): what padding, documents, ranks and groups leave; None where they hide nothing."""
+    _matrix: Tensor | None = field(default=None, init=False, repr=False)
 
     @property
     def is_structural(self) -> bool:
         """True where causal or full says everything, and a kernel needs no matrix."""
         return self.mask is None and (not self.causal or self.queries in (1, self.keys))
 
-    @cached_property
+    @property
     def matrix(self) -> Tensor:
-        """(T, S) or (B, 1, T, S) bool, structure and mask together."""
-        make = causal_mask if self.causal else full_mask
-        structure = make(self.queries, self.keys, self.device)
-        return structure if self.mask is None else structure & self.mask
+        """(T, S) or (B, 1, T, S) bool, structure and mask together; made once, for all layers."""
+        if self._matrix is None:  # `cached_property` holds a lock in Python 3.11, which no compiler can trace
+            make = causal_mask if self.causal else full_mask
+            structure = make(self.queries, self.keys, self.device)
+            self._matrix = structure if self.mask is None else structure & self.mask
+        return self._matrix
 
     def expand(self, batch: int) -> Tensor:
         """(B, T, S): the matrix of each row of a batch."""
@@ -224,7 +226,7 @@ def cross_attention_mask(
 
 def _all_ones(attention_mask: Tensor | None) -> bool:
     """One look at B x S flags (on an accelerator, one wait) buys the kernel without a mask."""
-    return attention_mask is None or bool((attention_mask != 0).all())
+    return attention_mask is None or (not tracing() and bool((attention_mask != 0).all()))
 
 
 def _all_of(masks: list[Tensor | None]) -> Tensor | None:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import check_tensor, check_type
+from ..checks import check_tensor, check_type, tracing
 from ..errors import InputError
 from .attention_mask import AttentionMask
 from .config import ModelConfig
@@ -68,7 +68,7 @@ class LanguageModel(nn.Module):
         if ids.dim() != 2 or ids.dtype not in (torch.int64, torch.int32):
             raise InputError(f"expected {name} (B, T) of whole numbers, got {ids.dtype} of shape {tuple(ids.shape)}")
         # Skipped on a GPU, where it would force a synchronisation.
-        if ids.device.type == "cpu" and ids.numel() and not torch.compiler.is_compiling():
+        if ids.device.type == "cpu" and ids.numel() and not tracing():
             low, high = (int(end) for end in ids.aminmax())
             if low < 0 or high >= self.config.vocab_size:
                 raise InputError(

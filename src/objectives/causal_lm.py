@@ -40,8 +40,11 @@ class CausalLM(Objective):
     >>> objective(logits, labels)  # 5 next tokens, each ln 10
     Loss(logits: 2.3026 nats over 5)
 
-    Raises `InputError` for a batch whose labels were shifted already, so that the model would learn the token after the
-    next one, and for a batch that another objective's collator made.
+    Labels that are shifted already, as nanoGPT's are, have a name of their own, as in Hugging Face:
+    `objective(logits, {"shift_labels": y})`.
+
+    Raises `InputError` for a batch with `labels` that were shifted already, so that the model would learn the token
+    after the next one, with `shift_labels` that were not, and for one that another objective's collator made.
 
     Source: Radford et al. 2018 (GPT), section 3.1. Labels as in Hugging Face; T5 and nanoGPT shift beforehand.
     """
@@ -52,18 +55,14 @@ class CausalLM(Objective):
     exercise = FloorExercise(symbols=12, entropy=1.2, length=32, steps=400, batch_size=64, learning_rate=5e-3)
 
     def corrupt(self, examples: Examples) -> Batch:
-        labels = examples.tokens if examples.labels is None else examples.labels
-        return Batch(
-            input_ids=examples.tokens.clone(),
-            labels=labels.masked_fill(~examples.is_token, IGNORED),
-            **examples.reading_keys(),
-        )
+        return Batch(input_ids=examples.tokens.clone(), labels=examples.answers, **examples.reading_keys())
 
     def targets(self, batch: Batch) -> dict[str, Target]:
         return {"logits": Target(next_token_labels(batch))}
 
     def check_batch(self, batch: Mapping[str, Any]) -> None:
-        check_unshifted(batch["input_ids"], batch["labels"])
+        super().check_batch(batch)
+        check_next_tokens(batch)
 
     def entropy_floor(self, source: MarkovSource, batch: Batch, special: SpecialIds) -> dict[str, Tensor]:
         """-ln p(x[t+1] | x[t]) at each loss position; its expectation is the entropy rate of the source."""
@@ -80,19 +79,25 @@ def next_token_floor(source: MarkovSource, batch: Batch) -> Tensor:
     return (chain_costs(source, batch["input_ids"], here)[:, 1:] * here).sum(1)
 
 
-def check_unshifted(inputs: Tensor, labels: Tensor) -> None:
-    """Raises `InputError` for labels that are already shifted by one, and for labels that are not the inputs at all."""
+def check_next_tokens(batch: Mapping[str, Any]) -> None:
+    """Raises `InputError` for labels that were shifted too often or never, or are not the inputs at all."""
+    inputs, shifted = batch["input_ids"], "shift_labels" in batch
+    labels = batch["shift_labels" if shifted else "labels"].long()
     if inputs.shape != labels.shape:
         return  # the loss says it better, where the outputs are known
     here = labels != IGNORED
-    in_place = ((inputs == labels) | ~here).all()
-    shifted = ((inputs[:, 1:] == labels[:, :-1]) | ~here[:, :-1]).all()
-    if bool(shifted & ~in_place & here[:, :-1].any()):
+    in_place = ((inputs == labels) | ~here).all() & here.any()
+    one_on = ((inputs[:, 1:] == labels[:, :-1]) | ~here[:, :-1]).all() & here[:, :-1].any()
+    if shifted and bool(in_place & ~one_on):
+        raise InputError(
+            "these shift_labels are not shifted: each output would predict the token that it reads. Call them labels"
+        )
+    if not shifted and bool(one_on & ~in_place):
         raise InputError(
             "these labels are already shifted by one, and this objective shifts them again, so the model would learn "
-            "the token after the next: give labels that equal input_ids"
+            "the token after the next: give labels that equal input_ids, or call these shift_labels"
         )
-    if bool(((inputs != labels) & here).sum() * 2 > here.sum()):
+    if not shifted and bool(((inputs != labels) & here).sum() * 2 > here.sum()):
         raise InputError(
             "most of these labels are not the inputs: was the batch made by the collator of another objective?"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from ..data.tokenizers.tokenizer import Tokenizer
 from ..errors import InputError
 from ..generation import Completion, complete_middle_text, sample_middle_text
 from ..languages import MarkovSource
-from .causal_lm import check_unshifted
+from .causal_lm import check_next_tokens
 from .loss import Target, next_token_labels
 from .objective import FloorExercise, Likelihood, Objective
 from .options import Probability, options
@@ -50,7 +50,7 @@ class FillInTheMiddle(Objective):
     >>> objective(torch.zeros(1, 10, 94), batch)  # a uniform guess among 94: each ln 94
     Loss(logits: 4.5433 nats over 9)
 
-    Raises `InputError` for options out of bounds, a vocabulary without the four roles, and rows with their own labels.
+    Raises `InputError` for options out of bounds, a vocabulary without the four roles, and a text that holds one.
 
     Source: Bavarian et al. 2022 (FIM), sections 3 and 4.
     """
@@ -67,24 +67,34 @@ class FillInTheMiddle(Objective):
     """Prefix, suffix, middle; or suffix, prefix, middle; or each for half of the moved documents."""
 
     def corrupt(self, examples: Examples) -> Batch:
-        if examples.labels is not None and bool(((examples.labels != examples.tokens) & examples.is_token).any()):
-            raise InputError("fill-in-the-middle moves tokens, and labels of your own would not follow: leave them out")
         ids, eos = RoleIds.of(examples.special), examples.special.eos
+        if bool(torch.isin(examples.tokens, torch.tensor(ids)).any()):
+            raise InputError(
+                f"the text holds some of the role ids {tuple(ids)}, so it could not be told from a moved one: was it "
+                "corrupted already, or tokenised with its roles as special tokens?"
+            )
         # One number a document for whether and how, two for its cuts; documents are numbered within their row.
         whether, form = examples.uniform(WHETHER) < self.fim_rate, examples.uniform(FORM) < self.spm_share
         cuts = examples.noise.uniform(CUTS, 2 * examples.tokens.shape[1]).unflatten(1, (-1, 2))
-        rows: list[list[list[int]]] = []  # of each row its documents
-        for b, row in enumerate(examples.token_lists()):
+        rows: list[list[list[int]]] = []  # of each row its documents,
+        answers: list[list[list[int]]] = []  # and what stands in the labels for them
+        for b, (row, answer) in enumerate(zip(examples.token_lists(), examples.answers.tolist())):
             rows.append(split_documents(row, eos))
+            ends = list(accumulate(map(len, rows[b])))
+            answers.append([answer[end - len(document) : end] for document, end in zip(rows[b], ends)])
             for d, document in enumerate(rows[b]):
-                text, end = (document[:-1], [eos]) if document[-1] == eos else (document, [])
-                if text and bool(whether[b, d]):
-                    first, second = sorted((cuts[b, d] * (len(text) + 1)).long().tolist())
-                    rows[b][d] = move_middle(text, first, second, ids, spm=bool(form[b, d])) + end
-        tokens = pad_rows([list(chain.from_iterable(documents)) for documents in rows], examples.special.pad)
+                n = len(document) - (document[-1] == eos)
+                if n and bool(whether[b, d]):
+                    first, second = sorted((cuts[b, d] * (n + 1)).long().tolist())
+                    for part in (rows[b], answers[b]):
+                        part[d] = move_middle(part[d][:n], first, second, ids, spm=bool(form[b, d])) + part[d][n:]
+        tokens, labels = (
+            pad_rows([list(chain.from_iterable(documents)) for documents in part], fill)
+            for part, fill in ((rows, examples.special.pad), (answers, IGNORED))
+        )
         lengths = torch.tensor([sum(map(len, documents)) for documents in rows])
         is_token = torch.arange(tokens.shape[1]) < lengths[:, None]
-        batch = Batch(input_ids=tokens, attention_mask=is_token.long(), labels=tokens.masked_fill(~is_token, IGNORED))
+        batch = Batch(input_ids=tokens, attention_mask=is_token.long(), labels=labels)
         if examples.document_ids is not None:
             numbers = [[d for d, document in enumerate(documents) for _ in document] for documents in rows]
             batch["document_ids"] = pad_rows(numbers, 0)
@@ -107,7 +117,8 @@ class FillInTheMiddle(Objective):
         return {"logits": Target(next_token_labels(batch))}
 
     def check_batch(self, batch: Mapping[str, Any]) -> None:
-        check_unshifted(batch["input_ids"], batch["labels"])
+        super().check_batch(batch)
+        check_next_tokens(batch)
 
     def entropy_floor(self, source: MarkovSource, batch: Batch, special: SpecialIds) -> dict[str, Tensor]:
         """-ln p(text) - ln p(cuts and form, as far as the row tells them), given the row's first token."""

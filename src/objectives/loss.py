@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import WHOLE, check_same_shape, check_tensor
+from ..checks import WHOLE, check_same_shape, check_tensor, is_whole, tracing
 from ..data.examples import IGNORED
 from ..errors import InputError
 from .cross_entropy import loss_terms, unembedded_terms
@@ -43,29 +44,39 @@ class Target:
     @property
     def loss_mask(self) -> Tensor:
         """(B, T) bool: the positions in the loss."""
-        return self.labels != IGNORED
+        return self.labels.long() != IGNORED  # a narrow type may not hold -100
 
     @property
     def row_counts(self) -> Tensor:
-        """(B,) int64."""
-        return self.loss_mask.sum(1) if self.count is None else self.count.long()
+        """(B,) int64; raises `InputError` for a count that is not one whole number a row."""
+        if self.count is None:
+            return self.loss_mask.sum(1)
+        if not is_whole(self.count) or self.count.shape != self.labels.shape[:1]:
+            raise InputError(
+                f"expected a count ({len(self.labels)},) of whole numbers, one a row, got {self.count.dtype} of shape "
+                f"{tuple(self.count.shape)}"
+            )
+        return self.count.long()
 
     def part(self, prediction: Prediction, label_smoothing: float = 0.0, z_loss: float = 0.0) -> Part:
         """The loss of a prediction, of which only the loss positions are projected onto the vocabulary.
 
-        Raises `InputError` for shapes that do not fit and labels outside the vocabulary.
+        Inside torch.compile, torch.export and torch.func the number of loss positions is not known, and all positions
+        are projected. Raises `InputError` for shapes that do not fit and labels outside the vocabulary.
         """
         labels, states, table = self.labels, prediction.states, prediction.table
-        if labels.dtype != torch.int64:
-            if labels.is_floating_point() or labels.dtype == torch.bool:
-                raise InputError(f"expected labels that are ids, or {IGNORED}, got {labels.dtype}")
-            labels = labels.long()
+        if not is_whole(labels):
+            raise InputError(f"expected labels that are ids, or {IGNORED}, got {labels.dtype}")
+        labels = labels.long()
         if states.dim() < 2 or states.shape[:-1] != labels.shape or not states.is_floating_point():
             raise InputError(
                 f"expected outputs {('(B, T, V)', '(B, T, D)')[table is not None]} and labels (B, T), got "
                 f"{tuple(states.shape)} {states.dtype} and {tuple(labels.shape)}: do labels and inputs come from the "
                 "same batch?"
             )
+        settings = label_smoothing, z_loss
+        if tracing():
+            return self._part_of_all_positions(prediction, labels, *settings)
         here = self.loss_mask
         states, labels = states[here], labels[here]  # (N, V) or (N, D), and (N,)
         weights = None if self.weights is None else self.weights[here]
@@ -75,14 +86,23 @@ class Target:
                 f"labels must lie in 0 .. {vocab_size - 1} or be {IGNORED}, got {int(labels.min())} .. "
                 f"{int(labels.max())}: was the vocabulary grown after the model was made?"
             )
-        settings = weights, label_smoothing, z_loss
         if table is None:
-            total, terms, costs = loss_terms(states, labels, *settings)
+            total, terms, costs = loss_terms(states, labels, weights, *settings)
         else:
-            total, terms, costs = unembedded_terms(states, table, labels, *settings)
+            total, terms, costs = unembedded_terms(states, table, labels, weights, *settings)
         rows = here.nonzero()[:, 0]
         row_sums = torch.zeros(len(here), dtype=costs.dtype, device=costs.device).index_add_(0, rows, costs)
         return Part(total, self.row_counts.sum(), self.weight, terms, row_sums)
+
+    def _part_of_all_positions(self, prediction: Prediction, labels: Tensor, *settings: float) -> Part:
+        """The same loss, without a shape that depends on values: each position has a cost, of weight 0 if ignored."""
+        states, table = prediction.states, prediction.table
+        logits = states if table is None else F.linear(states, table)  # (B, T, V)
+        weights = self.loss_mask.to(logits.dtype) if self.weights is None else self.weights * self.loss_mask
+        total, terms, costs = loss_terms(
+            logits.flatten(0, -2), labels.clamp(min=0).flatten(), weights.flatten(), *settings
+        )
+        return Part(total, self.row_counts.sum(), self.weight, terms, costs.view(labels.shape).sum(1))
 
 
 @dataclass
@@ -234,14 +254,15 @@ def total_counts(counts: Iterable[Counts]) -> Counts:
     >>> total_counts([{"logits": torch.tensor(3)}, {"logits": torch.tensor(1)}])
     {'logits': tensor(4)}
     """
-    first, *others = counts
+    first, *others = list(counts) or [{}]
     return {name: sum((one[name] for one in others), first[name]) for name in first}
 
 
 def next_token_labels(batch: Mapping[str, Tensor]) -> Tensor:
     """(B, T): for output t the label of a batch at t + 1; -100 at the end of a row, of a document, and at padding.
 
-    Reads `labels`, and `attention_mask` and `document_ids` where the batch has them.
+    Reads `labels`, and `attention_mask` and `document_ids` where the batch has them. A batch that has `shift_labels`
+    (Hugging Face's name for labels that are shifted already, as nanoGPT's are) has the answer.
 
     >>> import torch
     >>> from clozelab.objectives import next_token_labels
@@ -253,7 +274,9 @@ def next_token_labels(batch: Mapping[str, Tensor]) -> Tensor:
 
     Raises `InputError` for labels that are not (B, T), and for flags of another shape.
     """
-    labels = check_tensor(batch["labels"], "labels", "(B, T)", WHOLE)
+    if "shift_labels" in batch:
+        return check_tensor(batch["shift_labels"], "shift_labels", "(B, T)", WHOLE).long()
+    labels = check_tensor(batch["labels"], "labels", "(B, T)", WHOLE).long()
     check_same_shape(labels=labels, **{key: batch[key] for key in ("attention_mask", "document_ids") if key in batch})
     following = torch.full_like(labels, IGNORED)
     following[:, :-1] = labels[:, 1:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from ..data.examples import IGNORED, Batch, Examples, smallest
 from ..data.special_ids import SpecialIds
 from ..data.tokenizers.tokenizer import Tokenizer
+from ..errors import InputError
 from ..generation import Completion, complete_masked_text, sample_masked_text
 from ..languages import MarkovSource, masked_costs
 from .loss import Target
@@ -28,7 +30,7 @@ class MaskedDiffusion(Objective):
         text         the  cat  sat  on   the  mat
         input_ids    the  [M]  [M]  on   [M]  mat       k = 3 of n = 6 hidden, k uniform in 1 .. 6
         labels        .   cat  sat   .   the   .
-        weights       .    2    2    .    2    .        n / k each; the sum is divided by n, not by k
+        weights       2    2    2    2    2    2        n / k, 0 at padding; the sum is divided by n, not by k
 
     The mean over k is a mean over all orders in which a text can be filled in, so the sum of a text is an upper bound
     of -ln p(text), its first token included. With the exact posterior it *equals* -ln p(text), for every single text.
@@ -46,11 +48,11 @@ class MaskedDiffusion(Objective):
     ...     print(f"{key:9}", *(f"{x:5g}" for x in batch[key][0].tolist()))
     input_ids    10    11     2    13     2    15
     labels     -100  -100    12  -100    14  -100
-    weights       0     0     3     0     3     0
+    weights       3     3     3     3     3     3
     >>> objective(torch.zeros(1, 6, 20), batch)  # a uniform guess among 20: ln 20, whatever is hidden
     Loss(logits: 2.9957 nats over 6)
 
-    Raises `InputError` for a batch without weights or count.
+    Raises `InputError` for a batch without weights or count, and for one that shows a token of the loss.
 
     Source: Sahoo et al. 2024 (MDLM), section 3; Nie et al. 2025 (LLaDA), section 2.1, and its equation 14 for the exact
     count.
@@ -74,11 +76,10 @@ class MaskedDiffusion(Objective):
         else:
             p = (1 - EPS) * level + EPS
             hidden, weight = (noise < p) & text, 1 / p
-        answers = examples.tokens if examples.labels is None else examples.labels
         return Batch(
             input_ids=examples.tokens.masked_fill(hidden, examples.special["mask"]),
-            labels=answers.masked_fill(~hidden, IGNORED),
-            weights=(weight * hidden).float(),
+            labels=examples.answers.masked_fill(~hidden, IGNORED),
+            weights=(weight * text).float(),
             count=n[:, 0],
             **examples.reading_keys(),
         )
@@ -86,14 +87,23 @@ class MaskedDiffusion(Objective):
     def targets(self, batch: Batch) -> dict[str, Target]:
         return {"logits": Target(batch["labels"], batch["weights"], batch["count"])}
 
+    def check_batch(self, batch: Mapping[str, Any]) -> None:
+        super().check_batch(batch)
+        inputs, labels = batch["input_ids"], batch["labels"].long()
+        if inputs.shape == labels.shape and bool((inputs == labels).any()):
+            raise InputError(
+                f"{int((inputs == labels).sum())} tokens of this batch are in the loss and not hidden: was it made by "
+                "the collator of another objective?"
+            )
+
     def breakdown(self, batch: Batch) -> dict[str, Tensor]:
         """The loss by the number of hidden tokens, of which a single average tells nothing."""
         return {"hidden": (batch["labels"] != IGNORED).sum(1)}
 
     def scored_ids(self, batch: Batch) -> Tensor:
-        """All tokens, hidden or not: the sum bounds the likelihood of the whole text."""
+        """All tokens that may be hidden, hidden or not: the sum bounds their likelihood, given the others."""
         ids = torch.where(batch["labels"] == IGNORED, batch["input_ids"], batch["labels"])
-        return ids[batch["attention_mask"] != 0]
+        return ids[batch["weights"] != 0]
 
     def entropy_floor(self, source: MarkovSource, batch: Batch, special: SpecialIds) -> dict[str, Tensor]:
         """The weighted costs of the hidden tokens under the exact posterior; their expectation is -ln p(text)."""

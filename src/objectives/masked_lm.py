@@ -72,7 +72,6 @@ class MaskedLM(Objective):
 
     def corrupt(self, examples: Examples) -> Batch:
         hidden = self.choose(examples, examples.text_maskable)
-        answers = examples.tokens if examples.labels is None else examples.labels
         return Batch(
             input_ids=replace_tokens(
                 examples.tokens,
@@ -83,7 +82,7 @@ class MaskedLM(Objective):
                 mask_replace_prob=self.mask_replace_prob,
                 random_replace_prob=self.random_replace_prob,
             ),
-            labels=answers.masked_fill(~hidden, IGNORED),
+            labels=examples.answers.masked_fill(~hidden, IGNORED),
             **examples.reading_keys(),
         )
 
@@ -98,12 +97,18 @@ class MaskedLM(Objective):
         return draw(maskable, noise, self.mask_rate)
 
     def check_batch(self, batch: Mapping[str, Any]) -> None:
-        inputs, labels = batch["input_ids"], batch["labels"]
-        here, tokens = labels != IGNORED, batch.get("attention_mask", torch.ones_like(inputs)).sum()
-        if inputs.shape == labels.shape and bool((inputs == labels)[here].all() & (here.sum() > 0.9 * tokens)):
+        super().check_batch(batch)
+        inputs, labels = batch["input_ids"], batch["labels"].long()
+        if inputs.shape != labels.shape:
+            return  # the loss says it better, where the outputs are known
+        here = labels != IGNORED
+        n, tokens = int(here.sum()), int(batch.get("attention_mask", torch.ones_like(inputs)).sum())
+        # By accident all of them stay as they are, or are replaced by themselves, with a probability below this:
+        accident = (1.0 - self.mask_replace_prob - 0.9 * self.random_replace_prob) ** n
+        if n and (n > 0.9 * tokens or accident < 1e-9) and bool((inputs == labels)[here].all()):
             raise InputError(
-                "nothing is hidden in this batch, and everything is in the loss: was it made by the collator of "
-                "CausalLM? An encoder would copy what it reads"
+                f"nothing is hidden in this batch, and {n} of {tokens} tokens are in the loss: was it made by the "
+                "collator of another objective? An encoder would copy what it reads"
             )
 
     def entropy_floor(self, source: MarkovSource, batch: Batch, special: SpecialIds) -> dict[str, Tensor]:

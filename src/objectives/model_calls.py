@@ -16,7 +16,7 @@ from .loss import Counts, Loss, Prediction
 if TYPE_CHECKING:
     from .objective import Objective
 
-LOSS_KEYS = frozenset({"labels", "weights", "count"})
+LOSS_KEYS = frozenset({"labels", "shift_labels", "weights", "count"})
 """What no model may see, though Hugging Face's models name `labels` in their forward."""
 ATTENTION_KEYS = frozenset({"document_ids", "decoder_document_ids", "reading_rank", "reading_group", "position_ids"})
 """What only a model can obey: that the objective looks at them too does not count as reading."""
@@ -36,6 +36,16 @@ def predictions(model: nn.Module, output: Any) -> Mapping[str, Prediction]:
     """The outputs of a model by name: {name: Prediction} as they are, logits and hidden states as "logits"."""
     if isinstance(output, Mapping) and output and all(isinstance(one, Prediction) for one in output.values()):
         return output
+    own = [
+        name for name, value in getattr(output, "__dict__", {}).items() if name.endswith("_loss") and value is not None
+    ]
+    if own:
+        raise InputError(
+            f"{type(unwrapped(model)).__name__} returns {' and '.join(own)}, which would be dropped: switch it off "
+            "(config.output_router_logits = False for the loss of routers), or give the logits and add it yourself: "
+            f"objective(output.logits, batch).mean + config.router_aux_loss_coef * output.{own[0]} "
+            "(ObjectiveTrainer adds the aux_loss of a decoder)"
+        )
     if isinstance(output, Tensor):
         table = getattr(model, "unembedding", None)
         if table is None and isinstance(unwrapped(model), LanguageModel):
@@ -52,6 +62,31 @@ def predictions(model: nn.Module, output: Any) -> Mapping[str, Prediction]:
     )
 
 
+def check_model(architecture: str, model: nn.Module, batch: Mapping[str, Any]) -> None:
+    """Raises `InputError` where a model cannot be right for objectives of an architecture, as far as one can see.
+
+    A model that reads both sides would read the next token; one that starts its decoder with another id would be
+    completed from an id that it never saw. A model without a config is taken as it is.
+    """
+    kind, config = type(model).__name__, getattr(model, "config", None)
+    encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))
+    both_sides = getattr(model, "causal", None) is False or (
+        kind.endswith("ForMaskedLM") and not encoder_decoder and not getattr(config, "is_decoder", False)
+    )
+    if architecture == "decoder-only" and both_sides and "reading_rank" not in batch:
+        raise InputError(
+            f"{kind} reads both sides, so each output would read its answer: a decoder-only model is needed"
+        )
+    if encoder_decoder and architecture != "encoder-decoder":
+        raise InputError(f"{kind} is an encoder-decoder, and this objective needs a model of the kind {architecture}")
+    start, given = getattr(config, "decoder_start_token_id", None), batch.get("decoder_input_ids")
+    if isinstance(start, int) and isinstance(given, Tensor) and given.numel() and bool((given[:, 0] != start).any()):
+        raise InputError(
+            f"{kind} starts its decoder with {start}, and the batch with {int(given[0, 0])}: its generate() would "
+            f"begin with an id that it never saw in training. Set SpecialIds(roles={{'decoder_start': {start}}})"
+        )
+
+
 @lru_cache(maxsize=256)
 def forward_names(kind: type[nn.Module]) -> tuple[str, ...]:
     """The parameters that a model's forward names."""
@@ -64,7 +99,8 @@ class ReadRecorder(dict[str, Any]):
 
     def __init__(self, objective: Objective, what: str, items: Mapping[str, Any]) -> None:
         super().__init__(items)
-        self.objective, self.what, self.read = objective.name, what, set[str]()
+        self.read: set[str] = set()
+        self.objective, self.what = objective.name, what
 
     def __getitem__(self, key: str) -> Any:
         self.read.add(key)

@@ -10,15 +10,24 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
-from ..checks import check_type
+from ..checks import check_type, tracing
 from ..data.collator import Collator
-from ..data.examples import Batch, Examples
+from ..data.examples import IGNORED, Batch, Examples
+from ..data.masking import KNOWN_TO_COLLATOR, scheme_keys
 from ..data.special_ids import SpecialIds
 from ..errors import InputError
 from ..models import build, cross_attention_mask, self_attention_mask
 from ..models.language_model import call
 from .loss import Counts, Loss, Prediction, Target
-from .model_calls import ATTENTION_KEYS, LOSS_KEYS, ReadRecorder, forward_names, predictions, unwrapped
+from .model_calls import (
+    ATTENTION_KEYS,
+    LOSS_KEYS,
+    ReadRecorder,
+    check_model,
+    forward_names,
+    predictions,
+    unwrapped,
+)
 from .options import BelowOne, NotNegative, Option, declared_options, options
 
 if TYPE_CHECKING:
@@ -76,8 +85,12 @@ class Objective(nn.Module):
 
     The model gets the keys of the batch that its forward names, except labels, weights and count.
 
-    Raises `InputError` for a key of the batch that neither model nor objective reads, for shapes that do not fit and
-    for labels outside the vocabulary.
+    It is differentiable twice, and works inside torch.compile(fullgraph=True), torch.export and torch.func, where
+    values cannot be looked at: there all positions are projected, and checks of values do not run.
+
+    Raises `InputError` for a key of the batch that neither model nor objective reads, an output that the objective does
+    not read, a batch that was made for another objective, a model that would read its answers or starts its decoder
+    with another id, for shapes that do not fit and for labels outside the vocabulary.
     """
 
     name: ClassVar[str]
@@ -137,6 +150,7 @@ class Objective(nn.Module):
         epoch: int = 0,
         within_documents: bool = False,
         keep: Collection[str] = (),
+        pad_to_multiple_of: int = 1,
     ) -> Collator:
         """The `Collator` that makes this objective's batches.
 
@@ -145,7 +159,21 @@ class Objective(nn.Module):
         check_type(special, SpecialIds, "special ids", "give tokenizer.special, or fill in SpecialIds")
         for role in self.roles:
             special[role]
-        return Collator(self.corrupt, special, seed=seed, epoch=epoch, within_documents=within_documents, keep=keep)
+        return Collator(
+            self.corrupt,
+            special,
+            seed=seed,
+            epoch=epoch,
+            within_documents=within_documents,
+            keep=keep,
+            extra=self.example_keys(),
+            pad_to_multiple_of=pad_to_multiple_of,
+        )
+
+    def example_keys(self) -> set[str]:
+        """The keys of an example that the corruption reads beyond those of every `Collator`: what its schemes name."""
+        schemes = [getattr(self, name) for name in self.unrecorded_options()]
+        return {key for scheme in schemes for key in scheme_keys(scheme)} - KNOWN_TO_COLLATOR
 
     def source_length(self, length: int) -> int:
         """How many tokens of text make a row of `length` input tokens."""
@@ -201,31 +229,51 @@ class Objective(nn.Module):
     def forward(self, model: nn.Module | Tensor, batch: Mapping[str, Tensor] | Tensor) -> Loss:
         """`objective(model, batch)`, `objective(logits, batch)`, or `objective(logits, labels)`."""
         if isinstance(model, Tensor):
-            given = batch if isinstance(batch, Mapping) else {"labels": check_type(batch, Tensor, "the labels")}
-            outputs = ReadRecorder(self, "model's output", {"logits": Prediction(model)})
-            return self.loss(outputs, ReadRecorder(self, "batch", given))
+            return self._loss_of_logits(model, batch)
         if not isinstance(batch, Mapping) or not batch:
             raise InputError(f"expected a batch, got {type(batch).__name__}: did it come from objective.collator(...)?")
+        if not tracing():
+            check_model(self.architecture, unwrapped(model), batch)
+            self.check_batch(ReadRecorder(self, "batch", batch))  # another one: a look is no use
         batch = ReadRecorder(self, "batch", batch)
-        self.check_batch(batch)
         inputs = self.model_inputs(model, batch)
         outputs = ReadRecorder(self, "model's output", predictions(model, call(model, **inputs)))
         loss = self.loss(outputs, batch)
         self.breakdown(batch)
-        unread = batch.keys() - inputs.keys() - (batch.read - ATTENTION_KEYS)
-        if "attention_mask" not in inputs and self._reads_padding(batch):
-            unread.add("attention_mask")
-        if unread:
+        self._check_all_read(type(unwrapped(model)).__name__, inputs, outputs, batch)
+        return loss
+
+    def _loss_of_logits(self, logits: Tensor, given: Mapping[str, Tensor] | Tensor) -> Loss:
+        """Keys for a model may be there: it was called before. Those that only a loss can read must be read."""
+        batch = given if isinstance(given, Mapping) else {"labels": check_type(given, Tensor, "the labels")}
+        if "input_ids" in batch and not tracing():
+            self.check_batch(ReadRecorder(self, "batch", batch))
+        batch = ReadRecorder(self, "batch", batch)
+        loss = self.loss(ReadRecorder(self, "model's output", {"logits": Prediction(logits)}), batch)
+        self.breakdown(batch)
+        if unread := batch.keys() & LOSS_KEYS - batch.read:
             raise InputError(
-                f"neither {type(unwrapped(model)).__name__} nor the {self.name} objective reads "
-                f"{', '.join(sorted(unread))} of the batch: what it says would be ignored without a word"
+                f"the {self.name} objective does not read {', '.join(sorted(unread))} of the batch: was it made by the "
+                "collator of another objective?"
             )
         return loss
 
-    def _reads_padding(self, batch: Mapping[str, Tensor]) -> bool:
-        """Whether a model that is not given the attention mask would read pads: one that reads both sides."""
+    def _check_all_read(self, model: str, inputs: Batch, outputs: ReadRecorder, batch: ReadRecorder) -> None:
+        unread = batch.keys() - inputs.keys() - (batch.read - ATTENTION_KEYS) - {"attention_mask"}
         padding = batch.get("attention_mask")
-        return self.architecture != "decoder-only" and padding is not None and not bool((padding != 0).all())
+        if self.architecture != "decoder-only" and padding is not None and "attention_mask" not in inputs:
+            ignored = tracing() or not bool((padding != 0).all())  # a model that reads both sides would read pads
+            unread |= {"attention_mask"} if ignored else set()
+        if unread:
+            raise InputError(
+                f"neither {model} nor the {self.name} objective reads {', '.join(sorted(unread))} of the batch: what "
+                "it says would be ignored without a word"
+            )
+        if extra := outputs.keys() - outputs.read:
+            raise InputError(
+                f"{model} returns {', '.join(sorted(extra))}, which the {self.name} objective does not read: these "
+                "outputs would be trained by nothing"
+            )
 
     def model_inputs(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Batch:
         """The keys of a batch that the model's `forward` names, never a label.
@@ -241,7 +289,26 @@ class Objective(nn.Module):
         return {key: value for key, value in batch.items() if key in named and key not in LOSS_KEYS}
 
     def check_batch(self, batch: Mapping[str, Any]) -> None:
-        """Raises `InputError` where the batch cannot be meant for this objective."""
+        """Raises `InputError` where the batch cannot be meant for this objective; called before each forward pass.
+
+        A subclass that looks closer calls this one as well. It refuses an order of reading that the objective's `reads`
+        does not know, and labels at padding of an objective that predicts in place.
+        """
+        order = [key for key in ("reading_rank", "reading_group") if key in batch]
+        if order and type(self).reads is Objective.reads:
+            raise InputError(
+                f"the {self.name} objective has an order of reading, and this batch brings another, "
+                f"{' and '.join(order)}: was it made by the collator of another objective?"
+            )
+        labels, padding = batch.get("labels"), batch.get("attention_mask")
+        if labels is None or padding is None or self.architecture == "encoder-decoder" or labels.shape != padding.shape:
+            return
+        at_padding = int(((padding == 0) & (labels.long() != IGNORED)).sum())
+        if at_padding:
+            raise InputError(
+                f"{at_padding} labels of this batch stand at padding, and would be in the loss: give {IGNORED} there, "
+                "as every collator of clozelab does"
+            )
 
     # ------------------------------------------------------------------ what others ask
 

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from ..data.examples import IGNORED, Batch, Examples
 from ..data.special_ids import SpecialIds
 from ..data.tokenizers.tokenizer import Tokenizer
+from ..errors import InputError
 from ..generation import Completion, continue_text
 from ..languages import MarkovSource
 from ..models import self_attention_mask
-from .causal_lm import check_unshifted, next_token_floor
+from .causal_lm import check_next_tokens, next_token_floor
 from .loss import Target, next_token_labels
 from .objective import FloorExercise, Likelihood, Objective
 from .options import options
@@ -48,7 +49,8 @@ class PrefixLM(Objective):
     >>> objective(torch.zeros(1, 8, 20), batch)  # a uniform guess among 20: each ln 20
     Loss(logits: 2.9957 nats over 6)
 
-    Raises `InputError` for labels that are shifted already.
+    Raises `InputError` for a batch without `reading_rank`, with labels in the prefix, or with labels that are shifted
+    already.
 
     Source: Raffel et al. 2020 (T5), section 3.2.1; Dong et al. 2019 (UniLM), section 2.3, for a single stack.
     """
@@ -84,7 +86,17 @@ class PrefixLM(Objective):
         return {"logits": Target(next_token_labels(batch))}
 
     def check_batch(self, batch: Mapping[str, Any]) -> None:
-        check_unshifted(batch["input_ids"], batch["labels"])
+        super().check_batch(batch)
+        check_next_tokens(batch)
+        rank, labels = batch["reading_rank"], next_token_labels(batch)
+        if rank.shape != labels.shape:
+            return  # the model says it better
+        read = (rank[:, 1:] <= rank[:, :-1]) & (labels[:, :-1] != IGNORED)
+        if bool(read.any()):
+            raise InputError(
+                f"{int(read.sum())} labels of this batch belong to tokens that the outputs before them read: the "
+                "prefix must not be in the loss, and reading_rank grows behind it"
+            )
 
     def entropy_floor(self, source: MarkovSource, batch: Batch, special: SpecialIds) -> dict[str, Tensor]:
         """Causal LM's, of the tokens after the prefix: what a token costs depends on the one before it alone."""
@@ -97,11 +109,10 @@ class PrefixLM(Objective):
 
 def prefix_batch(examples: Examples, place: Tensor, prefix_length: Tensor) -> Batch:
     """The batch of tokens (B, T) at a place (B, T) in documents whose prefix has a length (B, T) or (B, 1)."""
-    labels = examples.tokens if examples.labels is None else examples.labels
     return Batch(
         input_ids=examples.tokens.clone(),
         reading_rank=(place - prefix_length + 1).clamp(min=0),
-        labels=labels.masked_fill((place < prefix_length) | ~examples.is_token, IGNORED),
+        labels=examples.answers.masked_fill(place < prefix_length, IGNORED),
         **examples.reading_keys(),
     )
 

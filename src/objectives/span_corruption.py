@@ -8,9 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ..checks import check_int
 from ..data.examples import IGNORED, Batch, Examples, shift_targets
 from ..data.masking import MaskScheme, scheme_mask
-from ..data.span_masking import random_spans_mask, solve_span_lengths
+from ..data.span_masking import random_spans_mask, rolled_mask, solve_span_lengths
 from ..data.spans import corrupt_span_batch
 from ..data.special_ids import SpecialIds
 from ..data.tokenizers.tokenizer import Tokenizer
@@ -20,7 +21,7 @@ from ..languages import MarkovSource, span_costs
 from .objective import FloorExercise, Objective
 from .options import AtLeastOne, OpenShare, options
 
-WHICH = 0  # stream of an example's noise
+WHICH, OFFSET = 0, 1  # streams of an example's noise
 
 
 @options
@@ -35,6 +36,11 @@ class SpanCorruption(Objective):
     One sentinel stands for a whole span, so inputs and targets are both shorter than the text; the model must also
     predict how long a span is. At 15% in spans of 3, a text of 568 tokens becomes 512 and 114. An end of text inside a
     packed block may be hidden like any token: T5 does so, and the lengths stay fixed. Nats over target tokens.
+
+    **T5's spans never hide the first token and always the last**; where one span is all there is (up to 29 tokens at
+    the defaults), its end is the end of the text in every epoch, and so the mask is always the same one.
+    `scheme="rolled-spans"` rolls each mask by an offset of its own (seqio's `random_roll`), which makes all places
+    alike; a span that crosses the end is two.
 
     >>> import torch
     >>> from clozelab import SpanCorruption, SpecialIds
@@ -66,8 +72,8 @@ class SpanCorruption(Objective):
     """Share of the tokens that is hidden."""
     mean_noise_span_length: AtLeastOne = 3.0
     """Mean length of a hidden run, in tokens."""
-    scheme: Literal["random-spans"] | MaskScheme = "random-spans"
-    """Which tokens: T5's random spans, or a function, whose runs become spans."""
+    scheme: Literal["random-spans", "rolled-spans"] | MaskScheme = "random-spans"
+    """Which tokens: T5's random spans, the same rolled by a random offset, or a function, whose runs become spans."""
     final_sentinel: bool = False
     """Close the targets with one more sentinel, as the paper's figure 2 does and T5's code does not."""
 
@@ -97,32 +103,47 @@ class SpanCorruption(Objective):
         if callable(self.scheme):
             return scheme_mask(self.scheme, examples, examples.maskable, WHICH)
         lengths = self.noise_density, self.mean_noise_span_length
-        return random_spans_mask(examples.maskable, examples.uniform(WHICH), *lengths)
+        mask = random_spans_mask(examples.maskable, examples.uniform(WHICH), *lengths)
+        if self.scheme == "random-spans":
+            return mask
+        return rolled_mask(mask, examples.maskable, examples.uniform_row(OFFSET))
 
     def source_length(self, length: int) -> int:
-        """How many tokens of text become `length` input tokens: 568 for 512. Known for random spans alone."""
+        """How many tokens of text become `length` input tokens: 568 for 512.
+
+        Of other schemes the most whose inputs are never longer: those of rolled spans have up to one sentinel more, and
+        those of a scheme of your own are at most the text and its end.
+        """
         if callable(self.scheme):
-            raise InputError(
-                "the length of the inputs is only known for random spans; with a scheme of your own choose the length "
-                "of the source text yourself"
-            )
+            return check_int(length, "the length of the inputs", 2) - 1
         return solve_span_lengths(
-            length,
+            length - (self.scheme == "rolled-spans"),
             noise_density=self.noise_density,
             mean_noise_span_length=self.mean_noise_span_length,
             final_sentinel=self.final_sentinel,
         ).raw
 
     def check_batch(self, batch: Mapping[str, Any]) -> None:
+        super().check_batch(batch)
         if "decoder_input_ids" not in batch:
             raise InputError(
                 "expected decoder_input_ids in the batch, the labels one place later: was it made by the collator of "
                 "another objective?"
             )
+        inputs, labels = batch["decoder_input_ids"], batch["labels"].long()
+        if inputs.shape != labels.shape:
+            return  # the loss says it better
+        here = labels != IGNORED
+        one_on = ((inputs[:, 1:] == labels[:, :-1]) | ~here[:, :-1]).all()
+        if bool(((inputs == labels).sum() * 2 > here.sum()) & ~one_on):
+            raise InputError(
+                "most of the decoder_input_ids equal the labels at their place, so the decoder would read its answers: "
+                "they must stand one place later, behind the start id (shift_targets)"
+            )
 
     def entropy_floor(self, source: MarkovSource, batch: Batch, special: SpecialIds) -> dict[str, Tensor]:
         """-ln p(targets | inputs), sentinels and end of text included: a sum over all spans that fit the inputs."""
-        if callable(self.scheme) or self.final_sentinel:
+        if self.scheme != "random-spans" or self.final_sentinel:
             raise InputError("the exact floor of span corruption is known for random spans without a final sentinel")
         return {"logits": span_costs(source, batch["input_ids"], batch["labels"], special)}
 
@@ -147,14 +168,16 @@ def span_batch(examples: Examples, hidden: Tensor, *, final_sentinel: bool = Fal
         is_token=examples.is_token,
         pad=special.pad,
         documents=examples.document_ids,
+        in_loss=examples.in_loss,
     )
     in_inputs = torch.arange(spans.inputs.shape[1]) < spans.input_lengths[:, None]
     in_targets = torch.arange(spans.targets.shape[1]) < spans.target_lengths[:, None]
+    in_loss = in_targets if spans.target_in_loss is None else in_targets & spans.target_in_loss
     batch = Batch(
         input_ids=spans.inputs,
         attention_mask=in_inputs.long(),
         decoder_input_ids=shift_targets(spans.targets, special["decoder_start"], spans.target_documents),
-        labels=spans.targets.masked_fill(~in_targets, IGNORED),
+        labels=spans.targets.masked_fill(~in_loss, IGNORED),
     )
     if spans.input_documents is not None and spans.target_documents is not None:
         batch["document_ids"], batch["decoder_document_ids"] = spans.input_documents, spans.target_documents

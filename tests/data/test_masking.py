@@ -206,8 +206,20 @@ def test_a_word_with_a_protected_part_is_left_alone():
         assert not whole_word_mask(maskable, uniform(1, 12, seed)[0], 0.6, WORDS)[2:5].any()
 
 
-def test_one_word_longer_than_the_budget_is_still_hidden():
-    assert whole_word_mask(everything(5), uniform(1, 5)[0], 0.15, torch.zeros(5, dtype=torch.long)).all()
+def test_a_word_longer_than_the_budget_is_hidden_where_half_of_the_row_stays_visible():
+    words = torch.tensor([0, 0, 0, 1, 1, 1])
+    mask = whole_word_mask(everything(6), uniform(1, 6)[0], 0.15, words)
+    assert mask.tolist() in ([True] * 3 + [False] * 3, [False] * 3 + [True] * 3)
+
+
+def test_a_piece_of_more_than_half_of_the_row_is_no_word_and_hides_a_run_of_the_budget():
+    """As a Llama tokenizer makes one piece of a text. 0.1 hid all of it: nothing was left to read."""
+    one_piece = torch.zeros(400, 40, dtype=torch.long)
+    mask = whole_word_mask(everything(400, 40), uniform(400, 40), 0.15, one_piece)
+    assert (mask.sum(1) == 6).all()
+    runs = mask.long().diff(dim=1).clamp(min=0).sum(1) + mask[:, 0]
+    assert (runs == 1).all()
+    assert mask.any(0).all()  # at any place
 
 
 def test_every_word_is_hidden_at_some_time():

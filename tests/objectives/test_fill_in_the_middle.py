@@ -106,10 +106,18 @@ def test_a_vocabulary_without_the_roles_is_refused_before_the_first_batch():
     assert FillInTheMiddle.roles == ROLES
 
 
-def test_labels_of_your_own_are_refused():
-    with pytest.raises(InputError, match="labels of your own would not follow"):
-        FillInTheMiddle().collator(SPECIAL)([{"input_ids": [5, 6], "labels": [-100, 6]}])
-    assert batch_of(FillInTheMiddle(), (5,))["labels"].shape[1] >= 5
+def test_labels_of_your_own_move_with_their_tokens():
+    text = list(range(5, 17))
+    examples = [{"input_ids": text, "labels": [-100, -100, *text[2:]], "example_id": b} for b in range(40)]
+    batch = FillInTheMiddle(fim_rate=1.0).collator(SPECIAL)(examples)
+    out = batch["labels"] == -100
+    assert (batch["input_ids"][out].view(40, 2).sort(1).values == torch.tensor([5, 6])).all()  # wherever they went
+    assert (batch["labels"] == batch["input_ids"])[~out].all()
+
+
+def test_a_text_that_holds_a_role_is_refused():
+    with pytest.raises(InputError, match="the text holds some of the role ids"):
+        FillInTheMiddle().collator(SPECIAL)([[5, 6, SPECIAL["fim_middle"], 7]])
 
 
 @pytest.mark.parametrize("form", ["psm", "spm", "joint"])
