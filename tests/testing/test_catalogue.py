@@ -1,0 +1,26 @@
+"""Every planted fault is found, by the check that is named for it."""
+
+import re
+from collections import Counter
+
+import pytest
+
+from . import (  # noqa: F401  each adds its faults
+    catalogue_schemes,
+)
+from .catalogue import FAULTS
+
+
+def test_there_are_at_least_sixty_and_each_stands_once():
+    names = Counter(fault.name for fault in FAULTS)
+    assert [name for name, count in names.items() if count > 1] == []
+    assert len(names) >= 60
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.group}-{fault.name}")
+def test_a_planted_fault_is_found_by_its_check(fault, record_property):
+    record_property("planted", fault.group)
+    found = fault.find()
+    assert set(fault.checks) <= found.keys(), f"{fault.mistake} Found: {found or 'nothing'}"
+    said = found[fault.checks[0]]
+    assert re.search(fault.says, said) if fault.says else not said.startswith("raises"), said
