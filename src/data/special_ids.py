@@ -127,6 +127,12 @@ class SpecialIds:
             )
         return found
 
+    @property
+    def named(self) -> dict[str, int]:
+        """Every role that has one id: pad, eos, mask where there is one, and `roles`."""
+        mask = {} if self.mask is None else {"mask": self.mask}
+        return {"pad": self.pad, "eos": self.eos, **mask, **self.roles}
+
     @cached_property
     def all(self) -> tuple[int, ...]:
         """All special ids, ascending, each once."""

@@ -79,12 +79,20 @@ def check_model(architecture: str, model: nn.Module, batch: Mapping[str, Any]) -
         )
     if encoder_decoder and architecture != "encoder-decoder":
         raise InputError(f"{kind} is an encoder-decoder, and this objective needs a model of the kind {architecture}")
-    start, given = getattr(config, "decoder_start_token_id", None), batch.get("decoder_input_ids")
-    if isinstance(start, int) and isinstance(given, Tensor) and given.numel() and bool((given[:, 0] != start).any()):
+    start, given = _decoder_start(model), batch.get("decoder_input_ids")
+    if start is not None and isinstance(given, Tensor) and given.numel() and bool((given[:, 0] != start).any()):
         raise InputError(
             f"{kind} starts its decoder with {start}, and the batch with {int(given[0, 0])}: its generate() would "
-            f"begin with an id that it never saw in training. Set SpecialIds(roles={{'decoder_start': {start}}})"
+            f"begin with an id that it never saw in training. Set SpecialIds(roles={{'decoder_start': {start}}}), or "
+            f"load_tokenizer(..., roles={{'decoder_start': {start}}})"
         )
+
+
+def _decoder_start(model: nn.Module) -> int | None:
+    """The id with which `generate()` of an encoder-decoder of `transformers` begins, None where it is not known."""
+    configs = [getattr(model, name, None) for name in ("generation_config", "config")]
+    found = [getattr(one, name, None) for name in ("decoder_start_token_id", "bos_token_id") for one in configs]
+    return next((start for start in found if isinstance(start, int)), None)
 
 
 @lru_cache(maxsize=256)

@@ -47,9 +47,10 @@ def load_run(run: str | Path, *, objective: Objective | None = None) -> TrainedR
     model = _model(run, described, objective, checkpoint)
     checkpoint.load_model(model)
     model.eval()
-    tokenizer = load_tokenizer(run / "tokenizer.json", sentinels=0)  # as it is: the model has no ids for more
     if described.get("tokenizer_sha256", written := sha256_of(run / "tokenizer.json")) != written:
         raise InputError(f"{run / 'tokenizer.json'} is not the one that this model was trained with")
+    # As it is: the model has no ids for more.
+    tokenizer = load_tokenizer(run / "tokenizer.json", sentinels=0, roles=described.get("special", {}))
     return TrainedRun(objective, model, tokenizer, checkpoint.step)
 
 

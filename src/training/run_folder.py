@@ -106,6 +106,7 @@ class RunFolder:
             "format": FORMAT,
             **self.identity,
             "tokenizer_sha256": sha256_of(self.path / "tokenizer.json"),
+            "special": tokenizer.special.named,
             "versions": {"torch": torch.__version__},
             "description": dict(description or {}),
         }

@@ -75,3 +75,7 @@ def test_tables_of_words_and_sentences_say_nothing_about_equality():
     """Two tokenizers of the same ids are the same, whether their tables were computed or not."""
     table = torch.arange(20) % 2 == 0
     assert special(starts_word=table, ends_sentence=table) == special()
+
+
+def test_named_ids_are_every_role_of_one_id():
+    assert special(roles={"fim_end": 7}).named == {"pad": 0, "eos": 1, "mask": 2, "fim_end": 7}

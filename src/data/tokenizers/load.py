@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 
+from ...checks import check_int
 from ...errors import InputError
 from ..corpora.cache import read_json
 from ..special_ids import SpecialIds
@@ -32,7 +33,9 @@ MAX_FILE_SIZE = 2**27
 """Bytes of a tokenizer.json."""
 
 
-def load_tokenizer(source: str | Path | Any, sentinels: int = 100, roles: Iterable[str] = ()) -> Tokenizer:
+def load_tokenizer(
+    source: str | Path | Any, sentinels: int = 100, roles: Iterable[str] | Mapping[str, str | int | None] = ()
+) -> Tokenizer:
     """A tokenizer from a tokenizer.json, its folder, a `tokenizers.Tokenizer` or a Hugging Face fast tokenizer.
 
     What is missing of pad, end of text, mask, the `roles` and the sentinels is added behind the ids that exist, which
@@ -40,20 +43,26 @@ def load_tokenizer(source: str | Path | Any, sentinels: int = 100, roles: Iterab
     itself is not changed. Sentinels that exist keep their number; more are added up to `sentinels`.
 
     A special token of the form `<|fim_prefix|>` has the role "fim_prefix", whether `roles` names it or not, unless it
-    is pad, end of text or mask. So a tokenizer that was saved keeps its roles.
+    is pad, end of text or mask. So a tokenizer that was saved keeps its roles. A dict as `roles` says which token or id
+    has a role (None: one of its own): `{"mask": "<blank>", "decoder_start": model.config.decoder_start_token_id}`. The
+    decoder's start is also read from the `config.json` of a model in the same folder.
 
     >>> from clozelab.data import load_tokenizer, train_bpe
     >>> plain = train_bpe(["the cat sat"] * 2, vocab_size=400, sentinels=2)
     >>> tokenizer = load_tokenizer(plain.backend, sentinels=2, roles=["fim_prefix"])
     >>> tokenizer.special["fim_prefix"] == plain.vocab_size, tokenizer.vocab_size - plain.vocab_size
     (True, 1)
+    >>> load_tokenizer(plain.backend, sentinels=2, roles={"decoder_start": "</s>"}).special["decoder_start"]
+    1
 
     Raises `FileNotFoundError` for a path that does not exist, and `InputError` for a file that is no tokenizer, an
-    object of another kind, and a vocabulary of more than two million ids or with two tokens of one id.
+    object of another kind, a token of a role that does not exist, and a vocabulary of more than two million ids or with
+    two tokens of one id.
     """
     check_sentinels(sentinels)
-    roles = check_roles(roles)
     backend, chosen = _copied_backend(source)
+    chosen |= _stated_ids(backend, roles) if isinstance(roles, Mapping) else {}
+    roles = [role for role in check_roles(roles) if chosen.get(role) is None]
     ids = {name: _find_or_add(backend, name, chosen.get(name)) for name in KNOWN_NAMES}
     existing = 0
     while backend.token_to_id(sentinel_token(existing)) is not None:
@@ -64,6 +73,9 @@ def load_tokenizer(source: str | Path | Any, sentinels: int = 100, roles: Iterab
     }
     meant = {*ids.values(), *sentinel_ids}
     role_ids |= {role: n for n, name in special_tokens.items() if n not in meant and (role := role_of(name))}
+    role_ids |= {role: n for role, n in chosen.items() if n is not None and role not in KNOWN_NAMES}
+    if role_ids.get("decoder_start") == ids["pad"]:  # which it is where nothing else is said
+        del role_ids["decoder_start"]
     vocab_size, gaps = _checked_ids(backend)
     unknown = getattr(backend.model, "unk_token", None)
     unknown_id = backend.token_to_id(unknown) if unknown else None
@@ -76,11 +88,11 @@ def load_tokenizer(source: str | Path | Any, sentinels: int = 100, roles: Iterab
 
 
 def _copied_backend(source: Any) -> tuple[tokenizers.Tokenizer, dict[str, int | None]]:
-    """(a copy of the source's backend, the ids that the source itself declares for pad, eos and mask)."""
+    """(a copy of the source's backend, the ids that the source itself declares for pad, eos, mask and other roles)."""
     if isinstance(source, Tokenizer):
-        source = source.backend
+        return tokenizers.Tokenizer.from_str(source.backend.to_str()), dict(source.special.named)
     if isinstance(source, (str, Path)):
-        return _read_backend(Path(source)), {}
+        return _read_backend(Path(source)), _decoder_start_beside(Path(source))
     if isinstance(source, tokenizers.Tokenizer):
         return tokenizers.Tokenizer.from_str(source.to_str()), {}
     if isinstance(getattr(source, "backend_tokenizer", None), tokenizers.Tokenizer):
@@ -90,6 +102,30 @@ def _copied_backend(source: Any) -> tuple[tokenizers.Tokenizer, dict[str, int | 
         "expected the path of a tokenizer.json, a tokenizers.Tokenizer or a Hugging Face fast tokenizer, got "
         f"{type(source).__name__}: slow tokenizers have no backend to use"
     )
+
+
+def _decoder_start_beside(path: Path) -> dict[str, int | None]:
+    """The role that the `config.json` of a model declares, where the folder of its tokenizer has one."""
+    config = (path if path.is_dir() else path.parent) / "config.json"
+    if not config.is_file():
+        return {}
+    described = read_json(config)
+    start = described.get("decoder_start_token_id") if isinstance(described, dict) else None
+    return {"decoder_start": start} if isinstance(start, int) else {}
+
+
+def _stated_ids(backend: tokenizers.Tokenizer, roles: Mapping[str, str | int | None]) -> dict[str, int | None]:
+    """The id of each role that is stated; None where it is to get a token of its own."""
+    ids: dict[str, int | None] = {}
+    for role, token in roles.items():
+        ids[role] = found = backend.token_to_id(token) if isinstance(token, str) else token
+        if token is not None and (
+            found is None or backend.id_to_token(check_int(found, f"the id of {role}", 0)) is None
+        ):
+            raise InputError(
+                f"expected the token of the role {role!r} or its id, and the tokenizer has no {token!r:.80}"
+            )
+    return ids
 
 
 def _read_backend(path: Path) -> tokenizers.Tokenizer:

@@ -71,6 +71,44 @@ def test_special_tokens_named_as_roles_are_roles_unless_they_have_a_meaning(back
     assert set(special.others) == {backend.token_to_id(name) for name in ("[CLS]", "<|Start|>", "<im_end>")}
 
 
+def test_a_role_may_be_stated_as_a_token_or_its_id(backend):
+    backend.add_special_tokens(["<fim_prefix>", "<s>"])
+    prefix, start = backend.token_to_id("<fim_prefix>"), backend.token_to_id("<s>")
+    roles = {"fim_prefix": "<fim_prefix>", "decoder_start": start, "mask": "[CLS]", "fim_end": None}
+    special = load_tokenizer(backend, sentinels=0, roles=roles).special
+    assert (special["fim_prefix"], special["decoder_start"]) == (prefix, start)
+    assert special.mask == backend.token_to_id("[CLS]")
+    assert special["fim_end"] == special.vocab_size - 1  # None: a token of its own
+    assert special.others == ()
+
+
+def test_a_stated_start_that_is_padding_is_what_is_there_anyway(backend):
+    backend.add_special_tokens(["<pad>"])
+    assert load_tokenizer(backend, roles={"decoder_start": "<pad>"}).special == load_tokenizer(backend).special
+
+
+def test_a_loaded_tokenizer_loaded_again_keeps_what_was_stated(backend):
+    once = load_tokenizer(backend, sentinels=2, roles={"decoder_start": "[CLS]"})
+    assert load_tokenizer(once, sentinels=2).special == once.special
+
+
+@pytest.mark.parametrize("content", ['{"decoder_start_token_id": 5}', "{}", "[]", '{"decoder_start_token_id": null}'])
+def test_the_start_of_the_decoder_is_read_beside_the_tokenizer(content, backend, tmp_path):
+    """A folder that `save_pretrained` wrote, such as BART's."""
+    backend.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "config.json").write_text(content)
+    for source in (tmp_path, tmp_path / "tokenizer.json"):
+        special = load_tokenizer(source, sentinels=0).special
+        assert special["decoder_start"] == (5 if "5" in content else special.pad)
+    assert load_tokenizer(tmp_path, sentinels=0, roles={"decoder_start": 6}).special["decoder_start"] == 6
+
+
+@pytest.mark.parametrize("token", ["<nothing>", 10**6, -1, 1.5, [1]])
+def test_a_role_of_a_token_that_does_not_exist_is_refused(token, backend):
+    with pytest.raises(InputError, match="decoder_start"):
+        load_tokenizer(backend, roles={"decoder_start": token})
+
+
 # ------------------------------------------------------------------ bad input
 
 
