@@ -70,8 +70,8 @@ class Noise:
     def of(cls, seed: int, epoch: int | Sequence[int], example_ids: Sequence[int | str] | Tensor) -> Noise:
         """Keys for examples by (seed, epoch, example id); an id is an integer or a string.
 
-        `epoch` is one for all or one for each. Raises `InputError` for anything else: 1.5 would be 1 unseen, and a
-        negative seed or epoch would be a large one.
+        `epoch` is one for all or one for each; -1 is that of the held-out text, before all others. Raises `InputError`
+        for anything else: 1.5 would be 1 unseen, and a seed below 0 or an epoch below -1 would be a large one.
         """
         if isinstance(example_ids, str) or not isinstance(example_ids, Iterable):
             raise InputError(f"expected an id for each example, got {type(example_ids).__name__}")
@@ -79,7 +79,7 @@ class Noise:
         ids = _as_uint64(_integer(one) for one in named)
         each = epoch.tolist() if isinstance(epoch, Tensor) else epoch
         each = each if isinstance(each, Iterable) and not isinstance(each, str) else [each]
-        epochs = _as_uint64(check_int(one, "an epoch", 0, MOST) for one in each)
+        epochs = _as_uint64(check_int(one, "an epoch", -1, MOST) for one in each)
         if len(epochs) not in (1, len(ids)):
             raise InputError(f"expected one epoch, or one for each of {len(ids)} rows, got {len(epochs)}")
         with np.errstate(over="ignore"):
