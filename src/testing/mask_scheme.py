@@ -80,8 +80,8 @@ def check_mask_scheme(
     own = None if rows is None else _own_rows(rows, scheme_keys(scheme))
     if own is None and (unknown := set(scheme_keys(scheme)) - KNOWN_TO_COLLATOR):
         raise InputError(
-            f"the scheme asks for {', '.join(sorted(unknown))}, which random tokens do not have: give rows=[...], dicts "
-            "with 'input_ids' and that data"
+            f"the scheme asks for {', '.join(sorted(unknown))}, which random tokens do not have: give rows=[...], "
+            "dicts with 'input_ids' and that data"
         )
     trial = MaskTrial(scheme, rate, length, count, vocab_size, own)
     return run_checks(getattr(scheme, "__name__", type(scheme).__name__), CHECKS, trial, skip)

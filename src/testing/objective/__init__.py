@@ -13,7 +13,8 @@ from ...errors import InputError
 from ...objectives import Objective
 from ..randomness import own_random_state
 from ..report import Check, Report, run_checks
-from . import attention, corruption, function, loss
+from . import attention, claims, corruption, function, ids, loss, noise
+from .corruption_trial import AsExample
 from .function_trial import FunctionTrial
 from .trial import Trial
 
@@ -24,9 +25,13 @@ CHECKS: dict[str, Check[Trial]] = {
     "corruption": corruption.repeatable,
     "text": corruption.whole_text,
     "alignment": corruption.alignment,
+    "noise": noise.noise,
+    "progress": noise.progress,
+    "special ids": ids.special,
     "uniform": loss.uniform,
     "value": loss.value,
     "count": loss.scored,
+    "likelihood": claims.likelihood,
     "gradient": loss.gradient,
     "accumulation": loss.accumulation,
     "nothing to predict": loss.nothing,
@@ -46,6 +51,7 @@ def check_objective(
     model: nn.Module,
     batch: Mapping[str, Tensor] | None = None,
     *,
+    example: AsExample | None = None,
     tolerance: float = 1e-6,
     skip: Collection[str] = (),
 ) -> Report:
@@ -55,6 +61,7 @@ def check_objective(
       returns a `Loss`, a tuple (sum, count), or a scalar tensor, which is taken to be a mean;
     - `batch`: {key: (B, T) tensor} with `labels`, at least two rows with different numbers of loss positions, or a mean
       of means would look right; None lets an `Objective` make its own from random texts;
+    - `example`: from token ids to an example, for an objective whose scheme asks for more than tokens;
     - `tolerance`: of the relative comparisons of gradients and values, which are made in double precision;
     - `skip`: names of checks to leave out.
 
@@ -66,7 +73,7 @@ def check_objective(
     >>> objective = MaskedLM()
     >>> report = check_objective(objective, objective.build_model(60, "tiny", d_model=16, n_layers=1, n_heads=2))
     >>> print(report.headline)
-    MaskedLM: 16 passed, 0 failed, 0 not checked
+    MaskedLM: 20 passed, 0 failed, 0 not checked
     >>> report.findings["reads"].found
     'what moved is what the class declares, in 130 rows'
 
@@ -82,13 +89,19 @@ def check_objective(
     settings: dict[str, Any] = {"essential": ESSENTIAL, "names": CHECKS}
     with own_random_state(0):
         if isinstance(objective, Objective):
-            return run_checks(name, CHECKS, Trial.of(objective, model, batch, tolerance), skip, **settings)
+            if example is None and (keys := objective.example_keys()):
+                raise InputError(
+                    f"the objective needs {', '.join(sorted(keys))} of each example: give example=, a function from "
+                    "token ids to a dict with them"
+                )
+            trial = Trial.of(objective, model, batch, tolerance, example)
+            return run_checks(name, CHECKS, trial, skip, **settings)
         if not callable(objective):
             raise InputError(f"expected an objective or a function (model, batch) -> loss, got {objective!r:.80}")
         if batch is None:
             raise InputError("give a batch: only clozelab's objectives can make their own")
-        trial = FunctionTrial(objective, model, dict(batch), tolerance)
-        return run_checks(name, function.CHECKS, trial, skip, **settings)
+        function_trial = FunctionTrial(objective, model, dict(batch), tolerance)
+        return run_checks(name, function.CHECKS, function_trial, skip, **settings)
 
 
 def _check_batch(batch: Mapping[str, Tensor]) -> None:

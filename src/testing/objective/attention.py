@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,11 +13,13 @@ from ...errors import InputError
 from ...evaluation import LeakReport, answer_leaks, probe_objective
 from ...models import LanguageModel, eval_mode
 from ...objectives import Objective, unwrapped
-from ..report import FAULT, NOT_CHECKED, NOTE, OK, SURE, Finding, percent
+from ..report import FAULT, NOT_CHECKED, NOTE, OK, SURE, Finding, percent, table
 from .trial import Trial
 
 SHORT = (4, 9, 6, 7, 5, 8)
 """Lengths of the many short texts, in tokens."""
+IDS = ("input_ids", "decoder_input_ids")
+"""Keys of ids whose influence an objective declares."""
 PACKED = ((6, 8, 5), (3, 9), (4, 2, 7, 3))
 """Lengths of the documents of a packed row."""
 
@@ -37,7 +40,7 @@ def documents(trial: Trial) -> Finding | None:
     for n in range(48):
         texts = [trial.example(m, 2000 + 10 * n + m)["input_ids"] for m in PACKED[n % len(PACKED)]]
         packed.append([token for text in texts for token in [*text, trial.special.eos]])
-    examples = [{"input_ids": ids, "example_id": n} for n, ids in enumerate(packed)]
+    examples = [trial.example_of(ids, example_id=n) for n, ids in enumerate(packed)]
     try:
         batch = trial.collate(examples, within_documents=True)
     except InputError as error:
@@ -45,6 +48,8 @@ def documents(trial: Trial) -> Finding | None:
             return Finding(OK, "the collator refuses to keep documents apart, as the corruption cannot")
         raise
     inputs = trial.objective.model_inputs(trial.model, batch)
+    if fault := _crossing(trial, examples[:6]):
+        return fault
     if dropped := {"document_ids", "decoder_document_ids"} & batch.keys() - inputs.keys():
         try:
             trial.objective(trial.model, batch)
@@ -58,8 +63,74 @@ def documents(trial: Trial) -> Finding | None:
     return _probed(trial, batch, [0], batch)
 
 
+def _crossing(trial: Trial, examples: list[dict[str, Any]]) -> Finding | None:
+    """A fault where a token of one document changes an input or an answer of another one."""
+    choice = trial.special.replacements.tolist()
+    for example in examples:
+        ids = example["input_ids"]
+        variants, owners, document = [example], [], 0
+        for j, token in enumerate(ids):
+            if token == trial.special.eos:
+                document += 1
+                continue
+            other = choice[(choice.index(token) + 1) % len(choice)]
+            variants.append({**example, "input_ids": [*ids[:j], other, *ids[j + 1 :]]})
+            owners.append(document)
+        batch = trial.collate(variants, within_documents=True)
+        side = "decoder_document_ids" if "decoder_document_ids" in batch else "document_ids"
+        columns = {name: (target.labels, batch[side]) for name, target in trial.objective.targets(batch).items()}
+        columns["input_ids"] = batch["input_ids"], batch["document_ids"]
+        if "decoder_input_ids" in batch:
+            columns["decoder_input_ids"] = batch["decoder_input_ids"], batch[side]
+        for name, (values, documents) in columns.items():
+            changed = values[1:] != values[0]  # (N, T)
+            of = {owner: set[int]() for owner in owners}
+            for n, t in changed.nonzero().tolist():
+                of[owners[n]].add(int(documents[n + 1, t]))
+            shared = [one for a, one in of.items() for b, two in of.items() if a < b and one & two]
+            if any(len(numbers) > 1 for numbers in of.values()) or shared:
+                owner = next((one for one, numbers in of.items() if len(numbers) > 1), 0)
+                answer = name not in ("input_ids", "decoder_input_ids")
+                return Finding(
+                    FAULT,
+                    f"a token of document {owner} of a row changes {'answers of ' if answer else ''}{name} in "
+                    f"another document, with the document ids {sorted(of[owner])}",
+                    table(input_ids=batch["input_ids"][0], documents=batch["document_ids"][0])
+                    + "\n"
+                    + table(**{name: values[0], "its_documents": documents[0]}),
+                    "a document would be predicted from another one, which separate rows do not do: put -100 at the "
+                    "last output of a document, and the start id before the first answer of the next",
+                )
+    return None
+
+
+def _undeclared(trial: Trial, batch: Batch) -> Finding | None:
+    """A fault where `reads` leaves out an output, or an input of which the model takes the ids."""
+    inputs = trial.objective.model_inputs(trial.model, batch)
+    wanted = {(name, key) for name in trial.objective.targets(batch) for key in IDS if key in inputs}
+    declared = trial.objective.reads(batch)
+    if missing := sorted(wanted - declared.keys()):
+        output, key = missing[0]
+        return Finding(
+            FAULT,
+            f"reads() does not say which {key} may move {output}",
+            why="a pair that is not declared is never probed: a model that reads its answers would pass",
+        )
+    for (output, key), matrix in declared.items():
+        rows, outputs = trial.objective.targets(batch)[output].labels.shape
+        if matrix.dtype != torch.bool or matrix.shape != (rows, outputs, batch[key].shape[1]):
+            return Finding(
+                FAULT,
+                f"reads() has {matrix.dtype} {tuple(matrix.shape)} for {output} by {key}, not torch.bool "
+                f"{(rows, outputs, batch[key].shape[1])}",
+            )
+    return None
+
+
 def _probed(trial: Trial, batch: Batch, rows: list[int], many: Batch) -> Finding:
     """Some rows, each alone beside an unchanged one, and all rows of another batch at once."""
+    if fault := _undeclared(trial, many):
+        return fault
     blind: LeakReport | None = None
     for name, report in _reports(trial, batch, rows, many):
         example = str(report) if max(report.moved.shape) <= 32 else ""

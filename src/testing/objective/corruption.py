@@ -12,10 +12,10 @@ from torch import Tensor
 from ...data import IGNORED
 from ...objectives import add_flags
 from ..report import FAULT, NOT_CHECKED, NOTE, OK, Finding, table
-from .trial import Trial
+from .corruption_trial import CorruptionTrial
 
 
-def options(trial: Trial) -> Finding:
+def options(trial: CorruptionTrial) -> Finding:
     """Options come back from JSON and from flags."""
     objective, kind = trial.objective, type(trial.objective)
     functions = {name: getattr(objective, name) for name in objective.unrecorded_options()}
@@ -40,7 +40,7 @@ def options(trial: Trial) -> Finding:
     return Finding(OK, f"{len(recorded)} options come back from JSON and from flags")
 
 
-def parameters(trial: Trial) -> Finding:
+def parameters(trial: CorruptionTrial) -> Finding:
     """What is learned lives in the model."""
     own = [name for name, _ in trial.objective.named_parameters()]
     if own:
@@ -52,7 +52,7 @@ def parameters(trial: Trial) -> Finding:
     return Finding(OK, "the objective has no parameters of its own")
 
 
-def repeatable(trial: Trial) -> Finding:
+def repeatable(trial: CorruptionTrial) -> Finding:
     """The noise belongs to the example: neighbours, order, padding and the default dtype change nothing."""
     whole = trial.collate(trial.examples)
     width = max(map(len, (one["input_ids"] for one in trial.examples))) + 3
@@ -90,7 +90,12 @@ def repeatable(trial: Trial) -> Finding:
 def _left_padded(example: dict[str, Any], width: int, pad: int) -> dict[str, Any]:
     ids = example["input_ids"]
     empty = width - len(ids)
-    return {**example, "input_ids": [pad] * empty + ids, "attention_mask": [0] * empty + [1] * len(ids)}
+    data = {
+        key: [0] * empty + torch.as_tensor(value).tolist()
+        for key, value in example.items()
+        if torch.as_tensor(value).shape == (len(ids),)
+    }
+    return {**example, **data, "input_ids": [pad] * empty + ids, "attention_mask": [0] * empty + [1] * len(ids)}
 
 
 EMPTY = {"labels": IGNORED, "attention_mask": 0, "decoder_attention_mask": 0, "weights": 0}
@@ -106,7 +111,7 @@ def _same_but_for_padding(key: str, first: Tensor, then: Tensor) -> bool:
     return torch.equal(first[:n], then[:n]) and (key not in EMPTY or bool((rest == EMPTY[key]).all()))
 
 
-def whole_text(trial: Trial) -> Finding:
+def whole_text(trial: CorruptionTrial) -> Finding:
     """No token of a text is lost, and every role has its use."""
     choice = trial.special.replacements.tolist()
     for seed in range(6):
@@ -136,7 +141,7 @@ def whole_text(trial: Trial) -> Finding:
     return Finding(NOTE, f"every token of a text is read or predicted, but {found}")
 
 
-def alignment(trial: Trial) -> Finding | None:
+def alignment(trial: CorruptionTrial) -> Finding | None:
     """Output t predicts the next token of a decoder, or the token at its own place (or the next) of an encoder."""
     if "logits" not in trial.objective.targets(trial.batch):
         return None
@@ -165,7 +170,7 @@ def alignment(trial: Trial) -> Finding | None:
     return Finding(OK, "each output predicts the next token")
 
 
-def _in_place(trial: Trial) -> Finding:
+def _in_place(trial: CorruptionTrial) -> Finding:
     batch = trial.collate(trial.examples)
     labels = trial.objective.targets(batch)["logits"].labels
     misses = {}

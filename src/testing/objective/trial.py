@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,60 +15,36 @@ from ...errors import InputError
 from ...models.language_model import call
 from ...objectives import Objective, Prediction
 from ...objectives.model_calls import predictions
+from .corruption_trial import AsExample, CorruptionTrial
 
-LENGTHS = (9, 24, 5, 16, 20, 12)
-"""Of the random texts, in tokens: ragged, and short enough for a model of 32 positions."""
 SENTINELS = 20
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class Trial(CorruptionTrial):
     """An objective, its model, and what both are asked to do."""
 
-    objective: Objective
     model: nn.Module
     """A copy in evaluation mode and double precision."""
-    given: Batch | None
     tolerance: float
     widths: Mapping[str, int]
     """V of each output: the width of its logits, or the length of its table."""
-    special: SpecialIds
 
     @classmethod
-    def of(cls, objective: Objective, model: nn.Module, given: Mapping[str, Tensor] | None, tolerance: float) -> Trial:
+    def of(
+        cls,
+        objective: Objective,
+        model: nn.Module,
+        given: Mapping[str, Tensor] | None,
+        tolerance: float,
+        as_example: AsExample | None = None,
+    ) -> Trial:
         """Raises `InputError` for a vocabulary with too few ids for text."""
         model = double_copy(model)
         widths = _widths(objective, model)
         special = special_ids(objective, max(widths.values()), getattr(model, "config", None))
-        return cls(objective, model, None if given is None else dict(given), tolerance, widths, special)
-
-    def example(self, length: int, seed: int) -> dict[str, Any]:
-        """A random text with an id of its own."""
-        generator = torch.Generator().manual_seed(seed)
-        choice = self.special.replacements
-        return {
-            "input_ids": choice[torch.randint(len(choice), (length,), generator=generator)].tolist(),
-            "example_id": seed,
-        }
-
-    @cached_property
-    def examples(self) -> list[dict[str, Any]]:
-        """Six ragged texts."""
-        return [self.example(length, seed) for seed, length in enumerate(LENGTHS)]
-
-    @cached_property
-    def batch(self) -> Batch:
-        """The caller's, or that of the examples."""
-        return self.given if self.given is not None else self.collate(self.examples)
-
-    @cached_property
-    def sample(self) -> Batch:
-        """512 ragged texts, for what holds on average."""
-        return self.collate([self.example(LENGTHS[seed % len(LENGTHS)], 100 + seed) for seed in range(512)])
-
-    def collate(self, examples: list[dict[str, Any]], **settings: Any) -> Batch:
-        """A batch by a fresh collator."""
-        return self.objective.collator(self.special, **settings)(examples)
+        batch = None if given is None else dict(given)
+        return cls(objective, special, as_example, batch, model, tolerance, widths)
 
     def outputs(self, batch: Batch) -> Mapping[str, Prediction]:
         """The model's outputs."""
@@ -104,6 +79,8 @@ def special_ids(objective: Objective, vocab_size: int, config: Any = None) -> Sp
     roles = [role for role in objective.roles if role not in ("pad", "eos", "mask", "decoder_start")]
     start = getattr(config, "decoder_start_token_id", None)
     free = [one for one in range(vocab_size) if one not in (pad, start)]
+    if start is None:  # neither pad nor eos, or a start that is written into the corruption would not be found
+        roles = [*roles, "decoder_start"]
     sentinels = min(SENTINELS, vocab_size // 3)
     if len(free) < 2 + len(roles) + sentinels + 8:
         raise InputError(
