@@ -6,7 +6,9 @@ from collections import Counter
 import pytest
 
 from . import (  # noqa: F401  each adds its faults
+    catalogue_collators,
     catalogue_schemes,
+    catalogue_spans,
 )
 from .catalogue import FAULTS
 
