@@ -32,6 +32,7 @@ from torch.utils.data import DataLoader
 from ..checks import check_type
 from ..data.collator import OWN_KEYS, Collator
 from ..errors import InputError
+from ..evaluation.heldout import cross_entropy_only
 from ..objectives import Counts, Loss, Objective, Part, total_counts
 from ..objectives.model_calls import unwrapped
 
@@ -57,7 +58,7 @@ class ObjectiveTrainer(Trainer):
 
     `data_collator` is the objective's `Collator`. Training sees other masks in each epoch; evaluation keeps those that
     the collator has when it is given here, so that its losses can be compared. `eval_loss` is one mean over the whole
-    dataset, in nats; where the loss has several parts, `eval_<part>_loss` is the mean of each.
+    dataset, of the cross-entropy alone, in nats; where there are several parts, `eval_<part>_loss` is the mean of each.
 
     A mixture of experts with `config.output_router_logits` is trained on the `aux_loss` of its routers as well, as its
     own loss is, with the weight `config.router_aux_loss_coef`: the part "router", a mean of the micro-batches' by their
@@ -175,7 +176,7 @@ class ObjectiveTrainer(Trainer):
     ) -> tuple[Tensor, None, None]:
         """Called by the Trainer for each batch of an evaluation: (loss, no logits, no labels)."""
         inputs = self._prepare_inputs(inputs)  # type: ignore[assignment]
-        with torch.no_grad(), self.compute_loss_context_manager():
+        with torch.no_grad(), self.compute_loss_context_manager(), cross_entropy_only(self.objective):
             loss = self._loss(model, inputs)
         counts, parts = self._row_counts(inputs), {}
         for name, part in loss.items():  # of all processes, without the rows that only fill up the last batch
