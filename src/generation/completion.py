@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
+from string import ascii_lowercase
 
 from ..data.corpora.documents import checked_text
 from ..data.tokenizers.tokenizer import Tokenizer
@@ -44,7 +45,7 @@ class Completion:
 def encode_blanks(tokenizer: Tokenizer, text: str, blanks: Iterable[int]) -> list[int]:
     """Token ids of a text, its blanks in order replaced by the ids `blanks`.
 
-    The space before a blank is left out: in byte-level vocabularies a word brings its own, and so will the answer.
+    The space before a blank is left out where a word of the vocabulary brings its own (`encode_before_blank`).
 
     Raises `InputError` for a text without a blank, or with more of them than ids to stand there.
     """
@@ -60,5 +61,16 @@ def encode_blanks(tokenizer: Tokenizer, text: str, blanks: Iterable[int]) -> lis
                 f"the text has {len(before)} blanks, but only {done} ids can stand in their place: give it in parts, "
                 "or train with more sentinels"
             )
-        ids += [*tokenizer.encode(piece.removesuffix(" ")), blank]
+        ids += [*encode_before_blank(tokenizer, piece), blank]
     return [*ids, *tokenizer.encode(last)]
+
+
+def encode_before_blank(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Token ids of a text with a blank behind it.
+
+    Most vocabularies hold words with the space before them, and so the answer will bring it: a space at the end of the
+    text would be a second one. A vocabulary of characters, say, has a token for the space, which stays.
+    """
+    alone = tokenizer.encode("a ")
+    brings_space = any(tokenizer.encode(f"a {letter}")[: len(alone)] != alone for letter in ascii_lowercase)
+    return tokenizer.encode(text.removesuffix(" ") if brings_space else text)

@@ -15,7 +15,7 @@ from ..data.special_ids import SpecialIds
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..errors import InputError
 from ..models import DecoderOnly, EncoderDecoder, EncoderOnly
-from .completion import BLANK, Completion, encode_blanks
+from .completion import BLANK, Completion, encode_before_blank, encode_blanks
 from .decoding import fill_spans, generate, truncate_at_eos
 from .masks import fill_masks
 
@@ -88,7 +88,7 @@ def complete_middle_text(
     if text.count(BLANK) > 1:
         raise InputError(f"expected one blank {BLANK}, got {text.count(BLANK)}: fill one after the other")
     before, after = text.split(BLANK)
-    parts = tokenizer.encode(before.removesuffix(" ")), tokenizer.encode(after)
+    parts = encode_before_blank(tokenizer, before), tokenizer.encode(after)
     settings = {"max_new_tokens": max_new_tokens, "suffix_first": suffix_first, **sampling}
     return _fill_middle(model, tokenizer, *parts, **settings)
 

@@ -147,9 +147,10 @@ class _Chunked(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         d_loss, (hidden, table, labels, weights, d_hidden, d_table) = grad_outputs[0], ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True: the stored gradients are constants, which have no curvature
-            *settings, low = ctx.settings
-            loss, _, _ = loss_terms(F.linear(hidden.to(low), table.to(low)), labels, weights, *settings)
-            inputs = [one for one in (hidden, table) if one.requires_grad]
-            found = iter(torch.autograd.grad(loss, inputs, create_graph=True))
-            d_hidden, d_table = (next(found) if one.requires_grad else one for one in (hidden, table))
+            label_smoothing, z_loss, low = ctx.settings
+            logits = F.linear(hidden.to(low), table.to(low)).to(torch.promote_types(low, torch.float32))  # (N, V)
+            target = (1 - label_smoothing) * F.one_hot(labels, len(table)) + label_smoothing / len(table)
+            d_logits = (1 + 2 * z_loss * logits.logsumexp(1, keepdim=True)) * logits.softmax(1) - target
+            d_logits = (d_logits if weights is None else d_logits * weights[:, None]).to(low)
+            d_hidden, d_table = (d_logits @ table.to(low)).to(hidden), (d_logits.t() @ hidden.to(low)).to(table)
         return d_loss * d_hidden, d_loss * d_table, None, None, None, None, None

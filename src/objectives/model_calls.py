@@ -36,9 +36,15 @@ def predictions(model: nn.Module, output: Any) -> Mapping[str, Prediction]:
     """The outputs of a model by name: {name: Prediction} as they are, logits and hidden states as "logits"."""
     if isinstance(output, Mapping) and output and all(isinstance(one, Prediction) for one in output.values()):
         return output
-    own = [
-        name for name, value in getattr(output, "__dict__", {}).items() if name.endswith("_loss") and value is not None
-    ]
+    own = (
+        []
+        if isinstance(output, Tensor)
+        else [
+            name
+            for name, value in getattr(output, "__dict__", {}).items()
+            if name.endswith("_loss") and value is not None
+        ]
+    )
     if own:
         raise InputError(
             f"{type(unwrapped(model)).__name__} returns {' and '.join(own)}, which would be dropped: switch it off "

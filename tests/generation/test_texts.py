@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from clozelab.data import train_bpe, train_characters
 from clozelab.errors import InputError
 from clozelab.generation import BLANK, Completion, encode_blanks
 from clozelab.models import build
@@ -129,6 +130,15 @@ def test_the_model_of_another_architecture_is_refused(model_of, tokenizer, name)
 def test_blanks_become_ids_in_order_and_the_space_before_them_is_left_out(tokenizer):
     ids = encode_blanks(tokenizer, f"The cat {BLANK} on {BLANK}.", [7, 8])
     assert ids == [*tokenizer.encode("The cat"), 7, *tokenizer.encode(" on"), 8, *tokenizer.encode(".")]
+
+
+def test_a_space_before_a_blank_stays_where_the_vocabulary_has_a_token_for_it():
+    """A vocabulary of words with their spaces brings it with the answer; one of characters lost the user's."""
+    words = train_bpe([TEXT] * 4, vocab_size=340, sentinels=2)
+    characters = train_characters([TEXT], sentinels=2)
+    for tokenizer, kept in ((words, "The cat"), (characters, "The cat ")):
+        ids = encode_blanks(tokenizer, f"The cat {BLANK} down.", [7])
+        assert tokenizer.decode(ids[: ids.index(7)]) == kept
 
 
 def test_more_blanks_than_ids_are_refused(tokenizer):

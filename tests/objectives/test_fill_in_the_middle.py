@@ -9,7 +9,7 @@ from clozelab import FillInTheMiddle, InputError
 from clozelab.data import SpecialIds, train_characters
 from clozelab.objectives.fill_in_the_middle import ROLES, RoleIds, move_middle, restore_middle
 
-from .cases import SPECIAL, WORDS, batch_of, texts
+from .cases import SPECIAL, WORDS, texts
 
 IDS = RoleIds(90, 91, 92, 93)
 TEXT = list(range(10, 16))
