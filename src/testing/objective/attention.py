@@ -36,11 +36,7 @@ def reads(trial: Trial) -> Finding:
 
 def documents(trial: Trial) -> Finding | None:
     """Within documents, what moved equals what the class declares."""
-    packed = []
-    for n in range(48):
-        texts = [trial.example(m, 2000 + 10 * n + m)["input_ids"] for m in PACKED[n % len(PACKED)]]
-        packed.append([token for text in texts for token in [*text, trial.special.eos]])
-    examples = [trial.example_of(ids, example_id=n) for n, ids in enumerate(packed)]
+    examples = [_packed(trial, PACKED[n % len(PACKED)], n) for n in range(48)]
     try:
         batch = trial.collate(examples, within_documents=True)
     except InputError as error:
@@ -48,7 +44,7 @@ def documents(trial: Trial) -> Finding | None:
             return Finding(OK, "the collator refuses to keep documents apart, as the corruption cannot")
         raise
     inputs = trial.objective.model_inputs(trial.model, batch)
-    if fault := _crossing(trial, examples[:6]):
+    if fault := _crossing(trial, [*examples[:4], *_long(trial)]):
         return fault
     if dropped := {"document_ids", "decoder_document_ids"} & batch.keys() - inputs.keys():
         try:
@@ -61,6 +57,23 @@ def documents(trial: Trial) -> Finding | None:
             why="texts that are packed together would be read as one",
         )
     return _probed(trial, batch, [0], batch)
+
+
+def _packed(trial: Trial, lengths: tuple[int, ...], number: int) -> dict[str, Any]:
+    """Documents of these lengths as one example, each closed by an end of text."""
+    texts = [trial.text(length, 2000 + 10 * number + length) for length in lengths]
+    ids = [token for text in texts for token in [*text, trial.special.eos]]
+    return trial.example_of(ids, example_id=number)
+
+
+def _long(trial: Trial) -> list[dict[str, Any]]:
+    """Rows of several hidden spans, as far as the sentinels suffice: of a short one T5 hides only the end."""
+    examples = [_packed(trial, (20, 17, 24, 13), 900 + n) for n in range(4)]
+    try:
+        trial.collate(examples, within_documents=True)
+    except InputError:
+        return []
+    return examples
 
 
 def _crossing(trial: Trial, examples: list[dict[str, Any]]) -> Finding | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
-from ...data import IGNORED, Batch, Examples, Noise
+from ...data import IGNORED, Batch, Noise
 from ...errors import InputError
 from ..report import FAULT, NOTE, OK, Finding, table
 from .corruption_trial import CorruptionTrial, patterns, real_tokens
@@ -87,14 +87,14 @@ def _hides(batch: Batch, ids: list[int]) -> bool:
 def _constant(trial: CorruptionTrial, ids: list[int], hides: bool) -> Finding:
     """Nothing varies: by design only where no noise is read and nothing is hidden."""
     drawn: list[int] = []
-    collator = trial.collator()
-    corrupt = collator.corrupt
+    of_stream = Noise._of_stream
 
-    def recording(examples: Examples) -> Batch:
-        return corrupt(replace(examples, noise=_Recorded(examples.noise.keys, drawn)))
+    def recorded(noise: Noise, stream: int) -> Any:
+        drawn.append(stream)
+        return of_stream(noise, stream)
 
-    collator.corrupt = recording
-    batch = collator([trial.example_of(ids, example_id=7)])
+    with patch.object(Noise, "_of_stream", recorded):
+        batch = trial.collate([trial.example_of(ids, example_id=7)])
     if not drawn and not hides:
         return Finding(OK, "no noise is drawn, and nothing of a text is hidden")
     return Finding(
@@ -105,24 +105,6 @@ def _constant(trial: CorruptionTrial, ids: list[int], hides: bool) -> Finding:
         table(text=ids[:16], input_ids=batch["input_ids"][0, :16]),
         "each text keeps one corruption for ever, so the model can learn the answers by heart",
     )
-
-
-class _Recorded(Noise):
-    """Noise that notes which streams are read."""
-
-    def __init__(self, keys: Any, drawn: list[int]) -> None:
-        super().__init__(keys)
-        object.__setattr__(self, "drawn", drawn)
-
-    def _of_stream(self, stream: int) -> Any:
-        self.drawn.append(stream)
-        return super()._of_stream(stream)
-
-    def rows(self, index: Tensor) -> Noise:
-        return _Recorded(self.keys[index.numpy()], self.drawn)
-
-    def row(self, b: int) -> Noise:
-        return _Recorded(self.keys[b : b + 1], self.drawn)
 
 
 def _by_the_collator(trial: CorruptionTrial, ids: list[int]) -> Finding | None:
