@@ -9,23 +9,23 @@ from clozelab import OBJECTIVES, SpecialIds
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 VOCABULARY = 120
-NO_BERT_DROPOUT = {"hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0}
 
 
 def gpt2(transformers, vocab_size):
-    shape = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 128}
+    shape = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64}
     none = {"resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0}
     ids = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
     return transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=vocab_size, **shape, **none, **ids))
 
 
 def bert(transformers, vocab_size):
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    return transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=vocab_size, **shape, **NO_BERT_DROPOUT))
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    none = {"hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0, "max_position_embeddings": 64}
+    return transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=vocab_size, **shape, **none))
 
 
 def t5(transformers, vocab_size):
-    shape = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
+    shape = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
     config = transformers.T5Config(vocab_size=vocab_size, dropout_rate=0, decoder_start_token_id=0, **shape)
     return transformers.T5ForConditionalGeneration(config)
 
@@ -33,18 +33,22 @@ def t5(transformers, vocab_size):
 BY_ARCHITECTURE = {"decoder-only": gpt2, "encoder-only": bert, "encoder-decoder": t5}
 
 
-@pytest.fixture
-def special():
+def special_ids():
     """Ids 3 .. 84 are text; the roles of fill-in-the-middle, and thirty sentinels from the last id down."""
     roles = {"fim_prefix": 85, "fim_suffix": 86, "fim_middle": 87, "fim_end": 88}
     return SpecialIds(VOCABULARY, pad=0, eos=1, mask=2, sentinels=range(119, 89, -1), roles=roles)
 
 
+@pytest.fixture(name="special")
+def _special():
+    return special_ids()
+
+
 @pytest.fixture
 def rows():
-    """Eight rows of 12 to 96 tokens, so that each has another number of loss positions."""
+    """Eight rows of 6 to 48 tokens, so that each has another number of loss positions."""
     generator = torch.Generator().manual_seed(0)
-    return [{"input_ids": torch.randint(3, 85, (12 * k,), generator=generator)} for k in range(1, 9)]
+    return [{"input_ids": torch.randint(3, 85, (6 * k,), generator=generator)} for k in range(1, 9)]
 
 
 @pytest.fixture
@@ -59,7 +63,7 @@ def make():
                 transformers = pytest.importorskip("transformers")
                 model = BY_ARCHITECTURE[objective.architecture](transformers, vocab_size)
             else:
-                model = objective.build_model(vocab_size, "tiny", d_model=32, n_layers=2, n_heads=2)
+                model = objective.build_model(vocab_size, "tiny", d_model=16, n_layers=1, n_heads=1)
             for parameter in model.parameters():
                 parameter.data += 0.05 * torch.randn_like(parameter)
         return objective, model.double()
