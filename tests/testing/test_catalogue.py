@@ -7,6 +7,8 @@ import pytest
 
 from . import (  # noqa: F401  each adds its faults
     catalogue_collators,
+    catalogue_corruptions,
+    catalogue_objectives,
     catalogue_schemes,
     catalogue_spans,
 )
