@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
-from string import ascii_lowercase
 
 from ..data.corpora.documents import checked_text
 from ..data.tokenizers.tokenizer import Tokenizer
@@ -13,6 +12,9 @@ from ..errors import InputError
 
 BLANK = "___"
 """Stands for what is to be filled in a text: one token for masked LM, any number for span corruption."""
+
+SPACES = " \u0120\u2581"
+"""How vocabularies write the space before a word: as it is, in bytes (GPT-2), and SentencePiece's."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,5 @@ def encode_before_blank(tokenizer: Tokenizer, text: str) -> list[int]:
     Most vocabularies hold words with the space before them, and so the answer will bring it: a space at the end of the
     text would be a second one. A vocabulary of characters, say, has a token for the space, which stays.
     """
-    alone = tokenizer.encode("a ")
-    brings_space = any(tokenizer.encode(f"a {letter}")[: len(alone)] != alone for letter in ascii_lowercase)
+    brings_space = any(len(token) > 1 and token[0] in SPACES for token in tokenizer.backend.get_vocab())
     return tokenizer.encode(text.removesuffix(" ") if brings_space else text)
