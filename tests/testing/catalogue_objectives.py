@@ -27,6 +27,11 @@ def small(objective: Objective, **fields: Any) -> nn.Module:
     return objective.build_model(V, "tiny", **{"d_model": 16, "n_layers": 1, "n_heads": 2, **fields})
 
 
+def found(objective: Objective, model: nn.Module | None = None, batch: Any = None) -> list[str]:
+    """The checks that find a fault in an objective, all of them run."""
+    return list(faults_of(check_objective, objective, small(objective) if model is None else model, batch))
+
+
 def objective(*checks: str, says: str = "", **settings: Any) -> Callable[[type], type]:
     """Plant a class of objectives, which is tried on its own model; `settings` are its options."""
 

@@ -8,6 +8,8 @@ import pytest
 from . import (  # noqa: F401  each adds its faults
     catalogue_collators,
     catalogue_corruptions,
+    catalogue_functions,
+    catalogue_models,
     catalogue_objectives,
     catalogue_schemes,
     catalogue_spans,

@@ -1,39 +1,14 @@
-"""What a class forgets to declare, or declares wrongly, is found; so is a fault of a few rows."""
+"""A breakdown that is declared wrongly is found; labels that an objective refuses are no fault."""
 
 import pytest
-import torch
 
-from clozelab import CausalLM, MaskedLM
+from clozelab import CausalLM
 from clozelab.data import IGNORED
 from clozelab.errors import InputError
-from clozelab.objectives import Loss, Part, options
+from clozelab.objectives import options
 from clozelab.testing import CheckFailed, check_objective
 
-from .test_planted_faults import found, small
-
-
-@options
-class SomeRowsReadAhead(CausalLM):
-    """One row in ten has a rank that lets it be read on both sides."""
-
-    name = "some-rows-read-ahead"
-
-    def corrupt(self, examples):
-        place = torch.arange(examples.tokens.shape[1]).expand(examples.tokens.shape)
-        return super().corrupt(examples) | {"reading_rank": place.masked_fill(examples.uniform_row(0) < 0.1, 0)}
-
-
-def test_a_row_in_ten_that_is_read_on_both_sides_is_found():
-    assert found(SomeRowsReadAhead()) == ["reads", "documents", "answers"]
-
-
-def test_a_role_that_the_class_does_not_declare_is_found():
-    @options
-    class RoleForgotten(MaskedLM):
-        name, roles = "role-forgotten", ()
-
-    with pytest.raises(CheckFailed, match=r"FAULT +returns: raises InputError .*no id for the role 'mask'"):
-        check_objective(RoleForgotten(), small(MaskedLM()))
+from .catalogue_objectives import small
 
 
 @pytest.mark.parametrize(
@@ -58,22 +33,6 @@ def test_a_breakdown_that_is_not_one_integer_a_row_is_found(values, message):
 
     with pytest.raises(CheckFailed, match=rf"FAULT +returns: breakdown\(\) has .*{message} as 'kind'"):
         check_objective(Breakdown(), small(CausalLM()))
-
-
-def test_a_breakdown_of_a_loss_that_is_not_kept_by_row_is_found():
-    @options
-    class NoRows(CausalLM):
-        name = "no-rows"
-
-        def loss(self, outputs, batch):
-            part = super().loss(outputs, batch)["logits"]
-            return Loss({"logits": Part(part.sum, part.count)})
-
-        def breakdown(self, batch):
-            return {"row": torch.arange(len(batch["labels"]))}
-
-    with pytest.raises(CheckFailed, match=r"FAULT +returns: there is a breakdown, and no row_sums of logits"):
-        check_objective(NoRows(), small(CausalLM()))
 
 
 def test_labels_that_are_refused_once_they_are_changed_are_no_fault():

@@ -11,7 +11,7 @@ from clozelab.data.span_masking import random_spans_mask
 from clozelab.objectives import Likelihood, Target, options
 from clozelab.testing import check_objective
 
-from .test_planted_faults import found, small
+from .catalogue_objectives import found, small
 
 
 def constant(examples, seeds):
@@ -348,3 +348,29 @@ def test_a_level_that_is_drawn_wrongly_is_found(fault):
 
 def test_a_level_that_is_drawn_uniformly_passes():
     assert check_objective(RightLevels(), small(RightLevels(), n_layers=1)).passed
+
+
+@options
+class WritesIntoTheTokens(MaskedLM):
+    name = "writes"
+
+    def corrupt(self, examples):
+        batch = super().corrupt(examples)
+        examples.tokens.copy_(batch["input_ids"])
+        return batch
+
+
+@options
+class TargetsCut(SpanCorruption):
+    """Short texts are whole."""
+
+    name = "targets-cut"
+
+    def corrupt(self, examples):
+        batch = super().corrupt(examples)
+        return batch | {key: batch[key][:, :5] for key in ("decoder_input_ids", "labels")}
+
+
+@pytest.mark.parametrize(("fault", "check"), [(WritesIntoTheTokens, "corruption"), (TargetsCut, "text")])
+def test_text_that_is_written_over_or_cut_is_found(fault, check):
+    assert check in found(fault(), small(fault(), n_layers=1))
