@@ -246,6 +246,7 @@ CHECKS: dict[str, Check[MaskTrial]] = {
     "global state": _global_state,
     "varies": mask_statistics.varies,
     "variety": mask_statistics.variety,
+    "words": mask_statistics.words,
     "rate": mask_statistics.rate,
     "protected rate": mask_statistics.protected_rate,
     "short texts": mask_statistics.short_texts,

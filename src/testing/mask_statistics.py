@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ..data.masking import scheme_keys
 from .mask_trial import MaskTrial
 from .report import FAULT, NOT_CHECKED, NOTE, OK, SURE, Finding, percent, table
 
@@ -71,6 +72,31 @@ def rate(trial: MaskTrial) -> Finding:
             why="the rate decides how much is read and how much is predicted: two rates are two objectives",
         )
     return Finding(OK, found)
+
+
+def words(trial: MaskTrial) -> Finding | None:
+    """Two words of one id, which begins again for another text, are not one word."""
+    if "word_ids" not in scheme_keys(trial.scheme):
+        return None
+    if trial.rows is not None:
+        return Finding(NOT_CHECKED, "whether rows of your own hold two words of one id was not looked at")
+    apart = together = 0
+    for seed in range(100):
+        row = trial.row(trial.length, seed)
+        word, half = row[1]["word_ids"], trial.length // 2
+        mask = trial.ask(row, torch.ones(trial.length, dtype=torch.bool), seed)
+        for one in set(word[:half].tolist()) & set(word[half:].tolist()):
+            first, second = mask[:half][word[:half] == one], mask[half:][word[half:] == one]
+            apart += bool(first.any()) != bool(second.any())
+            together += bool(first.any()) and bool(second.any())
+    if not apart and together:
+        return Finding(
+            FAULT,
+            f"words of one id are always hidden together, {together} times, wherever they stand",
+            why="word_ids() begins again at 0 for the second text of a pair and for each document of a packed row: a "
+            "new word begins where the id changes",
+        )
+    return Finding(OK, f"of two words with one id one alone is hidden {apart} times, both {together} times")
 
 
 def protected_rate(trial: MaskTrial) -> Finding:

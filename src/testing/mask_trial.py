@@ -41,7 +41,10 @@ class MaskTrial:
         tokens = torch.randint(self.vocab_size, (length,), generator=torch.Generator().manual_seed(10**6 + seed))
         runs = {"word_ids": 0.5, "document_ids": 0.1}  # how probably the next one begins at a token
         begins = self.chance(length, seed + 10**6)
-        return tokens, {key: (begins < runs[key]).cumsum(0) for key in scheme_keys(self.scheme)}
+        data = {key: (begins < runs[key]).cumsum(0) for key in scheme_keys(self.scheme)}
+        if "word_ids" in data:  # they begin again at 0, as those of the second text of a pair do
+            data["word_ids"][length // 2 :] -= int(data["word_ids"][length // 2 :].min()) if length > 1 else 0
+        return tokens, data
 
     def short_rows(self) -> Iterator[tuple[Row, Tensor, int]]:
         """(row, maskable, seed), the smallest first, so that what is found first is the smallest example.

@@ -115,3 +115,13 @@ def test_words_are_made_up():
     assert report.passed
     assert report.findings["variety"].verdict == "ok"
     assert target.check(whole_words).passed
+
+
+def test_words_that_are_grouped_by_the_value_of_their_id_are_found():
+    def words_by_value(tokens, maskable, generator, word_ids):
+        free = word_ids[maskable].unique()
+        noise = torch.rand(len(free), generator=generator)
+        return maskable & torch.isin(word_ids, free[(noise < 0.2) | (noise == noise.min())])
+
+    with pytest.raises(CheckFailed, match="FAULT +words: words of one id are always hidden together"):
+        check_mask_scheme(words_by_value, count=100)
