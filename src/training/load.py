@@ -35,7 +35,7 @@ def load_run(run: str | Path, *, objective: Objective | None = None) -> TrainedR
     """The model of a run folder's last checkpoint, with its objective and tokenizer.
 
     The objective is restored from its name and options. Where it is a class of your own, or has options that are
-    functions, no file can hold it: give it as `objective`.
+    functions, no file can hold it: give it as `objective`, whose names must be those of the run, functions included.
 
     Raises `InputError` for a folder without a run, an objective or a model that cannot be restored, an `objective` that
     is another one than the run's, and a damaged checkpoint.
@@ -56,11 +56,12 @@ def load_run(run: str | Path, *, objective: Objective | None = None) -> TrainedR
 
 def _restored(run: Path, described: Mapping[str, Any]) -> Objective:
     """The objective that run.json records."""
-    name = described.get("objective")
+    name, kind_name = described.get("objective"), described.get("class")
     functions, options = described.get("unrecorded_options"), described.get("options")
-    if not isinstance(name, str) or name not in OBJECTIVES:
+    if not isinstance(name, str) or name not in OBJECTIVES or kind_name != OBJECTIVES[name].__name__:
         raise InputError(
-            f"{run} was trained with an objective of your own ({name!s:.80}): give it, load_run(run, objective=...)"
+            f"{run} was trained with an objective of your own ({kind_name!s:.80}, called {name!s:.80}): give it, "
+            "load_run(run, objective=...)"
         )
     if not isinstance(options, dict) or not isinstance(functions, dict):
         raise InputError(f"{run / 'run.json'} is damaged: expected the options of the {name} objective")
@@ -82,11 +83,14 @@ def _restored(run: Path, described: Mapping[str, Any]) -> Objective:
 def _checked(run: Path, described: Mapping[str, Any], objective: Objective) -> Objective:
     """The objective that was given, where it is that of the run."""
     check_type(objective, Objective, "the objective")
-    for key, mine in (("objective", objective.name), ("options", objective.options())):
+    for key, what, mine in (
+        ("objective", "another objective", objective.name),
+        ("class", "another class", type(objective).__name__),
+        ("options", "other options", objective.options()),
+        ("unrecorded_options", "other functions", objective.unrecorded_options()),
+    ):
         if described.get(key) != mine:
-            raise InputError(f"{run} was trained with other {key} than these: {described.get(key)!s:.300}, not {mine}")
-    if missing := dict(described.get("unrecorded_options") or {}).keys() ^ objective.unrecorded_options().keys():
-        raise InputError(f"{run} and this objective differ in which options are functions: {', '.join(missing)}")
+            raise InputError(f"{run} was trained with {what}: {described.get(key)!s:.300}, not {mine}")
     return objective
 
 

@@ -49,6 +49,7 @@ def identity_of(
     size = {"files": text.documents.files} if isinstance(text, Stream) else {"tokens": len(text)}
     return {
         "objective": objective.name,
+        "class": type(objective).__name__,
         "options": objective.options(),
         "unrecorded_options": objective.unrecorded_options(),
         "architecture": getattr(model, "architecture", type(model).__name__),

@@ -7,7 +7,15 @@ import torch
 
 from clozelab.errors import InputError
 from clozelab.models import DecoderOnly, ModelConfig
-from clozelab.objectives import OBJECTIVES, CausalLM, FillInTheMiddle, MaskedDiffusion, MaskedLM, SpanCorruption
+from clozelab.objectives import (
+    OBJECTIVES,
+    CausalLM,
+    FillInTheMiddle,
+    MaskedDiffusion,
+    MaskedLM,
+    SpanCorruption,
+    options,
+)
 from clozelab.training import load_run
 
 from .one_of_several import TwoHeadedDecoder, TwoHeads
@@ -59,8 +67,28 @@ def test_functions_are_not_recorded_and_must_be_given(small_run, same_weights, t
     assert same_weights(model, trained.model)
     with pytest.raises(InputError, match="trained with other options"):
         load_run(tmp_path / "run", objective=MaskedLM())
-    with pytest.raises(InputError, match="trained with other objective"):
+    with pytest.raises(InputError, match="trained with another objective"):
         load_run(tmp_path / "run", objective=CausalLM())
+    with pytest.raises(InputError, match="other functions: .*every_third.*every_other"):
+        load_run(tmp_path / "run", objective=MaskedLM(scheme=every_other))
+
+
+def every_other(tokens, maskable, generator):
+    return maskable & (torch.arange(len(tokens)) % 2 == 0)
+
+
+@options
+class Namesake(MaskedLM):
+    name = "masked"
+
+
+def test_a_class_that_has_taken_a_name_of_the_librarys_does_not_come_back_as_the_librarys(small_run, tmp_path):
+    small_run(Namesake(), run=tmp_path / "run")
+    with pytest.raises(InputError, match="objective of your own \\(Namesake, called masked\\)"):
+        load_run(tmp_path / "run")
+    with pytest.raises(InputError, match="trained with another class: Namesake, not MaskedLM"):
+        load_run(tmp_path / "run", objective=MaskedLM())
+    assert isinstance(load_run(tmp_path / "run", objective=Namesake()).objective, Namesake)
 
 
 def test_an_objective_of_the_users_own_is_given(small_run, same_weights, tmp_path):
@@ -68,7 +96,7 @@ def test_an_objective_of_the_users_own_is_given(small_run, same_weights, tmp_pat
     objective = TwoHeads()
     model = objective.build_model(small_run.tokenizer.vocab_size, "tiny", d_model=16, n_layers=1, n_heads=2)
     small_run(objective, model=model, run=tmp_path / "run")
-    with pytest.raises(InputError, match=r"objective of your own \(two-heads\): give it"):
+    with pytest.raises(InputError, match=r"objective of your own \(TwoHeads, called two-heads\): give it"):
         load_run(tmp_path / "run")
     trained = load_run(tmp_path / "run", objective=TwoHeads())
     assert isinstance(trained.model, TwoHeadedDecoder)
