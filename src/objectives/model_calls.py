@@ -72,7 +72,8 @@ def check_model(architecture: str, model: nn.Module, batch: Mapping[str, Any]) -
     """Raises `InputError` where a model cannot be right for objectives of an architecture, as far as one can see.
 
     A model that reads both sides would read the next token; one that starts its decoder with another id would be
-    completed from an id that it never saw. A model without a config is taken as it is.
+    completed from an id that it never saw; an encoder-decoder hands out no loss of its routers. One without a config is
+    taken as it is.
     """
     kind, config = type(model).__name__, getattr(model, "config", None)
     encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))
@@ -85,6 +86,11 @@ def check_model(architecture: str, model: nn.Module, batch: Mapping[str, Any]) -
         )
     if encoder_decoder and architecture != "encoder-decoder":
         raise InputError(f"{kind} is an encoder-decoder, and this objective needs a model of the kind {architecture}")
+    if encoder_decoder and getattr(config, "output_router_logits", False):
+        raise InputError(
+            f"{kind} computes the loss of its routers from labels, which no model gets, so it would be dropped: switch "
+            "it off (config.output_router_logits = False)"
+        )
     start, given = _decoder_start(model), batch.get("decoder_input_ids")
     if start is not None and isinstance(given, Tensor) and given.numel() and bool((given[:, 0] != start).any()):
         raise InputError(
