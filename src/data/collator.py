@@ -135,7 +135,8 @@ class Collator:
         if not isinstance(tokens, (Tensor, np.ndarray, list, tuple)) or not hasattr(example_ids, "__len__"):
             came = f"{type(tokens).__name__} and {type(example_ids).__name__}"
             raise InputError(f"expected token ids (B, T) and B example ids, got {came}")
-        tokens = torch.as_tensor(tokens).cpu()
+        with on_cpu():
+            tokens = torch.as_tensor(tokens).cpu()
         if tokens.dim() != 2 or len(tokens) != len(example_ids) or not is_whole(tokens):
             raise InputError(
                 f"expected token ids (B, T) of whole numbers and B example ids, got {tokens.dtype} of shape "

@@ -298,7 +298,8 @@ class Objective(nn.Module):
         if order and type(self).reads is Objective.reads:
             raise InputError(
                 f"the {self.name} objective has an order of reading, and this batch brings another, "
-                f"{' and '.join(order)}: was it made by the collator of another objective?"
+                f"{' and '.join(order)}: was it made by the collator of another objective? A class of your own "
+                "declares its order by reads(batch), which is not inherited"
             )
         labels, padding = batch.get("labels"), batch.get("attention_mask")
         if labels is None or padding is None or self.architecture == "encoder-decoder" or labels.shape != padding.shape:

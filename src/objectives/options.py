@@ -67,22 +67,28 @@ class Option:
     kind: type
     """float, int, bool or str."""
     default: Any
-    allowed: Bounds | tuple[str, ...] | None
-    """Bounds of a number, or the words that a string may be."""
+    allowed: Bounds | tuple[Any, ...] | None
+    """Bounds of a number, or all values that there are."""
     takes_function: bool
     """Whether a function may stand in the place of a word; it is not recorded in a run folder."""
     help: str
     """The line below the field."""
+    may_be_none: bool = False
+    """Whether None is a value as well, "none" as a flag."""
 
     def check(self, value: Any) -> Any:
         """The value, or an `InputError` that names the option, what was expected and what came."""
-        if self.takes_function and callable(value) and not isinstance(value, type):
+        if (value is None and self.may_be_none) or (
+            self.takes_function and callable(value) and not isinstance(value, type)
+        ):
             return value
         if isinstance(self.allowed, tuple):
-            if value not in self.allowed:
+            if value not in self.allowed or isinstance(value, bool) != (self.kind is bool):
                 function = " or a function (tokens, maskable, generator) -> bool[T]" if self.takes_function else ""
                 came = f"the class {value.__name__}: call it" if isinstance(value, type) else f"{value!r:.80}"
-                raise InputError(f"{self.name} must be one of {', '.join(self.allowed)}{function}, got {came}")
+                raise InputError(
+                    f"{self.name} must be one of {', '.join(map(str, self.allowed))}{function}, got {came}"
+                )
             return value
         kinds = (int, float) if self.kind is float else self.kind
         if not isinstance(value, kinds) or (self.kind is not bool and isinstance(value, bool)):
@@ -125,16 +131,25 @@ def declared_options(cls: type) -> dict[str, Option]:
 
 
 def _option(field: dataclasses.Field[Any], hint: Any, line: str) -> Option:
-    allowed: Bounds | tuple[str, ...] | None = None
-    takes_function = False
+    allowed: Bounds | tuple[Any, ...] | None = None
+    takes_function = may_be_none = False
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        takes_function = True
-        [hint] = [one for one in typing.get_args(hint) if typing.get_origin(one) is Literal]
+        kinds = list(typing.get_args(hint))
+        may_be_none = type(None) in kinds
+        takes_function = any(typing.get_origin(one) is Callable for one in kinds)
+        kinds = [one for one in kinds if one is not type(None) and typing.get_origin(one) is not Callable]
+        hint = kinds[0] if len(kinds) == 1 else Any
     if typing.get_origin(hint) is Literal:
-        allowed, hint = typing.get_args(hint), str
+        allowed = typing.get_args(hint)
+        hint = type(allowed[0])
     elif typing.get_origin(hint) is Annotated:
         hint, allowed = typing.get_args(hint)
-    return Option(field.name, hint, field.default, allowed, takes_function, " ".join(line.split()))
+    if hint not in (bool, int, float, str) or isinstance(field.default, dataclasses._MISSING_TYPE):
+        raise TypeError(
+            f"the option {field.name} must be a bool, int, float, str or Literal, or one of these with None or a "
+            "function, and have a default, so that JSON and flags can hold it"
+        )
+    return Option(field.name, hint, field.default, allowed, takes_function, " ".join(line.split()), may_be_none)
 
 
 def _lines_below(cls: type) -> dict[str, str]:
@@ -165,6 +180,7 @@ def add_flags(cls: type, parser: Any) -> None:
             how["action"] = argparse.BooleanOptionalAction
         elif isinstance(option.allowed, tuple):
             how["choices"] = option.allowed
+            how["type"] = option.kind
         else:
             how["type"] = _parser_of(option)
         parser.add_argument(f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, **how)
@@ -173,7 +189,7 @@ def add_flags(cls: type, parser: Any) -> None:
 def _parser_of(option: Option) -> Callable[[str], Any]:
     def parse(text: str) -> Any:
         try:
-            return option.check(option.kind(text))
+            return option.check(None if option.may_be_none and text == "none" else option.kind(text))
         except InputError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 

@@ -71,8 +71,14 @@ class PrefixLM(Objective):
         return prefix_batch(examples, place, 1 + (pivot * (length - 1)).long())  # a prefix of 1 .. n - 1
 
     def reads(self, batch: Batch) -> dict[tuple[str, str], Tensor]:
-        """The prefix is what has no label: from the labels, so that a batch or a model without a rank is found out."""
-        rank = (batch["labels"] != IGNORED).cumsum(1)
+        """By the labels, so that a batch or a model with another rank is found out: what stands before the first label
+        of a document is its prefix."""
+        labelled, documents = batch["labels"] != IGNORED, batch.get("document_ids")
+        so_far = labelled.cumsum(1)
+        if documents is not None:  # of its own document alone
+            begins = documents != torch.nn.functional.pad(documents, (1, 0), value=-1)[:, :-1]
+            so_far = so_far - (so_far - labelled.long()).masked_fill(~begins, 0).cummax(1).values
+        rank = (so_far > 0).cumsum(1)
         mask = self_attention_mask(
             batch["input_ids"],
             causal=True,

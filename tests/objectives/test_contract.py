@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 import torch
@@ -306,6 +307,36 @@ def test_functions_as_options_are_told_apart_from_what_a_file_can_hold():
     assert "scheme" not in objective.options()
     assert objective.unrecorded_options() == {"scheme": "every_third"}
     assert repr(objective) == "MaskedLM(scheme=every_third)"
+
+
+def test_options_may_be_numbers_of_a_list_or_none():
+    @options
+    class Numbered(CausalLM):
+        name = "numbered"
+        heads: Literal[1, 2, 4] = 1
+        """How many."""
+        cap: float | None = None
+        """How much."""
+
+    assert Numbered(heads=2, cap=None).options() | {"cap": None} == Numbered(heads=2).options()
+    parser = argparse.ArgumentParser()
+    add_flags(Numbered, parser)
+    assert vars(parser.parse_args(["--heads", "4", "--cap", "0.5"])) == {"heads": 4, "cap": 0.5}
+    assert vars(parser.parse_args(["--cap", "none"])) == {"cap": None}
+    for wrong in ({"heads": 3}, {"heads": True}, {"cap": "much"}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            Numbered(**wrong)
+
+
+def test_an_option_that_no_flag_could_hold_is_refused_by_name():
+    @options
+    class Listed(CausalLM):
+        name = "listed"
+        rates: tuple = (0.1, 0.2)
+        """Shares."""
+
+    with pytest.raises(TypeError, match="the option rates must be a bool"):
+        Listed()
 
 
 # ------------------------------------------------------------------ writing a class
