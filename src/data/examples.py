@@ -132,6 +132,8 @@ def pad_rows(rows: Sequence[Any], value: int) -> Tensor:
             [8, 0, 0]])
     """
     none = torch.zeros(0, dtype=torch.int64)  # what as_tensor makes of an empty list is of the default dtype
+    if not len(rows):
+        return none[None, :][:0]
     together = [torch.as_tensor(row) if isinstance(row, Tensor) or len(row) else none for row in rows]
     return pad_sequence(together, batch_first=True, padding_value=value)
 

@@ -172,7 +172,8 @@ def span_batch(examples: Examples, hidden: Tensor, *, final_sentinel: bool = Fal
     )
     in_inputs = torch.arange(spans.inputs.shape[1]) < spans.input_lengths[:, None]
     in_targets = torch.arange(spans.targets.shape[1]) < spans.target_lengths[:, None]
-    in_loss = in_targets if spans.target_in_loss is None else in_targets & spans.target_in_loss
+    in_loss = in_targets & examples.is_token.any(1, keepdim=True)  # an empty text has nothing to predict
+    in_loss = in_loss if spans.target_in_loss is None else in_loss & spans.target_in_loss
     batch = Batch(
         input_ids=spans.inputs,
         attention_mask=in_inputs.long(),

@@ -5,7 +5,15 @@ import torch
 
 from clozelab.data import IGNORED, Collator, SpecialIds, rolled_mask, scheme_keys
 from clozelab.errors import InputError
-from clozelab.objectives import CausalLM, FillInTheMiddle, MaskedDiffusion, MaskedLM, PrefixLM, SpanCorruption
+from clozelab.objectives import (
+    OBJECTIVES,
+    CausalLM,
+    FillInTheMiddle,
+    MaskedDiffusion,
+    MaskedLM,
+    PrefixLM,
+    SpanCorruption,
+)
 
 ROLES = {"fim_prefix": 90, "fim_suffix": 91, "fim_middle": 92, "fim_end": 93}
 SPECIAL = SpecialIds(94, pad=0, eos=1, mask=2, sentinels=range(89, 79, -1), roles=ROLES)
@@ -152,6 +160,29 @@ def test_a_default_device_of_torch_does_not_reach_the_collator():
         batch = collate([[10, 11, 12], [13, 14]])
         block = collate.block([[10, 11, 12]], [0])
     assert {value.device.type for value in [*batch.values(), *block.values()]} == {"cpu"}
+
+
+@pytest.mark.parametrize("cls", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_empty_texts_have_nothing_to_predict_and_no_texts_make_an_empty_batch(cls):
+    batch = cls().collator(SPECIAL)([[], [10, 11, 12], {"input_ids": [0, 0], "attention_mask": [0, 0]}])
+    assert (cls().targets(batch)["logits"].row_counts > 0).tolist() == [False, True, False]
+    none = cls().collator(SPECIAL).block(torch.zeros(0, 5, dtype=torch.int64), [])
+    assert none["input_ids"].shape[0] == none["labels"].shape[0] == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint16, torch.int32, torch.uint32, torch.uint64])
+@pytest.mark.parametrize("cls", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_narrow_and_unsigned_ids_make_the_same_batch(cls, dtype):
+    """As packed streams are uint16; -100 fits into none of the unsigned types."""
+    tokens = torch.arange(10, 34).view(2, 12)
+    expected = cls().collator(SPECIAL).block(tokens, [0, 1])
+    strided = torch.stack([tokens, tokens], 2)[..., 0]
+    for given in (tokens.to(dtype), strided):
+        batch = cls().collator(SPECIAL).block(given, [0, 1])
+        assert batch.keys() == expected.keys()
+        assert all(torch.equal(batch[key], expected[key]) for key in batch)
+    rows = cls().collator(SPECIAL)([{"input_ids": row.to(dtype), "example_id": b} for b, row in enumerate(tokens)])
+    assert all(torch.equal(rows[key], expected[key]) for key in rows)
 
 
 # ------------------------------------------------------------------ progress
