@@ -71,6 +71,17 @@ def rate(trial: MaskTrial) -> Finding:
             f"{found}, but {percent(trial.rate)} was asked for (accident and rounding explain ± {percent(allowed)})",
             why="the rate decides how much is read and how much is predicted: two rates are two objectives",
         )
+    if trial.rows is not None:
+        return Finding(OK, found)
+    free = torch.ones(512, dtype=torch.bool)
+    longer = torch.stack([trial.ask(trial.row(512, seed), free, seed) for seed in range(60)]).double().mean(1)  # (60,)
+    allowed = SURE * max(float(longer.std()) / len(longer) ** 0.5, 1e-9) + 1 / 512
+    if abs(float(longer.mean()) - trial.rate) > allowed:
+        return Finding(
+            FAULT,
+            f"{found}; of 512 tokens {percent(float(longer.mean()))}, but {percent(trial.rate)} was asked for",
+            why="the rate changes with the length: are tokens drawn twice, or is a count fixed?",
+        )
     return Finding(OK, found)
 
 
@@ -96,7 +107,30 @@ def words(trial: MaskTrial) -> Finding | None:
             why="word_ids() begins again at 0 for the second text of a pair and for each document of a packed row: a "
             "new word begins where the id changes",
         )
+    cut = _cut_words(trial)
+    if cut is not None:
+        return cut
     return Finding(OK, f"of two words with one id one alone is hidden {apart} times, both {together} times")
+
+
+def _cut_words(trial: MaskTrial) -> Finding | None:
+    """A fault where a word is hidden in part, though it is short and the whole of it may be hidden."""
+    for seed in range(40):
+        tokens, data = trial.row(trial.length, seed)
+        mask = trial.ask((tokens, data), torch.ones(trial.length, dtype=torch.bool), seed)
+        word = (data["word_ids"].diff(prepend=data["word_ids"][:1]) != 0).cumsum(0)  # runs
+        for one in word.unique().tolist():
+            here = word == one
+            if 2 * int(here.sum()) <= trial.length and bool(mask[here].any()) and not bool(mask[here].all()):
+                at = int(here.nonzero()[0])
+                some = slice(max(0, at - 2), at + int(here.sum()) + 2)
+                return Finding(
+                    FAULT,
+                    "a word is hidden in part",
+                    table(tokens=tokens[some], word_ids=data["word_ids"][some], hidden=mask[some]),
+                    "the visible part of a word gives the rest away",
+                )
+    return None
 
 
 def protected_rate(trial: MaskTrial) -> Finding:
@@ -164,6 +198,17 @@ def position(trial: MaskTrial) -> Finding:
     worst = float(((often - mean) / error).abs().max())
     if worst <= SURE:
         return Finding(OK, f"every position is hidden about as often ({percent(mean)})")
+    never = (often == 0).nonzero()[:, 0].tolist()
+    runs = sum(int((torch.nn.functional.pad(mask, (1, 0)).int().diff() == 1).sum()) for mask in trial.masks)
+    alone = 1 - mean  # runs per hidden token, if each token is drawn by itself
+    by_itself = runs / max(sum(int(mask.sum()) for mask in trial.masks), 1) > 0.9 * alone
+    if never and by_itself and mean * trial.count >= 20:
+        return Finding(
+            FAULT,
+            f"the positions {never[:8]} of 0 to {trial.length - 1} are never hidden in {trial.count} rows, and "
+            f"{percent(mean)} of all are",
+            why="single tokens are drawn, and not all of them can be: is the end of a range left out?",
+        )
     least, most = int(often.argmin()), int(often.argmax())
     bars = "▁▂▃▄▅▆▇█"
     top = float(often.max())

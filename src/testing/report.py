@@ -117,9 +117,14 @@ class Report:
         return [name for name, finding in self.findings.items() if finding.verdict == verdict]
 
     def _sorted(self) -> list[tuple[str, Finding]]:
-        """Faults first, then what was not checked, then notes."""
+        """Faults first, then what was not checked, all of one reason together, then notes."""
+        together: dict[Finding, list[str]] = {}
+        for name, finding in self.findings.items():
+            key = finding if finding.verdict == NOT_CHECKED else dataclasses.replace(finding, why=name)
+            together.setdefault(key, []).append(name)
         order = (FAULT, NOT_CHECKED, NOTE, OK)
-        return sorted(self.findings.items(), key=lambda item: order.index(item[1].verdict))
+        lines = [(", ".join(names), self.findings[names[0]]) for names in together.values()]
+        return sorted(lines, key=lambda line: order.index(line[1].verdict))
 
 
 class CheckFailed(AssertionError):

@@ -9,8 +9,9 @@ from ...checks import check_int
 from ...data import SpecialIds, load_tokenizer
 from ...errors import InputError
 from ..report import Check, Report, run_checks
-from . import masked, noise, sentinels
-from .trial import KINDS, CollatorTrial
+from . import masked, noise, own, padding, places, sentinels
+from .kinds import KINDS
+from .trial import CollatorTrial
 
 CHECKS: dict[str, Check[CollatorTrial]] = {
     "returns": noise.returns,
@@ -27,12 +28,19 @@ CHECKS: dict[str, Check[CollatorTrial]] = {
     "lengths": sentinels.lengths,
     "labels": sentinels.labels,
     "end of text": sentinels.end,
+    "prefix": places.prefix,
+    "hidden": places.hidden,
+    "levels": places.levels,
+    "middle": places.middle,
+    "padding": padding.padding,
+    "recovered": padding.recovered,
     "repeatable": noise.repeatable,
     "global state": noise.global_state,
     "order": noise.order,
     "workers": noise.with_workers,
     "epochs": noise.epochs,
     "ranks": noise.ranks,
+    **own.CHECKS,
 }
 """By the names that `skip` takes, in the order in which they run."""
 
@@ -42,7 +50,7 @@ def check_collator(
     special: SpecialIds | Any = None,
     *,
     kind: str | None = None,
-    shares: tuple[float, float, float] | None = (0.8, 0.1, 0.1),
+    shares: tuple[float, float, float] | None = None,
     spans: tuple[float, float] | None = None,
     example: Callable[[list[int]], Any] | None = None,
     workers: int = 2,
@@ -53,9 +61,13 @@ def check_collator(
 
     - `special`: the ids that are not text, as `SpecialIds` or a tokenizer (ours or Hugging Face's); None takes the
       collator's own `special` or `tokenizer`;
-    - `kind`: "causal", "masked", "span" or "other", of which only the noise is checked; None finds out from a batch;
-    - `shares`: of the hidden tokens of a masked LM, how many become the mask token, a random one, stay; None: any;
-    - `spans`: (noise density, mean span) that a span corruption is meant to have, which fixes its lengths; None: any;
+    - `kind`: "causal", "masked", "span", "prefix", "diffusion", "middle" (fill-in-the-middle) or "other", of which less
+      is known and less is checked; None finds out from a batch;
+    - `shares`: of the hidden tokens of a masked LM, how many become the mask token, a random one, stay; None: those
+      that the objective or the collator has as `mask_replace_prob` and `random_replace_prob`, or BERT's 80 / 10 / 10
+      where some do not become the mask token;
+    - `spans`: (noise density, mean span) that a span corruption is meant to have, which fixes its lengths; None: those
+      of the objective, or any;
     - `example`: from token ids to what the collator takes; None: `{"input_ids": ids}`;
     - `workers`: of the `DataLoader` that is compared with one without;
     - `rows`: the statistics of a masked LM are those of so many texts of 512 tokens. 64 find shares that are off by 3
@@ -63,7 +75,8 @@ def check_collator(
     - `skip`: names of checks to leave out.
 
     The collator is copied for each trial, as a worker or another process copies it, and never itself called. Where it
-    has a `set_epoch`, that is called between epochs.
+    has a `set_epoch`, that is called between epochs. Of a collator of clozelab's the objective is asked as well. What
+    cannot be tried on a batch of this kind is listed as not checked.
 
     >>> from clozelab import MaskedLM, SpecialIds
     >>> from clozelab.testing import check_collator
@@ -84,6 +97,11 @@ def check_collator(
         raise InputError(f"expected rows >= 64, got {rows}: fewer are too few for statistics")
     if kind is not None and kind not in KINDS:
         raise InputError(f"kind must be one of {', '.join(KINDS)}, or None to find out, got {kind!r}")
+    if example is None and (keys := {*getattr(collator, "extra", ()), *getattr(collator, "keep", ())}):
+        raise InputError(
+            f"the collator needs {', '.join(sorted(keys))} of each example: give example=, from token ids to "
+            "a dict with them"
+        )
     special = getattr(collator, "special", getattr(collator, "tokenizer", None)) if special is None else special
     if special is None:
         raise InputError(

@@ -5,14 +5,16 @@ from __future__ import annotations
 import torch
 
 from ...data import IGNORED
-from ..report import FAULT, NOT_CHECKED, OK, SURE, Finding, percent, table
-from .trial import CollatorTrial
+from ..report import FAULT, NOT_CHECKED, NOTE, OK, SURE, Finding, percent, table
+from .trial import CollatorTrial, of_kind
+
+BERT = (0.8, 0.1, 0.1)
+"""Shares that become the mask token, a random one, or stay."""
 
 
-def nothing(trial: CollatorTrial) -> Finding | None:
+@of_kind("masked")
+def nothing(trial: CollatorTrial) -> Finding:
     """A text of special ids alone has no target."""
-    if trial.kind != "masked":
-        return None
     batch = trial.batch([[trial.special.eos], trial.texts(16)[0]])
     in_loss = int((batch["labels"][0] != IGNORED).sum())
     if in_loss:
@@ -24,10 +26,9 @@ def nothing(trial: CollatorTrial) -> Finding | None:
     return Finding(OK, "a text of special ids alone is left alone")
 
 
-def unselected(trial: CollatorTrial) -> Finding | None:
+@of_kind("masked")
+def unselected(trial: CollatorTrial) -> Finding:
     """Nothing changes outside of the loss, and labels are the tokens of the text."""
-    if trial.kind != "masked":
-        return None
     padded = trial.texts(6, 24, seed=4)
     pieces = [
         (padded, trial.batch(padded)),
@@ -62,10 +63,9 @@ def unselected(trial: CollatorTrial) -> Finding | None:
     return Finding(OK, "inputs are the text outside of the loss, labels are the text inside")
 
 
-def loss_positions(trial: CollatorTrial) -> Finding | None:
+@of_kind("masked")
+def loss_positions(trial: CollatorTrial) -> Finding:
     """Not all positions are in the loss."""
-    if trial.kind != "masked":
-        return None
     _, read, labels = trial.sample
     share = float((labels != IGNORED).float().mean())
     if share > 0.95:
@@ -78,10 +78,11 @@ def loss_positions(trial: CollatorTrial) -> Finding | None:
     return Finding(OK, f"{percent(share)} of the positions are in the loss")
 
 
-def partition(trial: CollatorTrial) -> Finding | None:
-    """80/10/10, or the shares that were asked for."""
-    if trial.kind != "masked" or trial.special.mask is None:
-        return None
+@of_kind("masked")
+def partition(trial: CollatorTrial) -> Finding:
+    """80/10/10, or the shares that were asked for; all of them masked is right where nothing is asked for."""
+    if trial.special.mask is None:
+        return Finding(NOT_CHECKED, "the special ids have no mask")
     text, read, labels = trial.sample
     hidden = labels != IGNORED
     count = int(hidden.sum())
@@ -92,24 +93,36 @@ def partition(trial: CollatorTrial) -> Finding | None:
         f"{percent(masked)} become the mask token, {percent(other)} another one, {percent(same)} stay, of {count} "
         "hidden tokens"
     )
-    if trial.shares is None:
-        return Finding(NOT_CHECKED, found)
-    coincidence = trial.shares[1] / len(trial.special.replacements)  # a random token may be the one that stood there
-    wanted = trial.shares[0], trial.shares[1] - coincidence, trial.shares[2] + coincidence
+    shares = trial.shares or declared_shares(trial)
+    if shares is None and masked == 1.0:
+        return Finding(OK, found)
+    asked, shares = shares is not None, shares or BERT
+    coincidence = shares[1] / len(trial.special.replacements)  # a random token may be the one that stood there
+    wanted = shares[0], shares[1] - coincidence, shares[2] + coincidence
     for share, want in zip((masked, other, same), wanted):
         if abs(share - want) > SURE * (max(want * (1 - want), 1e-4) / count) ** 0.5:
             return Finding(
                 FAULT,
-                f"{found}; asked for were {' / '.join(percent(share) for share in trial.shares)}",
-                why="independent draws for each part eat into one another: draw once and cut [0, 1) into three",
+                f"{found}; {'asked for were' if asked else 'those of BERT are'} "
+                f"{' / '.join(percent(share) for share in shares)}",
+                why="independent draws for each part eat into one another: draw once and cut [0, 1) into three"
+                + ("" if asked else "; give shares= where others are meant"),
             )
     return Finding(OK, found)
 
 
-def replacements(trial: CollatorTrial) -> Finding | None:
-    """No special id replaces a token."""
-    if trial.kind != "masked":
+def declared_shares(trial: CollatorTrial) -> tuple[float, float, float] | None:
+    """Those that the objective, or the collator itself, has as attributes, by Hugging Face's names."""
+    owner = trial.objective or trial.collator
+    masked, other = (getattr(owner, name, None) for name in ("mask_replace_prob", "random_replace_prob"))
+    if not isinstance(masked, (int, float)) or not isinstance(other, (int, float)):
         return None
+    return float(masked), float(other), 1.0 - masked - other
+
+
+@of_kind("masked")
+def replacements(trial: CollatorTrial) -> Finding:
+    """No special id replaces a token."""
     text, read, labels = trial.sample
     special = torch.tensor([one for one in trial.special.all if one != trial.special.mask])
     put = (labels != IGNORED) & (read != text) & torch.isin(read, special)
@@ -123,13 +136,28 @@ def replacements(trial: CollatorTrial) -> Finding | None:
             table(text=text[row, here], read=read[row, here], labels=labels[row, here]),
             "padding, ends of text and sentinels appear in the middle of texts, where they mean nothing",
         )
-    return Finding(OK, "random replacements are never special ids")
+    put = (labels != IGNORED) & (read != text) & (read != (-1 if trial.special.mask is None else trial.special.mask))
+    ids, choice = read[put], len(trial.special.replacements)
+    if len(ids) >= 20 and len(ids.unique()) * 10 < min(len(ids), choice):
+        return Finding(
+            FAULT,
+            f"{len(ids)} hidden tokens are replaced by {len(ids.unique())} different ids of {choice}",
+            why="the model learns that these ids mean hidden, as it knows of the mask: draw one for each token",
+        )
+    several = [row[here].unique() for row, here in zip(read, put) if int(here.sum()) >= 3]
+    alike = sum(len(one) == 1 for one in several)
+    if alike > 4 and alike > len(several) / 2 and choice > 4:
+        return Finding(
+            FAULT,
+            f"in {alike} of {len(several)} texts all replaced tokens become one and the same id",
+            why="two equal tokens that fit nowhere give both away: draw one for each token",
+        )
+    return Finding(OK, f"random replacements are never special ids, and {len(ids.unique())} different ones")
 
 
-def protected(trial: CollatorTrial) -> Finding | None:
+@of_kind("masked")
+def protected(trial: CollatorTrial) -> Finding:
     """No special id is hidden."""
-    if trial.kind != "masked":
-        return None
     texts = trial.texts(*[6, 12] * 40, seed=5)
     labels = trial.batch(texts)["labels"]
     bad = torch.isin(labels, torch.tensor(trial.special.all))
@@ -144,10 +172,9 @@ def protected(trial: CollatorTrial) -> Finding | None:
     return Finding(OK, "special ids and padding are never hidden")
 
 
-def targets(trial: CollatorTrial) -> Finding | None:
+@of_kind("masked", "span", "prefix", "diffusion", "middle")
+def targets(trial: CollatorTrial) -> Finding:
     """Every text has a target."""
-    if trial.kind in ("causal", "other"):
-        return None
     short: tuple[int, list[int], list[int]] | None = None
     shares = []
     for length in (2, 4, 8, 16, 32):
@@ -160,7 +187,7 @@ def targets(trial: CollatorTrial) -> Finding | None:
             shares.append(f"{percent(float(without.float().mean()))} at {length}")
     if short is not None:
         return Finding(
-            FAULT,
+            NOTE if trial.kind == "diffusion" else FAULT,  # the papers' form hides each token by itself
             f"texts without any target: {', '.join(shares)} tokens",
             table(text=short[1], labels=short[2]),
             "nothing is learned from such a text, and a batch of them has the mean 0 / 0 = NaN",

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...data import IGNORED
 from ..randomness import own_random_state, random_states
 from ..report import FAULT, NOT_CHECKED, OK, Finding, table
-from .trial import CollatorTrial, Row
+from .trial import CollatorTrial, Row, of_kind
 
 
 def returns(trial: CollatorTrial) -> Finding:
@@ -95,13 +95,24 @@ def order(trial: CollatorTrial) -> Finding:
             _differ(straight, reversed_order),
             "no text can be looked at alone, and another batch size is another experiment",
         )
-    return Finding(OK, "a text is treated alike at any place in its batch")
+    alone = [trial.rows(trial.batch([text]))[0] for text in texts]
+    if straight != alone:
+        return Finding(
+            FAULT,
+            "what is hidden of a text depends on the other texts of its batch",
+            _differ(straight, alone),
+            "no text can be looked at alone, and another batch size is another experiment: count the tokens of the "
+            "text, and not the places of the padded row",
+        )
+    return Finding(OK, "a text is treated alike at any place in its batch, and alone")
 
 
-def with_workers(trial: CollatorTrial) -> Finding | None:
+def with_workers(trial: CollatorTrial) -> Finding:
     """The number of workers changes nothing."""
-    if trial.kind == "causal" or not trial.workers:
-        return None
+    if trial.kind == "causal":
+        return Finding(NOT_CHECKED, "nothing is hidden of a causal batch")
+    if not trial.workers:
+        return Finding(NOT_CHECKED, "workers=0 was asked for")
     alone, together = trial.epochs(trial.ragged, 0)[0], trial.epochs(trial.ragged, trial.workers)[0]
     if alone != together:
         return Finding(
@@ -113,13 +124,13 @@ def with_workers(trial: CollatorTrial) -> Finding | None:
     return Finding(OK, f"the masks are the same with {trial.workers} workers as with none")
 
 
-def epochs(trial: CollatorTrial) -> Finding | None:
-    """Fresh noise in each epoch; of masked LM the loss positions, since random replacements alone change the inputs."""
+def epochs(trial: CollatorTrial) -> Finding:
+    """Fresh noise in each epoch: of what is hidden, since random replacements alone change the inputs."""
     if trial.kind == "causal":
-        return None
+        return Finding(NOT_CHECKED, "nothing is hidden of a causal batch")
     for workers in sorted({0, trial.workers}):
         first, second = trial.epochs(trial.ragged, workers, count=2)
-        if [_loss_positions(trial, row) for row in first] != [_loss_positions(trial, row) for row in second]:
+        if [_pattern(trial, row) for row in first] != [_pattern(trial, row) for row in second]:
             continue
         if trial.kind == "other" and (workers or first != second):
             continue  # what is in the loss may be the same by design, as after a prompt
@@ -136,26 +147,27 @@ def epochs(trial: CollatorTrial) -> Finding | None:
     return Finding(OK, "each epoch has masks of its own")
 
 
-def _loss_positions(trial: CollatorTrial, row: Row) -> object:
-    """Where something is hidden of a text: the labels of masked LM that count, all of any other row."""
-    return tuple(label != IGNORED for label in row[1]) if trial.kind == "masked" else row
+def _pattern(trial: CollatorTrial, row: Row) -> object:
+    """Where something is hidden or moved of a text, whatever its tokens are."""
+    read, labels = row
+    if trial.kind in ("masked", "diffusion", "prefix"):
+        return tuple(label != IGNORED for label in labels)
+    if trial.kind in ("span", "middle"):
+        marks = {*trial.special.sentinels, *trial.special.roles.values()}
+        return tuple(token in marks for token in read)
+    return row
 
 
-def ranks(trial: CollatorTrial) -> Finding | None:
+@of_kind("masked", "span", "prefix", "diffusion", "middle")
+def ranks(trial: CollatorTrial) -> Finding:
     """Processes with the same seed and other texts hide other positions."""
-    if trial.kind in ("causal", "other"):
-        return None
     texts = trial.texts(*[80] * 16, seed=3)
-    patterns = []
+    found = []
     for rank in (0, 1):  # two processes of one script: the same collator, the same seed, every other text
         with own_random_state(0):
             rows = trial.rows(trial.batch(texts[rank::2]))
-        # where something is hidden, whatever the texts are
-        marks = (IGNORED,) if trial.kind == "masked" else trial.special.sentinels
-        patterns.append(
-            [tuple(t in marks for t in (labels if trial.kind == "masked" else read)) for read, labels in rows]
-        )
-    if patterns[0] == patterns[1]:
+        found.append([_pattern(trial, row) for row in rows])
+    if found[0] == found[1]:
         return Finding(
             FAULT,
             "two processes with the same seed hide the same positions of different texts",

@@ -7,13 +7,12 @@ import torch
 from ...data import IGNORED, restore_spans, span_lengths
 from ...errors import InputError
 from ..report import FAULT, NOT_CHECKED, NOTE, OK, Finding, table
-from .trial import CollatorTrial
+from .trial import CollatorTrial, of_kind
 
 
-def round_trip(trial: CollatorTrial) -> Finding | None:
+@of_kind("span")
+def round_trip(trial: CollatorTrial) -> Finding:
     """Inputs and targets together are the text."""
-    if trial.kind != "span":
-        return None
     for text in sorted(trial.texts(*range(2, 40), seed=6), key=len):
         ((read, targets),) = trial.rows(trial.batch([text]))
         problem = ""
@@ -37,10 +36,9 @@ def round_trip(trial: CollatorTrial) -> Finding | None:
     return Finding(OK, "inputs and targets together are the text again, for 2 to 39 tokens")
 
 
-def decoder(trial: CollatorTrial) -> Finding | None:
+@of_kind("span")
+def decoder(trial: CollatorTrial) -> Finding:
     """The decoder reads the labels one place later."""
-    if trial.kind != "span":
-        return None
     batch = trial.batch(trial.ragged[:4])
     if "decoder_input_ids" not in batch:
         return Finding(NOT_CHECKED, "no 'decoder_input_ids': the model must shift the labels itself, as T5 does")
@@ -51,17 +49,25 @@ def decoder(trial: CollatorTrial) -> Finding | None:
         return Finding(
             FAULT, "the decoder does not read the labels one place later", row, "it reads what it is to predict"
         )
-    return Finding(OK, f"the decoder reads the labels one place later, behind {int(given[0, 0])}")
+    start = trial.special["decoder_start"]
+    if bool((given[:, 0] != start).any()):
+        return Finding(
+            FAULT,
+            f"the decoder starts with {int(given[0, 0])}, and the role decoder_start is {start}",
+            table(decoder_reads=given[0, :12], labels=labels[0, :12]),
+            "generate() begins with the start id of the model: state it, SpecialIds(roles={'decoder_start': ...}), "
+            "where it is not the padding",
+        )
+    return Finding(OK, f"the decoder reads the labels one place later, behind {start}")
 
 
-def lengths(trial: CollatorTrial) -> Finding | None:
+@of_kind("span")
+def lengths(trial: CollatorTrial) -> Finding:
     """Texts of one length become rows of one length, which a plan knows."""
-    if trial.kind != "span":
-        return None
     for length in (8, 20, 64, 141, 568):
         found = {tuple(map(len, row)) for row in trial.rows(trial.batch(trial.texts(*[length] * 16, seed=7)))}
-        if trial.spans is not None:
-            density, mean_noise_span_length = trial.spans
+        if (spans := trial.spans or _declared_spans(trial)) is not None:
+            density, mean_noise_span_length = spans
             plans = [
                 span_lengths(
                     length, noise_density=density, mean_noise_span_length=mean_noise_span_length, final_sentinel=f
@@ -83,10 +89,17 @@ def lengths(trial: CollatorTrial) -> Finding | None:
     return Finding(OK, "texts of one length become inputs and targets of one length")
 
 
-def labels(trial: CollatorTrial) -> Finding | None:
-    """Labels of causal LM are the text, in place or shifted by one."""
-    if trial.kind != "causal":
+def _declared_spans(trial: CollatorTrial) -> tuple[float, float] | None:
+    """Those of the objective, where its spans are T5's, whose lengths are fixed."""
+    if getattr(trial.objective, "scheme", None) != "random-spans":
         return None
+    density, mean = (getattr(trial.objective, name, None) for name in ("noise_density", "mean_noise_span_length"))
+    return None if density is None or mean is None else (density, mean)
+
+
+@of_kind("causal")
+def labels(trial: CollatorTrial) -> Finding:
+    """Labels of causal LM are the text, in place or shifted by one."""
     texts = trial.texts(12, 7, seed=8)
     rows = trial.rows(trial.batch(texts))
     in_place = False
@@ -107,10 +120,9 @@ def labels(trial: CollatorTrial) -> Finding | None:
     return Finding(OK, "labels are the inputs shifted by one already: the loss must not shift them again")
 
 
-def end(trial: CollatorTrial) -> Finding | None:
+@of_kind("causal", "span", "prefix", "middle")
+def end(trial: CollatorTrial) -> Finding:
     """The end of a text is in the loss."""
-    if trial.kind in ("masked", "other"):
-        return None
     texts = trial.texts(12, 7, seed=9)
     for text, (_, given) in zip(texts, trial.rows(trial.batch(texts))):
         if trial.special.eos not in given:

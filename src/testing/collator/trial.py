@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ...data import IGNORED, SpecialIds
+from ...objectives import Objective
 from ..randomness import own_random_state
-
-KINDS = ("causal", "masked", "span", "other")
-"""The kinds of batches. A prefix LM's, fill-in-the-middle's and diffusion's are other."""
+from ..report import NOT_CHECKED, Check, Finding
+from .kinds import kind_of
 
 Row = tuple[tuple[int, ...], tuple[int, ...]]
 """The input ids and the labels of one text, without padding."""
@@ -35,16 +35,25 @@ class CollatorTrial:
     workers: int
     rows_of_sample: int
 
+    @property
+    def objective(self) -> Objective | None:
+        """The objective whose corruption this is, where the collator is clozelab's."""
+        owner = getattr(getattr(self.collator, "corrupt", None), "__self__", None)
+        return owner if isinstance(owner, Objective) else None
+
     def fresh(self) -> Callable[[list[Any]], Any]:
         """The collator as it was given, before it was ever called."""
         return copy.deepcopy(self.collator)
 
-    def texts(self, *lengths: int, seed: int = 0) -> list[list[int]]:
-        """Random texts of these lengths, no two alike, each closed by an end of text where it is long enough."""
+    def texts(self, *lengths: int, seed: int = 0, closed: bool | None = None) -> list[list[int]]:
+        """Random texts of these lengths, no two alike, each closed by an end of text where it is long enough.
+
+        Those of span corruption, which appends its own, are open; `closed` decides otherwise.
+        """
         generator = torch.Generator().manual_seed(seed)
         choice = self.special.replacements
         texts = [choice[torch.randint(len(choice), (n,), generator=generator)].tolist() for n in lengths]
-        closed = self.kind != "span"  # span corruption appends its own
+        closed = self.kind != "span" if closed is None else closed
         return [[*text[:-1], self.special.eos] if closed and len(text) > 1 else text for text in texts]
 
     def batch(self, texts: Sequence[Sequence[int]], collate: Callable | None = None) -> Mapping[str, Any]:
@@ -55,7 +64,7 @@ class CollatorTrial:
         """Each text of a batch, wherever its padding is."""
         inputs, labels = batch["input_ids"], batch["labels"]
         read = batch["attention_mask"] != 0 if "attention_mask" in batch else inputs != self.special.pad
-        if self.kind == "span":
+        if inputs.shape != labels.shape or "decoder_input_ids" in batch:
             return [(tuple(i[r].tolist()), tuple(x[x != IGNORED].tolist())) for i, x, r in zip(inputs, labels, read)]
         return [(tuple(i[r].tolist()), tuple(x[r].tolist())) for i, x, r in zip(inputs, labels, read)]
 
@@ -79,17 +88,7 @@ class CollatorTrial:
             return self.asked_kind
         choice = self.special.replacements
         texts = [choice[torch.arange(64) * (k + 3) % len(choice)].tolist() for k in range(64)]
-        batch = self.fresh()([self.example(text) for text in texts])
-        inputs, labels = batch["input_ids"], batch["labels"]
-        if "decoder_input_ids" in batch or inputs.shape != labels.shape:
-            return "span"
-        if inputs.shape[1] != 64:
-            return "other" if bool(((labels == inputs) | (labels == IGNORED)).all()) else "span"
-        if torch.equal(inputs, torch.tensor(texts)):
-            return "causal" if (labels != IGNORED).float().mean() > 0.9 else "other"
-        whole = (labels != IGNORED).float().mean(1) > 0.9
-        whole &= (inputs == torch.tensor(texts)).all(1)  # rows in which nothing is hidden, among others
-        return "other" if "weights" in batch or bool(whole.any()) else "masked"
+        return kind_of(self.fresh()([self.example(text) for text in texts]), torch.tensor(texts), self.special)
 
     @cached_property
     def sample(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,3 +101,20 @@ class CollatorTrial:
     def ragged(self) -> list[list[int]]:
         """Twelve texts of different lengths."""
         return self.texts(*(61, 97, 70, 88, 64, 110, 75, 82, 68, 93, 79, 66), seed=2)  # long enough for several spans
+
+
+def of_kind(*kinds: str) -> Callable[[Check[CollatorTrial]], Check[CollatorTrial]]:
+    """A check of batches of these kinds; any other is not checked, and the report says so."""
+
+    def wrapped(check: Check[CollatorTrial]) -> Check[CollatorTrial]:
+        def applies(trial: CollatorTrial) -> Finding | None:
+            if trial.kind in kinds:
+                return check(trial)
+            if trial.kind == "other":
+                return Finding(NOT_CHECKED, "this is no batch of a known kind (kind= says which it is meant to be)")
+            return Finding(NOT_CHECKED, f"not of a batch of the kind {trial.kind}")
+
+        applies.__doc__ = check.__doc__
+        return applies
+
+    return wrapped

@@ -145,6 +145,7 @@ def _probed(trial: Trial, batch: Batch, rows: list[int], many: Batch) -> Finding
     if fault := _undeclared(trial, many):
         return fault
     blind: LeakReport | None = None
+    sides = _Sides()
     for name, report in _reports(trial, batch, rows, many):
         example = str(report) if max(report.moved.shape) <= 32 else ""
         if report.leaks or report.across_rows:
@@ -165,10 +166,40 @@ def _probed(trial: Trial, batch: Batch, rows: list[int], many: Batch) -> Finding
                 "the model does not read what the objective means it to: is a key of the batch dropped on the way?",
             )
         blind = report if report.blind else blind
+        sides.add(report)
+    if one := sides.never:
+        return Finding(
+            FAULT,
+            f"no output moves with a token on its {one}, and the objective declares such pairs",
+            why="the model reads one side alone: a causal model for an objective that reads both sides?",
+        )
     if blind is not None:
         return Finding(NOTE, f"{blind.verdict}: a model with a window, or with few layers?")
     count = len(many["input_ids"]) + (0 if many is batch else len(rows))
     return Finding(OK, f"what moved is what the class declares, in {count} rows")
+
+
+class _Sides:
+    """Whether outputs moved with tokens on their left and on their right, of those that are declared."""
+
+    def __init__(self) -> None:
+        self.declared, self.moved = {"left": 0, "right": 0}, {"left": 0, "right": 0}
+
+    def add(self, report: LeakReport) -> None:
+        """Count the pairs of a matrix that has a column for each output."""
+        if report.perturbed != "input_ids" or report.moved.shape[0] != report.moved.shape[1]:
+            return
+        for side, diagonal in (("left", lambda m: m.tril(-1)), ("right", lambda m: m.triu(1))):
+            self.declared[side] += int(diagonal(report.declared).sum())
+            self.moved[side] += int(diagonal(report.moved & report.declared).sum())
+
+    @property
+    def never(self) -> str:
+        """The side that is declared and never read, while the other one is."""
+        for side, other in (("left", "right"), ("right", "left")):
+            if self.declared[side] >= 20 and not self.moved[side] and self.moved[other]:
+                return side
+        return ""
 
 
 def _reports(trial: Trial, batch: Batch, rows: list[int], many: Batch) -> Iterator[tuple[str, LeakReport]]:

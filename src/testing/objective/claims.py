@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from itertools import combinations, product
+from itertools import product
 from typing import cast
 
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ...data import IGNORED
 from ...objectives import Likelihood, Target
-from ..report import FAULT, NOT_CHECKED, OK, SURE, Finding, percent
+from ..levels import weighted_sets
+from ..report import FAULT, NOT_CHECKED, OK, SURE, Finding
 from .corruption_trial import CorruptionTrial
 from .trial import Trial
 
@@ -27,13 +28,13 @@ def likelihood(trial: Trial) -> Finding:
     targets = trial.objective.targets(trial.sample)
     if len(targets) > 1:
         return Finding(NOT_CHECKED, f"the class claims {claim.name}, and has {len(targets)} outputs")
-    levels = _levels(trial)
-    if levels is not None and levels.verdict == FAULT:
-        return levels
+    sets = levels(trial)
+    if sets is not None and sets.verdict == FAULT:
+        return sets
     if claim is Likelihood.NONE:
-        return levels or Finding(OK, "the class claims no likelihood")
+        return sets or Finding(OK, "the class claims no likelihood")
     if getattr(trial.objective, "example_keys", set)() or trial.as_example is not None:
-        return levels or Finding(NOT_CHECKED, "all short texts cannot be tried: the scheme asks for more than tokens")
+        return sets or Finding(NOT_CHECKED, "all short texts cannot be tried: the scheme asks for more than tokens")
     largest, smallest, groups = 0.0, math.inf, 0
     for example_id in range(24):
         for total in _sums(trial, example_id):
@@ -53,7 +54,7 @@ def likelihood(trial: Trial) -> Finding:
             f"{found}; the class claims EXACT, and some texts cost more than -ln p",
             why="a token is paid for twice, or weighted: the sum is a bound at most, and floors would be wrong",
         )
-    return Finding(OK, f"{found}{'' if levels is None else '; ' + levels.found}")
+    return Finding(OK, f"{found}{'' if sets is None else '; ' + sets.found}")
 
 
 def _sums(trial: Trial, example_id: int) -> list[float]:
@@ -98,41 +99,18 @@ def _predicted(target: Target, texts: list[list[int]]) -> list[bool]:
     return asked
 
 
-def _levels(trial: CorruptionTrial) -> Finding | None:
-    """Of a loss that is weighted in place: each set of hidden tokens has the weight that makes the sum a bound.
-
-    A bound by orders of filling in needs E[mean weight x hidden / n; the hidden set is S] = 1 / (n C(n, |S|)).
-    """
-    n = LENGTH
-    ids = trial.special.replacements[:n].tolist()
-    batch = trial.copies(ids, range(DRAWS))
-    [target] = trial.objective.targets(batch).values()
-    if target.weights is None or target.count is None or target.labels.shape != (DRAWS, n):
+def levels(trial: CorruptionTrial) -> Finding | None:
+    """Of a loss that is weighted in place: each set of hidden tokens has the weight that makes the sum a bound."""
+    batch = trial.copies(trial.special.replacements[:LENGTH].tolist(), range(DRAWS))
+    targets = list(trial.objective.targets(batch).values())
+    if len(targets) != 1 or targets[0].weights is None or targets[0].count is None:
         return None
-    if trial.objective.architecture != "encoder-only":
+    [target] = targets
+    if trial.objective.architecture != "encoder-only" or target.labels.shape != (DRAWS, LENGTH):
         return None
-    hidden = target.labels != IGNORED  # (B, n)
-    mass = (target.weights.double() * hidden).sum(1) / cast(Tensor, target.count).double().clamp(min=1)  # (B,)
-    unbiased = math.isclose(float(mass.mean()), 1.0, abs_tol=SURE * float(mass.std()) / DRAWS**0.5 + 1e-3)
+    hidden, weights = target.labels != IGNORED, cast(Tensor, target.weights).double()  # (B, n)
+    mass = (weights * hidden).sum(1) / cast(Tensor, target.count).double().clamp(min=1)  # (B,)
+    unbiased = abs(float(mass.mean()) - 1.0) <= SURE * float(mass.std()) / DRAWS**0.5 + 1e-3
     if trial.objective.likelihood is Likelihood.NONE and not unbiased:
         return None  # weights of another kind
-    wrong = []
-    for k in range(1, n + 1):
-        for subset in combinations(range(n), k):
-            here = (hidden == torch.tensor([t in subset for t in range(n)])).all(1)
-            share, wanted = mass * here, 1 / (n * math.comb(n, k))
-            error = max(float(share.std()), wanted**0.5 * 0.1) / DRAWS**0.5
-            if abs(float(share.mean()) - wanted) > SURE * error + 1.5e-3:  # 1e-3: the least share of the papers' form
-                wrong.append((subset, float(share.mean()), wanted))
-    if wrong:
-        subset, share, wanted = max(wrong, key=lambda one: abs(one[1] - one[2]))
-        counts = ", ".join(f"{k}: {percent(float((hidden.sum(1) == k).double().mean()))}" for k in range(n + 1))
-        return Finding(
-            FAULT,
-            f"hiding the tokens {list(subset)} of {n} has a weight of {share:.4f}, a bound needs {wanted:.4f} (and so "
-            f"for {len(wrong)} of {2**n - 1} sets)",
-            f"hidden tokens and their share of the rows: {counts}",
-            "the weighted sum bounds -ln p only where every number of hidden tokens counts as much, and every choice "
-            "of them is as probable: draw the level uniformly, and the choice from another stream",
-        )
-    return Finding(OK, f"every set of hidden tokens has the weight that a bound needs, in {DRAWS} draws")
+    return weighted_sets(hidden, mass)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...data import IGNORED
+from ...data import IGNORED, Batch
 from ...errors import InputError
 from ...objectives import add_flags
 from ..report import FAULT, NOT_CHECKED, NOTE, OK, Finding, table
@@ -55,7 +55,7 @@ def parameters(trial: CorruptionTrial) -> Finding:
 
 def repeatable(trial: CorruptionTrial) -> Finding:
     """The noise belongs to the example: neighbours, order, padding and the default dtype change nothing."""
-    whole = trial.collate(trial.examples)
+    whole = _without_padding(trial.collate(trial.examples))
     width = max(map(len, (one["input_ids"] for one in trial.examples))) + 3
     padded = [_left_padded(one, width, trial.special.pad) for one in trial.examples]
     others = {
@@ -72,7 +72,8 @@ def repeatable(trial: CorruptionTrial) -> Finding:
             torch.set_default_dtype(default)
     for b, one in enumerate(trial.examples):
         others[f"without its neighbours {b}"] = trial.collate([one])
-    for how, other in others.items():
+    for how, made in others.items():
+        other = _without_padding(made)
         rows = [int(how.split()[-1])] if how.startswith("without") else range(len(trial.examples))
         for key in whole:
             for here, b in enumerate(rows):
@@ -122,6 +123,16 @@ def _left_padded(example: dict[str, Any], width: int, pad: int) -> dict[str, Any
 
 EMPTY = {"labels": IGNORED, "attention_mask": 0, "decoder_attention_mask": 0, "weights": 0}
 """What padding must hold; other keys may hold anything there."""
+
+
+def _without_padding(batch: Batch) -> Batch:
+    """The batch with 0 at padding, where a key may hold anything; those of `EMPTY` stay as they are."""
+    cleared = dict(batch)
+    for key, value in batch.items():
+        mask = batch.get("decoder_attention_mask" if key.startswith("decoder_") else "attention_mask")
+        if key not in EMPTY and mask is not None and value.shape == mask.shape:
+            cleared[key] = value.masked_fill(mask == 0, 0)
+    return cleared
 
 
 def _same_but_for_padding(key: str, first: Tensor, then: Tensor) -> bool:

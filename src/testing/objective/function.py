@@ -10,6 +10,7 @@ from torch import Tensor
 from ...data import IGNORED
 from ..report import FAULT, NOT_CHECKED, NOTE, OK, Check, Finding, percent, table
 from .function_trial import FunctionTrial
+from .loss import labels_at_padding
 
 UNSEEN = Finding(
     NOT_CHECKED,
@@ -19,6 +20,15 @@ UNSEEN = Finding(
 
 def returns(trial: FunctionTrial) -> Finding:
     """A `Loss`, (sum, count) or a scalar, finite and differentiable."""
+    config = getattr(trial.model, "config", None)
+    at_padding = 0 if getattr(config, "is_encoder_decoder", False) else labels_at_padding(trial.batch)
+    if at_padding:
+        return Finding(
+            FAULT,
+            f"{at_padding} labels of the batch stand at padding",
+            table(labels=trial.labels[-1, -12:], attention_mask=trial.batch["attention_mask"][-1, -12:]),
+            "the model learns to write padding, and the mean is of it: give -100 there, as a collator does",
+        )
     for total, count, _ in trial.parts(trial.batch):
         if not isinstance(total, Tensor) or total.dim() != 0 or not total.requires_grad or not bool(total.isfinite()):
             came = f"{tuple(total.shape)} {total.dtype}" if isinstance(total, Tensor) else type(total).__name__

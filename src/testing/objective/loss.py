@@ -15,6 +15,15 @@ from ...objectives.model_calls import LOSS_KEYS
 from ..report import FAULT, OK, SURE, Finding, table
 from .trial import Trial
 
+
+def labels_at_padding(batch: Batch) -> int:
+    """How many labels stand where the attention mask says that there is no token; 0 of an encoder-decoder's batch."""
+    mask, labels = batch.get("attention_mask"), batch["labels"]
+    if mask is None or mask.shape != labels.shape or "decoder_input_ids" in batch:
+        return 0
+    return int(((labels != IGNORED) & (mask == 0)).sum())
+
+
 UNKNOWN = "a_key_that_nobody_reads"
 
 

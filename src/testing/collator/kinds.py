@@ -1,0 +1,64 @@
+"""What kind of batch is this? From its keys, its shape, and what became of the texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...data import IGNORED, SpecialIds
+
+KINDS = ("causal", "masked", "span", "prefix", "diffusion", "middle", "other")
+"""The kinds of batches: middle is fill-in-the-middle, and other is what none of the checks knows."""
+
+MIDDLE_ROLES = ("fim_prefix", "fim_suffix", "fim_middle", "fim_end")
+
+
+def kind_of(batch: Mapping[str, Any], texts: Tensor, special: SpecialIds) -> str:
+    """The kind of the batch of some texts (B, T), all of one length and without special ids."""
+    inputs, labels, length = batch["input_ids"], batch["labels"], texts.shape[1]
+    if "decoder_input_ids" in batch or inputs.shape != labels.shape:
+        return "span" if _any_of(inputs, special.sentinels) else "other"
+    if all(role in special.roles for role in MIDDLE_ROLES) and _any_of(inputs, [special[r] for r in MIDDLE_ROLES]):
+        return "middle"
+    inputs, labels = _unpadded(batch, length, special)
+    if inputs is None or labels is None:
+        return "other"
+    untouched = torch.equal(inputs, texts)
+    if "reading_rank" in batch:
+        return "prefix" if untouched and _prefixes(labels) else "other"
+    if untouched:
+        return "causal" if (labels != IGNORED).float().mean() > 0.9 else "other"
+    if "weights" in batch and "count" in batch:
+        return "diffusion"
+    whole = (labels != IGNORED).float().mean(1) > 0.9
+    whole &= (inputs == texts).all(1)  # rows in which nothing is hidden, among others
+    in_place = ((labels == IGNORED) | (labels == texts)).float().mean() > 0.5
+    hides = special.mask is not None and _any_of(inputs, [special.mask])
+    return "masked" if (in_place or hides) and not bool(whole.any()) and "weights" not in batch else "other"
+
+
+def _unpadded(batch: Mapping[str, Any], length: int, special: SpecialIds) -> tuple[Tensor | None, Tensor | None]:
+    """Inputs and labels (B, length) of texts of one length, on whichever side they are padded."""
+    inputs, labels = batch["input_ids"], batch["labels"]
+    extra = inputs.shape[1] - length
+    if extra < 0:
+        return None, None
+    if bool((inputs[:, length:] == special.pad).all()):
+        return inputs[:, :length], labels[:, :length]
+    if bool((inputs[:, :extra] == special.pad).all()):
+        return inputs[:, extra:], labels[:, extra:]
+    return None, None
+
+
+def _prefixes(labels: Tensor) -> bool:
+    """Whether most rows have one run of labels, behind some tokens without."""
+    here = (labels != IGNORED).int()
+    begins = here.diff(dim=1).clamp(min=0).sum(1)
+    return float(((begins == 1) & (here[:, 0] == 0)).double().mean()) > 0.5
+
+
+def _any_of(ids: Tensor, some: Any) -> bool:
+    return bool(torch.isin(ids, torch.tensor([*some], dtype=torch.int64)).any())
