@@ -7,7 +7,7 @@
     clozelab check examples/faults_elsewhere.py:bert_loss       a mean of means in the Trainer, NaN for empty batches
     clozelab check examples/faults_elsewhere.py:t5_loss         the same
 
-Each takes 5 to 10 seconds, most of it for importing `transformers` (tested with 5.23.0: `pip install transformers`).
+Each takes some seconds, most of it for importing `transformers` (tested with 5.23.0: `pip install transformers`).
 Nothing is downloaded: the tokenizer is trained here, the models are tiny and fresh. `ObjectiveTrainer` of
 `clozelab.integrations.trainer` has none of the faults of the last three.
 """
@@ -61,15 +61,17 @@ def in_trainer(objective: Objective, model):
         counted = count_items([batch], torch.device("cpu"))
         return Loss.single(total, (batch["labels"] != -100).sum() if counted is None else counted)
 
-    texts = [torch.randint(3, 80, (n,), generator=torch.Generator().manual_seed(n)) for n in (12, 96, 30, 60)]
+    texts = [torch.randint(3, 80, (n,), generator=torch.Generator().manual_seed(n)) for n in (6, 32, 12, 24)]
     return trainer_loss, model, objective.collator(special)([{"input_ids": text} for text in texts])
 
 
 torch.manual_seed(0)
-ids = {"vocab_size": V, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}
-gpt2 = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=2, **ids))
-bert = BertForMaskedLM(BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, **ids))
-t5 = T5ForConditionalGeneration(T5Config(d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2, **ids))
+ids = {"vocab_size": V, "pad_token_id": 0, "eos_token_id": 1}
+of_bert = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 32}
+of_t5 = {"d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0}
+gpt2 = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, n_positions=32, bos_token_id=1, **ids))
+bert = BertForMaskedLM(BertConfig(hidden_size=16, **of_bert, **ids))
+t5 = T5ForConditionalGeneration(T5Config(d_model=16, **of_t5, **ids))
 
 gpt2_loss = in_trainer(CausalLM(), gpt2)
 bert_loss = in_trainer(MaskedLM(), bert)

@@ -36,7 +36,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 
 from clozelab import MaskedLM, SpecialIds
 from clozelab.data import Collator
@@ -64,7 +64,7 @@ class Run:
     """Nats, after each epoch."""
 
     def loader(self, collate: Collator) -> DataLoader[Any]:
-        """The training batches; the workers live as long as the run, and see the collator's epoch change."""
+        """The training batches; the workers live as long as the run, and see the epoch of the collator change."""
         workers = {"num_workers": self.workers, "persistent_workers": self.workers > 0}
         return DataLoader(self.rows, self.micro_batch_size, collate_fn=collate, **workers)
 
@@ -199,10 +199,10 @@ def lightning_loop(run: Run) -> None:
 
         def train_dataloader(self):
             self.collate.set_epoch(self.current_epoch)  # fresh masks
+            sampler = DistributedSampler(run.rows, self.trainer.world_size, self.trainer.global_rank, shuffle=False)
             collate_step = partial(in_micro_batches, self.collate, run.micro_batch_size)
-            return DataLoader(
-                run.rows, run.micro_batch_size * run.micros, collate_fn=collate_step, num_workers=run.workers
-            )
+            rows = run.micro_batch_size * run.micros
+            return DataLoader(run.rows, rows, sampler=sampler, collate_fn=collate_step, num_workers=run.workers)
 
         def training_step(self, step, _):
             strategy = self.trainer.strategy
@@ -210,8 +210,10 @@ def lightning_loop(run: Run) -> None:
             counts = {name: strategy.reduce(count, reduce_op="sum") for name, count in counts.items()}  # of all
             nats = torch.tensor(0.0)
             for batch in step:
-                share = self.objective(self.model, batch).over(counts)
-                self.manual_backward(share * self.trainer.world_size)  # of which it takes the mean
+                alone = self.trainer.world_size == 1 or batch is step[-1]
+                with nullcontext() if alone else strategy.block_backward_sync():
+                    share = self.objective(self.model, batch).over(counts)
+                    self.manual_backward(share * self.trainer.world_size)  # of which it takes the mean
                 nats = nats + share.detach()
             self.optimizers().step()
             self.optimizers().zero_grad()
@@ -228,6 +230,7 @@ def lightning_loop(run: Run) -> None:
         devices=processes(),
         max_epochs=run.epochs,
         reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,  # its own would shuffle
         enable_checkpointing=False,
         **quiet,
     )

@@ -147,3 +147,29 @@ def test_token_types_reach_bert_where_they_are_kept(make, special):
     assert float(objective(model, without).mean) != pytest.approx(float(objective(model, kept).mean), rel=1e-4)
     with pytest.raises(InputError, match="token_type_ids"):  # ours has no such types
         MaskedLM()(MaskedLM().build_model(120, "tiny", d_model=16, n_layers=1, n_heads=1), kept)
+
+
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable`")  # its new name is not in 5.0
+@pytest.mark.parametrize("name", MEANS)
+def test_gradient_checkpointing_changes_no_gradient(name, make, special, rows):
+    objective, model = make(name)
+    batch = objective.collator(special)(rows)
+    objective(model.train(), batch).backward()
+    expected = gradient(model)
+    model.gradient_checkpointing_enable()
+    objective(model, batch).backward()
+    assert apart(gradient(model), expected) < 1e-12
+
+
+@pytest.mark.parametrize("name", MEANS)
+def test_under_autocast_the_loss_is_that_of_logits_in_bfloat16(name, make, special, rows):
+    objective, model = make(name)
+    model, batch = model.float(), objective.collator(special)(rows)
+    whole = objective(model, batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(**objective.model_inputs(model, batch)).logits
+        loss = objective(model, batch)
+    assert logits.dtype == torch.bfloat16
+    assert loss.sum.dtype == torch.float32
+    assert loss.item() == pytest.approx(by_hand(name, logits.float(), batch).item(), rel=1e-5)
+    assert loss.item() == pytest.approx(whole.item(), rel=0.02)

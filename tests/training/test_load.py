@@ -1,10 +1,12 @@
 """A trained run comes back with its objective, its options and its weights, or is refused by name."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
+from clozelab.data import Tokenizer
 from clozelab.errors import InputError
 from clozelab.models import DecoderOnly, ModelConfig
 from clozelab.objectives import (
@@ -40,6 +42,15 @@ def test_a_run_is_loaded_with_its_objective_options_and_weights(objective, small
     assert same_weights(model, trained.model)
     assert not trained.model.training
     assert trained.tokenizer.special == small_run.tokenizer.special
+
+
+def test_ids_that_were_chosen_by_hand_come_back(small_run, tmp_path):
+    """A tokenizer.json has no place for them."""
+    special = small_run.tokenizer.special
+    chosen = replace(special, roles={**special.roles, "decoder_start": special.eos})
+    small_run.tokenizer = Tokenizer(small_run.tokenizer.backend, chosen)
+    small_run(SpanCorruption(), run=tmp_path / "run")
+    assert load_run(tmp_path / "run").tokenizer.special["decoder_start"] == special.eos
 
 
 def test_a_loaded_model_completes_a_text(small_run, tmp_path):
