@@ -60,12 +60,33 @@ def predictions(model: nn.Module, output: Any) -> Mapping[str, Prediction]:
                 "around clozelab.objectives.LossModule(objective, model), which returns (value, loss)"
             )
         return {"logits": Prediction(output, table)}
-    if (logits := getattr(output, "logits", None)) is not None:
-        return {"logits": Prediction(logits)}
+    for name in ("logits", "prediction_logits"):  # the latter of BertForPreTraining
+        if (logits := getattr(output, name, None)) is not None:
+            return {"logits": Prediction(logits)}
+    if isinstance(output, tuple) and output and isinstance(output[0], Tensor):  # return_dict=False
+        return {"logits": Prediction(_first_of_tuple(model, output))}
     raise InputError(
         f"expected the model to return logits or an object with .logits, got {type(output).__name__}: "
         "is this a model without a language-modelling head?"
     )
+
+
+def _first_of_tuple(model: nn.Module, output: tuple[Any, ...]) -> Tensor:
+    """The logits of a model that returns a tuple; raises `InputError` for hidden states, and for a loss beside them."""
+    logits, kind = output[0], type(unwrapped(model)).__name__
+    size = getattr(getattr(model, "config", None), "vocab_size", None)
+    if isinstance(size, int) and logits.dim() > 1 and logits.shape[-1] < size:
+        raise InputError(
+            f"expected logits of {size} ids from {kind}, and the first of its tuple is {tuple(logits.shape)}: is this "
+            "a model without a language-modelling head?"
+        )
+    losses = [one for one in output if isinstance(one, Tensor) and one.dim() == 0]
+    if losses:
+        raise InputError(
+            f"{kind} returns a tuple with a number in it, a loss that would be dropped: give the objective its logits, "
+            "objective(model(...)[0], batch), and add the loss yourself"
+        )
+    return logits
 
 
 def check_model(architecture: str, model: nn.Module, batch: Mapping[str, Any]) -> None:

@@ -47,7 +47,7 @@ def test_what_is_right_ends_in_code_0(module, name, capsys):
 def test_an_objective_is_checked_by_its_name(name, capsys):
     assert isinstance(target.load(name), OBJECTIVES[name])
     assert main(["check", name]) == 0
-    assert "16 passed, 0 failed, 0 not checked" in capsys.readouterr().out
+    assert "20 passed, 0 failed, 0 not checked" in capsys.readouterr().out
 
 
 def test_a_rate_is_held_against_it(module, capsys):

@@ -12,18 +12,24 @@ from torch import Tensor, nn
 
 from ...models import LanguageModel
 
+LOGITS = ("logits", "prediction_logits")
+"""The names that Hugging Face's models give to them."""
 Replace = Callable[[Tensor], Tensor]
 
 
 @contextmanager
 def hooked(module: nn.Module, replace: Replace) -> Iterator[None]:
-    """Inside the block, the tensor that a module returns (or its `.logits`) is replaced."""
+    """Inside the block, the tensor that a module returns, its `.logits`, or the first of a tuple, is replaced."""
 
     def hook(_: nn.Module, __: Any, output: Any) -> Any:
         if isinstance(output, Tensor):
             return replace(output)
-        if isinstance(getattr(output, "logits", None), Tensor):
-            output.logits = replace(output.logits)
+        for name in LOGITS:
+            if isinstance(getattr(output, name, None), Tensor):
+                setattr(output, name, replace(getattr(output, name)))
+                return output
+        if isinstance(output, tuple) and output and isinstance(output[0], Tensor) and output[0].dim() > 1:
+            return (replace(output[0]), *output[1:])
         return output
 
     handle = module.register_forward_hook(hook)
