@@ -17,6 +17,7 @@ from clozelab.testing import check_objective
 from .catalogue import Found, faults_of, plant
 from .catalogue_functions import packed, ragged
 from .catalogue_objectives import V, small
+from .zoo_hugging_face import PADDING_READERS, build
 
 LEAK = "leak probe"
 """What `probe_objective` finds, beside the names of the checks."""
@@ -114,6 +115,19 @@ def documents_for_llama():
     return faults_of(check_objective, CausalLM(), llama, packed(CausalLM()))
 
 
+def conv_bert():
+    """Published as it is: a convolution, which reads the first place of padding."""
+    return faults_of(check_objective, MaskedLM(), build("ConvBertForMaskedLM", PADDING_READERS["ConvBertForMaskedLM"]))
+
+
+def nystromformer():
+    """Published as it is: its landmarks are means over all places, padding too."""
+    name = "NystromformerForMaskedLM"
+    return faults_of(check_objective, MaskedLM(), build(name, PADDING_READERS[name]))
+
+
+plant("model", conv_bert, ("reads",), conv_bert)
+plant("model", nystromformer, ("reads",), nystromformer)
 plant("model", key_that_nobody_reads, ("returns",), key_that_nobody_reads, "reads prefix_lengths of the batch")
 plant("model", documents_for_llama, ("returns",), documents_for_llama, "reads document_ids of the batch")
 

@@ -21,4 +21,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{total.total()} {what}: {passed} {done}, {failed} {wrong}{rest}")
         for group in sorted(total):
             here = ", ".join(f"{counts[o][group]} {word}" for o, word in zip(counts, (done, wrong, "not run")))
-            terminalreporter.write_line(f"    {group:<24}{here}")
+            terminalreporter.write_line(f"    {group:<31} {here}")
