@@ -210,8 +210,8 @@ def lightning_loop(run: Run) -> None:
             counts = {name: strategy.reduce(count, reduce_op="sum") for name, count in counts.items()}  # of all
             nats = torch.tensor(0.0)
             for batch in step:
-                alone = self.trainer.world_size == 1 or batch is step[-1]
-                with nullcontext() if alone else strategy.block_backward_sync():
+                last = self.trainer.world_size == 1 or batch is step[-1]
+                with nullcontext() if last else strategy.block_backward_sync():
                     share = self.objective(self.model, batch).over(counts)
                     self.manual_backward(share * self.trainer.world_size)  # of which it takes the mean
                 nats = nats + share.detach()
@@ -224,16 +224,10 @@ def lightning_loop(run: Run) -> None:
             if run.folder:
                 self.trainer.save_checkpoint(run.folder / f"epoch-{self.current_epoch:03}")
 
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=processes(),
-        max_epochs=run.epochs,
-        reload_dataloaders_every_n_epochs=1,
-        use_distributed_sampler=False,  # its own would shuffle
-        enable_checkpointing=False,
-        **quiet,
-    )
+    off = dict.fromkeys(["logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"], False)
+    off["use_distributed_sampler"] = False  # it would shuffle
+    fresh = {"reload_dataloaders_every_n_epochs": 1}
+    trainer = Trainer(accelerator="cpu", devices=processes(), max_epochs=run.epochs, **fresh, **off)
     trainer.fit(Pretraining(), ckpt_path=run.saved())
 
 
@@ -248,17 +242,13 @@ def trainer_loop(run: Run) -> None:
 
     from clozelab.integrations.trainer import ObjectiveTrainer
 
-    sizes = {
-        "per_device_train_batch_size": run.micro_batch_size,
-        "gradient_accumulation_steps": run.micros,
-        "per_device_eval_batch_size": run.micro_batch_size,
-        "dataloader_num_workers": run.workers,
-        "dataloader_persistent_workers": run.workers > 0,
-    }
+    sizes = {f"per_device_{what}_batch_size": run.micro_batch_size for what in ("train", "eval")}
+    sizes |= {"num_train_epochs": run.epochs, "gradient_accumulation_steps": run.micros}
+    sizes |= {"dataloader_num_workers": run.workers, "dataloader_persistent_workers": run.workers > 0}
     saving = {"output_dir": str(run.folder), "save_strategy": "epoch"} if run.folder else {"save_strategy": "no"}
     trainer = ObjectiveTrainer(
         run.model,
-        TrainingArguments(num_train_epochs=run.epochs, **sizes, **saving, **AS_THE_OTHERS),
+        TrainingArguments(**sizes, **saving, **AS_THE_OTHERS),
         objective=run.objective,
         data_collator=run.objective.collator(run.special),
         train_dataset=run.rows,

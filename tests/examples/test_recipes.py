@@ -27,6 +27,12 @@ ROUNDING = 1e-10
 """What AdamW makes of the rounding of double precision."""
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(monkeypatch, tmp_path):
+    """The Trainer makes its folder where it is."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def recipes():
     spec = importlib.util.spec_from_file_location("recipes", SCRIPT)

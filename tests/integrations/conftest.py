@@ -39,6 +39,12 @@ def special_ids():
     return SpecialIds(VOCABULARY, pad=0, eos=1, mask=2, sentinels=range(119, 89, -1), roles=roles)
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(monkeypatch, tmp_path):
+    """The Trainer makes its folder where it is."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(name="special")
 def _special():
     return special_ids()

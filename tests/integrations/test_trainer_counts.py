@@ -1,5 +1,9 @@
 """What `ObjectiveTrainer` divides by, where the Trainer's own count is wrong: hidden shifts, and losses of routers."""
 
+import multiprocessing
+import os
+import socket
+
 import pytest
 import torch
 
@@ -68,6 +72,66 @@ def test_the_count_is_right_where_the_trainer_does_not_know_that_labels_are_shif
     if THEIR_COUNTS:  # theirs counts one label more a row: 216 for 208
         theirs, _ = logged(transformers.Trainer, model, rows, collate)
         assert theirs == pytest.approx(true * 208 / 216, rel=1e-5)
+
+
+# ------------------------------------------------------------------ several processes
+
+
+def one_of_two(rank, port, make, special, rows, results):
+    """Trains and evaluates in one of two processes that were forked, so that neither imports everything again."""
+    from accelerate.state import AcceleratorState, PartialState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    PartialState._reset_state()
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": str(rank)}
+    os.environ.update(address, LOCAL_RANK=str(rank))
+    try:
+        results.put((rank, trained_and_evaluated(make, special, rows, per_device_eval_batch_size=1)))
+    except BaseException as error:
+        results.put((rank, repr(error)))
+
+
+def trained_and_evaluated(make, special, rows, **sizes):
+    """(weights, held-out loss) after two steps of all eight rows; seven are held out."""
+    objective, model = make("causal")
+    trainer = ObjectiveTrainer(
+        model,
+        arguments(**{"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4, **sizes}),
+        objective=objective,
+        data_collator=objective.collator(special),
+        train_dataset=rows,
+        eval_dataset=rows[:7],
+        optimizers=(torch.optim.SGD(model.parameters(), lr=0.5), None),
+    )
+    trainer.train()
+    flat = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
+    return flat.tolist(), trainer.evaluate()["eval_loss"]
+
+
+def test_two_processes_train_and_evaluate_as_one(make, special, rows):
+    """Four micro-batches in each of two processes are eight in one; the last held-out batch is filled up."""
+    fork, port = multiprocessing.get_context("fork"), free_port()
+    results = fork.Queue()
+    both = [
+        fork.Process(target=one_of_two, args=(rank, port, make, special, rows, results), daemon=True)
+        for rank in range(2)
+    ]
+    for process in both:
+        process.start()
+    found = dict(results.get(timeout=60) for _ in both)
+    for process in both:
+        process.join(timeout=30)
+    weights, heldout = trained_and_evaluated(make, special, rows, gradient_accumulation_steps=8)
+    for rank in range(2):
+        assert not isinstance(found[rank], str), found[rank]
+        assert found[rank][0] == pytest.approx(weights, abs=1e-9)
+        assert found[rank][1] == pytest.approx(heldout, rel=1e-9)
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 # ------------------------------------------------------------------ losses of a model's own

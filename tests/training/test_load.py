@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from clozelab.data import Tokenizer
+from clozelab.data import Tokenizer, pack
 from clozelab.errors import InputError
 from clozelab.models import DecoderOnly, ModelConfig
 from clozelab.objectives import (
@@ -48,8 +48,9 @@ def test_ids_that_were_chosen_by_hand_come_back(small_run, tmp_path):
     """A tokenizer.json has no place for them."""
     special = small_run.tokenizer.special
     chosen = replace(special, roles={**special.roles, "decoder_start": special.eos})
-    small_run.tokenizer = Tokenizer(small_run.tokenizer.backend, chosen)
-    small_run(SpanCorruption(), run=tmp_path / "run")
+    small_run.tokenizer = tokenizer = Tokenizer(small_run.tokenizer.backend, chosen)
+    text = pack([f"{n} and {n} make {2 * n}." for n in range(40)], tokenizer, cache_dir=tmp_path / "cache")
+    small_run(SpanCorruption(), packed=(text, text), run=tmp_path / "run")
     assert load_run(tmp_path / "run").tokenizer.special["decoder_start"] == special.eos
 
 
@@ -80,7 +81,7 @@ def test_functions_are_not_recorded_and_must_be_given(small_run, same_weights, t
         load_run(tmp_path / "run", objective=MaskedLM())
     with pytest.raises(InputError, match="trained with another objective"):
         load_run(tmp_path / "run", objective=CausalLM())
-    with pytest.raises(InputError, match="other functions: .*every_third.*every_other"):
+    with pytest.raises(InputError, match=r"other functions: .*every_third.*every_other"):
         load_run(tmp_path / "run", objective=MaskedLM(scheme=every_other))
 
 
