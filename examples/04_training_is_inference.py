@@ -232,7 +232,7 @@ def draw(judged: dict[str, dict[Way, Seeds]], rounds: list[int]) -> Figure:
 
 def main(arguments: list[str] | None = None) -> Result:
     visit = LESSON.visit(arguments)
-    steps, texts = visit.choose(300, fast=20), visit.choose(400, fast=40)
+    steps, texts = visit.choose(300, fast=20), visit.choose(400, fast=20)
     rounds = visit.choose([2, 4, 8, LENGTH], fast=[LENGTH])
     cost = {name: arithmetic(objective, visit.choose(4, fast=1)) for name, objective in TRAINED.items()}
     count = dict.fromkeys(TRAINED, steps)

@@ -186,7 +186,7 @@ def when(studies: list[dict], skill: str) -> str:
 def main(arguments=None) -> Result:
     """Run the lesson."""
     visit = LESSON.visit(arguments)
-    steps, count = visit.choose(1800, fast=90), visit.choose(64, fast=8)
+    steps, count = visit.choose(1800, fast=60), visit.choose(64, fast=8)
     studies = [study(seed, steps, count) for seed in visit.seeds]
 
     def seeds(take) -> Seeds:

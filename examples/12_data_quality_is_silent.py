@@ -187,7 +187,7 @@ def above_floor(model: nn.Module, batch: dict[str, Tensor], start: int) -> float
 def main(arguments: list[str] | None = None) -> Result:
     """Measure, judge, draw."""
     visit = LESSON.visit(arguments)
-    steps, texts = visit.choose(400, fast=60), visit.choose(1000, fast=200)
+    steps, texts = visit.choose(400, fast=40), visit.choose(1000, fast=100)
     for kind in ("clean", *DIRT):
         print(f"{kind:16} {spell(corpus(kind, 0, 0)['input_ids'][0])}")
     kinds = ["clean", "clean, half as many", *DIRT]

@@ -300,7 +300,7 @@ def draw(found: dict[str, dict[str, Measured]], best: Seeds, guess: Seeds, guess
 
 def main(arguments: list[str] | None = None) -> Result:
     visit = LESSON.visit(arguments)
-    steps = visit.choose(STEPS, fast=40)
+    steps = visit.choose(STEPS, fast=25)
     few = {knob: dict(list(KNOBS[knob].items())[:2]) for knob in ("masks a text", "length of spans")}
     found = {
         knob: {name: measure(setting, tuple(visit.seeds), steps) for name, setting in settings.items()}

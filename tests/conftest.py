@@ -1,12 +1,16 @@
 """Fixtures for all tests: one small set of special ids, and a tokenizer trained on the spot."""
 
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for every process that a test starts
+
 import pytest
 import torch
 
 from clozelab.data import SpecialIds, Tokenizer, train_bpe
 from clozelab.objectives import OBJECTIVES
 
-torch.set_num_threads(1)  # the models here are too small for two
+torch.set_num_threads(1)  # the models here are too small for two, which would wait for each other
 
 SENTENCES = [
     "Thank you for inviting me to your party last week .",

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,11 +19,17 @@ DOCUMENTS = [f"Document {n} says that {n} and {n + 1} make {2 * n + 1}, which is
 FAST = ["--length", "32", "--batch-size", "4", "--vocab-size", "400"]
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A folder for what several tests use: the cache, and a finished run of each objective."""
+    return tmp_path_factory.mktemp("shared")
+
+
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    """A folder of its own, and a cache of its own."""
+def elsewhere(tmp_path, shared, monkeypatch):
+    """A folder of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CLOZELAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CLOZELAB_CACHE", str(shared / "cache"))
     (tmp_path / "corpus.jsonl").write_text("".join(json.dumps({"text": d}) + "\n" for d in DOCUMENTS))
 
 
@@ -30,6 +37,18 @@ def train(objective, *more, run="run", steps="6"):
     return main(
         ["train", "--objective", objective, "--corpus", "corpus.jsonl", "--steps", steps, "--run", run, *FAST, *more]
     )
+
+
+@pytest.fixture
+def trained(shared):
+    """`trained("causal")`: `run` holds a finished run of six steps, a copy of one that all tests share."""
+
+    def copied(objective, run="run"):
+        if not (shared / objective).exists():
+            assert train(objective, run=str(shared / objective)) == 0
+        shutil.copytree(shared / objective, run)
+
+    return copied
 
 
 USES = {
@@ -58,8 +77,8 @@ def test_a_run_ends_with_its_loss_by_kind_of_row_where_the_class_has_kinds(capsy
     assert "by kind" not in capsys.readouterr().out
 
 
-def test_a_flag_may_stand_between_run_and_text(capsys):
-    assert train("causal") == 0
+def test_a_flag_may_stand_between_run_and_text(trained, capsys):
+    trained("causal")
     printed = []
     for words in (["run", "Document 7", "--tokens", "5"], ["run", "--tokens", "5", "Document 7"]):
         capsys.readouterr()
@@ -68,11 +87,11 @@ def test_a_flag_may_stand_between_run_and_text(capsys):
     assert printed[0] == printed[1]
 
 
-def test_masks_are_filled_in_an_order_and_only_encoders_have_one(capsys):
-    assert train("masked") == 0
+def test_masks_are_filled_in_an_order_and_only_encoders_have_one(trained, capsys):
+    trained("masked")
     assert main(["fill", "run", "Document ___ says ___", "--order", "left_to_right"]) == 0
     refused(capsys, ["fill", "run", "Document ___", "--order", "alphabetical"], "order must be one of all")
-    assert train("fim", run="fim") == 0
+    trained("fim", run="fim")
     refused(capsys, ["fill", "fim", "Document ___", "--order", "all"], "--order is for encoders")
 
 
@@ -385,8 +404,8 @@ def test_a_hub_name_without_network_is_one_line(capsys, monkeypatch):
     refused(capsys, ["train", "--corpus", "nobody/nothing"], "could not be loaded from the hub")
 
 
-def test_a_run_folder_that_holds_a_run_is_left_alone(capsys):
-    assert train("masked") == 0
+def test_a_run_folder_that_holds_a_run_is_left_alone(trained, capsys):
+    trained("masked")
     before = Path("run/metrics.jsonl").read_text()
     refused(
         capsys, ["train", "--objective", "masked", "--corpus", "corpus.jsonl", "--run", "run"], "already holds a run"
@@ -394,8 +413,8 @@ def test_a_run_folder_that_holds_a_run_is_left_alone(capsys):
     assert Path("run/metrics.jsonl").read_text() == before
 
 
-def test_a_text_that_does_not_fit_the_command_is_refused(capsys):
-    assert train("fim") == 0
+def test_a_text_that_does_not_fit_the_command_is_refused(trained, capsys):
+    trained("fim")
     refused(capsys, ["fill", "run", "no blanks"], "expected a text with blanks written ___")
     refused(capsys, ["generate", "run", "a ___"], "which clozelab fill fills")
     refused(capsys, ["fill", "run", "a ___", "--temperature", "0"], "temperature")
@@ -403,8 +422,8 @@ def test_a_text_that_does_not_fit_the_command_is_refused(capsys):
     refused(capsys, ["train", "--run", "nowhere", "--resume"], "holds no run")
 
 
-def test_a_damaged_checkpoint_is_named(capsys):
-    assert train("causal") == 0
+def test_a_damaged_checkpoint_is_named(trained, capsys):
+    trained("causal")
     [weights] = Path("run/checkpoints").glob("*/model.safetensors")
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 255
@@ -528,8 +547,8 @@ def test_a_run_with_few_sentinels_is_used(capsys):
     assert main(["fill", "run", "Document ___ says"]) == 0
 
 
-def test_another_tokenizer_in_the_run_folder_is_found(capsys):
-    assert train("causal") == 0
+def test_another_tokenizer_in_the_run_folder_is_found(trained, capsys):
+    trained("causal")
     content = Path("run/tokenizer.json").read_text()
     Path("run/tokenizer.json").write_text(content.replace('"id":3', '"id": 3'))
     refused(capsys, ["generate", "run", "Document"], "is not the one that this model was trained with")
@@ -544,8 +563,8 @@ def test_another_tokenizer_in_the_run_folder_is_found(capsys):
         (["--objective", "masked"], "--objective causal, not masked"),
     ],
 )
-def test_a_resumed_run_continues_as_it_began(flags, message, capsys):
-    assert train("causal") == 0
+def test_a_resumed_run_continues_as_it_began(trained, flags, message, capsys):
+    trained("causal")
     refused(capsys, ["train", "--run", "run", "--resume", *flags], message)
 
 
@@ -561,8 +580,8 @@ def test_a_resumed_run_continues_as_it_began(flags, message, capsys):
         lambda run: [run],
     ],
 )
-def test_a_damaged_description_is_one_line(change, capsys):
-    assert train("causal") == 0
+def test_a_damaged_description_is_one_line(trained, change, capsys):
+    trained("causal")
     described = json.loads(Path("run/run.json").read_text())
     Path("run/run.json").write_text(json.dumps(change(described)))
     refused(capsys, ["train", "--run", "run", "--resume"], "run")
@@ -578,15 +597,15 @@ def test_a_damaged_description_is_one_line(change, capsys):
         lambda state: {**state, "step": -5},
     ],
 )
-def test_a_damaged_state_is_one_line(change, capsys):
-    assert train("causal") == 0
+def test_a_damaged_state_is_one_line(trained, change, capsys):
+    trained("causal")
     path = Path("run/checkpoints/step-00000006/state.json")
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
     refused(capsys, ["train", "--run", "run", "--resume"], "damaged")
 
 
-def test_metrics_keep_what_they_cannot_read_and_nothing_stands_there_twice(capsys):
-    assert train("causal") == 0
+def test_metrics_keep_what_they_cannot_read_and_nothing_stands_there_twice(trained, capsys):
+    trained("causal")
     with open("run/metrics.jsonl", "ab") as file:
         file.write(b"\xff a note of the user's\n" + b'{"step": 9, "lo')
     for _ in range(3):
@@ -597,7 +616,7 @@ def test_metrics_keep_what_they_cannot_read_and_nothing_stands_there_twice(capsy
     assert heldout == [0, 6]
 
 
-def test_a_stranger_among_the_checkpoints_is_passed_over():
-    assert train("causal") == 0
+def test_a_stranger_among_the_checkpoints_is_passed_over(trained):
+    trained("causal")
     Path("run/checkpoints/step-junk").mkdir()
     assert main(["generate", "run", "Document"]) == 0

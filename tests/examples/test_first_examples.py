@@ -16,6 +16,6 @@ def test_an_example_runs_and_its_loss_falls(name, capsys, monkeypatch, tmp_path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     documents = [f"Return a new list of the {n} items in the sequence number {n + 1}." for n in range(600)]
-    nats = module.main(steps=20, source=documents)
+    nats = module.main(steps=12, source=documents)
     assert nats < 0.8 * math.log(400)
     assert "The model" in capsys.readouterr().out

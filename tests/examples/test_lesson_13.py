@@ -1,4 +1,4 @@
-"""Lesson 13, fast: two knobs, one seed, 40 steps; and the tasks that all settings are evaluated on."""
+"""Lesson 13, fast: two knobs, one seed, 25 steps; and the tasks that all settings are evaluated on."""
 
 import pytest
 import torch
