@@ -181,8 +181,8 @@ def fabric_loop(run: Run) -> None:
 def lightning_loop(run: Run) -> None:
     """In Lightning's Trainer, one batch of which is a whole step: a list of micro-batches, made by the workers.
 
-    The loader is made anew in each epoch, since Lightning asks a loader for its first batches before it says that the
-    epoch begins, and does not say so where it continues a run.
+    The loader is made anew in each epoch, and the masks with it: Lightning asks a loader for batches before
+    `on_train_epoch_start`, and does not call that where it continues in the middle of an epoch.
     """
     from lightning.pytorch import LightningModule, Trainer
 
