@@ -19,6 +19,9 @@ def varies(trial: MaskTrial) -> Finding:
         different = len(masks.unique(dim=0))
         if different > 1:
             return Finding(OK, f"{different} different masks of one text by 40 generators")
+        if bool(masks.all()) and trial.rate in (None, 1.0):
+            verdict = NOTE if trial.rate is None else OK
+            return Finding(verdict, "all that is maskable is hidden, whatever the generator: nothing can vary")
         frozen = Finding(
             FAULT,
             "the mask of a text is the same whatever the generator",
@@ -38,6 +41,8 @@ def variety(trial: MaskTrial) -> Finding:
     of_one = torch.stack([trial.ask(row, free, seed) for seed in range(draws)]).unique(dim=0)  # (masks, length)
     if len(of_one) > draws / 4:
         return Finding(OK, f"{len(of_one)} different masks of a text of {length} tokens by {draws} generators")
+    if len(of_one) == 1:
+        return Finding(NOT_CHECKED, "a text has one mask: see 'varies'")
     found = f"{draws} generators give {len(of_one)} different masks of a text of {length} tokens"
     of_many = torch.stack([trial.ask(trial.row(length, seed), free, seed) for seed in range(draws)]).unique(dim=0)
     if len(of_many) > draws / 4:

@@ -266,3 +266,17 @@ def test_data_that_the_scheme_asks_for_must_be_given():
         check_collator(collator)
     data = {"example": lambda ids: {"input_ids": ids, "kinds": [int(token) % 3 for token in ids]}}
     assert check_collator(collator, workers=0, **data).passed
+
+
+def test_x_and_y_one_place_on_are_causal():
+    def pairs(examples):
+        rows = [torch.as_tensor(example["input_ids"]) for example in examples]
+        x, y = (
+            torch.nn.utils.rnn.pad_sequence(list(part), batch_first=True, padding_value=fill)
+            for part, fill in (((row[:-1] for row in rows), 0), ((row[1:] for row in rows), IGNORED))
+        )
+        return {"input_ids": x, "labels": y, "attention_mask": (x != 0).long()}
+
+    report = check_collator(pairs, SPECIAL, workers=0)
+    assert report.passed
+    assert report.findings["labels"].found.startswith("labels are the inputs shifted by one already")

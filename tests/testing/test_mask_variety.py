@@ -123,5 +123,51 @@ def test_words_that_are_grouped_by_the_value_of_their_id_are_found():
         noise = torch.rand(len(free), generator=generator)
         return maskable & torch.isin(word_ids, free[(noise < 0.2) | (noise == noise.min())])
 
-    with pytest.raises(CheckFailed, match="FAULT +words: words of one id are always hidden together"):
+    with pytest.raises(CheckFailed, match=r"FAULT +words: words of one id are always hidden together"):
         check_mask_scheme(words_by_value, count=100)
+
+
+def everything(tokens, maskable, generator):
+    return maskable.clone()
+
+
+def test_a_scheme_that_hides_everything_has_nothing_to_vary():
+    report = check_mask_scheme(everything, rate=1.0, count=100)
+    assert report.passed
+    assert report.findings["varies"].verdict == "ok"
+    assert check_mask_scheme(everything, count=100).findings["varies"].verdict == "note"
+    with pytest.raises(CheckFailed) as failed:
+        check_mask_scheme(everything, rate=0.15, count=100)
+    assert {"varies", "rate"} <= set(failed.value.report.faults)
+
+
+def with_repeats(tokens, maskable, generator):
+    """Draws with replacement hide fewer than asked for, the more the longer a text is."""
+    n = len(tokens)
+    mask = torch.zeros(n, dtype=torch.bool)
+    mask[torch.randint(n, (max(1, round(0.15 * n)),), generator=generator)] = True
+    mask &= maskable
+    return mask if bool(mask.any()) else exact_count(tokens, maskable, generator)
+
+
+def never_the_last(tokens, maskable, generator):
+    n = int(maskable.sum())
+    free = maskable.nonzero()[:, 0]
+    mask = torch.zeros_like(maskable)
+    mask[free[torch.randperm(max(n - 1, 1), generator=generator)[: max(1, round(0.15 * n))]]] = True
+    return mask
+
+
+@pytest.mark.parametrize(("scheme", "check"), [(with_repeats, "rate"), (never_the_last, "position")])
+def test_draws_that_are_off_by_a_little_are_found(scheme, check):
+    with pytest.raises(CheckFailed) as failed:
+        check_mask_scheme(scheme, rate=0.15, count=1000)
+    assert failed.value.report.faults == [check]
+
+
+def test_a_word_that_is_hidden_in_part_is_found():
+    def cuts_words(tokens, maskable, generator, word_ids):
+        return exact_count(tokens, maskable, generator)
+
+    with pytest.raises(CheckFailed, match=r"FAULT +words: a word is hidden in part"):
+        check_mask_scheme(cuts_words, count=100)

@@ -23,6 +23,8 @@ def kind_of(batch: Mapping[str, Any], texts: Tensor, special: SpecialIds) -> str
         return "span" if _any_of(inputs, special.sentinels) else "other"
     if all(role in special.roles for role in MIDDLE_ROLES) and _any_of(inputs, [special[r] for r in MIDDLE_ROLES]):
         return "middle"
+    if torch.equal(inputs, texts[:, :-1]) and torch.equal(labels, texts[:, 1:]):
+        return "causal"  # x and y, one place on
     inputs, labels = _unpadded(batch, length, special)
     if inputs is None or labels is None:
         return "other"

@@ -24,7 +24,9 @@ def padding(trial: CollatorTrial) -> Finding:
     mask: Tensor | None = batch.get("attention_mask")
     for b, text in enumerate(texts):
         read, labels = batch["input_ids"][b], batch["labels"][b]
-        n, answers = (len(text), len(text)) if trial.kind not in ("span", "middle") else _alone(trial, text)
+        n, answers = _alone(trial, text) if trial.kind in ("span", "middle") else (len(text), len(text))
+        if trial.kind == "causal" and width < max(map(len, texts)):  # the last token is in the labels alone
+            n, text = len(text) - 1, text[:-1]
         if n is None:
             continue
         here = _place(read, text, n, width) if trial.kind not in ("span", "middle") else torch.arange(width) < n
@@ -77,7 +79,7 @@ def recovered(trial: CollatorTrial) -> Finding:
     example = ""
     for b, text in enumerate(texts):
         read, labels = (Counter(batch[key][b].tolist()) for key in ("input_ids", "labels"))
-        missing = Counter(text) - (read | labels if trial.kind in ("causal", "prefix", "middle") else read + labels)
+        missing = Counter(text) - (read + labels)
         missing.pop(trial.special.eos, None)
         total, lost = total + len(text), lost + missing.total()
         if missing and not example:

@@ -104,6 +104,8 @@ def labels(trial: CollatorTrial) -> Finding:
     rows = trial.rows(trial.batch(texts))
     in_place = False
     for text, (read, given) in zip(texts, rows):
+        if list(read) == text[:-1] and all(label in (token, IGNORED) for token, label in zip(text[1:], given)):
+            continue  # x and y, one place on
         if list(read) != text:
             return Finding(FAULT, "the inputs are not the text", table(text=text, read=list(read)))
         in_place = all(label in (token, IGNORED) for token, label in zip(text, given))

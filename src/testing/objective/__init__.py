@@ -110,7 +110,7 @@ def _check_batch(batch: Mapping[str, Tensor]) -> None:
     if not all(isinstance(value, Tensor) and len(value) == len(batch["labels"]) for value in batch.values()):
         raise InputError(f"expected tensors of {len(batch['labels'])} rows in the batch, as its labels have")
     by_row = (batch["labels"] != IGNORED).sum(1).tolist()
-    if len(set(by_row)) < 2 and not loss.labels_at_padding(batch):
+    if len(set(by_row)) < 2 and not loss.labels_at_padding(dict(batch)):
         raise InputError(
             f"the rows of this batch have {by_row} loss positions; give at least two that differ, or a mean of means "
             "would look like a mean"

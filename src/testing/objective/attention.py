@@ -11,6 +11,7 @@ from torch import Tensor
 from ...data import IGNORED, Batch
 from ...errors import InputError
 from ...evaluation import LeakReport, answer_leaks, probe_objective
+from ...evaluation.perturbation import differ
 from ...models import LanguageModel, eval_mode
 from ...objectives import Objective, unwrapped
 from ..report import FAULT, NOT_CHECKED, NOTE, OK, SURE, Finding, percent, table
@@ -144,9 +145,15 @@ def _probed(trial: Trial, batch: Batch, rows: list[int], many: Batch) -> Finding
     """Some rows, each alone beside an unchanged one, and all rows of another batch at once."""
     if fault := _undeclared(trial, many):
         return fault
+    finding = _judged(trial, batch, rows, many, 0.0)
+    return _judged(trial, batch, rows, many, trial.movement) if finding.verdict == FAULT else finding
+
+
+def _judged(trial: Trial, batch: Batch, rows: list[int], many: Batch, tolerance: float) -> Finding:
+    """What the reports come to; with a tolerance of 0 a leak may be rounding."""
     blind: LeakReport | None = None
     sides = _Sides()
-    for name, report in _reports(trial, batch, rows, many):
+    for name, report in _reports(trial, batch, rows, many, tolerance):
         example = str(report) if max(report.moved.shape) <= 32 else ""
         if report.leaks or report.across_rows:
             return Finding(
@@ -203,22 +210,25 @@ class _Sides:
         return ""
 
 
-def _reports(trial: Trial, batch: Batch, rows: list[int], many: Batch) -> Iterator[tuple[str, LeakReport]]:
+def _reports(
+    trial: Trial, batch: Batch, rows: list[int], many: Batch, tolerance: float
+) -> Iterator[tuple[str, LeakReport]]:
     """(output and input, report) of each row."""
     ids = trial.special.replacements
     for row in rows:
-        reports = probe_objective(trial.objective, trial.model, batch, row=row, ids=ids, alternatives=2)
+        settings: dict[str, Any] = {"ids": ids, "alternatives": 2, "tolerance": tolerance}
+        reports = probe_objective(trial.objective, trial.model, batch, row=row, **settings)
         yield from ((f"row {row}, {output} by {key}", report) for (output, key), report in reports.items())
     for (output, key), declared in trial.objective.reads(many).items():
         side = "decoder_" if "decoder_input_ids" in many else ""
         is_token = many[f"{side}attention_mask"] != 0 if f"{side}attention_mask" in many else None  # (B, T)
-        moved = _moved_at_once(trial, many, output, key)
+        moved = _moved_at_once(trial, many, output, key, tolerance)
         for b in range(len(moved)):
             here = torch.ones_like(moved[b, :, :1]) if is_token is None else is_token[b, :, None]
             yield f"text {b}, {output} by {key}", LeakReport(moved[b] & here, declared[b] & here, key)
 
 
-def _moved_at_once(trial: Trial, batch: Batch, output: str, key: str) -> Tensor:
+def _moved_at_once(trial: Trial, batch: Batch, output: str, key: str, tolerance: float) -> Tensor:
     """(B, T, S) bool: outputs that moved with each input. One forward pass changes an input in all rows, which read
     nothing of one another."""
     ids, choice = batch[key].contiguous(), trial.special.replacements
@@ -230,7 +240,7 @@ def _moved_at_once(trial: Trial, batch: Batch, output: str, key: str) -> Tensor:
         for s in range(ids.shape[1]):
             changed = ids.clone()
             changed[:, s] = others[:, s]
-            columns.append((trial.outputs({**batch, key: changed})[output].states != before).any(-1))
+            columns.append(differ(before, trial.outputs({**batch, key: changed})[output].states, tolerance))
     return torch.stack(columns, 2)
 
 
@@ -248,7 +258,12 @@ def answers(trial: Trial) -> Finding:
     if visible is not None:
         return visible
     examples = [trial.example(SHORT[n % len(SHORT)], 3000 + n) for n in range(64)]
-    report = answer_leaks(trial.objective, trial.model, examples, trial.special, alternatives=1)
+    settings: dict[str, Any] = {"alternatives": 1}
+    report = answer_leaks(trial.objective, trial.model, examples, trial.special, **settings)
+    if report.leaks:  # to the last bit, which may be rounding
+        report = answer_leaks(
+            trial.objective, trial.model, examples, trial.special, tolerance=trial.movement, **settings
+        )
     if report.leaks:
         return Finding(FAULT, str(report), why="a model that reads its answers has a low loss and has learned nothing")
     if not report.tested:

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from ...data import IGNORED
+from ...evaluation.perturbation import differ
 from ..report import FAULT, NOT_CHECKED, NOTE, OK, Check, Finding, percent, table
 from .function_trial import FunctionTrial
 from .loss import labels_at_padding
+from .trial import rounding
 
 UNSEEN = Finding(
     NOT_CHECKED,
@@ -161,7 +163,9 @@ def reads(trial: FunctionTrial) -> Finding:
         return Finding(NOT_CHECKED, f"the batch has no input_ids, but {', '.join(batch)}")
     ids = batch["input_ids"]
     changed = {**batch, "input_ids": torch.cat([trial.others(0, "input_ids")[None], ids[1:]])}
-    if bool(((trial.outputs(batch) != trial.outputs(changed)).any(-1) & asked)[1:].any()):
+    before = trial.outputs(batch)
+    moved = differ(before, trial.outputs(changed), rounding(trial.model) * float(before.abs().max()))
+    if bool((moved & asked)[1:].any()):
         return Finding(FAULT, "a row moves with another row of its batch", why="statistics over the batch, or a state")
     padding = batch.get("attention_mask", torch.ones_like(ids)) == 0
     documents = batch.get("document_ids") if ids.shape == asked.shape else None

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ...data import IGNORED
+from ...evaluation.perturbation import differ
 from ...objectives import Loss
 from .outputs import Demand, captured, demand, last_layer, repeated
-from .trial import double_copy
+from .trial import rounding, runnable_copy, tolerance_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,12 +24,24 @@ class FunctionTrial:
     function: Callable[[nn.Module, Any], Any]
     given: nn.Module
     batch: dict[str, Tensor]
-    tolerance: float
+    asked_tolerance: float
 
     @cached_property
     def model(self) -> nn.Module:
-        """A copy in evaluation mode and double precision."""
-        return double_copy(self.given)
+        """A copy in evaluation mode and double precision, or in single precision where it does not run in double."""
+
+        def gradient(model: nn.Module) -> Tensor:
+            model.zero_grad()
+            self.mean_of(model, self.batch).backward()
+            pieces = [torch.zeros(1) if p.grad is None else p.grad for p in model.parameters()]
+            return torch.cat([piece.flatten().double() for piece in pieces])
+
+        return runnable_copy(self.given, gradient)
+
+    @property
+    def tolerance(self) -> float:
+        """Of relative comparisons."""
+        return tolerance_of(self.model, self.asked_tolerance)
 
     @property
     def labels(self) -> Tensor:
@@ -41,9 +54,11 @@ class FunctionTrial:
         keys = ("decoder_input_ids", "input_ids") if "decoder_input_ids" in self.batch else ("input_ids",)
         return next((key for key in keys if key in self.batch and self.batch[key].shape == self.labels.shape), None)
 
-    def parts(self, batch: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor | None, float]]:
+    def parts(
+        self, batch: Mapping[str, Tensor], model: nn.Module | None = None
+    ) -> list[tuple[Tensor, Tensor | None, float]]:
         """(sum, count, weight) of each part; (mean, None, 1) where a scalar is returned."""
-        result = self.function(self.model, batch)
+        result = self.function(self.model if model is None else model, batch)
         if isinstance(result, Loss):
             return [(part.sum, part.count, part.weight) for part in result.values()]
         if isinstance(result, (tuple, list)) and len(result) == 2:
@@ -52,9 +67,12 @@ class FunctionTrial:
 
     def mean(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The loss of one batch, by itself."""
-        return torch.stack(
-            [w * (total if n is None else total / n.clamp(min=1)) for total, n, w in self.parts(batch)]
-        ).sum()
+        return self.mean_of(self.model, batch)
+
+    def mean_of(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """The loss of one batch, by a model."""
+        parts = self.parts(batch, model)
+        return torch.stack([w * (total if n is None else total / n.clamp(min=1)) for total, n, w in parts]).sum()
 
     def gradient(self, batches: Sequence[Mapping[str, Tensor]]) -> Tensor:
         """The gradient of a step over several batches: sums over all counts, or the mean of means."""
@@ -89,7 +107,8 @@ class FunctionTrial:
         """(S, T) bool: outputs of a row that move when its token s is replaced by `value` (S,)."""
         base = repeated(self.batch, row, self.batch[key].shape[1])
         changed = {**base, key: base[key].diagonal_scatter(value)}
-        return (self.outputs(base) != self.outputs(changed)).any(-1)
+        before, after = self.outputs(base), self.outputs(changed)
+        return differ(before, after, rounding(self.model) * float(before.abs().max()))
 
     def others(self, row: int, key: str) -> Tensor:
         """(S,): for each token of a row another id that occurs in the batch."""

@@ -47,7 +47,7 @@ def returns(trial: Trial) -> Finding:
             f"uniform_values() {sorted(declared)}",
             why="reports and floors ask the class for each part by name",
         )
-    return _breakdown(trial, loss) or Finding(OK, f"{loss!r}")
+    return _breakdown(trial, loss) or Finding(OK, f"{loss!r}{trial.remark}")
 
 
 def _breakdown(trial: Trial, loss: Loss) -> Finding | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from ...errors import InputError
 from ...models.language_model import call
 from ...objectives import Objective, Prediction
 from ...objectives.model_calls import predictions
+from ..report import raised
 from .corruption_trial import AsExample, CorruptionTrial
 
 SENTINELS = 20
@@ -25,7 +27,7 @@ class Trial(CorruptionTrial):
     """An objective, its model, and what both are asked to do."""
 
     model: nn.Module
-    """A copy in evaluation mode and double precision."""
+    """A copy in evaluation mode and double precision, or in single precision where it does not run in double."""
     tolerance: float
     widths: Mapping[str, int]
     """V of each output: the width of its logits, or the length of its table."""
@@ -39,12 +41,31 @@ class Trial(CorruptionTrial):
         tolerance: float,
         as_example: AsExample | None = None,
     ) -> Trial:
-        """Raises `InputError` for a vocabulary with too few ids for text."""
-        model = double_copy(model)
-        widths = _widths(objective, model)
-        special = special_ids(objective, max(widths.values()), getattr(model, "config", None))
+        """Raises `InputError` for a model that cannot be called, and for a vocabulary with too few ids for text."""
         batch = None if given is None else dict(given)
-        return cls(objective, special, as_example, batch, model, tolerance, widths)
+
+        def made(copied: nn.Module) -> Trial:
+            widths = _widths(objective, copied)
+            special = special_ids(objective, max(widths.values()), getattr(copied, "config", None))
+            return cls(objective, special, as_example, batch, copied, tolerance_of(copied, tolerance), widths)
+
+        def gradient(copied: nn.Module) -> Tensor:
+            trial = made(copied)
+            return trial.gradient(objective(copied, trial.batch).mean)
+
+        return made(runnable_copy(model, gradient))
+
+    @cached_property
+    def movement(self) -> float:
+        """How far an output may change by rounding alone, as where a router sends one token to another expert."""
+        with torch.no_grad():
+            largest = max(float(one.states.abs().max()) for one in self.outputs(self.batch).values())
+        return rounding(self.model) * largest
+
+    @property
+    def remark(self) -> str:
+        """For the report, where the model does not run in double precision."""
+        return "" if precision(self.model) == torch.float64 else " (in float32: the model does not run in double)"
 
     def outputs(self, batch: Batch) -> Mapping[str, Prediction]:
         """The model's outputs."""
@@ -62,9 +83,45 @@ class Trial(CorruptionTrial):
         return torch.cat([piece.flatten() for piece in pieces]).double()
 
 
-def double_copy(model: nn.Module) -> nn.Module:
+def runnable_copy(model: nn.Module, gradient: Callable[[nn.Module], Tensor]) -> nn.Module:
+    """A copy in double precision, or in single precision where only that has a finite gradient.
+
+    Some models do not run in double: kernels for grouped products take none, and two least numbers add up to -inf.
+    """
+    double = attending_copy(model, torch.float64)
+    if _runs(double, gradient):
+        return double
+    single = attending_copy(model, torch.float32)
+    return single if _runs(single, gradient) else double  # whose problem is reported
+
+
+def _runs(model: nn.Module, gradient: Callable[[nn.Module], Tensor]) -> bool:
+    try:
+        found = gradient(model)
+    except Exception:  # it comes again in the check of what is returned
+        return False
+    model.zero_grad()
+    return bool(found.isfinite().all())
+
+
+def precision(model: nn.Module) -> torch.dtype:
+    """Of the first parameter of floating point."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float64)
+
+
+def rounding(model: nn.Module) -> float:
+    """What another order of the same sums may change, relative to the largest output."""
+    return 1e-10 if precision(model) == torch.float64 else 1e-5
+
+
+def tolerance_of(model: nn.Module, asked: float) -> float:
+    """Of relative comparisons: what was asked for, and no less than single precision allows."""
+    return asked if precision(model) == torch.float64 else max(asked, 1e-4)
+
+
+def attending_copy(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A copy on the CPU that attends: matrices that are all zeros get random numbers."""
-    model = copy.deepcopy(model).to("cpu", torch.float64).eval()
+    model = copy.deepcopy(model).to("cpu", dtype).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() >= 2 and not bool(parameter.any()):
@@ -106,6 +163,11 @@ def _widths(objective: Objective, model: nn.Module) -> dict[str, int]:
     batch = {"input_ids": ids, "attention_mask": ones, "document_ids": ones, "reading_rank": ids}
     batch |= {f"decoder_{key}": batch[key] for key in ("input_ids", "attention_mask", "document_ids")}
     inputs = objective.model_inputs(model, batch)
-    with torch.no_grad():
-        outputs = predictions(model, call(model, **inputs))
+    try:
+        with torch.no_grad():
+            outputs = predictions(model, call(model, **inputs))
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{type(model).__name__} cannot be called with three tokens: {raised(error)}") from error
     return {name: one.states.shape[-1] if one.table is None else len(one.table) for name, one in outputs.items()}
