@@ -30,16 +30,20 @@ class Fault:
     find: Callable[[], Found]
     says: str = ""
     """A pattern that what the first of them says must match. Without it, an error that something raised is no find."""
+    slow: bool = False
+    """Whether it costs more than about two seconds."""
 
 
 FAULTS: list[Fault] = []
 
 
-def plant(group: str, thing: Any, checks: tuple[str, ...], find: Callable[[], Found], says: str = "") -> None:
+def plant(
+    group: str, thing: Any, checks: tuple[str, ...], find: Callable[[], Found], says: str = "", *, slow: bool = False
+) -> None:
     """Add a fault under the name of the function or class that makes it."""
     assert checks, f"{thing.__name__} names no check"
     assert thing.__doc__, f"{thing.__name__} has no sentence about the mistake"
-    FAULTS.append(Fault(group, thing.__name__, " ".join(thing.__doc__.split()), checks, find, says))
+    FAULTS.append(Fault(group, thing.__name__, " ".join(thing.__doc__.split()), checks, find, says, slow))
 
 
 def faults_of(check: Callable[..., Any], *args: Any, **settings: Any) -> Found:

@@ -40,7 +40,7 @@ def masked(*checks: str, says: str = "", **settings: Any) -> Callable[[Any], Any
 
     def decorate(thing: Any) -> Any:
         collator = thing() if isinstance(thing, type) else Masked(thing)
-        asked = {"kind": "masked", **settings}
+        asked = {"kind": "masked", "workers": 2 if "workers" in checks else 0, **settings}
         plant("collator", thing, checks, lambda: faults_of(check_collator, collator, SPECIAL, **asked), says)
         return thing
 
@@ -140,7 +140,7 @@ def independent_parts(batch, text):
     return {**batch, "input_ids": torch.where(hidden & (again < 0.8), 2, read)}
 
 
-@masked("partition", rows=1000, workers=0)
+@masked("partition", rows=1000)
 def eighty_one_nine_ten(batch, text):
     """First 10% become random, then 10% of all stay, whichever they were: 81/9/10."""
     hidden, chance, again = hidden_of(batch), draw(text), draw(text, 1)
@@ -231,7 +231,7 @@ class OneStream(Bare):
         return (noise <= noise.sort(1).values[:, : 1 + text.shape[1] // 10].amax(1, keepdim=True)) & (text > 2)
 
 
-@masked("padding")
+@masked("recovered", "order")
 def cut_to_the_shortest(batch, text):
     """All texts are cut to the length of the shortest, to avoid padding."""
     width = int(batch["attention_mask"].sum(1).min())

@@ -93,7 +93,7 @@ class OneSentinelForAll(SpanCorruption):
         return batch
 
 
-@objective("unchanged")
+@objective("corruption", says="writes into")
 @options
 class WritesIntoTheTokens(MaskedLM):
     """The caller's tokens are masked in place."""

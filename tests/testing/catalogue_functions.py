@@ -182,8 +182,8 @@ def inputs_not_masked(model, batch):
     return in_place(model, batch)
 
 
-@function(CAUSAL, "reads", batch=lambda objective: (b := ragged(objective)) | {"labels": b["input_ids"]})
-def labels_of_padding(model, batch):
+@function(CAUSAL, "returns", batch=lambda o: (b := ragged(o)) | {"labels": b["input_ids"]}, says="at padding")
+def labels_at_padding(model, batch):
     """labels = input_ids.clone(): padding is predicted."""
     return next_tokens(model, batch)
 

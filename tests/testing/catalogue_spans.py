@@ -35,7 +35,7 @@ def collated(inner: Any, kind: str, *checks: str, says: str = "", **settings: An
     """Plant a change of the batches of a right collator."""
 
     def decorate(change: Callable) -> Callable:
-        asked = {"kind": kind, **settings}
+        asked = {"kind": kind, "workers": 0, **settings}
         find = lambda: faults_of(check_collator, Changed(inner, change), SPECIAL, **asked)  # noqa: E731
         plant("collator", change, checks, find, says)
         return change
@@ -150,7 +150,9 @@ plant(
     "collator",
     twice_the_density,
     ("lengths",),
-    lambda: faults_of(check_collator, SpanCorruption(noise_density=0.3).collator(SPECIAL), SPECIAL, spans=(0.15, 3.0)),
+    lambda: faults_of(
+        check_collator, SpanCorruption(noise_density=0.3).collator(SPECIAL), SPECIAL, spans=(0.15, 3.0), workers=0
+    ),
 )
 
 

@@ -23,7 +23,10 @@ def test_there_are_at_least_sixty_and_each_stands_once():
     assert len(names) >= 60
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.group}-{fault.name}")
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(one, id=f"{one.group}-{one.name}", marks=[pytest.mark.slow] if one.slow else []) for one in FAULTS],
+)
 def test_a_planted_fault_is_found_by_its_check(fault, record_property):
     record_property("planted", fault.group)
     found = fault.find()
