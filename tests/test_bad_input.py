@@ -77,7 +77,7 @@ def everything(tokens, maskable, generator):
         (lambda: MaskedLM(random_replace_prob=math.nan), "random_replace_prob must lie in"),
         (lambda: MaskedLM(scheme=Scheme), "the class Scheme: call it"),
         (lambda: MaskedLM(scheme="exact"), "scheme must be one of exact-count, bernoulli, whole-words or a function"),
-        (lambda: SpanCorruption(scheme="exact"), "scheme must be one of random-spans or a function"),
+        (lambda: SpanCorruption(scheme="exact"), "scheme must be one of random-spans, rolled-spans or a function"),
         (lambda: MaskedLM(mask_rate=0.4, scheme=everything), "mask_rate 0.4 would be ignored"),
         (lambda: collate(MaskedLM(scheme=everything))([{"input_ids": [5, 6, 1]}]), "everything hides"),
         (lambda: bernoulli_mask(FREE, torch.rand(8), 2.0), r"rate must lie in \(0, 1\]"),

@@ -18,7 +18,7 @@ this promise, and so does `attention_reference`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -161,7 +161,7 @@ class AttentionMask:
     """Where the matrix is made."""
     mask: Tensor | None = None
     """(B, 1, 1 or T, S): what padding, documents, ranks and groups leave; None where they hide nothing."""
-    _matrix: Tensor | None = field(default=None, init=False, repr=False)
+    _matrix = None  # no field: FSDP rebuilds what it passes on from the fields
 
     @property
     def is_structural(self) -> bool:

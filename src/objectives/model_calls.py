@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from ..checks import tracing
+from ..data.examples import Batch
 from ..errors import InputError
 from ..models import LanguageModel
 from .loss import Counts, Loss, Prediction
@@ -36,22 +38,6 @@ def predictions(model: nn.Module, output: Any) -> Mapping[str, Prediction]:
     """The outputs of a model by name: {name: Prediction} as they are, logits and hidden states as "logits"."""
     if isinstance(output, Mapping) and output and all(isinstance(one, Prediction) for one in output.values()):
         return output
-    own = (
-        []
-        if isinstance(output, Tensor)
-        else [
-            name
-            for name, value in getattr(output, "__dict__", {}).items()
-            if name.endswith("_loss") and value is not None
-        ]
-    )
-    if own:
-        raise InputError(
-            f"{type(unwrapped(model)).__name__} returns {' and '.join(own)}, which would be dropped: switch it off "
-            "(config.output_router_logits = False for the loss of routers), or give the logits and add it yourself: "
-            f"objective(output.logits, batch).mean + config.router_aux_loss_coef * output.{own[0]} "
-            "(ObjectiveTrainer adds the aux_loss of a decoder)"
-        )
     if isinstance(output, Tensor):
         table = getattr(model, "unembedding", None)
         if table is None and isinstance(unwrapped(model), LanguageModel):
@@ -60,6 +46,14 @@ def predictions(model: nn.Module, output: Any) -> Mapping[str, Prediction]:
                 "around clozelab.objectives.LossModule(objective, model), which returns (value, loss)"
             )
         return {"logits": Prediction(output, table)}
+    fields = getattr(output, "__dict__", {})
+    if losses := [name for name, value in fields.items() if name.endswith("_loss") and value is not None]:
+        raise InputError(
+            f"{type(unwrapped(model)).__name__} returns {' and '.join(losses)}, which would be dropped: switch it off "
+            "(config.output_router_logits = False for the loss of routers), or give the logits and add it yourself: "
+            f"objective(output.logits, batch).mean + config.router_aux_loss_coef * output.{losses[0]} "
+            "(ObjectiveTrainer adds the aux_loss of a decoder)"
+        )
     for name in ("logits", "prediction_logits"):  # the latter of BertForPreTraining
         if (logits := getattr(output, name, None)) is not None:
             return {"logits": Prediction(logits)}
@@ -126,6 +120,29 @@ def _decoder_start(model: nn.Module) -> int | None:
     configs = [getattr(model, name, None) for name in ("generation_config", "config")]
     found = [getattr(one, name, None) for name in ("decoder_start_token_id", "bos_token_id") for one in configs]
     return next((start for start in found if isinstance(start, int)), None)
+
+
+def check_all_read(
+    objective: Objective, model: nn.Module, inputs: Batch, outputs: ReadRecorder, batch: ReadRecorder
+) -> None:
+    """Raises `InputError` for a key of the batch or an output of the model that nobody read.
+
+    Padding of a model that reads from the left, and is not given the attention mask, is read by nobody.
+    """
+    unread = batch.keys() - inputs.keys() - (batch.read - ATTENTION_KEYS) - {"attention_mask"}
+    padding = batch.get("attention_mask")
+    if objective.architecture != "decoder-only" and padding is not None and "attention_mask" not in inputs:
+        unread |= {"attention_mask"} if tracing() or not bool((padding != 0).all()) else set()
+    if unread:
+        raise InputError(
+            f"neither {type(model).__name__} nor the {objective.name} objective reads {', '.join(sorted(unread))} of "
+            "the batch: what it says would be ignored without a word"
+        )
+    if ignored := outputs.keys() - outputs.read:
+        raise InputError(
+            f"{type(model).__name__} returns {', '.join(sorted(ignored))}, which the {objective.name} objective does "
+            "not read: these outputs would be trained by nothing"
+        )
 
 
 @lru_cache(maxsize=256)

@@ -20,9 +20,9 @@ from ..models import build, cross_attention_mask, self_attention_mask
 from ..models.language_model import call
 from .loss import Counts, Loss, Prediction, Target
 from .model_calls import (
-    ATTENTION_KEYS,
     LOSS_KEYS,
     ReadRecorder,
+    check_all_read,
     check_model,
     forward_names,
     predictions,
@@ -240,7 +240,7 @@ class Objective(nn.Module):
         outputs = ReadRecorder(self, "model's output", predictions(model, call(model, **inputs)))
         loss = self.loss(outputs, batch)
         self.breakdown(batch)
-        self._check_all_read(type(unwrapped(model)).__name__, inputs, outputs, batch)
+        check_all_read(self, unwrapped(model), inputs, outputs, batch)
         return loss
 
     def _loss_of_logits(self, logits: Tensor, given: Mapping[str, Tensor] | Tensor) -> Loss:
@@ -257,23 +257,6 @@ class Objective(nn.Module):
                 "collator of another objective?"
             )
         return loss
-
-    def _check_all_read(self, model: str, inputs: Batch, outputs: ReadRecorder, batch: ReadRecorder) -> None:
-        unread = batch.keys() - inputs.keys() - (batch.read - ATTENTION_KEYS) - {"attention_mask"}
-        padding = batch.get("attention_mask")
-        if self.architecture != "decoder-only" and padding is not None and "attention_mask" not in inputs:
-            ignored = tracing() or not bool((padding != 0).all())  # a model that reads both sides would read pads
-            unread |= {"attention_mask"} if ignored else set()
-        if unread:
-            raise InputError(
-                f"neither {model} nor the {self.name} objective reads {', '.join(sorted(unread))} of the batch: what "
-                "it says would be ignored without a word"
-            )
-        if extra := outputs.keys() - outputs.read:
-            raise InputError(
-                f"{model} returns {', '.join(sorted(extra))}, which the {self.name} objective does not read: these "
-                "outputs would be trained by nothing"
-            )
 
     def model_inputs(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Batch:
         """The keys of a batch that the model's `forward` names, never a label.

@@ -114,8 +114,9 @@ class SpanCorruption(Objective):
         Of other schemes the most whose inputs are never longer: those of rolled spans have up to one sentinel more, and
         those of a scheme of your own are at most the text and its end.
         """
+        length = check_int(length, "the length of the inputs", 2)
         if callable(self.scheme):
-            return check_int(length, "the length of the inputs", 2) - 1
+            return length - 1
         return solve_span_lengths(
             length - (self.scheme == "rolled-spans"),
             noise_density=self.noise_density,

@@ -76,8 +76,8 @@ class Saved:
     activations: int
     """What the model keeps: grows with rows, tokens and layers."""
     loss: int
-    """The loss's gradients, for the hidden states at loss positions and for the table: the forward pass has computed
-    them already."""
+    """The loss's gradients, for the hidden states at loss positions and for the table, which the forward pass has
+    computed already; and these hidden states with their labels, for gradients of gradients."""
     casts: int
     """bfloat16 alone: the copies of the matrices that autocast makes are kept, two bytes for each number."""
 
@@ -110,8 +110,10 @@ def saved(
     check_type(row, Row, "the row", "row_of(objective, length) makes it")
     kept = bytes_kept(objective, config, row, rows, precision=precision, kind=kind)
     casts = 2 * parameters(objective, config).in_blocks if precision == "bfloat16" else 0
-    gradients = 4 * config.d_model * (round(rows * row.loss_positions) + config.vocab_size)
-    loss = gradients + rows * row.outputs + 8  # which positions are in the loss, and the number it is divided by
+    positions = round(rows * row.loss_positions)
+    gradients = 4 * config.d_model * (positions + config.vocab_size)
+    asked = positions * (4 * config.d_model + 8 + 4 * row.weighted)  # hidden states, labels, weights
+    loss = gradients + asked + rows * row.outputs + 8  # which positions are in it, and the number it is divided by
     return Saved(kept - casts, loss, casts)
 
 

@@ -41,6 +41,8 @@ class Row:
     """Positions that are, in the mean over rows: the only ones that are projected onto the vocabulary."""
     sentinels: int
     """The most sentinels that stand in the inputs: a tokenizer must have reserved as many."""
+    weighted: bool = False
+    """Whether each loss position has a weight of its own."""
 
     @property
     def input_length(self) -> int:
@@ -103,6 +105,7 @@ def row_of_batch(objective: Objective, batch: Batch, text: int, special: Special
         outputs=sum(target.labels[0].numel() for target in targets),
         loss_positions=sum(int(target.loss_mask.sum()) for target in targets) / rows,
         sentinels=int(torch.isin(batch["input_ids"], torch.tensor(special.sentinels)).sum(1).max()),
+        weighted=any(target.weights is not None for target in targets),
     )
 
 
