@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from measure import Processes, Spread
 from results import Result
-from steps import PEERS
+from steps import PEERS, QUICK
 
 from clozelab.data import load_tokenizer, pack
 from clozelab.objectives import OBJECTIVES
@@ -78,7 +78,9 @@ class Stopwatch:
                 hook.remove()
 
 
-def shares(objective: str, tokenizer: str, steps: int, repeats: int, run: bool) -> dict[str, list[float]]:
+def shares(
+    objective: str, tokenizer: str, repeats: int, run: bool, config: dict[str, Any], shape: dict[str, int]
+) -> dict[str, list[float]]:
     """Of several runs: the share of the steps' time that the loop took, and of that the clipping of gradients."""
     ours = load_tokenizer(tokenizer, sentinels=0, roles=OBJECTIVES[objective].roles)
     texts = [f"The number {n} comes before {n + 1} and after {n - 1}." for n in range(3000)]
@@ -87,11 +89,11 @@ def shares(objective: str, tokenizer: str, steps: int, repeats: int, run: bool) 
         text, heldout = (pack(part, ours, cache_dir=folder) for part in (texts[:2500], texts[2500:]))
         for repeat in range(repeats):
             kind = OBJECTIVES[objective]()
-            model = seeded_model(kind, ours.vocab_size, "tiny", 0)
-            config = TrainConfig(steps=steps, eval_every=0, eval_rows=1, optimizer="adamw")
+            model = seeded_model(kind, ours.vocab_size, "tiny", 0, **shape)
+            settings = TrainConfig(eval_every=0, eval_rows=1, optimizer="adamw", **config)
             place = Path(folder) / f"run{repeat}" if run else None
             watch = Stopwatch()
-            watch.run(kind, lambda: train(kind, model, ours, text, heldout, config, run=place))  # noqa: B023
+            watch.run(kind, lambda: train(kind, model, ours, text, heldout, settings, run=place))  # noqa: B023
             total = {part: sum(step[part] for step in watch.steps) for part in watch.steps[0]}
             outside.append(1 - sum(total[part] for part in ("forward", "backward", "optimiser")) / total["all"])
             clipping.append(total["clipping"] / total["all"])
@@ -100,10 +102,12 @@ def shares(objective: str, tokenizer: str, steps: int, repeats: int, run: bool) 
 
 def loop(processes: Processes, tokenizer: str) -> list[Result]:
     """Share of a step's time that is neither forward nor backward nor optimiser, at the default model and length."""
-    steps, repeats = (3, 1) if processes.quick else (40, 5)
+    how: dict[str, Any] = {"repeats": 5, "config": {"steps": 40}, "shape": {}}
+    if processes.quick:
+        how = {"repeats": 1, "config": {"steps": 2, "length": 16, "batch_size": 2}, "shape": QUICK}
     results = []
     for objective in PEERS:
-        arguments = {"objective": objective, "tokenizer": tokenizer, "steps": steps, "repeats": repeats}
+        arguments = {"objective": objective, "tokenizer": tokenizer, **how}
         measured = {run: processes.call("loop:shares", run=run, **arguments) for run in (False, True)}
         clipping = Spread.of(measured[True]["clipping"]).median
         without = Spread.of(measured[False]["outside"]).median

@@ -34,8 +34,8 @@ START_UP = 1 / 12
 """Share of the time that stands apart: of an hour five minutes."""
 WINDOW = 1 / 6
 """Of what remains, how much is its beginning, and how much its end."""
-QUICK = {"steps": 150, "batch-size": 2, "length": 24, "vocab-size": 400}
-QUICK |= dict.fromkeys(("eval-every", "sample-every", "checkpoint-every"), 40)
+QUICK = {"steps": 100, "batch-size": 2, "length": 24, "vocab-size": 400}
+QUICK |= dict.fromkeys(("eval-every", "sample-every", "checkpoint-every"), 30)
 KEYS = ("minute", "memory", "files", "threads", "processor", "step")
 """What is known of a moment: minutes since the start, bytes of memory, open files, threads, processor seconds, step."""
 

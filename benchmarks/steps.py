@@ -158,10 +158,10 @@ def training(processes: Processes, tokenizer: str) -> list[Result]:
         ("vocabulary 32768", 32768, 16, 256, 2),
         ("T 1024", 8192, 4, 1024, 2),
     ]
+    if quick:
+        shapes = [(name, 512, 2, 32, 1) for name, *_ in shapes[:2]]
     base = {}
     for (name, vocabulary, rows, length, rounds), objective in itertools.product(shapes, PEERS):
-        if quick:
-            vocabulary, rows, length, rounds = 512, 2, 32, 1
         arguments = {"objective": objective, "vocabulary": vocabulary, "rows": rows, "length": length}
         arguments["shape"] = QUICK if quick else SHAPE
         result = _compared(processes, name, arguments, rounds, base.get(objective, GOALS[objective]))

@@ -1,6 +1,5 @@
 """The page says what the measured files say, and says so where there are none."""
 
-import importlib
 import json
 import os
 from pathlib import Path
@@ -10,13 +9,6 @@ import pytest
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 MACHINE = {"processor": "a processor", "cores": 2, "python": "3.11", "torch": "2.13"}
 STAMP = {"date": "2026-01-02", "machine": MACHINE, "others": 0.01, "threads": 1}
-
-
-@pytest.fixture
-def module(monkeypatch):
-    """A module of the folder by its name."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module
 
 
 @pytest.fixture

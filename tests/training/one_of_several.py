@@ -1,8 +1,9 @@
 """What each process of `test_processes.py` does: the same runs of every objective, written into a folder.
 
-torchrun --nproc-per-node 2 one_of_several.py FOLDER [--replicated] [--sharded] [--resume] [--muon]
+torchrun --nproc-per-node 2 one_of_several.py FOLDER [--replicated] [--sharded] [--resume] [--muon] [--few]
 
 Replicated unless `--sharded` alone is given; with both flags it does both, into FOLDER/replicated and FOLDER/sharded.
+With `--few` what is sharded is one objective of each architecture and the one of two parts.
 """
 
 import sys
@@ -14,7 +15,7 @@ from torch import nn
 
 from clozelab.data import pack, train_bpe
 from clozelab.models import DecoderOnly
-from clozelab.objectives import OBJECTIVES, CausalLM, Prediction, Target, next_token_labels, options
+from clozelab.objectives import OBJECTIVES, CausalLM, Objective, Prediction, Target, next_token_labels, options
 from clozelab.training import Processes, TrainConfig, init_processes, seeded_model, train
 
 DOCUMENTS = [f"Document {n} says that {n} and {n + 1} make {2 * n + 1}." for n in range(80)]
@@ -67,14 +68,25 @@ class TwoHeads(CausalLM):
 EVERY = (*(objective() for objective in OBJECTIVES.values()), TwoHeads())
 
 
-def runs(folder: Path, processes: Processes, *, optimizer: str = "adamw", resume: bool = False) -> None:
+FEW = tuple({objective.architecture: objective for objective in EVERY}.values())
+"""The last one of each architecture."""
+
+
+def runs(
+    folder: Path,
+    processes: Processes,
+    *,
+    optimizer: str = "adamw",
+    resume: bool = False,
+    objectives: tuple[Objective, ...] = EVERY,
+) -> None:
     """Each objective, in double precision: what remains of a difference is not rounding of single precision."""
     roles = [role for objective in EVERY for role in objective.roles]
     tokenizer = train_bpe(DOCUMENTS, vocab_size=400, sentinels=20, roles=roles)
     text, heldout = (pack(part, tokenizer, cache_dir=folder) for part in (DOCUMENTS[:60], DOCUMENTS[60:]))
     torch.set_default_dtype(torch.float64)
     try:
-        for objective in EVERY:
+        for objective in objectives:
             model = seeded_model(objective, tokenizer.vocab_size, "tiny", 0, d_model=16, n_layers=2, n_heads=1)
             run, config = folder / objective.name, replace(CONFIG, optimizer=optimizer)
             train(objective, model, tokenizer, text, heldout, config, run=run, resume=resume, processes=processes)
@@ -89,4 +101,6 @@ if __name__ == "__main__":
         for way in ways:
             place = Path(folder) / (way if len(ways) == 2 else "")
             name, again = "muon" if "--muon" in flags else "adamw", "--resume" in flags
-            runs(place, replace(these, sharded=way == "sharded"), optimizer=name, resume=again)
+            which = FEW if way == "sharded" and "--few" in flags else EVERY
+            settings = {"optimizer": name, "resume": again, "objectives": which}
+            runs(place, replace(these, sharded=way == "sharded"), **settings)
