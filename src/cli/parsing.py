@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from ..errors import InputError
 
 if TYPE_CHECKING:
+    from ..data import CorpusReport
     from ..objectives import Objective
 
 Given = dict[str, Any]
@@ -221,7 +222,10 @@ def add_corpus(parser: argparse.ArgumentParser) -> None:
     """The flags from which `corpus_of` makes the arguments of `prepare`."""
     group = parser.add_argument_group("corpus")
     group.add_argument("--corpus", default="builtin", help='"builtin", a file or folder, or a hub name')
-    group.add_argument("--column", default="text", help="text column of a table, by name or number")
+    group.add_argument("--column", help="text column of a table, by name or number  (default: text)")
+    group.add_argument("--lines", action="store_true", help="each line of a text file is a document")
+    group.add_argument("--skip-bad-rows", action="store_true", help="leave out and count rows that cannot be read")
+    group.add_argument("--validation", metavar="FILE", help="file or folder to hold out, which is not trained on")
     group.add_argument("--split", choices=("auto", "hash", "position"), default="auto", help="how text is held out")
     group.add_argument("--tokenizer", default="bpe", help='"bpe", "characters", or the path of a tokenizer.json')
     group.add_argument("--vocab-size", type=COUNT, default=4096, help="of a trained BPE")
@@ -233,12 +237,22 @@ def corpus_of(args: argparse.Namespace, objectives: Iterable[Objective | type[Ob
     return {
         "source": args.corpus,
         "text_column": args.column,
+        "lines": args.lines,
+        "skip_bad_rows": args.skip_bad_rows,
+        "validation": args.validation,
         "split": args.split,
+        "announce": print_report,
         "tokenizer": args.tokenizer,
         "vocab_size": args.vocab_size,
         "sentinels": args.sentinels,
         "roles": [role for objective in objectives for role in objective.roles],
     }
+
+
+def print_report(report: CorpusReport) -> None:
+    """Print what a corpus was found to be."""
+    if sys.stderr is not None:  # `2>&-` closes it
+        print(report, file=sys.stderr)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from .collator import Collator, Corruption
 from .corpora.corpus import Corpus, load_corpus
+from .corpora.report import CorpusReport
 from .corpora.shards import PackedShards, is_packed, open_shards, pack_shards
 from .corpora.stream import Stream, StreamShard
 from .corpora.streamed import StreamedDocuments
@@ -30,6 +31,7 @@ __all__ = [
     "Blocks",
     "Collator",
     "Corpus",
+    "CorpusReport",
     "Corruption",
     "Examples",
     "MaskScheme",

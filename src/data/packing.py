@@ -85,7 +85,7 @@ class Blocks(torch.utils.data.Dataset):
         self._starts = np.cumsum([0, *map(len, self._parts)])  # the number of each part's first block
         if len(self) == 0:
             raise InputError(
-                f"the corpus of {packed.documents} documents has {len(packed)} tokens, which does not fill one block "
+                f"the text of {packed.documents} documents has {len(packed)} tokens, which does not fill one block "
                 f"of {length}: use more text or shorter blocks"
             )
         self.packed = packed

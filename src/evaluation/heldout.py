@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_int, check_same_shape, check_tensor, check_type
-from ..data import IGNORED, Batch, Blocks, Collator
+from ..data import IGNORED, Batch, Blocks, Collator, Packed
 from ..errors import InputError
 from ..models import eval_mode
 from ..objectives import Likelihood, Loss, Objective
@@ -37,6 +37,14 @@ def fixed_batches(blocks: Blocks, collator: Collator, *, rows: int = 256, batch_
         collator.block(blocks.take(ids), ids, epoch=EVALUATION_EPOCH, progress=1.0)
         for ids in (list(range(start, min(start + batch_size, n))) for start in range(0, n, batch_size))
     ]
+
+
+def heldout_blocks(heldout: Packed, length: int) -> Blocks:
+    """The blocks of held-out text; raises `InputError`, which says that it is of this text, where there is none."""
+    try:
+        return heldout.blocks(length)
+    except InputError as error:
+        raise InputError(f"too little is held out: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from ..checks import check_int, check_type
 from ..data import Batch
 from ..errors import InputError
-from ..evaluation.heldout import fixed_batches, uniform_baseline, unigram_baseline
+from ..evaluation.heldout import fixed_batches, heldout_blocks, uniform_baseline, unigram_baseline
 from ..objectives import Objective
 from .batches import Batches
 from .config import TrainConfig
@@ -122,7 +122,7 @@ def _batches(objective: Objective, prepared: Prepared, config: TrainConfig) -> t
     collator = objective.collator(prepared.tokenizer.special, seed=config.seed)
     length = objective.source_length(config.length)
     batches = Batches(prepared.text.blocks(length), collator, config.batch_size, config.total_steps)
-    return batches, fixed_batches(prepared.heldout.blocks(length), collator, rows=config.eval_rows)
+    return batches, fixed_batches(heldout_blocks(prepared.heldout, length), collator, rows=config.eval_rows)
 
 
 def _prompt(prepared: Prepared) -> str:

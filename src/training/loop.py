@@ -14,7 +14,7 @@ from torch import nn
 from ..checks import check_type
 from ..data import Batch, Packed, PackedShards, Stream, Tokenizer
 from ..errors import InputError, NotFinite
-from ..evaluation.heldout import HeldOut, fixed_batches
+from ..evaluation.heldout import HeldOut, fixed_batches, heldout_blocks
 from ..models import LanguageModel
 from ..objectives import Objective
 from .batches import Batches
@@ -231,7 +231,7 @@ def _batches(
         batches = StreamedBatches(text, length, collator, size, workers, config.total_steps)
     else:
         batches = Batches(text.blocks(length), collator, size, config.total_steps)
-    fixed = fixed_batches(heldout.blocks(length), collator, rows=config.eval_rows, batch_size=size)
+    fixed = fixed_batches(heldout_blocks(heldout, length), collator, rows=config.eval_rows, batch_size=size)
     if not any(bool(count) for batch in fixed for count in objective.counts(batch).values()):
         raise InputError(
             f"examples of {config.length} input tokens leave the {objective.name} objective nothing to predict: "

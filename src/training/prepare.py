@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..data import (
     Corpus,
+    CorpusReport,
     Packed,
     PackedShards,
     Stream,
@@ -54,9 +55,13 @@ def prepare(
     vocab_size: int = 4096,
     sentinels: int = 100,
     roles: Sequence[str] = (),
-    text_column: str = "text",
+    text_column: str | int | None = None,
     split: str = "auto",
     heldout: float = 0.1,
+    validation: str | Path | None = None,
+    lines: bool = False,
+    skip_bad_rows: bool = False,
+    announce: Callable[[CorpusReport], object] | None = None,
     progress: bool = False,
     processes: Processes = SINGLE,
 ) -> Prepared:
@@ -65,7 +70,7 @@ def prepare(
     `tokenizer` is "bpe" (trained on the training part), "characters", the path of a tokenizer.json, or a
     `Tokenizer`. It reserves ids for `sentinels` hidden spans and for `roles`, which are those of the objectives that
     will be trained (`Objective.roles`). Of several `processes` the main one makes tokenizer and packed text, and the
-    others read them.
+    others read them; it calls `announce` with the corpus's report before it tokenises.
 
     A folder that `pack_shards` made is taken as it is, with its tokenizer; raises `InputError` where another is given,
     and what the functions above raise.
@@ -77,9 +82,21 @@ def prepare(
         )
         if not same:
             raise InputError(f"{source} was packed with its own tokenizer, not with {tokenizer}: leave that out")
-        return Prepared(Corpus(Path(source).name, (), ()), own, text, heldout_text)
-    corpus = load_corpus(source, text_column=text_column, split=split, heldout=heldout)
-
+        if text_column is not None or split != "auto" or validation is not None or lines or skip_bad_rows:
+            raise InputError(f"{source} is packed: how its corpus was read and split cannot be changed any more")
+        corpus = _packed_corpus(Path(source), text, heldout_text)
+        _announce(corpus, announce, processes)
+        return Prepared(corpus, own, text, heldout_text)
+    corpus = load_corpus(
+        source,
+        text_column=text_column,
+        split=split,
+        heldout=heldout,
+        validation=validation,
+        lines=lines,
+        skip_bad_rows=skip_bad_rows,
+    )
+    _announce(corpus, announce, processes)
     made, (text, heldout_text) = _packed(
         lambda: _tokenizer(tokenizer, corpus.train, vocab_size, sentinels, roles),
         (corpus.train, corpus.heldout),
@@ -101,9 +118,13 @@ def prepare_stream(
     vocab_size: int = 4096,
     sentinels: int = 100,
     roles: Sequence[str] = (),
-    text_column: str = "text",
+    text_column: str | int | None = None,
     split: str = "auto",
     heldout: float = 0.1,
+    validation: str | Path | None = None,
+    lines: bool = False,
+    skip_bad_rows: bool = False,
+    announce: Callable[[CorpusReport], object] | None = None,
     processes: Processes = SINGLE,
 ) -> PreparedStream:
     """`prepare` for a corpus that is too large for it: tables or a hub name, read during training.
@@ -113,8 +134,18 @@ def prepare_stream(
 
     Raises what `prepare` raises, and `InputError` for a corpus without a document to hold out.
     """
-    corpus = load_corpus(source, text_column=text_column, split=split, heldout=heldout, streaming=True)
+    corpus = load_corpus(
+        source,
+        text_column=text_column,
+        split=split,
+        heldout=heldout,
+        validation=validation,
+        lines=lines,
+        skip_bad_rows=skip_bad_rows,
+        streaming=True,
+    )
     assert isinstance(corpus.train, StreamedDocuments)
+    _announce(corpus, announce, processes)
     begins = list(_beginning(corpus.heldout, BEGINNING["heldout"]))
     if not begins:
         raise InputError(f"{corpus.name} has no document to hold out: use more text, or a greater share than {heldout}")
@@ -125,7 +156,24 @@ def prepare_stream(
         processes,
     )
     streamed = Stream(corpus.train, made)
-    return PreparedStream(Corpus(corpus.name, corpus.train, begins), made, streamed, heldout_text)
+    return PreparedStream(replace(corpus, heldout=begins), made, streamed, heldout_text)
+
+
+def _announce(corpus: Corpus, announce: Callable[[CorpusReport], object] | None, processes: Processes) -> None:
+    if announce is not None and processes.is_main:
+        announce(corpus.report)
+
+
+def _packed_corpus(folder: Path, text: PackedShards, heldout: Packed) -> Corpus:
+    """The corpus of packed shards, without its text."""
+    report = CorpusReport(
+        folder.name,
+        f"{len(text.shards)} packed shards, {len(text):,} tokens",
+        train=(text.documents, text.bytes),
+        heldout=(heldout.documents, heldout.bytes),
+        unit="byte",
+    )
+    return Corpus(folder.name, (), (), report)
 
 
 def _packed(

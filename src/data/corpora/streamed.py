@@ -3,42 +3,152 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ...errors import InputError
-from .documents import checked_text, is_heldout
-from .tables import TABLES, read_hub, read_tables, root_cause, tables_in, texts_of
+from ...escape import escape_control_characters
+from .documents import is_heldout
+from .files import CorpusFile
+from .hub import column_of, root_cause
+from .report import SHOWN, Counts
+from .rows import Row, checked, read_rows
 
 ROWS_AT_ONCE = 32
 """Rows that are read at a time."""
 HASHED_BYTES = 2**16
 """Bytes at the beginning and at the end of a file that enter its fingerprint."""
 
+_log = logging.getLogger(__name__)
 
-class StreamedDocuments:
-    """The training or the held-out documents of a streamed corpus, split by hash.
 
-    Each iteration reads them again from the start.
-    """
-
-    def __init__(self, rows: Any, column: str, name: str, share: float, heldout: bool, fingerprint: str) -> None:
-        self.rows, self.column, self.name, self.share, self.heldout = rows, column, name, share, heldout
-        self.fingerprint = fingerprint
-        """Of the names, sizes and both ends of the files, of the column and of the held-out share."""
+class Source(Protocol):
+    """Rows that are read a few at a time, and from any position."""
 
     @property
     def files(self) -> int:
         """The number of files, which can be shared out among as many readers."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what decides which rows there are."""
+        ...
+
+    def part(self, number: int, of: int) -> Source:
+        """Every `of`-th file, from `number` on; `of` must divide the number of files."""
+        ...
+
+    def read(self, position: dict[str, Any] | None) -> Iterator[tuple[list[Row], dict[str, Any]]]:
+        """(rows, the position behind them), from a position on, or from the start."""
+        ...
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """The rows of files."""
+
+    paths: Sequence[CorpusFile]
+    column: str
+    lines: bool
+
+    @property
+    def files(self) -> int:
+        return len(self.paths)
+
+    def part(self, number: int, of: int) -> FileSource:
+        return replace(self, paths=self.paths[number::of])
+
+    def read(self, position: dict[str, Any] | None) -> Iterator[tuple[list[Row], dict[str, Any]]]:
+        first, skip = (position["file"], position["row"]) if position else (0, 0)
+        for number, file in enumerate(self.paths[first:], first):
+            rows = islice(read_rows(file, self.column, lines=self.lines), skip, None)
+            while batch := list(islice(rows, ROWS_AT_ONCE)):
+                skip += len(batch)
+                yield batch, {"file": number, "row": skip}
+            skip = 0
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the names, sizes and both ends of the files, and of what is read of them."""
+        files = hashlib.blake2b(b"".join(_file_fingerprint(file.path) for file in self.paths)).hexdigest()
+        return repr((files, self.column, self.lines))
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """The rows of a dataset of the hub.
+
+    All rows are read in every process: `datasets` would share them out among the workers of a `DataLoader`, but not
+    those of `iter(batch_size=...)`.
+    """
+
+    rows: Any
+    column: str
+    name: str
+
+    @property
+    def files(self) -> int:
         return self.rows.num_shards
+
+    @property
+    def fingerprint(self) -> str:
+        return repr((self.name, self.column))
+
+    def part(self, number: int, of: int) -> HubSource:
+        from datasets.distributed import split_dataset_by_node
+
+        return replace(self, rows=split_dataset_by_node(self.rows, number, of, strategy="shards"))
+
+    def read(self, position: dict[str, Any] | None) -> Iterator[tuple[list[Row], dict[str, Any]]]:
+        rows = self.part(0, 1).rows  # a copy: two readings of one object would share a position
+        if position is not None:
+            rows.load_state_dict(position)
+        batches = rows.iter(batch_size=ROWS_AT_ONCE)
+        while True:
+            try:
+                batch = next(batches, None)
+            except Exception as error:  # the type depends on the format of the file
+                raise InputError(f"{self.name} cannot be read any further: {root_cause(error)}") from error
+            if batch is None:
+                return
+            values = column_of(batch, self.column, self.name)
+            yield [checked(value, self.column, self.name) for value in values], rows.state_dict()
+
+
+class StreamedDocuments:
+    """The training or the held-out documents of a streamed corpus.
+
+    `share` is that of the documents that are held out by their hash, None where all of the source are taken. Each
+    iteration reads them again from the start.
+    """
+
+    def __init__(
+        self, source: Source, name: str, fingerprint: str, share: float | None, heldout: bool, skip_bad_rows: bool
+    ) -> None:
+        self.source, self.name, self.share, self.heldout = source, name, share, heldout
+        self.fingerprint, self.skip_bad_rows = fingerprint, skip_bad_rows
+        self.told: set[str] = set()
+        """What was reported about rows that were left out, so that it is reported once."""
+
+    @property
+    def files(self) -> int:
+        """The number of files, which can be shared out among as many readers."""
+        return self.source.files
 
     def part(self, number: int, of: int) -> StreamedDocuments:
         """Every `of`-th file, from `number` on; `of` must divide the number of files."""
-        from datasets.distributed import split_dataset_by_node
+        return self.of(self.source.part(number, of), self.share, self.heldout)
 
-        rows = split_dataset_by_node(self.rows, number, of, strategy="shards")
-        return StreamedDocuments(rows, self.column, self.name, self.share, self.heldout, self.fingerprint)
+    def of(self, source: Source, share: float | None, heldout: bool) -> StreamedDocuments:
+        """Documents of another source of the same corpus."""
+        made = StreamedDocuments(source, self.name, self.fingerprint, share, heldout, self.skip_bad_rows)
+        made.told = self.told
+        return made
 
     def read(self, position: dict[str, Any] | None = None) -> Reading:
         """The documents from a position on that an earlier reading was at; from the start by default."""
@@ -52,73 +162,45 @@ class StreamedDocuments:
 class Reading(Iterator[list[str]]):
     """An iterator over streamed documents, the documents of a few rows at a time, that knows its position.
 
-    It reads all rows of its documents in every process: `datasets` would share them out among the workers of a
-    `DataLoader`, but not those of `iter(batch_size=...)`.
+    The first few rows that are left out, and their number at the end, are logged.
     """
 
     def __init__(self, documents: StreamedDocuments, position: dict[str, Any] | None = None) -> None:
         self._documents = documents
-        self._rows = documents.part(0, 1).rows  # a copy: two readings of one object would share a position
-        if position is not None:
-            self._rows.load_state_dict(position)
-        self._batches = self._rows.iter(batch_size=ROWS_AT_ONCE)
-
-    @property
-    def position(self) -> dict[str, Any]:
-        """The position behind the last rows that were read, as a JSON object."""
-        return self._rows.state_dict()
+        self._batches = documents.source.read(position)
+        self._counts = Counts()
+        self.position = position
+        """The position behind the last rows that were read, as a JSON object; None before the first."""
 
     def __next__(self) -> list[str]:
-        try:
-            rows = next(self._batches)
-        except StopIteration:
-            raise
-        except Exception as error:  # the type depends on the format of the file
-            raise InputError(f"{self._documents.name} cannot be read any further: {root_cause(error)}") from error
-        texts = (
-            checked_text(text, self._documents.name)
-            for text in texts_of(rows, self._documents.column, self._documents.name)
-        )
-        return [
-            text
-            for text in texts
-            if text.strip() and is_heldout(text, self._documents.share) == self._documents.heldout
-        ]
+        batch = next(self._batches, None)
+        if batch is None:
+            if self._counts.bad > SHOWN:
+                self._tell(f"left out {self._counts.bad:,} of {self._counts.rows:,} rows, which cannot be read")
+            raise StopIteration
+        rows, self.position = batch
+        before = len(self._counts.bad_rows)
+        texts = list(self._counts.documents(rows, self._documents.skip_bad_rows))
+        for row in self._counts.bad_rows[before:]:
+            self._tell(f"left out {row.place}: {row.reason}")
+        share, heldout = self._documents.share, self._documents.heldout
+        return [text for text in texts if share is None or is_heldout(text, share) == heldout]
+
+    def _tell(self, message: str) -> None:
+        if message not in self._documents.told:
+            self._documents.told.add(message)
+            _log.warning(escape_control_characters(f"{self._documents.name}: {message}"))
 
 
-def stream_documents(source: Any, column: str, share: float) -> tuple[StreamedDocuments, StreamedDocuments]:
-    """(training documents, held-out documents) of a table, a folder of tables, or a dataset of the hub.
-
-    Raises `FileNotFoundError` for a file that does not exist and `InputError` for any other kind of source.
-    """
-    if not isinstance(source, (str, Path)) or source == "builtin":
-        raise InputError("only tables, folders of tables, and hub names can be streamed")
-    name, path = str(source), Path(source).expanduser()
-    if path.is_dir():
-        files = tables_in(path)
-        if not files:
-            raise InputError(f"{path} holds no tables to stream: expected names that end in {', '.join(TABLES)}")
-    elif path.suffix.lower() in TABLES:
-        if not path.exists():
-            raise FileNotFoundError(2, "no such corpus file", str(path))
-        if not path.is_file():
-            raise InputError(f"{path} is neither a file nor a folder: a pipe or a device has no known end")
-        files = [path]
-    elif path.exists():
-        raise InputError(f"{path} is no table, and only tables can be streamed: {', '.join(TABLES)}")
-    else:
-        rows = read_hub(name, streaming=True)
-        return _sides(rows, column, name, share, fingerprint=name)
-    fingerprint = hashlib.blake2b(b"".join(_file_fingerprint(file) for file in files)).hexdigest()
-    return _sides(read_tables(files, column, streaming=True), column, path.name, share, fingerprint)
-
-
-def _sides(
-    rows: Any, column: str, name: str, share: float, fingerprint: str
+def stream_documents(
+    train: Source, validation: Source | None, name: str, share: float, skip_bad_rows: bool
 ) -> tuple[StreamedDocuments, StreamedDocuments]:
-    fingerprint = hashlib.blake2b(repr((fingerprint, column, share)).encode(), digest_size=16).hexdigest()
-    train, heldout = (StreamedDocuments(rows, column, name, share, side, fingerprint) for side in (False, True))
-    return train, heldout
+    """(training documents, held-out documents) of a source, or of two."""
+    described: list[Any] = [train.fingerprint, validation and validation.fingerprint, share, skip_bad_rows]
+    fingerprint = hashlib.blake2b(repr(described).encode(), digest_size=16).hexdigest()
+    split = share if validation is None else None
+    documents = StreamedDocuments(train, name, fingerprint, split, False, skip_bad_rows)
+    return documents, documents.of(validation or train, split, True)
 
 
 def _file_fingerprint(file: Path) -> bytes:

@@ -1,0 +1,136 @@
+"""What a corpus was found to be, in a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from ...errors import InputError
+from ...escape import escape_control_characters
+from .rows import BadRow, Row
+
+SHOWN = 3
+"""Examples of what was left out that are shown."""
+
+
+@dataclass
+class Counts:
+    """What became of the rows of a corpus."""
+
+    rows: int = 0
+    missing: int = 0
+    """Rows without a value, or with null."""
+    empty: int = 0
+    """Rows of white space alone."""
+    bad: int = 0
+    """Rows that could not be read and were left out."""
+    bad_rows: list[BadRow] = field(default_factory=list)
+    """The first few of them."""
+
+    def documents(self, rows: Iterable[Row], skip_bad_rows: bool) -> Iterator[str]:
+        """The documents among some rows; raises `InputError` for a bad row unless `skip_bad_rows`."""
+        for row in rows:
+            self.rows += 1
+            if row is None:
+                self.missing += 1
+            elif isinstance(row, BadRow):
+                if not skip_bad_rows:
+                    raise InputError(
+                        f"{row.place}: {row.reason} (--skip-bad-rows, or skip_bad_rows=True, leaves out such rows)"
+                    )
+                self.bad += 1
+                if len(self.bad_rows) < SHOWN:
+                    self.bad_rows.append(row)
+            elif not row or row.isspace():
+                self.empty += 1
+            else:
+                yield row
+
+
+@dataclass(frozen=True)
+class CorpusReport:
+    """What a corpus was found to be; `print(report)` shows it in a few lines.
+
+    >>> from clozelab import load_corpus
+    >>> print(load_corpus(["one", "two", "", "four", "five", "six"], heldout=0.5).report)
+    corpus documents: 6 strings
+      train     3 documents, 10 characters
+      held out  2 documents, 8 characters, chosen by a hash of each document
+      left out  1 of 6 rows: 1 empty
+    """
+
+    name: str
+    kind: str
+    """What it was read as, such as "JSON files" or "text files"."""
+    files: Sequence[str] = ()
+    """The names of the files that are trained on."""
+    validation: Sequence[str] = ()
+    """The names of the files that are held out."""
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+    """Names of files that are left out, by the reason; those of folders end in "/"."""
+    split: str = ""
+    """How the held-out documents were chosen."""
+    counts: Counts | None = None
+    """None for a corpus that is read during training."""
+    train: tuple[int, int] | None = None
+    """Documents and characters that are trained on; None for a corpus that is read during training."""
+    heldout: tuple[int, int] | None = None
+    """Documents and characters that are held out; None for a corpus that is read during training."""
+    unit: str = "character"
+    """What the second number of both counts."""
+    repeated: int = 0
+    """Held-out documents that are trained on as well, word for word."""
+    unpacked: Sequence[tuple[int, int]] = ()
+    """(bytes, bytes unpacked) of each compressed file."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(escape_control_characters, self._lines()))
+
+    def _lines(self) -> Iterator[str]:
+        has_rows = self.files and self.kind != "text files"
+        rows = f", {_count(self.counts.rows, 'row')}" if self.counts and has_rows else ""
+        yield f"corpus {self.name}: {self.kind}{rows}"
+        if self.unpacked:
+            packed, unpacked = (sum(sizes) for sizes in zip(*self.unpacked))
+            yield f"  unpacked  {packed:,} bytes to {unpacked:,}"
+        yield f"  train     {self._size(self.train)}{_named(self.files)}"
+        yield f"  held out  {self._size(self.heldout)}{_named(self.validation)}{self.split and f', {self.split}'}"
+        if self.repeated:
+            yield f"            {_count(self.repeated, 'held-out document')} stand in the training text too"
+        for reason, names in self.left_out.items():
+            yield f"  left out  {_shortened(names)}: {reason}"
+        yield from self._rows_left_out()
+
+    def _size(self, size: tuple[int, int] | None) -> str:
+        return f"{_count(size[0], 'document')}, {_count(size[1], self.unit)}" if size else "read during training"
+
+    def _rows_left_out(self) -> Iterator[str]:
+        counts = self.counts
+        if counts and (counts.missing or counts.empty or counts.bad):
+            kinds = ((counts.missing, "without text"), (counts.empty, "empty"), (counts.bad, "that cannot be read"))
+            listed = ", ".join(f"{count:,} {kind}" for count, kind in kinds if count)
+            left_out = counts.missing + counts.empty + counts.bad
+            yield f"  left out  {left_out:,} of {_count(counts.rows, 'row')}: {listed}"
+            for row in counts.bad_rows:
+                yield f"            {row.place}: {row.reason}"
+            if counts.bad > len(counts.bad_rows):
+                yield f"            and {counts.bad - len(counts.bad_rows):,} more"
+
+
+def size_of(documents: Iterable[str]) -> tuple[int, int]:
+    """(documents, characters)."""
+    lengths = [len(document) for document in documents]
+    return len(lengths), sum(lengths)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _shortened(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"
+
+
+def _named(names: Sequence[str]) -> str:
+    return f" in {_shortened(names)}" if names else ""
