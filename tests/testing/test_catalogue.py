@@ -10,6 +10,7 @@ from . import (  # noqa: F401  each adds its faults
     catalogue_corruptions,
     catalogue_functions,
     catalogue_models,
+    catalogue_noise,
     catalogue_objectives,
     catalogue_schemes,
     catalogue_spans,
