@@ -1,6 +1,7 @@
 """A tokenizer beside an exported model: the same ids and texts in `transformers`, and back again."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from transformers import AutoConfig, AutoTokenizer
 
-from clozelab.data import load_tokenizer, train_bpe, train_characters
+from clozelab.data import Tokenizer, load_tokenizer, train_bpe, train_characters
 from clozelab.integrations.export import export
 from clozelab.objectives import CausalLM, FillInTheMiddle, MaskedLM, SpanCorruption
 
@@ -67,3 +68,9 @@ def test_roles_keep_their_ids_and_their_names(tmp_path):
     assert set(ids) <= set(theirs.all_special_ids)
     assert theirs.decode(ids, skip_special_tokens=True) == ""
     assert load_tokenizer(folder, sentinels=2).special == tokenizer.special
+
+
+def test_the_start_of_the_decoder_comes_back_with_the_folder(tmp_path, tokenizer):
+    special = replace(tokenizer.special, roles={**tokenizer.special.roles, "decoder_start": tokenizer.special.eos})
+    folder = export(SpanCorruption(), small("encoder-decoder"), tmp_path / "out", Tokenizer(tokenizer.backend, special))
+    assert load_tokenizer(folder).special == special
