@@ -208,18 +208,6 @@ class OnePrefixForAll(PrefixLM):
         return prefix_batch(examples, place, 1 + (pivot * (length - 1)).long())
 
 
-@objective("progress")
-@options
-class ProgressUndeclared(MaskedLM):
-    """The rate falls with the progress of the run, and the class does not say so: no resumed run has the same masks."""
-
-    name = "progress-undeclared"
-
-    def choose(self, examples, maskable):
-        count = 1 + int(4 * (1 - examples.progress))
-        return smallest(examples.uniform(0), torch.full((len(maskable), 1), count), maskable)
-
-
 # ------------------------------------------------------------------ who reads what
 
 

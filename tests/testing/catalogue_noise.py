@@ -1,4 +1,4 @@
-"""Planted faults of objectives whose noise, ids, progress or levels are wrong in a way that few batches show."""
+"""Planted faults of objectives whose noise, ids or levels are wrong in a way that few batches show."""
 
 from __future__ import annotations
 
@@ -103,36 +103,6 @@ class EndOfMiddleNotInTheLoss(FillInTheMiddle):
     def corrupt(self, examples):
         batch = super().corrupt(examples)
         return batch | {"labels": batch["labels"].masked_fill(batch["labels"] == examples.special["fim_end"], IGNORED)}
-
-
-@objective("progress")
-@options
-class NoProgress(MaskedLM):
-    """The class says that it changes with the run, and it does not: runs by the clock are refused for nothing."""
-
-    name, uses_progress = "no-progress", True
-
-
-@objective("reads")
-@options
-class DeclaresNoReads(MaskedLM):
-    """reads() is empty, so no probe has anything to compare."""
-
-    name = "declares-no-reads"
-
-    def reads(self, batch):
-        return {}
-
-
-@objective("reads")
-@options
-class ReadsOneSideOnly(SpanCorruption):
-    """reads() leaves the decoder out, so a decoder that reads ahead would pass."""
-
-    name = "one-side-only"
-
-    def reads(self, batch):
-        return {pair: matrix for pair, matrix in super().reads(batch).items() if pair[1] == "input_ids"}
 
 
 def diffused(examples, level, noise):

@@ -1,4 +1,4 @@
-"""Planted faults of objectives in what they predict: targets, weights, counts, terms of the loss, declarations."""
+"""Planted faults of objectives in what they predict: targets, weights, counts, terms of the loss."""
 
 from __future__ import annotations
 
@@ -284,75 +284,7 @@ class ZLossEverywhere(CausalLM):
         return with_terms(part, self.z_loss * elsewhere.square().sum())
 
 
-# ------------------------------------------------------------------ what the class says of itself
-
-
-@objective("parameters")
-@options
-class HeadOnTheObjective(CausalLM):
-    """A layer on the objective, which no optimiser and no checkpoint walks."""
-
-    name = "head"
-
-    def __post_init__(self):
-        super().__post_init__()
-        self.head = nn.Linear(4, 4)
-
-
-@objective("keys")
-@options
-class IgnoresUnknownKeys(CausalLM):
-    """The batch is cut down to known keys, so a key that was meant to do something vanishes."""
-
-    name = "lenient"
-
-    def forward(self, model, batch):
-        return super().forward(model, {key: batch[key] for key in ("input_ids", "attention_mask", "labels")})
-
-
-@objective("options")
-@options
-class OptionLost(MaskedLM):
-    """`options()` forgets the rate, so a run comes back with another."""
-
-    name = "option-lost"
-
-    def options(self):
-        return {name: value for name, value in super().options().items() if name != "mask_rate"}
-
-
-@objective("returns", says="no id for the role 'mask'")
-@options
-class RoleForgotten(MaskedLM):
-    """The class does not declare that it needs a mask token."""
-
-    name, roles = "role-forgotten", ()
-
-
-@objective("returns", says="breakdown")
-@options
-class BreakdownByToken(CausalLM):
-    """A breakdown has a value for each token, where evaluation splits rows."""
-
-    name = "breakdown-by-token"
-
-    def breakdown(self, batch):
-        return {"kind": batch["labels"]}
-
-
-@objective("returns", says="no row_sums")
-@options
-class BreakdownWithoutRows(CausalLM):
-    """There is a breakdown, and the loss does not keep the sums of its rows."""
-
-    name = "breakdown-without-rows"
-
-    def loss(self, outputs, batch):
-        part = super().loss(outputs, batch)["logits"]
-        return Loss({"logits": Part(part.sum, part.count)})
-
-    def breakdown(self, batch):
-        return {"row": torch.arange(len(batch["labels"]))}
+# ------------------------------------------------------------------ a prefix
 
 
 @objective("answers")

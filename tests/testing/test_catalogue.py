@@ -8,6 +8,7 @@ import pytest
 from . import (  # noqa: F401  each adds its faults
     catalogue_collators,
     catalogue_corruptions,
+    catalogue_declarations,
     catalogue_functions,
     catalogue_models,
     catalogue_noise,
