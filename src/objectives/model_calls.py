@@ -106,7 +106,7 @@ def check_model(architecture: str, model: nn.Module, batch: Mapping[str, Any]) -
             f"{kind} computes the loss of its routers from labels, which no model gets, so it would be dropped: switch "
             "it off (config.output_router_logits = False)"
         )
-    start, given = _decoder_start(model), batch.get("decoder_input_ids")
+    start, given = decoder_start(model), batch.get("decoder_input_ids")
     if start is not None and isinstance(given, Tensor) and given.numel() and bool((given[:, 0] != start).any()):
         raise InputError(
             f"{kind} starts its decoder with {start}, and the batch with {int(given[0, 0])}: its generate() would "
@@ -115,7 +115,7 @@ def check_model(architecture: str, model: nn.Module, batch: Mapping[str, Any]) -
         )
 
 
-def _decoder_start(model: nn.Module) -> int | None:
+def decoder_start(model: nn.Module) -> int | None:
     """The id with which `generate()` of an encoder-decoder of `transformers` begins, None where it is not known."""
     configs = [getattr(model, name, None) for name in ("generation_config", "config")]
     found = [getattr(one, name, None) for name in ("decoder_start_token_id", "bos_token_id") for one in configs]

@@ -13,7 +13,7 @@ from ...errors import InputError
 from ...objectives import Objective
 from ..randomness import own_random_state
 from ..report import Check, Report, run_checks
-from . import attention, claims, corruption, function, ids, loss, noise
+from . import attention, claims, corruption, documents, function, ids, loss, noise
 from .corruption_trial import AsExample
 from .function_trial import FunctionTrial
 from .trial import Trial
@@ -37,7 +37,7 @@ CHECKS: dict[str, Check[Trial]] = {
     "nothing to predict": loss.nothing,
     "keys": loss.keys,
     "reads": attention.reads,
-    "documents": attention.documents,
+    "documents": documents.documents,
     "answers": attention.answers,
 }
 """Of an `Objective`, by the names that `skip` takes, in the order in which they run."""

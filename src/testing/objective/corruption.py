@@ -168,6 +168,8 @@ def whole_text(trial: CorruptionTrial) -> Finding:
                     table(text=example["input_ids"], input_ids=batch["input_ids"][0]),
                     "text is cut off, and with it where it ends: widen the row instead",
                 )
+    if fault := _too_long(trial):
+        return fault
     ids = torch.cat([value.flatten() for key, value in trial.sample.items() if key.endswith("ids") or key == "labels"])
     seen = {role: bool((ids == trial.special[role]).any()) for role in trial.objective.roles}
     unseen = [role for role, there in seen.items() if not there]
@@ -177,6 +179,24 @@ def whole_text(trial: CorruptionTrial) -> Finding:
     if any(seen.values()):
         return Finding(FAULT, found, why="a role of the class is lost, such as the end of a middle")
     return Finding(NOTE, f"every token of a text is read or predicted, but {found}")
+
+
+def _too_long(trial: CorruptionTrial) -> Finding | None:
+    """A fault where a text of `source_length(n)` tokens becomes more than n."""
+    for length in (24, 32):
+        try:
+            source = trial.objective.source_length(length)
+            batch = trial.collate([trial.example(source, 700 + n) for n in range(64)])
+        except InputError:
+            continue  # too short, or more spans than the trial has sentinels
+        width = batch["input_ids"].shape[1]
+        if width > length and trial.collator().pad_to_multiple_of == 1:
+            return Finding(
+                FAULT,
+                f"texts of source_length({length}) = {source} tokens become rows of {width}",
+                why="packing cuts the corpus by it, so rows are longer than the model was planned for",
+            )
+    return None
 
 
 def alignment(trial: CorruptionTrial) -> Finding | None:

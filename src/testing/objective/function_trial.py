@@ -111,10 +111,18 @@ class FunctionTrial:
         return differ(before, after, rounding(self.model) * float(before.abs().max()))
 
     def others(self, row: int, key: str) -> Tensor:
-        """(S,): for each token of a row another id that occurs in the batch."""
+        """(S,): for each token of a row another id that occurs in the batch, and not what stands in its place.
+
+        A strict loss refuses a token that equals its own label.
+        """
         ids, row_ids = self.batch[key], self.batch[key][row]
         choice = ids[ids >= 0].unique()
-        return choice[(torch.searchsorted(choice, row_ids.clamp(min=0)) + 1) % len(choice)]
+        at = torch.searchsorted(choice, row_ids.clamp(min=0))
+        other = choice[(at + 1) % len(choice)]
+        opposite = self.batch.get("labels" if key != "labels" else self.reads_key or "")
+        if opposite is None or opposite.shape != ids.shape or len(choice) < 3:
+            return other
+        return torch.where(other == opposite[row], choice[(at + 2) % len(choice)], other)
 
     @cached_property
     def offset(self) -> int | None:

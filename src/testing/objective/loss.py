@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import torch
 from torch import Tensor
@@ -145,6 +146,16 @@ def scored(trial: Trial) -> Finding:
             f"the sum is divided by {count}, and scored_ids() are {ids} ids",
             why="nats a token and bits per byte would be of different texts: a weighted loss over hidden tokens is "
             "divided by all tokens that it bounds",
+        )
+    scored_ids = Counter(trial.objective.scored_ids(batch).flatten().tolist())
+    text = Counter(token for one in trial.examples for token in one["input_ids"])
+    special = trial.special
+    beside = {one: n for one, n in (scored_ids - text).items() if one == special.mask or one not in special.all}
+    if beside:
+        return Finding(
+            FAULT,
+            f"scored_ids() holds ids that the texts do not have: {dict(list(beside.items())[:5])}",
+            why="bits per byte would be of the bytes of other tokens, such as those of the mask",
         )
     return Finding(OK, f"the sum is divided by the number of ids that it is of: {ids}")
 

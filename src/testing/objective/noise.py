@@ -95,8 +95,11 @@ def _constant(trial: CorruptionTrial, ids: list[int], hides: bool) -> Finding:
 
     with patch.object(Noise, "_of_stream", recorded):
         batch = trial.collate([trial.example_of(ids, example_id=7)])
-    if not drawn and not hides:
-        return Finding(OK, "no noise is drawn, and nothing of a text is hidden")
+    if not any(set(ids) & set(row) for row in real_tokens(batch)):
+        return Finding(OK, "all of a text is hidden, in every example and epoch")
+    whole = bool((batch["labels"][:, : len(ids)] != IGNORED).all())
+    if not hides and (not drawn or whole):
+        return Finding(NOTE if drawn else OK, "nothing of a text is hidden, in any example or epoch")
     return Finding(
         FAULT,
         "noise is drawn, and nothing depends on it"

@@ -6,7 +6,6 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from ...data import Batch, SpecialIds
 from ...errors import InputError
 from ...models.language_model import call
 from ...objectives import Objective, Prediction
-from ...objectives.model_calls import predictions
+from ...objectives.model_calls import decoder_start, predictions
 from ..report import raised
 from .corruption_trial import AsExample, CorruptionTrial
 
@@ -46,7 +45,7 @@ class Trial(CorruptionTrial):
 
         def made(copied: nn.Module) -> Trial:
             widths = _widths(objective, copied)
-            special = special_ids(objective, max(widths.values()), getattr(copied, "config", None))
+            special = special_ids(objective, max(widths.values()), copied)
             return cls(objective, special, as_example, batch, copied, tolerance_of(copied, tolerance), widths)
 
         def gradient(copied: nn.Module) -> Tensor:
@@ -129,12 +128,13 @@ def attending_copy(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     return model
 
 
-def special_ids(objective: Objective, vocab_size: int, config: Any = None) -> SpecialIds:
+def special_ids(objective: Objective, vocab_size: int, model: nn.Module) -> SpecialIds:
     """Special ids for a vocabulary of this size, with the roles that the objective declares and no others."""
-    pad = getattr(config, "pad_token_id", None)
+    pad = getattr(getattr(model, "config", None), "pad_token_id", None)
     pad = pad if isinstance(pad, int) and 0 <= pad < vocab_size else 0
     roles = [role for role in objective.roles if role not in ("pad", "eos", "mask", "decoder_start")]
-    start = getattr(config, "decoder_start_token_id", None)
+    start = decoder_start(model) if objective.architecture == "encoder-decoder" else None
+    start = start if start is not None and 0 <= start < vocab_size else None
     free = [one for one in range(vocab_size) if one not in (pad, start)]
     if start is None:  # neither pad nor eos, or a start that is written into the corruption would not be found
         roles = [*roles, "decoder_start"]
@@ -145,7 +145,7 @@ def special_ids(objective: Objective, vocab_size: int, config: Any = None) -> Sp
             "a larger vocabulary"
         )
     named = dict(zip(roles, free[2:]))
-    if isinstance(start, int):
+    if start is not None:
         named["decoder_start"] = start
     return SpecialIds(
         vocab_size,
