@@ -97,3 +97,45 @@ def test_a_right_claim_passes(objective):
 
 def test_a_class_that_claims_nothing_is_held_to_nothing():
     assert only_likelihood(MaskedLM()).found == "the class claims no likelihood"
+
+
+@options
+class ScoresTheMask(MaskedDiffusion):
+    name = "scores-the-mask"
+
+    def scored_ids(self, batch):
+        return batch["input_ids"][batch["weights"] != 0]
+
+
+@options
+class TooLong(FillInTheMiddle):
+    name = "too-long"
+
+    def source_length(self, length):
+        return length
+
+
+@options
+class ReadsOtherDocuments(CausalLM):
+    """What it says of itself excuses every leak across documents."""
+
+    name = "reads-other-documents"
+
+    def reads(self, batch):
+        length = batch["input_ids"].shape[1]
+        return {("logits", "input_ids"): torch.ones(len(batch["input_ids"]), length, length).tril().bool()}
+
+
+@pytest.mark.parametrize(
+    ("fault", "check", "message"),
+    [
+        (ScoresTheMask, "count", "holds ids that the texts do not have"),
+        (TooLong, "text", "become rows of"),
+        (ReadsOtherDocuments, "documents", "which is of another document"),
+    ],
+)
+def test_what_a_class_says_of_itself_is_held_against_its_batches(fault, check, message):
+    with pytest.raises(CheckFailed, match=rf"FAULT +{check}: .*{message}"):
+        check_objective(
+            fault(), small(fault(), n_layers=1), skip=[name for name in CHECKS if name not in ("returns", check)]
+        )
