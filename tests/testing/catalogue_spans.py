@@ -44,11 +44,11 @@ def collated(inner: Any, kind: str, *checks: str, says: str = "", **settings: An
 
 
 def span(*checks: str, **settings: Any) -> Callable[[Callable], Callable]:
-    return collated(SPAN, "span", *checks, **settings)
+    return collated(SPAN, "spans", *checks, **settings)
 
 
 def causal(*checks: str, **settings: Any) -> Callable[[Callable], Callable]:
-    return collated(CAUSAL, "causal", *checks, **settings)
+    return collated(CAUSAL, "next-token", *checks, **settings)
 
 
 def is_sentinel(ids):

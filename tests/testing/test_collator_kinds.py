@@ -37,14 +37,14 @@ def same(batch, text):
     ("objective", "kind", "checks"),
     [
         (PrefixLM(), "prefix", ["prefix"]),
-        (MaskedDiffusion(), "diffusion", ["hidden", "levels"]),
-        (MaskedDiffusion(exact_count=False), "diffusion", ["hidden", "levels"]),
+        (MaskedDiffusion(), "weighted", ["hidden", "levels"]),
+        (MaskedDiffusion(exact_count=False), "weighted", ["hidden", "levels"]),
         (FillInTheMiddle(), "middle", ["middle"]),
         (FillInTheMiddle(fim_rate=1.0, form="psm"), "middle", ["middle"]),
         (FillInTheMiddle(fim_rate=1.0, form="spm"), "middle", ["middle"]),
-        (SpanCorruption(scheme="rolled-spans"), "span", ["round trip", "decoder"]),
+        (SpanCorruption(scheme="rolled-spans"), "spans", ["round trip", "decoder"]),
         (MaskedLM(scheme="bernoulli"), "masked", ["partition"]),
-        (CausalLM(), "causal", ["labels"]),
+        (CausalLM(), "next-token", ["labels"]),
     ],
     ids=repr,
 )
@@ -71,7 +71,7 @@ def test_what_does_not_apply_is_listed_in_one_line():
     assert "middle" in report.not_checked
     [line] = [line for line in str(report).splitlines() if "partition" in line]
     assert line.startswith("  not checked targets, nothing to hide, ")
-    assert line.endswith("not of a batch of the kind causal")
+    assert line.endswith("not of a batch of the kind next-token")
 
 
 def rank_from_the_left(batch, text):

@@ -178,7 +178,7 @@ class LikeSeqio:
 
 
 right("collator", "masked LM, wrapped", partial(check_collator, Masked()))
-right("collator", "x and y one place on", partial(check_collator, next_token_pairs, SPECIAL, kind="causal"))
+right("collator", "x and y one place on", partial(check_collator, next_token_pairs, SPECIAL, kind="next-token"))
 right("collator", "padded on the left", partial(check_collator, left_padded, SPECIAL))
 right("collator", "like seqio", partial(check_collator, LikeSeqio(), spans=(0.15, 3.0)))
 right(

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ...data import IGNORED, SpecialIds
 
-KINDS = ("causal", "masked", "span", "prefix", "diffusion", "middle", "other")
-"""The kinds of batches: middle is fill-in-the-middle, and other is what none of the checks knows."""
+KINDS = ("next-token", "masked", "spans", "prefix", "weighted", "middle", "other")
+"""The kinds of batches, by their form: weighted are hidden tokens with weights and a count, middle is a text whose
+middle is moved to its end, and other is what none of the checks knows."""
 
 MIDDLE_ROLES = ("fim_prefix", "fim_suffix", "fim_middle", "fim_end")
 
@@ -20,11 +21,11 @@ def kind_of(batch: Mapping[str, Any], texts: Tensor, special: SpecialIds) -> str
     """The kind of the batch of some texts (B, T), all of one length and without special ids."""
     inputs, labels, length = batch["input_ids"], batch["labels"], texts.shape[1]
     if "decoder_input_ids" in batch or inputs.shape != labels.shape:
-        return "span" if _any_of(inputs, special.sentinels) else "other"
+        return "spans" if _any_of(inputs, special.sentinels) else "other"
     if all(role in special.roles for role in MIDDLE_ROLES) and _any_of(inputs, [special[r] for r in MIDDLE_ROLES]):
         return "middle"
     if torch.equal(inputs, texts[:, :-1]) and torch.equal(labels, texts[:, 1:]):
-        return "causal"  # x and y, one place on
+        return "next-token"  # x and y, one place on
     inputs, labels = _unpadded(batch, length, special)
     if inputs is None or labels is None:
         return "other"
@@ -32,9 +33,9 @@ def kind_of(batch: Mapping[str, Any], texts: Tensor, special: SpecialIds) -> str
     if "reading_rank" in batch:
         return "prefix" if untouched and _prefixes(labels) else "other"
     if untouched:
-        return "causal" if (labels != IGNORED).float().mean() > 0.9 else "other"
+        return "next-token" if (labels != IGNORED).float().mean() > 0.9 else "other"
     if "weights" in batch and "count" in batch:
-        return "diffusion"
+        return "weighted"
     whole = (labels != IGNORED).float().mean(1) > 0.9
     whole &= (inputs == texts).all(1)  # rows in which nothing is hidden, among others
     in_place = ((labels == IGNORED) | (labels == texts)).float().mean() > 0.5

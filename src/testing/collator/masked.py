@@ -172,7 +172,7 @@ def protected(trial: CollatorTrial) -> Finding:
     return Finding(OK, "special ids and padding are never hidden")
 
 
-@of_kind("masked", "span", "prefix", "diffusion", "middle")
+@of_kind("masked", "spans", "prefix", "weighted", "middle")
 def targets(trial: CollatorTrial) -> Finding:
     """Every text has a target."""
     short: tuple[int, list[int], list[int]] | None = None
@@ -187,7 +187,7 @@ def targets(trial: CollatorTrial) -> Finding:
             shares.append(f"{percent(float(without.float().mean()))} at {length}")
     if short is not None:
         return Finding(
-            NOTE if trial.kind == "diffusion" else FAULT,  # the papers' form hides each token by itself
+            NOTE if trial.kind == "weighted" else FAULT,  # the papers' form hides each token by itself
             f"texts without any target: {', '.join(shares)} tokens",
             table(text=short[1], labels=short[2]),
             "nothing is learned from such a text, and a batch of them has the mean 0 / 0 = NaN",

@@ -109,8 +109,8 @@ def order(trial: CollatorTrial) -> Finding:
 
 def with_workers(trial: CollatorTrial) -> Finding:
     """The number of workers changes nothing."""
-    if trial.kind == "causal":
-        return Finding(NOT_CHECKED, "nothing is hidden of a causal batch")
+    if trial.kind == "next-token":
+        return Finding(NOT_CHECKED, "nothing is hidden of a next-token batch")
     if not trial.workers:
         return Finding(NOT_CHECKED, "workers=0 was asked for")
     alone, together = trial.epochs(trial.ragged, 0)[0], trial.epochs(trial.ragged, trial.workers)[0]
@@ -126,8 +126,8 @@ def with_workers(trial: CollatorTrial) -> Finding:
 
 def epochs(trial: CollatorTrial) -> Finding:
     """Fresh noise in each epoch: of what is hidden, since random replacements alone change the inputs."""
-    if trial.kind == "causal":
-        return Finding(NOT_CHECKED, "nothing is hidden of a causal batch")
+    if trial.kind == "next-token":
+        return Finding(NOT_CHECKED, "nothing is hidden of a next-token batch")
     for workers in sorted({0, trial.workers}):
         first, second = trial.epochs(trial.ragged, workers, count=2)
         if [_pattern(trial, row) for row in first] != [_pattern(trial, row) for row in second]:
@@ -150,15 +150,15 @@ def epochs(trial: CollatorTrial) -> Finding:
 def _pattern(trial: CollatorTrial, row: Row) -> object:
     """Where something is hidden or moved of a text, whatever its tokens are."""
     read, labels = row
-    if trial.kind in ("masked", "diffusion", "prefix"):
+    if trial.kind in ("masked", "weighted", "prefix"):
         return tuple(label != IGNORED for label in labels)
-    if trial.kind in ("span", "middle"):
+    if trial.kind in ("spans", "middle"):
         marks = {*trial.special.sentinels, *trial.special.roles.values()}
         return tuple(token in marks for token in read)
     return row
 
 
-@of_kind("masked", "span", "prefix", "diffusion", "middle")
+@of_kind("masked", "spans", "prefix", "weighted", "middle")
 def ranks(trial: CollatorTrial) -> Finding:
     """Processes with the same seed and other texts hide other positions."""
     texts = trial.texts(*[80] * 16, seed=3)

@@ -47,7 +47,7 @@ def prefix(trial: CollatorTrial) -> Finding:
     return Finding(OK, f"prefixes of {min(lengths)} to {max(lengths)} of 12 tokens, without labels, read on both sides")
 
 
-@of_kind("diffusion")
+@of_kind("weighted")
 def hidden(trial: CollatorTrial) -> Finding:
     """Hidden tokens become the mask and are the labels; weights are those of the row, and count is its tokens."""
     texts = trial.texts(*[12, 7, 9, 20] * 40, seed=12)
@@ -73,7 +73,7 @@ def hidden(trial: CollatorTrial) -> Finding:
     return Finding(OK, "hidden tokens become the mask, are the labels, and are weighted alike in each text")
 
 
-@of_kind("diffusion")
+@of_kind("weighted")
 def levels(trial: CollatorTrial) -> Finding:
     """Every number of hidden tokens counts as much, and every choice of them is as probable."""
     if trial.objective is not None and (found := class_levels(trial)) is not None:

@@ -10,7 +10,7 @@ from ..report import FAULT, NOT_CHECKED, NOTE, OK, Finding, table
 from .trial import CollatorTrial, of_kind
 
 
-@of_kind("span")
+@of_kind("spans")
 def round_trip(trial: CollatorTrial) -> Finding:
     """Inputs and targets together are the text."""
     for text in sorted(trial.texts(*range(2, 40), seed=6), key=len):
@@ -36,7 +36,7 @@ def round_trip(trial: CollatorTrial) -> Finding:
     return Finding(OK, "inputs and targets together are the text again, for 2 to 39 tokens")
 
 
-@of_kind("span")
+@of_kind("spans")
 def decoder(trial: CollatorTrial) -> Finding:
     """The decoder reads the labels one place later."""
     batch = trial.batch(trial.ragged[:4])
@@ -61,7 +61,7 @@ def decoder(trial: CollatorTrial) -> Finding:
     return Finding(OK, f"the decoder reads the labels one place later, behind {start}")
 
 
-@of_kind("span")
+@of_kind("spans")
 def lengths(trial: CollatorTrial) -> Finding:
     """Texts of one length become rows of one length, which a plan knows."""
     for length in (8, 20, 64, 141, 568):
@@ -97,7 +97,7 @@ def _declared_spans(trial: CollatorTrial) -> tuple[float, float] | None:
     return None if density is None or mean is None else (density, mean)
 
 
-@of_kind("causal")
+@of_kind("next-token")
 def labels(trial: CollatorTrial) -> Finding:
     """Labels of causal LM are the text, in place or shifted by one."""
     texts = trial.texts(12, 7, seed=8)
@@ -122,7 +122,7 @@ def labels(trial: CollatorTrial) -> Finding:
     return Finding(OK, "labels are the inputs shifted by one already: the loss must not shift them again")
 
 
-@of_kind("causal", "span", "prefix", "middle")
+@of_kind("next-token", "spans", "prefix", "middle")
 def end(trial: CollatorTrial) -> Finding:
     """The end of a text is in the loss."""
     texts = trial.texts(12, 7, seed=9)
@@ -131,7 +131,7 @@ def end(trial: CollatorTrial) -> Finding:
             return Finding(
                 FAULT,
                 "the end of a text is never in the loss",
-                table(text=text, labels=list(given)) if trial.kind == "causal" else table(labels=list(given)),
+                table(text=text, labels=list(given)) if trial.kind == "next-token" else table(labels=list(given)),
                 "the model never learns to stop; take padding from lengths, not from id == pad, which here "
                 f"is {trial.special.pad} while the end of text is {trial.special.eos}",
             )

@@ -53,7 +53,7 @@ class CollatorTrial:
         generator = torch.Generator().manual_seed(seed)
         choice = self.special.replacements
         texts = [choice[torch.randint(len(choice), (n,), generator=generator)].tolist() for n in lengths]
-        closed = self.kind != "span" if closed is None else closed
+        closed = self.kind != "spans" if closed is None else closed
         return [[*text[:-1], self.special.eos] if closed and len(text) > 1 else text for text in texts]
 
     def batch(self, texts: Sequence[Sequence[int]], collate: Callable | None = None) -> Mapping[str, Any]:
