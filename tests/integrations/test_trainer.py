@@ -113,6 +113,8 @@ def test_an_evaluation_is_one_mean_over_all_rows(name, theirs, make, special, ro
     assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-6)
     means = [objective(model, batch).mean.item() for batch in batches]
     assert sum(means) / len(means) != pytest.approx(expected, rel=1e-5)  # the mean of means is another number
+    next(model.parameters()).data *= 1.5  # the next evaluation is of other weights, and of nothing before it
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(evaluate(objective, model, batches).nats, rel=1e-6)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
