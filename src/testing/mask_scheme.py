@@ -49,7 +49,7 @@ def check_mask_scheme(
     ... except CheckFailed as failed:
     ...     print(failed.report.faults)
     ...     print(failed.report.findings["protected"].example)
-    ['protected', 'nothing to hide', 'varies', 'variety', 'protected rate']
+    ['protected', 'nothing to hide', 'varies', 'protected rate']
     tokens    642 127
     maskable    .   x
     hidden      x   .
@@ -95,10 +95,14 @@ def _own_rows(rows: Sequence[Sequence[int] | Mapping[str, Any]], keys: Sequence[
         given: Mapping[str, Any] = row if isinstance(row, Mapping) else {"input_ids": row}
         if without := {"input_ids", *keys} - given.keys():
             raise InputError(f"row {number} has no {', '.join(sorted(without))}, which the scheme asks for")
-        tokens = torch.as_tensor(given["input_ids"], dtype=torch.int64)
+        try:
+            tokens = torch.as_tensor(given["input_ids"], dtype=torch.int64)
+            data = {key: torch.as_tensor(given[key]) for key in keys}
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"expected numbers as row {number}, got {row!r:.80}") from error
         if tokens.dim() != 1 or len(tokens) == 0:
             raise InputError(f"expected token ids (T,) as row {number}, got {tuple(tokens.shape)}")
-        own.append((tokens, {key: torch.as_tensor(given[key]) for key in keys}))
+        own.append((tokens, data))
     return tuple(own)
 
 

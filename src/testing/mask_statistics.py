@@ -197,7 +197,8 @@ def position(trial: MaskTrial) -> Finding:
     """Whether every position is hidden equally often, within accident."""
     if trial.rows is not None:
         return Finding(NOT_CHECKED, "which tokens stand where is the affair of your own rows")
-    often = torch.stack(trial.masks).double().mean(0)  # (length,)
+    masks = torch.stack(trial.masks)  # (count, length)
+    often = masks.double().mean(0)  # (length,)
     mean = float(often.mean())
     error = max((mean * (1 - mean) / trial.count) ** 0.5, 1e-9)
     worst = float(((often - mean) / error).abs().max())
@@ -207,7 +208,7 @@ def position(trial: MaskTrial) -> Finding:
     runs = sum(int((torch.nn.functional.pad(mask, (1, 0)).int().diff() == 1).sum()) for mask in trial.masks)
     alone = 1 - mean  # runs per hidden token, if each token is drawn by itself
     by_itself = runs / max(sum(int(mask.sum()) for mask in trial.masks), 1) > 0.9 * alone
-    if never and by_itself and mean * trial.count >= 20:
+    if never and by_itself and mean * trial.count >= 20 and len(masks.unique(dim=0)) > 1:
         return Finding(
             FAULT,
             f"the positions {never[:8]} of 0 to {trial.length - 1} are never hidden in {trial.count} rows, and "

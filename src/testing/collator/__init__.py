@@ -93,6 +93,8 @@ def check_collator(
     for name, value in (("shares", (shares, 3)), ("spans", (spans, 2))):
         if value[0] is not None and not (isinstance(value[0], (tuple, list)) and len(value[0]) == value[1]):
             raise InputError(f"expected {value[1]} numbers as {name}, got {value[0]!r:.80}")
+    if example is not None and not callable(example):
+        raise InputError(f"expected a function from token ids to an example, got {example!r:.80}")
     check_int(workers, "workers", 0)
     if check_int(rows, "rows") < 64:
         raise InputError(f"expected rows >= 64, got {rows}: fewer are too few for statistics")

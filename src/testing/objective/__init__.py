@@ -83,6 +83,8 @@ def check_objective(
     check_type(model, nn.Module, "the model")
     if not 0 <= check_number(tolerance, "tolerance") < 1:
         raise InputError(f"tolerance is of relative comparisons, in [0, 1), got {tolerance!r}")
+    if example is not None and not callable(example):
+        raise InputError(f"expected a function from token ids to an example, got {example!r:.80}")
     if batch is not None:
         _check_batch(batch)
     name = getattr(objective, "__name__", type(objective).__name__)
