@@ -12,6 +12,7 @@ import pytest
 
 from clozelab.cli import COMMANDS, main
 from clozelab.course import Result
+from clozelab.models import PRESETS
 from clozelab.objectives import OBJECTIVES
 from clozelab.training import load_run, read_metrics
 
@@ -27,7 +28,9 @@ def shared(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, shared, monkeypatch):
-    """A folder of its own."""
+    """A folder of its own, and models of one block."""
+    for sizes in PRESETS.values():
+        monkeypatch.setitem(sizes, "tiny", {"d_model": 32, "n_layers": 1, "n_heads": 2})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CLOZELAB_CACHE", str(shared / "cache"))
     (tmp_path / "corpus.jsonl").write_text("".join(json.dumps({"text": d}) + "\n" for d in DOCUMENTS))

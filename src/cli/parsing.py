@@ -7,6 +7,7 @@ import difflib
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -252,7 +253,8 @@ def corpus_of(args: argparse.Namespace, objectives: Iterable[Objective | type[Ob
 def print_report(report: CorpusReport) -> None:
     """Print what a corpus was found to be."""
     if sys.stderr is not None:  # `2>&-` closes it
-        print(report, file=sys.stderr)
+        with suppress(OSError):  # a closed terminal, or a pipe whose reader has gone: no run dies of that
+            print(report, file=sys.stderr)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
