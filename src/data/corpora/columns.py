@@ -20,18 +20,27 @@ def arrow_rows(file: CorpusFile, column: str) -> Iterator[Row]:
     number = 0
     with _errors_named(file), _batches(file, column) as batches:
         for batch in batches:
-            for value in _column(batch, column):
+            for value in _values(_column(batch, column)):
                 number += 1
-                yield _cell(value, column, f"{file.path}, row {number}")
+                place = f"{file.path}, row {number}"
+                yield BadRow(place, value.reason) if isinstance(value, BadRow) else checked(value, column, place)
     if number == 0:
         raise InputError(f"{file.path} holds no rows")
 
 
-def _cell(value: Any, column: str, place: str) -> Row:
+def _values(column: Any) -> list[Any]:
+    """The values of a column of a batch, with a `BadRow` for each that is not UTF-8."""
     try:
-        return checked(value.as_py(), column, place)
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        return [_value(scalar) for scalar in column]
+
+
+def _value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
     except UnicodeDecodeError as error:
-        return BadRow(place, f"not UTF-8: byte 0x{error.object[error.start]:02x}")
+        return BadRow("", f"not UTF-8: byte 0x{error.object[error.start]:02x}")
 
 
 @contextmanager

@@ -96,7 +96,7 @@ class CorpusReport:
         yield f"  train     {self._size(self.train)}{_named(self.files)}"
         yield f"  held out  {self._size(self.heldout)}{_named(self.validation)}{self.split and f', {self.split}'}"
         if self.repeated:
-            yield f"            {_count(self.repeated, 'held-out document')} stand in the training text too"
+            yield f"            of them in the training text too, word for word: {self.repeated:,}"
         for reason, names in self.left_out.items():
             yield f"  left out  {_shortened(names)}: {reason}"
         yield from self._rows_left_out()

@@ -191,7 +191,7 @@ class _Missing:
         if not isinstance(row, dict):
             return BadRow(place, f"{_NAMES.get(type(row), 'null')}, expected an object with a column {self.column!r}")
         value = field_of(row, self.column)
-        if value is not ABSENT:
+        if value is not ABSENT and (value is not None or self.column in row):
             self.found = True
             return checked(value, self.column, place)
         self.without += 1
