@@ -185,6 +185,7 @@ right(
     "collator",
     "masked LM by spans",
     partial(check_collator, MaskedLM(scheme=random_spans).collator(SPECIAL)),
+    slow=True,
 )
 right(
     "collator",
