@@ -212,6 +212,24 @@ class ZeroForMinusInfinity(HandWritten):
 
 
 @model(CausalLM(), *LEAKS)
+class MinusTen(HandWritten):
+    """What is masked gets 10 less instead of minus infinity, so it is read a little."""
+
+    def attend(self, scores, layer):
+        return (scores - 10 * (1 - torch.ones_like(scores).tril())).softmax(-1)
+
+
+@model(CausalLM(), "reads")
+class WrongBehindTheBlock(HandWritten):
+    """Attention in blocks of 32 queries, whose second block was given the mask of the first."""
+
+    def attend(self, scores, layer):
+        mask = torch.ones_like(scores).tril()
+        mask[..., 32:, 32:] = 1
+        return scores.masked_fill(mask == 0, float("-inf")).softmax(-1)
+
+
+@model(CausalLM(), *LEAKS)
 class MaskedAfterSoftmax(HandWritten):
     """The weights are masked after the softmax, whose sum has read the future."""
 
