@@ -149,7 +149,7 @@ def run_checks(
     essential: Collection[str] = (),
     names: Collection[str] | None = None,
 ) -> Report:
-    """Run all checks in order, but those to skip; where "returns" finds a fault, the others are not checked.
+    """Run all checks in order, but those to skip; where "returns" finds a fault or cannot run, the others do not.
 
     `names` are the names that `skip` may hold, those of `checks` where it is None. Raises `CheckFailed` where a check
     found a fault, and `InputError` for a name to skip that no check has.
@@ -167,7 +167,7 @@ def run_checks(
             findings[check_name] = Finding(NOT_CHECKED, "skipped, as asked")
             continue
         if broken:
-            findings[check_name] = Finding(NOT_CHECKED, "nothing to try it on: see the fault in 'returns'")
+            findings[check_name] = Finding(NOT_CHECKED, "nothing to try it on: see 'returns'")
             continue
         try:
             finding = check(trial)
@@ -175,7 +175,7 @@ def run_checks(
             finding = Finding(FAULT, f"raises {raised(error)}")
         if finding is not None:
             findings[check_name] = finding
-            broken = check_name == "returns" and finding.verdict == FAULT
+            broken = check_name == "returns" and finding.verdict in (FAULT, NOT_CHECKED)
     report = Report(name, findings, [one for one in essential if one not in skip])
     if report.faults:
         raise CheckFailed(report)

@@ -280,3 +280,52 @@ def test_x_and_y_one_place_on_are_causal():
     report = check_collator(pairs, SPECIAL, workers=0)
     assert report.passed
     assert report.findings["labels"].found.startswith("labels are the inputs shifted by one already")
+
+
+def pairs_of(examples):
+    """Supervised pairs: nothing is hidden of the source, and the labels are another text."""
+    ids, labels = (
+        torch.nn.utils.rnn.pad_sequence([torch.tensor(one[key]) for one in examples], True, fill)
+        for key, fill in (("input_ids", 0), ("labels", IGNORED))
+    )
+    return {"input_ids": ids, "labels": labels, "attention_mask": (ids != 0).long()}
+
+
+def test_pairs_of_a_source_and_a_target_are_of_no_known_kind():
+    def example(ids):
+        return {"input_ids": list(ids), "labels": sorted(map(int, ids))}
+
+    report = check_collator(pairs_of, SPECIAL, workers=0, example=example)
+    assert report.passed
+    assert {"labels", "padding", "targets"} <= set(report.not_checked)
+
+
+def test_rows_that_are_packed_into_one_are_not_checked_and_not_passed():
+    def flat(examples):
+        ids = torch.cat([torch.as_tensor(one["input_ids"]) for one in examples])[None]
+        places = torch.cat([torch.arange(len(one["input_ids"])) for one in examples])[None]
+        return {"input_ids": ids, "labels": ids.clone(), "position_ids": places}
+
+    report = check_collator(flat, SPECIAL, workers=0)
+    assert not report.faults
+    assert not report.passed
+    assert report.missing == ["returns"]
+    assert report.counts["passed"] == 0
+
+
+@pytest.mark.parametrize("change", [lambda batch, text: list(batch.values()), lambda batch, text: {"input_ids": text}])
+def test_what_is_no_batch_is_one_fault(change):
+    with pytest.raises(CheckFailed, match=r"FAULT +returns: (returns a list, not a dict|'labels' of 3 texts must be)"):
+        check_collator(changed(CausalLM(), change), SPECIAL, workers=0)
+
+
+@pytest.mark.parametrize("places", [(2, 0), (0, 1)])
+def test_labels_of_other_places_or_texts_are_found(places):
+    """Both are next tokens, and wrong."""
+
+    def rolled(batch, text):
+        return batch | {"labels": batch["labels"].roll(places, (1, 0))}
+
+    with pytest.raises(CheckFailed) as failed:
+        check_collator(changed(CausalLM(), rolled), SPECIAL, workers=0)
+    assert "labels" in failed.value.report.faults

@@ -110,3 +110,26 @@ def test_a_model_that_reads_one_side_alone_is_no_model_for_both():
     with pytest.raises(CheckFailed, match=r"FAULT +reads: no output moves with a token on its right"):
         check_objective(MaskedLM(), LeftToRight())
     assert check_objective(CausalLM(), LeftToRight()).passed
+
+
+class WrongBehindTheBlock(LeftToRight):
+    """A causal mask by blocks, of which only the first has one; a table of so many positions."""
+
+    def __init__(self, places):
+        super().__init__()
+        self.places = nn.Embedding(places, 16)
+
+    def forward(self, input_ids, attention_mask):
+        hidden = self.table(input_ids) + self.places(torch.arange(input_ids.shape[1]))
+        first, rest = hidden[:, :32].cumsum(1), hidden[:, 32:].sum(1, keepdim=True)
+        return self.head(torch.cat([first, hidden[:, 32:] + rest], 1).tanh())
+
+
+@pytest.mark.parametrize("places", [64, 256])
+def test_a_mask_that_is_wrong_in_long_rows_is_found(places):
+    with pytest.raises(CheckFailed, match=r"FAULT +reads: output 3\d moves with input_ids \d+ of a row of (64|150)"):
+        check_objective(CausalLM(), WrongBehindTheBlock(places))
+
+
+def test_how_long_a_row_was_tried_is_said():
+    assert check_objective(CausalLM(), WrongBehindTheBlock(32)).findings["reads"].found.endswith("a row of 30 tokens")

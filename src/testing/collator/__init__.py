@@ -44,6 +44,9 @@ CHECKS: dict[str, Check[CollatorTrial]] = {
 }
 """By the names that `skip` takes, in the order in which they run."""
 
+ESSENTIAL = ("returns",)
+"""Without it nothing else can be looked at."""
+
 
 def check_collator(
     collator: Callable[[list[Any]], Any],
@@ -116,4 +119,4 @@ def check_collator(
     as_example = example or (lambda ids: {"input_ids": ids})
     trial = CollatorTrial(collator, special, kind, shares, spans, as_example, workers, rows)
     name = getattr(collator, "__name__", type(collator).__name__)
-    return run_checks(name, CHECKS, trial, skip)
+    return run_checks(name, CHECKS, trial, skip, essential=ESSENTIAL)

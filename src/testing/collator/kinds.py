@@ -19,7 +19,11 @@ MIDDLE_ROLES = ("fim_prefix", "fim_suffix", "fim_middle", "fim_end")
 
 def kind_of(batch: Mapping[str, Any], texts: Tensor, special: SpecialIds) -> str:
     """The kind of the batch of some texts (B, T), all of one length and without special ids."""
+    if not isinstance(batch, Mapping) or not all(isinstance(batch.get(k), Tensor) for k in ("input_ids", "labels")):
+        return "other"
     inputs, labels, length = batch["input_ids"], batch["labels"], texts.shape[1]
+    if inputs.dim() != 2 or labels.dim() != 2 or len(inputs) != len(texts):
+        return "other"
     if "decoder_input_ids" in batch or inputs.shape != labels.shape:
         return "spans" if _any_of(inputs, special.sentinels) else "other"
     if all(role in special.roles for role in MIDDLE_ROLES) and _any_of(inputs, [special[r] for r in MIDDLE_ROLES]):
@@ -33,7 +37,7 @@ def kind_of(batch: Mapping[str, Any], texts: Tensor, special: SpecialIds) -> str
     if "reading_rank" in batch:
         return "prefix" if untouched and _prefixes(labels) else "other"
     if untouched:
-        return "next-token" if (labels != IGNORED).float().mean() > 0.9 else "other"
+        return "next-token" if (labels != IGNORED).float().mean() > 0.9 and _of_the_text(labels, texts) else "other"
     if "weights" in batch and "count" in batch:
         return "weighted"
     whole = (labels != IGNORED).float().mean(1) > 0.9
@@ -61,6 +65,15 @@ def _prefixes(labels: Tensor) -> bool:
     here = (labels != IGNORED).int()
     begins = here.diff(dim=1).clamp(min=0).sum(1)
     return float(((begins == 1) & (here[:, 0] == 0)).double().mean()) > 0.5
+
+
+def _of_the_text(labels: Tensor, texts: Tensor) -> bool:
+    """Whether most labels are tokens of the texts, at their places or near, or of the neighbour's by mistake."""
+    return any(
+        float((labels == texts.roll((places, rows), (1, 0))).double().mean()) > 0.5
+        for places in range(-3, 4)
+        for rows in (0, 1, -1)
+    )
 
 
 def _any_of(ids: Tensor, some: Any) -> bool:

@@ -21,6 +21,9 @@ def returns(trial: CollatorTrial) -> Finding:
     why = "Hugging Face's keys are what models, objectives and the Trainer read"
     if not isinstance(batch, Mapping):
         return Finding(FAULT, f"returns a {type(batch).__name__}, not a dict of tensors", why=why)
+    ids = batch.get("input_ids")
+    if isinstance(ids, Tensor) and ids.dim() == 2 and len(ids) == 1 and "position_ids" in batch:
+        return Finding(NOT_CHECKED, "all texts are packed into one row, without padding: there are no rows to look at")
     for key in ("input_ids", "labels"):
         value = batch.get(key)
         if not isinstance(value, Tensor) or value.dim() != 2 or len(value) != 3 or value.dtype != torch.int64:
@@ -33,9 +36,9 @@ def unchanged(trial: CollatorTrial) -> Finding:
     """The examples are not modified."""
     forms: tuple[Callable[[list[int]], Any], ...] = (list, torch.tensor)
     for form in forms:
-        examples = [trial.example(form(text)) for text in trial.ragged[:4]]
-        before = copy.deepcopy(examples)
         try:
+            examples = [trial.example(form(text)) for text in trial.ragged[:4]]
+            before = copy.deepcopy(examples)
             trial.fresh()(examples)
         except Exception:
             if form is list:

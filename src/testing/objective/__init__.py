@@ -75,7 +75,7 @@ def check_objective(
     >>> print(report.headline)
     MaskedLM: 20 passed, 0 failed, 0 not checked
     >>> report.findings["reads"].found
-    'what moved is what the class declares, in 130 rows'
+    'what moved is what the class declares, in 130 rows, and nothing else in a row of 150 tokens'
 
     Returns the `Report`, whose `passed` is False where an essential check could not run. Raises `CheckFailed` for a
     fault, `InputError` for a missing or unsuitable batch, and for a vocabulary that is too small for random texts.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,12 +11,14 @@ from torch import Tensor
 
 from ...data import IGNORED, Batch
 from ...evaluation import LeakReport, answer_leaks, probe_objective
-from ...evaluation.perturbation import differ
+from ...evaluation.perturbation import differ, repeat
 from ...models import LanguageModel, eval_mode
 from ...objectives import Objective, unwrapped
 from ..report import FAULT, NOT_CHECKED, NOTE, OK, SURE, Finding, percent
 from .trial import Trial
 
+LONG = (150, 100, 64, 48, 30)
+"""Lengths of the one long text, in tokens, of which the first is taken that the model takes."""
 SHORT = (4, 9, 6, 7, 5, 8)
 """Lengths of the many short texts, in tokens."""
 IDS = ("input_ids", "decoder_input_ids")
@@ -29,7 +32,48 @@ def reads(trial: Trial) -> Finding:
     for values in trial.objective.breakdown(trial.batch).values():
         rows |= {int((values == value).nonzero()[0]) for value in values.unique()[:16]}
     many = trial.collate([trial.example(SHORT[n % len(SHORT)], 1000 + n) for n in range(128)])
-    return probed(trial, trial.batch, sorted(rows), many)
+    finding = probed(trial, trial.batch, sorted(rows), many)
+    if finding.verdict not in (OK, NOTE):
+        return finding
+    leak, length = _long_row(trial)
+    if not length:
+        return dataclasses.replace(finding, found=f"{finding.found}; no row of {LONG[-1]} tokens could be read")
+    return leak or dataclasses.replace(finding, found=f"{finding.found}, and nothing else in a row of {length} tokens")
+
+
+def _long_row(trial: Trial) -> tuple[Finding | None, int]:
+    """(a leak in a long row of which some inputs are changed, its tokens): as long as model and sentinels allow."""
+    for length in LONG:
+        try:
+            batch = trial.collate([trial.example(length, 7000)])
+            with torch.no_grad():
+                trial.outputs(batch)
+        except Exception:  # more spans than sentinels, or places than the model has
+            continue
+        return _leak_in_long_row(trial, batch), length
+    return None, 0
+
+
+def _leak_in_long_row(trial: Trial, batch: Batch) -> Finding | None:
+    for (output, key), declared in trial.objective.reads(batch).items():
+        ids, choice = batch[key], trial.special.replacements
+        places = torch.linspace(0, ids.shape[1] - 1, min(9, ids.shape[1])).long().unique()  # (N,)
+        copies = {name: repeat(value, len(places) + 1) for name, value in batch.items()}
+        changed = copies[key].clone()
+        other = choice[(torch.searchsorted(choice, ids[0, places]) + 1) % len(choice)]
+        changed[torch.arange(len(places)) + 1, places] = torch.where(other == ids[0, places], choice[0], other)
+        with torch.no_grad(), eval_mode(trial.model):
+            states = trial.outputs({**copies, key: changed})[output].states
+        moved = differ(states[:1].expand(len(places), *states.shape[1:]), states[1:], trial.movement)  # (N, T)
+        leaks = moved & ~declared[0, :, places].T
+        if bool(leaks.any()):
+            n, t = leaks.nonzero()[0].tolist()
+            return Finding(
+                FAULT,
+                f"output {t} moves with {key} {int(places[n])} of a row of {ids.shape[1]}, which it may not read",
+                why="the model reads what the objective hides, in long rows: is a mask wrong behind its first block?",
+            )
+    return None
 
 
 def _undeclared(trial: Trial, batch: Batch) -> Finding | None:
