@@ -185,6 +185,22 @@ def test_narrow_and_unsigned_ids_make_the_same_batch(cls, dtype):
     assert all(torch.equal(rows[key], expected[key]) for key in rows)
 
 
+@pytest.mark.parametrize("cls", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_the_default_dtype_of_torch_changes_no_batch(cls):
+    examples = [list(range(10, 10 + n)) for n in (13, 21)]
+    expected = cls().collator(SPECIAL)(examples)
+    before = torch.get_default_dtype()
+    try:
+        for dtype in (torch.bfloat16, torch.float64):
+            torch.set_default_dtype(dtype)
+            batch = cls().collator(SPECIAL)(examples)
+            assert all(
+                torch.equal(batch[key], expected[key]) and batch[key].dtype == expected[key].dtype for key in batch
+            )
+    finally:
+        torch.set_default_dtype(before)
+
+
 # ------------------------------------------------------------------ progress
 
 
