@@ -64,13 +64,18 @@ def _encodes_alike(backend: tokenizers.Tokenizer, left: str, right: str) -> bool
 
 @contextmanager
 def panic_as_error() -> Iterator[None]:
-    """Turn a panic of `tokenizers`, which is no `Exception`, into an `InputError`.
+    """Turn a panic of `tokenizers`, which is no `Exception`, and its bare `Exception` into an `InputError`.
 
-    The library panics where a pattern takes too many ways to match.
+    The library panics where a pattern takes too many ways to match, and raises where text needs an unknown token that
+    the model does not have.
     """
     try:
         yield
     except BaseException as error:
+        if type(error) is Exception:
+            raise InputError(
+                f"the tokenizer failed on a text ({error}): load_tokenizer(tokenizer) adds an unknown token"
+            ) from error
         if type(error).__name__ != "PanicException":
             raise
         raise InputError(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 import torch
@@ -20,14 +21,16 @@ from ..corpora.cache import written_whole
 from ..corpora.documents import checked_text
 from ..special_ids import SpecialIds
 from .cutting import cut_text, panic_as_error
+from .text_encoder import text_encoder
+from .unknown import unknown_id
 from .vocabulary import role_token
 
 
 class Tokenizer:
     """A `tokenizers.Tokenizer` with its special ids; `train_bpe`, `train_characters` and `load_tokenizer` make one.
 
-    No text is encoded to a special id: the characters `<pad>` in a corpus become ordinary tokens. With byte-level BPE
-    any Unicode text is decoded exactly.
+    No text is encoded to a special id, except that of an unknown token for what the vocabulary cannot write: the
+    characters `<pad>` in a corpus become ordinary tokens. With byte-level BPE any Unicode text is decoded exactly.
 
     >>> from clozelab.data import train_bpe
     >>> tokenizer = train_bpe(["the cat sat on the mat"] * 3, vocab_size=400, sentinels=4)
@@ -41,7 +44,7 @@ class Tokenizer:
     Raises `InputError` for a backend of another library, and for special ids of a smaller vocabulary.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, special: SpecialIds) -> None:
+    def __init__(self, backend: tokenizers.Tokenizer, special: SpecialIds, notes: Iterable[str] = ()) -> None:
         check_type(backend, tokenizers.Tokenizer, "the backend", "load_tokenizer takes other kinds")
         check_type(special, SpecialIds, "special ids")
         if special.vocab_size < backend.get_vocab_size():
@@ -56,6 +59,14 @@ class Tokenizer:
             backend.model.dropout = None  # it would encode the same text differently each time
         self.backend = backend
         self.special = special
+        self.notes = tuple(notes)
+        """What was guessed or added as the tokenizer was loaded, a line each."""
+        self.unknown = unknown_id(backend)
+        """The id of what the vocabulary cannot write, None where there is none."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A pickled backend forgets that the names of special tokens are text; it is told again where it is built.
+        return Tokenizer, (self.backend, self.special, self.notes)
 
     @property
     def vocab_size(self) -> int:
@@ -72,19 +83,24 @@ class Tokenizer:
             raise InputError(f"expected several texts, got one {type(texts).__name__}: put it in a list")
         checked = [checked_text(text) for text in texts]
         with panic_as_error():
-            encodings = self.backend.encode_batch_fast(checked, add_special_tokens=False)
+            encodings = self._encoder.encode_batch_fast(checked, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
+
+    @cached_property
+    def _encoder(self) -> tokenizers.Tokenizer:
+        """The backend, or a copy of it that finds no special id in a text."""
+        return text_encoder(self.backend, self.special.all)
 
     def _encode(self, text: str) -> tokenizers.Encoding:
         with panic_as_error():
-            return self.backend.encode(checked_text(text), add_special_tokens=False)
+            return self._encoder.encode(checked_text(text), add_special_tokens=False)
 
     def cut(self, text: str) -> Iterator[str]:
         """A long text in pieces whose tokens, one after another, are those of the whole; a short one as it is.
 
         Raises `InputError` for a text that cannot be cut and is too long to be encoded whole.
         """
-        return cut_text(checked_text(text), self.backend)
+        return cut_text(checked_text(text), self._encoder)
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """The text of ids; special ids appear by their names, or are left out with `skip_special`."""

@@ -1,0 +1,85 @@
+"""The unknown token of a tokenizer, which stands for the text that its vocabulary cannot write."""
+
+from __future__ import annotations
+
+import json
+
+import tokenizers
+from tokenizers import models, pre_tokenizers
+
+from ...errors import InputError
+from .tables import find_layout
+from .vocabulary import UNKNOWN, add_special_tokens
+
+NAMES = (UNKNOWN, "[UNK]", "<UNK>", "[unk]", "<|unk|>", "<|unknown|>")
+"""Names that tokenizers in use give to the unknown token, the most common first."""
+_NO_CHARACTER = "\U0010ffff"
+
+
+def unknown_id(backend: tokenizers.Tokenizer) -> int | None:
+    """The id of text that the vocabulary cannot write; None where a model has none.
+
+    >>> from clozelab.data import train_bpe, train_characters
+    >>> from clozelab.data.tokenizers.unknown import unknown_id
+    >>> unknown_id(train_characters(["abc"], sentinels=0).backend), unknown_id(train_bpe(["abc"], 400).backend)
+    (3, None)
+    """
+    model = backend.model
+    if not isinstance(model, models.Unigram):
+        return None if model.unk_token is None else model.token_to_id(model.unk_token)
+    try:  # the only way to ask a Unigram model
+        tokens = model.tokenize(_NO_CHARACTER)
+    except Exception:  # bare: it has no unknown token
+        return None
+    return tokens[0].id if len(tokens) == 1 else None
+
+
+def can_drop_text(backend: tokenizers.Tokenizer) -> bool:
+    """Whether the tokenizer drops, or fails on, a character that its vocabulary lacks: it has no unknown token.
+
+    A vocabulary of all 256 bytes lacks none.
+    """
+    model = backend.model
+    if unknown_id(backend) is not None:
+        return False
+    if isinstance(model, models.Unigram):
+        try:
+            return not model.tokenize(_NO_CHARACTER)
+        except Exception:  # bare: "Encountered an unknown token but `unk_id` is missing"
+            return True
+    if not isinstance(model, models.BPE):
+        return True
+    if model.byte_fallback:
+        return any(model.token_to_id(f"<0x{byte:02X}>") is None for byte in range(256))
+    if find_layout(backend, ()) == "bytes":
+        return any(model.token_to_id(byte) is None for byte in pre_tokenizers.ByteLevel.alphabet())
+    return True
+
+
+def with_unknown(backend: tokenizers.Tokenizer) -> tuple[tokenizers.Tokenizer, str]:
+    """(a copy of the tokenizer whose model has an unknown token, the name of that token).
+
+    It is a token of a known name where the vocabulary has one, otherwise a new one behind all ids. Raises `InputError`
+    for a Unigram vocabulary that has gaps behind it.
+    """
+    described = json.loads(backend.to_str())
+    model = described["model"]
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    names = [name for name in (model.get("unk_token"), *NAMES) if name is not None]
+    name = next((name for name in names if name in vocabulary), names[0])
+    vocabulary.setdefault(name, max(vocabulary.values()) + 1)
+    added = sorted((n, token) for token, n in vocabulary.items() if backend.model.token_to_id(token) is None)
+    if isinstance(model["vocab"], list):
+        model["unk_id"] = vocabulary[name]
+        if [n for n, _ in added] != list(range(len(model["vocab"]), len(model["vocab"]) + len(added))):
+            raise InputError(
+                "the tokenizer has no unknown token, and none can be added: its ids have gaps. Train it with an "
+                "unknown token, or with byte fallback"
+            )
+        model["vocab"] += [[token, 0.0] for _, token in added]  # no text is encoded to them: see text_encoder
+    else:
+        model["unk_token"] = name
+        model["vocab"] |= {token: n for n, token in added}
+    made = tokenizers.Tokenizer.from_str(json.dumps(described))
+    add_special_tokens(made, [name])
+    return made, name
