@@ -170,37 +170,6 @@ def test_empty_texts_have_nothing_to_predict_and_no_texts_make_an_empty_batch(cl
     assert none["input_ids"].shape[0] == none["labels"].shape[0] == 0
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint16, torch.int32, torch.uint32, torch.uint64])
-@pytest.mark.parametrize("cls", OBJECTIVES.values(), ids=OBJECTIVES)
-def test_narrow_and_unsigned_ids_make_the_same_batch(cls, dtype):
-    """As packed streams are uint16; -100 fits into none of the unsigned types."""
-    tokens = torch.arange(10, 34).view(2, 12)
-    expected = cls().collator(SPECIAL).block(tokens, [0, 1])
-    strided = torch.stack([tokens, tokens], 2)[..., 0]
-    for given in (tokens.to(dtype), strided):
-        batch = cls().collator(SPECIAL).block(given, [0, 1])
-        assert batch.keys() == expected.keys()
-        assert all(torch.equal(batch[key], expected[key]) for key in batch)
-    rows = cls().collator(SPECIAL)([{"input_ids": row.to(dtype), "example_id": b} for b, row in enumerate(tokens)])
-    assert all(torch.equal(rows[key], expected[key]) for key in rows)
-
-
-@pytest.mark.parametrize("cls", OBJECTIVES.values(), ids=OBJECTIVES)
-def test_the_default_dtype_of_torch_changes_no_batch(cls):
-    examples = [list(range(10, 10 + n)) for n in (13, 21)]
-    expected = cls().collator(SPECIAL)(examples)
-    before = torch.get_default_dtype()
-    try:
-        for dtype in (torch.bfloat16, torch.float64):
-            torch.set_default_dtype(dtype)
-            batch = cls().collator(SPECIAL)(examples)
-            assert all(
-                torch.equal(batch[key], expected[key]) and batch[key].dtype == expected[key].dtype for key in batch
-            )
-    finally:
-        torch.set_default_dtype(before)
-
-
 # ------------------------------------------------------------------ progress
 
 
