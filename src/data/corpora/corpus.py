@@ -157,7 +157,7 @@ def _split(documents: list[str], split: str, share: float, name: str) -> tuple[l
 
 def _streamed(found: FoundSource, share: float, options: Options) -> Corpus:
     """Documents that are read when they are iterated over."""
-    column = options.column or "text"
+    column = options.text_column
 
     def source(of: Any) -> FileSource | HubSource:
         return FileSource(of, column, options.lines) if isinstance(of, list) else HubSource(of, column, found.name)

@@ -32,7 +32,7 @@ SPLITS = {
 
 _DOCUMENTATION = {"readme", "license", "licence", "copying", "notice", "changelog", "contributing", "citation"}
 _DESCRIPTIONS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
-_NOT_FOR_US = {"__macosx", "__pycache__", "_temporary"}
+_OF_PROGRAMS = {"__macosx", "__pycache__", "_temporary"}
 _ABOUT_DOCUMENTS = {"attributes", "quality_signals", "minhash", "duplicates"}
 _ENDINGS = ", ".join((*TEXT_FILES, *TABLES))
 
@@ -134,8 +134,10 @@ def _walk(folder: Path) -> Iterator[tuple[str, str | None]]:
         about = _ABOUT_DOCUMENTS if "documents" in folders else set()
         entered = []
         for name in sorted(folders):
-            if name.startswith(".") or name.lower() in _NOT_FOR_US:
+            if name.startswith("."):
                 yield f"{(here / name).as_posix()}/", "hidden"
+            elif name.lower() in _OF_PROGRAMS:
+                yield f"{(here / name).as_posix()}/", "of other programs"
             elif name in about:
                 yield f"{(here / name).as_posix()}/", "about documents"
             elif (Path(place) / name).is_symlink():

@@ -117,7 +117,7 @@ def pack_shards(
     with written_whole(unfinished) as file:
         file.write(json.dumps({"format": FORMAT, "fingerprint": source}).encode())
     tokenizer.save(folder / "tokenizer.json")
-    write_packed(heldout, tokenizer, folder, "heldout")
+    write_packed(heldout, tokenizer, folder, "heldout", byte_counts=True)
     missing = [number for number in range(count) if read_packed(folder, names[number]) is None]
     make = partial(_pack_shard, documents, tokenizer, folder, count)
     if workers <= 1 or len(missing) <= 1:

@@ -26,6 +26,11 @@ class Options:
     skip_bad_rows: bool
     streaming: bool
 
+    @property
+    def text_column(self) -> str:
+        """The column that is read."""
+        return "text" if self.column is None else self.column
+
     def refuse_idle(self, name: str, kind: str) -> None:
         """Raises `InputError` for an option that this kind of source does not know."""
         if self.column is not None and kind not in (*TABLES.values(), "hub"):
@@ -66,11 +71,11 @@ class FoundSource:
         """The rows of one side."""
         for part in of if isinstance(of, list) else [of]:
             if isinstance(part, CorpusFile):
-                yield from read_rows(part, options.column or "text", lines=options.lines, unpacked=unpacked)
+                yield from read_rows(part, options.text_column, lines=options.lines, unpacked=unpacked)
             elif isinstance(part, str):
                 yield part
             else:
-                yield from hub_rows(part, options.column or "text", self.name)
+                yield from hub_rows(part, options.text_column, self.name)
 
 
 # --------------------------------------------------------------------------- sources

@@ -100,14 +100,19 @@ FOLDERS = {  # files -> (trained on, held out, left out)
             ["a.txt"],
             [],
             {
-                "hidden": [".ipynb_checkpoints/", "__MACOSX/", "._a.txt", ".DS_Store"],
+                "hidden": [".ipynb_checkpoints/", "._a.txt", ".DS_Store"],
+                "of other programs": ["__MACOSX/"],
                 "unknown ending .db": ["Thumbs.db"],
             },
         ),
     ),
     "what Spark writes": (
         ["_SUCCESS", "_temporary/0/part-0.json", ".part-0.json.crc", "part-0.json"],
-        (["part-0.json"], [], {"no ending": ["_SUCCESS"], "hidden": ["_temporary/", ".part-0.json.crc"]}),
+        (
+            ["part-0.json"],
+            [],
+            {"no ending": ["_SUCCESS"], "of other programs": ["_temporary/"], "hidden": [".part-0.json.crc"]},
+        ),
     ),
     "a table and its compressed copy": (
         ["a.jsonl", "a.jsonl.gz", "b.ndjson.gz"],
