@@ -107,7 +107,8 @@ def _loaded(found: FoundSource, split: str, share: float, options: Options) -> C
     rows = found.rows(found.train, options, unpacked)
     train = list(counts.documents(rows, options.skip_bad_rows))
     if not train:
-        told = "".join(f"; {row.place}: {row.reason}" for row in counts.bad_rows[:1])
+        told = f": {counts.rows:,} rows are {counts.left_out}" if counts.rows else ""
+        told += "".join(f"; {row.place}: {row.reason}" for row in counts.bad_rows[:1])
         raise InputError(f"the corpus {found.name} holds no text{told}")
     if found.validation is not None:
         rows = found.rows(found.validation, options, unpacked)

@@ -27,6 +27,12 @@ class Counts:
     bad_rows: list[BadRow] = field(default_factory=list)
     """The first few of them."""
 
+    @property
+    def left_out(self) -> str:
+        """Why rows are left out, and how many of each kind."""
+        kinds = ((self.missing, "without text"), (self.empty, "empty"), (self.bad, "not readable"))
+        return ", ".join(f"{count:,} {kind}" for count, kind in kinds if count)
+
     def documents(self, rows: Iterable[Row], skip_bad_rows: bool) -> Iterator[str]:
         """The documents among some rows; raises `InputError` for a bad row unless `skip_bad_rows`."""
         for row in rows:
@@ -106,11 +112,9 @@ class CorpusReport:
 
     def _rows_left_out(self) -> Iterator[str]:
         counts = self.counts
-        if counts and (counts.missing or counts.empty or counts.bad):
-            kinds = ((counts.missing, "without text"), (counts.empty, "empty"), (counts.bad, "that cannot be read"))
-            listed = ", ".join(f"{count:,} {kind}" for count, kind in kinds if count)
+        if counts and counts.left_out:
             left_out = counts.missing + counts.empty + counts.bad
-            yield f"  left out  {left_out:,} of {_count(counts.rows, 'row')}: {listed}"
+            yield f"  left out  {left_out:,} of {_count(counts.rows, 'row')}: {counts.left_out}"
             for row in counts.bad_rows:
                 yield f"            {row.place}: {row.reason}"
             if counts.bad > len(counts.bad_rows):

@@ -145,8 +145,14 @@ _decode = json.JSONDecoder(parse_int=float).decode
 def _json_lines(content: BinaryIO, path: Path, column: str) -> Iterator[Row]:
     missing = _Missing(path, column)
     for number, line in enumerate(_lines(content, path), 1):
-        if not line.isspace():
-            yield _json_row(line, f"{path}, line {number}", column, missing)
+        if line.isspace():
+            continue
+        row = _json_row(line, f"{path}, line {number}", column, missing)
+        if isinstance(row, BadRow) and line.strip() == b"{":
+            row = row._replace(
+                reason="an object over several lines, expected one object a line, or an array of objects"
+            )
+        yield row
     missing.end()
 
 

@@ -161,9 +161,7 @@ class _Unpacked(io.RawIOBase):
             if isinstance(error, OSError) and error.errno:  # of the disk
                 raise
             reason = " ".join(str(error).split())
-            raise InputError(
-                f"{self.path} is damaged: only {self.unpacked:,} bytes of it can be unpacked ({reason:.200})"
-            ) from error
+            raise InputError(f"{self.path} is damaged: it cannot be unpacked to its end ({reason:.200})") from error
         self.unpacked += len(data)
         if self.unpacked > max(ALWAYS_ALLOWED, HIGHEST_RATIO * self.packed):
             raise InputError(

@@ -43,7 +43,7 @@ def test_the_report_says_what_a_path_is(folder):
         "            of them in the training text too, word for word: 1",
         "  left out  README.md: documentation",
         "  left out  test.jsonl: test files",
-        "  left out  8 of 129 rows: 1 without text, 2 empty, 5 that cannot be read",
+        "  left out  8 of 129 rows: 1 without text, 2 empty, 5 not readable",
         *(
             f"            {folder}/train.jsonl, line {n}: no JSON: Expecting value at character 1"
             for n in (104, 105, 106)

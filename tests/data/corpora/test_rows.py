@@ -243,8 +243,54 @@ def test_a_bad_json_array_is_refused_with_its_line(tmp_path):
 
 def test_all_rows_bad_is_no_corpus_even_where_they_may_be_left_out(tmp_path):
     path = write(tmp_path / "a.jsonl", "one\ntwo\n")
-    with pytest.raises(InputError, match=r"a.jsonl holds no text; .*line 1: no JSON: Expecting value"):
+    with pytest.raises(
+        InputError, match=r"a.jsonl holds no text: 2 rows are 2 not readable; .*line 1: no JSON: Expecting value"
+    ):
         load_corpus(path, skip_bad_rows=True)
+
+
+INPUTS = {  # the name of a file, its content, and its rows, or the reason why it is refused
+    "lines of Windows": ("a.jsonl", '{"text": "a"}\r\n{"text": "b"}\r\n', ["a", "b"]),
+    "a mark of UTF-8": ("a.ndjson", '\ufeff{"text": "a"}\n', ["a"]),
+    "no end of the last line": ("a.jsonl", '{"text": "a"}\n{"text": "b"}', ["a", "b"]),
+    "a separator of lines in a string": ("a.jsonl", '{"text": "a\u2028b\x85c"}\n', ["a\u2028b\x85c"]),
+    "escapes": ("a.jsonl", '{"text": "\\u00e9\\ud83d\\ude00\\u0000"}\n', ["é😀\0"]),
+    "an array behind empty lines": ("a.json", '\n\n [{"text": "a"}, {"id": 1}]', ["a", None]),
+    "an object over lines": (
+        "a.json",
+        '{\n"text": "a"\n}\n',
+        "line 1: an object over several lines, expected one object a",
+    ),
+    "lists by columns": ("a.json", '{"text": ["a", "b"]}', "line 1: column 'text' holds a list"),
+    "objects in a field": ("a.json", '{"data": [{"text": "a"}]}', "has no column 'text': it has 'data'"),
+    "commas between lines": (
+        "a.jsonl",
+        '{"text": "a"},\n{"text": "b"},\n',
+        "line 1: no JSON: Extra data at character 14",
+    ),
+    "one line for all rows": ("a.jsonl", '{"text": "a"}{"text": "b"}', "line 1: no JSON: Extra data at character 14"),
+    "lines of an old Mac": ("a.csv", "text\ra\rb\r", ["a", "b"]),
+    "zeros in a cell": ("a.csv", "text\na\0b\n", ["a\0b"]),
+    "a header of other letters": ("a.csv", "Text\na\n", "has no column 'text': it has 'Text'"),
+    "spaces in a header": ("a.csv", "n, text\n1,a\n", "has no column 'text': it has 'n', ' text'"),
+    "tabs in a CSV file": ("a.csv", "n\ttext\n1\ta\n", "Tabs are read in a .tsv file"),
+    "a comma at the end of rows": ("a.csv", "text,n\na,1,\n", "line 2: the number of cells is 3, expected 2"),
+    "single quotes": ("a.csv", "text\n'a, b'\n", "line 2: the number of cells is 2, expected 1"),
+    "lines in a cell of TSV": ("a.tsv", 'text\tn\n"a\nb"\t1\n', "line 2: the number of cells is 1, expected 2"),
+    "nulls alone": ("a.jsonl", '{"text": null}\n' * 5, "holds no text: 5 rows are 5 without text"),
+    "white space alone": ("a.csv", "text\n \n  \n", "holds no text: 2 rows are 2 empty"),
+}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_an_input_is_read_as_it_is_or_refused_with_the_reason(name, tmp_path):
+    path, content, expected = INPUTS[name]
+    write(tmp_path / path, content)
+    if isinstance(expected, list):
+        assert rows(tmp_path / path) == expected
+    else:
+        with pytest.raises(InputError, match=expected):
+            load_corpus(tmp_path / path)
 
 
 # ------------------------------------------------------------------ one document a line

@@ -89,7 +89,7 @@ def test_a_cut_file_is_refused_even_where_bad_rows_are_left_out(compression, str
     rows = "".join(json.dumps({"text": f"{noise.getrandbits(400):x}"}) + "\n" for _ in range(2000))
     packed = COMPRESS[compression](rows.encode())
     write(tmp_path / f"a.jsonl.{compression}", packed[: len(packed) // 2])
-    with pytest.raises(InputError, match=r"a\.jsonl\.\w+ is damaged: only [\d,]+ bytes of it can be unpacked"):
+    with pytest.raises(InputError, match=r"a\.jsonl\.\w+ is damaged: it cannot be unpacked to its end"):
         list(load_corpus(tmp_path, streaming=streaming, skip_bad_rows=True).train)
 
 
