@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import pyarrow as pa
 import pytest
 import torch
 
@@ -160,8 +161,11 @@ def run(folder, corpus, steps, resume=False, workers=0):
     return result, model
 
 
-def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path):
+def test_a_resumed_run_of_compressed_files_is_the_run_bit_for_bit(tmp_path):
     corpus = write(tmp_path / "corpus", rows=200)
+    for path in corpus.iterdir():
+        path.with_name(f"{path.name}.zst").write_bytes(pa.Codec("zstd").compress(path.read_bytes(), asbytes=True))
+        path.unlink()
     _, straight = run(tmp_path / "straight", corpus, steps=10)
     run(tmp_path / "again", corpus, steps=10)
     shutil.rmtree(tmp_path / "again/checkpoints/step-00000010")
