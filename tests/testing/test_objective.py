@@ -36,6 +36,15 @@ def window(tokens, maskable, generator):
     return mask
 
 
+def one_multiple_of_ten(tokens, maskable, generator):
+    """Of a row, whatever its documents are: a token of one may decide what is hidden of another."""
+    found = (maskable & (tokens % 10 == 0)).nonzero()[:, 0]
+    found = found if len(found) else maskable.nonzero()[:, 0]
+    mask = torch.zeros_like(maskable)
+    mask[found[torch.randint(len(found), (1,), generator=generator)]] = True
+    return mask
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_passes_every_check_on_its_own_model(name):
     objective = OBJECTIVES[name]()
@@ -49,6 +58,8 @@ OPTIONS = [
     MaskedLM(mask_rate=1.0, mask_replace_prob=1.0, random_replace_prob=0.0),
     MaskedLM(mask_rate=0.4, mask_replace_prob=0.5, random_replace_prob=0.0, scheme="bernoulli"),
     MaskedLM(scheme=window, label_smoothing=0.1),
+    MaskedLM(scheme="whole-words"),
+    MaskedLM(scheme=one_multiple_of_ten),
     SpanCorruption(noise_density=0.5, mean_noise_span_length=1.5, final_sentinel=True),
     SpanCorruption(scheme=window),
     PrefixLM(z_loss=1e-3),

@@ -87,7 +87,7 @@ def _crossing(trial: Trial, examples: list[dict[str, Any]]) -> Finding | None:
     choice = trial.special.replacements.tolist()
     for example in examples:
         ids = example["input_ids"]
-        variants, owners, document = [example], [], 0
+        variants, owners, put, document = [example], [], [], 0
         for j, token in enumerate(ids):
             if token == trial.special.eos:
                 document += 1
@@ -95,6 +95,7 @@ def _crossing(trial: Trial, examples: list[dict[str, Any]]) -> Finding | None:
             other = choice[(choice.index(token) + 1) % len(choice)]
             variants.append({**example, "input_ids": [*ids[:j], other, *ids[j + 1 :]]})
             owners.append(document)
+            put.append((token, other))
         batch = trial.collate(variants, within_documents=True)
         side = "decoder_document_ids" if "decoder_document_ids" in batch else "document_ids"
         columns = {name: (target.labels, batch[side]) for name, target in trial.objective.targets(batch).items()}
@@ -102,7 +103,8 @@ def _crossing(trial: Trial, examples: list[dict[str, Any]]) -> Finding | None:
         if "decoder_input_ids" in batch:
             columns["decoder_input_ids"] = batch["decoder_input_ids"], batch[side]
         for name, (values, documents) in columns.items():
-            changed = values[1:] != values[0]  # (N, T)
+            before, after = torch.tensor(put)[:, :, None].unbind(1)  # (N, 1) each
+            changed = (values[1:] == after) & (values[0] == before)  # (N, T): or other tokens are hidden
             of = {owner: set[int]() for owner in owners}
             for n, t in changed.nonzero().tolist():
                 of[owners[n]].add(int(documents[n + 1, t]))

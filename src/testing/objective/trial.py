@@ -154,6 +154,8 @@ def special_ids(objective: Objective, vocab_size: int, model: nn.Module) -> Spec
         mask=free[1] if "mask" in objective.roles else None,
         sentinels=free[: -sentinels - 1 : -1],
         roles=named,
+        starts_word=torch.arange(vocab_size) % 2 == 0,
+        ends_sentence=torch.arange(vocab_size) % 7 == 0,
     )
 
 
