@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from .tokenizers.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from .corpora.shards import PackedShards
 
-FORMAT = 2
+FORMAT = 3
 BATCH = 1024
 """The most texts that are tokenised together, in parallel."""
 CHARACTERS = 2**22
@@ -47,6 +48,19 @@ class Packed:
     """A hash of the text and the tokenizer."""
     tokenizer: str
     """The tokenizer's own fingerprint."""
+    unknown: int = 0
+    """Tokens that stand for what the vocabulary cannot write."""
+    emptied: int = 0
+    """Documents that have text and no token."""
+    byte_counts: np.ndarray | None = None
+    """(N,) uint32: the bytes of text that each token stands for; None where they were not counted."""
+
+    @property
+    def loss_of_encoding(self) -> str:
+        """What of the text the tokens do not hold, in one line; empty where nothing is known to be lost."""
+        share = f"{self.unknown:,} of {len(self):,} tokens ({self.unknown / max(len(self), 1):.2%}) are unknown"
+        emptied = f"{self.emptied:,} of {self.documents:,} documents have no token"
+        return ", ".join(line for line, number in ((share, self.unknown), (emptied, self.emptied)) if number)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -149,12 +163,15 @@ def pack(
     tokenizer: Tokenizer,
     *,
     cache_dir: str | Path | None = None,
+    byte_counts: bool = False,
     progress: bool = False,
 ) -> Packed:
     """Tokenise documents into one stream, or return the stream that was made of them before.
 
     The stream is kept in the cache folder under a key of (content, tokenizer, format) and written atomically: a run
     that is killed leaves no partial stream, and two runs may write the same one at once. `progress` shows a bar.
+    `byte_counts` has the bytes of each token kept too, for bits per byte of a tokenizer without `byte_lengths`: use it
+    for held-out text.
 
     >>> from clozelab.data import pack, train_characters
     >>> pack(["ab", "b"], train_characters(["ab"], sentinels=0)).tokens.tolist()
@@ -170,26 +187,44 @@ def pack(
         documents = list(documents)
     key = fingerprint(documents, f"{tokenizer.fingerprint} {FORMAT}")
     found = read_packed(folder, key)
-    if found is not None:
+    if found is not None and (found.byte_counts is not None or not byte_counts or tokenizer.byte_lengths is not None):
         return found
-    return write_packed(_with_progress(documents, progress), tokenizer, folder, key)
+    return write_packed(_with_progress(documents, progress), tokenizer, folder, key, byte_counts=byte_counts)
 
 
-def write_packed(documents: Iterable[str], tokenizer: Tokenizer, folder: Path, key: str) -> Packed:
-    """Tokenise documents into `folder/KEY.bin`, described by `KEY.json`; each file is written atomically."""
+def write_packed(
+    documents: Iterable[str], tokenizer: Tokenizer, folder: Path, key: str, *, byte_counts: bool = False
+) -> Packed:
+    """Tokenise documents into `folder/KEY.bin`, described by `KEY.json`; each file is written atomically.
+
+    With `byte_counts` those of each token stand in `KEY.bytes`, unless they follow from the ids.
+    """
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
-    counts = {"documents": 0, "bytes": 0, "tokens": 0}
-    with written_whole(folder / f"{key}.bin") as file:
+    totals = {"documents": 0, "bytes": 0, "tokens": 0, "unknown": 0, "emptied": 0}
+    byte_counts = byte_counts and tokenizer.byte_lengths is None
+    counter = written_whole(folder / f"{key}.bytes") if byte_counts else nullcontext()
+    with written_whole(folder / f"{key}.bin") as file, counter as counts_file:
+        empty, uncounted = True, 0  # of the document that is read: whether it has no token, bytes before its next one
         for text, ids, ended in encoded(documents, tokenizer):
             stream = np.array([*ids, tokenizer.special.eos] if ended else ids, dtype=dtype)
             file.write(stream.tobytes())
-            counts["documents"] += ended
-            counts["bytes"] += len(text.encode())
-            counts["tokens"] += len(stream)
+            size, empty = len(text.encode()), empty and not ids
+            totals["documents"] += ended
+            totals["bytes"] += size
+            totals["tokens"] += len(stream)
+            uncounted += size
+            totals["emptied"] += ended and empty and uncounted > 0
+            if tokenizer.unknown is not None:
+                totals["unknown"] += int((stream == tokenizer.unknown).sum())
+            if counts_file is not None and len(stream):
+                counts = np.array([*tokenizer.byte_counts(text), 0][: len(stream)], np.uint32)
+                counts[0] += uncounted - int(counts.sum())  # of pieces of the document without a token
+                counts_file.write(counts.tobytes())
+            uncounted = 0 if ids or ended else uncounted
+            empty = empty or ended
+    described = {"format": FORMAT, "dtype": dtype.name, "tokenizer": tokenizer.fingerprint, "byte_counts": byte_counts}
     with written_whole(folder / f"{key}.json") as file:
-        file.write(
-            json.dumps({"format": FORMAT, "dtype": dtype.name, "tokenizer": tokenizer.fingerprint, **counts}).encode()
-        )
+        file.write(json.dumps(described | totals).encode())
     packed = read_packed(folder, key)
     assert packed is not None
     return packed
@@ -248,6 +283,16 @@ def read_packed(folder: Path, key: str) -> Packed | None:
         if described["format"] != FORMAT or path.stat().st_size != tokens * dtype.itemsize:
             return None
         stream = np.memmap(path, dtype=dtype, mode="r", shape=(tokens,)) if tokens else np.zeros(0, dtype)
-        return Packed(stream, int(described["documents"]), int(described["bytes"]), key, described["tokenizer"])
+        numbers = [int(described[name]) for name in ("documents", "bytes")]
+        lost = [int(described[name]) for name in ("unknown", "emptied")]
+        counts = _read_byte_counts(folder / f"{key}.bytes", tokens) if described["byte_counts"] else None
+        return Packed(stream, *numbers, key, described["tokenizer"], *lost, counts)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _read_byte_counts(path: Path, tokens: int) -> np.ndarray:
+    """The byte counts of a stream of so many tokens; raises `ValueError` for a file of another size."""
+    if path.stat().st_size != 4 * tokens:
+        raise ValueError(f"{path} does not hold the bytes of {tokens} tokens")
+    return np.memmap(path, dtype=np.uint32, mode="r", shape=(tokens,)) if tokens else np.zeros(0, np.uint32)

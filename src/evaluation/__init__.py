@@ -19,6 +19,7 @@ from .heldout import (
 from .leaks import LeakReport, probe, probe_objective
 from .receptive_field import receptive_field
 from .representations import bag_of_words, embed, linear_probe, nearest_neighbours
+from .scored_bytes import scored_bytes
 from .scoring import Scores, causal_log_prob, infill_log_prob, pseudo_log_likelihood
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "probe_objective",
     "pseudo_log_likelihood",
     "receptive_field",
+    "scored_bytes",
     "uniform_baseline",
     "unigram_baseline",
     "unigram_loss",

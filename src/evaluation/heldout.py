@@ -32,11 +32,16 @@ def fixed_batches(blocks: Blocks, collator: Collator, *, rows: int = 256, batch_
     check_type(collator, Collator, "the collator", "objective.collator(special) makes one")
     if check_int(rows, "rows") < 1 or check_int(batch_size, "batch_size") < 1:
         raise InputError(f"expected rows and batch_size of at least 1, got {rows} and {batch_size}")
-    n = min(rows, len(blocks))
     return [
         collator.block(blocks.take(ids), ids, epoch=EVALUATION_EPOCH, progress=1.0)
-        for ids in (list(range(start, min(start + batch_size, n))) for start in range(0, n, batch_size))
+        for ids in fixed_numbers(blocks, rows, batch_size)
     ]
+
+
+def fixed_numbers(blocks: Blocks, rows: int, batch_size: int) -> list[list[int]]:
+    """The numbers of the blocks of each of `fixed_batches`."""
+    n = min(rows, len(blocks))
+    return [list(range(start, min(start + batch_size, n))) for start in range(0, n, batch_size)]
 
 
 def heldout_blocks(heldout: Packed, length: int) -> Blocks:
@@ -122,14 +127,14 @@ def evaluate(
     model: nn.Module,
     batches: Iterable[Mapping[str, Tensor]],
     *,
-    byte_lengths: Tensor | None = None,
+    scored_bytes: int | None = None,
     loss_fn: Callable[[Batch], Loss] | None = None,
 ) -> HeldOut:
     """The loss of a model over batches, from one forward pass of each: sums and counts are added, and divided once.
 
-    `byte_lengths` (V,), the UTF-8 bytes of each token, adds bits per byte where the objective's loss is a likelihood or
-    a bound of it. The model is left in the mode it was in. `loss_fn(batch)` replaces `objective(model, batch)`, where
-    something is wrapped around both.
+    `scored_bytes`, the UTF-8 bytes of the text that is scored, adds bits per byte where the objective's loss is a
+    likelihood or a bound of it; the function of that name counts them. The model is left in the mode it was in.
+    `loss_fn(batch)` replaces `objective(model, batch)`, where something is wrapped around both.
 
     >>> import torch
     >>> from clozelab import CausalLM
@@ -140,14 +145,15 @@ def evaluate(
     >>> evaluate(CausalLM(), model, [batch]).count
     7
 
-    Raises `InputError` where there is no batch, and for ids beyond `byte_lengths`.
+    Raises `InputError` where there is no batch, and for `scored_bytes` that is no whole number from 0.
     """
     check_type(objective, Objective, "the objective")
     device = next(check_type(model, nn.Module, "the model").parameters()).device
     if not isinstance(batches, Iterable):
         raise InputError(f"expected batches to evaluate on, got {type(batches).__name__}")
+    scored_bytes = 0 if scored_bytes is None else check_int(scored_bytes, "scored_bytes", 0)
     total: Loss | None = None
-    positions = loss_positions = scored_bytes = 0
+    positions = loss_positions = 0
     splits: dict[str, _Split] = {}
     for batch in batches:
         positions += positions_read(batch)
@@ -158,18 +164,16 @@ def evaluate(
         loss_positions += int(next(iter(objective.targets(here).values())).loss_mask.sum())
         for name, values in objective.breakdown(here).items():
             splits.setdefault(name, _Split()).add(values, loss, objective, here)
-        if byte_lengths is not None and objective.likelihood is not Likelihood.NONE:
-            scored_bytes += _bytes_of(objective.scored_ids(here).cpu(), byte_lengths)
     if total is None:
         raise InputError("expected at least one batch to evaluate on, got none")
-    first = next(iter(total.values()))
+    first, has_likelihood = next(iter(total.values())), objective.likelihood is not Likelihood.NONE
     return HeldOut(
         float(total.mean),
         {name: PartLoss(float(part.mean), int(part.count)) for name, part in total.items()},
         positions,
         loss_positions,
         objective.likelihood,
-        float(first.sum) / math.log(2) / scored_bytes if scored_bytes else None,
+        float(first.sum) / math.log(2) / scored_bytes if scored_bytes and has_likelihood else None,
         {name: split.means() for name, split in splits.items()},
         {name: split.bins() for name, split in splits.items()},
     )
@@ -225,12 +229,6 @@ class _Split:
                 mean += weight * sum(nats for _, nats, _ in of_part) / max(sum(count for *_, count in of_part), 1)
             means.append(mean)
         return means
-
-
-def _bytes_of(ids: Tensor, byte_lengths: Tensor) -> int:
-    if ids.numel() and int(ids.max()) >= len(check_tensor(byte_lengths, "byte_lengths", "(V)")):
-        raise InputError(f"expected the bytes of each id, but there are {len(byte_lengths)} and id {ids.max()}")
-    return int(byte_lengths[ids].sum())
 
 
 def positions_read(batch: Mapping[str, Tensor]) -> int:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..data import Batch
 from ..errors import NotFinite
@@ -28,7 +28,7 @@ class Evaluator:
     >>> batch = {"input_ids": text, "attention_mask": torch.ones_like(text), "labels": text}
     >>> model = objective.build_model(8, "tiny", d_model=16, n_layers=1, n_heads=1)
     >>> report = Report("causal", None, Bar(None, None))
-    >>> evaluator = Evaluator(LossModule(objective, model), [batch], torch.ones(8).long(), report, [], SINGLE)
+    >>> evaluator = Evaluator(LossModule(objective, model), [batch], 7, report, [], SINGLE)
     >>> evaluator.at(0), evaluator.curve[0][0]
     (True, 0)
     """
@@ -37,14 +37,14 @@ class Evaluator:
         self,
         loss_module: nn.Module,
         batches: Sequence[Batch],
-        byte_lengths: Tensor | None,
+        scored_bytes: int | None,
         report: Report,
         interrupted: Sequence[str],
         processes: Processes,
         *,
         bfloat16: bool = False,
     ) -> None:
-        self.loss_module, self.batches, self.byte_lengths = loss_module, batches, byte_lengths
+        self.loss_module, self.batches, self.scored_bytes = loss_module, batches, scored_bytes
         self.report, self.interrupted, self.processes, self.bfloat16 = report, interrupted, processes, bfloat16
         self.curve: list[tuple[int, float]] = []
         """(step, held-out nats)"""
@@ -65,7 +65,7 @@ class Evaluator:
                     inner.objective,
                     inner.model,
                     self._until_interrupted(),
-                    byte_lengths=self.byte_lengths,
+                    scored_bytes=self.scored_bytes,
                     loss_fn=lambda batch: self.loss_module(batch)[1],
                 )
         except _Interrupted:

@@ -15,6 +15,7 @@ from ..checks import check_type
 from ..data import Batch, Packed, PackedShards, Stream, Tokenizer
 from ..errors import InputError, NotFinite
 from ..evaluation.heldout import HeldOut, fixed_batches, heldout_blocks
+from ..evaluation.scored_bytes import scored_bytes
 from ..models import LanguageModel
 from ..objectives import Objective
 from .batches import Batches
@@ -103,7 +104,7 @@ def train(
     config = TrainConfig() if config is None else check_type(config, TrainConfig, "the settings")
     _check_fit(objective, model, tokenizer, text, heldout, config)
     processes.check_batch_size(config.batch_size, config.micro_batch_size)
-    batches, fixed = _batches(objective, tokenizer, text, heldout, config, workers)
+    batches, fixed, in_text = _batches(objective, tokenizer, text, heldout, config, workers)
     folder = RunFolder(run, identity_of(objective, model, text, heldout, config), processes)
     loss_module = processes.wrap(objective, model)
     optimizer = optimizer_of(model, config)
@@ -126,9 +127,7 @@ def train(
         flushed_denormals(),
         batches.reading(),
     ):
-        evaluator = Evaluator(
-            loss_module, fixed, tokenizer.byte_lengths, report, interrupted, processes, bfloat16=bfloat16
-        )
+        evaluator = Evaluator(loss_module, fixed, in_text, report, interrupted, processes, bfloat16=bfloat16)
         model.train()
         # The evaluation of this step is due where the run begins, or was interrupted when it stopped.
         eval_due = step == 0 or is_due(step, config.eval_every)
@@ -223,21 +222,23 @@ def _batches(
     heldout: Packed,
     config: TrainConfig,
     workers: int,
-) -> tuple[Batches | StreamedBatches, list[Batch]]:
-    """The batches of the steps, and those of every evaluation."""
+) -> tuple[Batches | StreamedBatches, list[Batch], int | None]:
+    """The batches of the steps, those of every evaluation, and the bytes of text that these score."""
     collator = objective.collator(tokenizer.special, seed=config.seed, within_documents=config.within_documents)
     length, size = objective.source_length(config.length), config.batch_size
     if isinstance(text, Stream):
         batches = StreamedBatches(text, length, collator, size, workers, config.total_steps)
     else:
         batches = Batches(text.blocks(length), collator, size, config.total_steps)
-    fixed = fixed_batches(heldout_blocks(heldout, length), collator, rows=config.eval_rows, batch_size=size)
+    blocks = heldout_blocks(heldout, length)
+    fixed = fixed_batches(blocks, collator, rows=config.eval_rows, batch_size=size)
     if not any(bool(count) for batch in fixed for count in objective.counts(batch).values()):
         raise InputError(
             f"examples of {config.length} input tokens leave the {objective.name} objective nothing to predict: "
             "choose a greater length"
         )
-    return batches, fixed
+    in_text = scored_bytes(objective, tokenizer, blocks, collator, rows=config.eval_rows, batch_size=size)
+    return batches, fixed, in_text
 
 
 def _sample(objective: Objective, model: nn.Module, tokenizer: Tokenizer, heldout: Packed, seed: int) -> str:

@@ -179,17 +179,22 @@ def _packed_corpus(folder: Path, text: PackedShards, heldout: Packed) -> Corpus:
 def _packed(
     make: Callable[[], Tokenizer], parts: Sequence[Iterable[str]], processes: Processes, progress: bool = False
 ) -> tuple[Tokenizer, list[Packed]]:
-    """A tokenizer and the texts that it packed; the main process makes them, the others find them in the cache."""
+    """A tokenizer and the texts that it packed, the last of them held out; the main process makes them, the others find
+    them in the cache."""
+
+    def pack_all(made: Tokenizer) -> list[Packed]:
+        *train, heldout = parts
+        texts = [pack(documents, made, progress=progress) for documents in train]
+        return [*texts, pack(heldout, made, byte_counts=True, progress=progress)]
 
     def first() -> Tokenizer:
         made = make()
         if processes.world_size > 1:
-            for documents in parts:
-                pack(documents, made, progress=progress)  # into the cache
+            pack_all(made)  # into the cache
         return made
 
     made = processes.broadcast(first)
-    return made, [pack(documents, made, progress=progress) for documents in parts]
+    return made, pack_all(made)
 
 
 def _tokenizer(

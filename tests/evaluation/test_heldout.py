@@ -102,9 +102,15 @@ def test_diffusion_is_divided_by_all_tokens_and_predicts_the_hidden_ones(tokeniz
 # ------------------------------------------------------------------ bits per byte
 
 
+def bytes_of(objective, batch, tokenizer):
+    return int(tokenizer.byte_lengths[objective.scored_ids(batch)].sum())
+
+
 def test_bits_per_byte_of_a_causal_model_are_those_of_all_tokens_but_the_first(tokenizer, blocks):
     batch = CausalLM().collator(tokenizer.special).block(blocks.take([0]), [0])
-    result = evaluate(CausalLM(), model_of(CausalLM(), tokenizer), [batch], byte_lengths=tokenizer.byte_lengths)
+    result = evaluate(
+        CausalLM(), model_of(CausalLM(), tokenizer), [batch], scored_bytes=bytes_of(CausalLM(), batch, tokenizer)
+    )
     text = tokenizer.decode(batch["labels"][0, 1:].tolist(), skip_special=True)
     assert result.bits_per_byte == pytest.approx(result.nats * 31 / math.log(2) / len(text.encode()))
     assert result.likelihood is Likelihood.EXACT
@@ -114,7 +120,9 @@ def test_bits_per_byte_of_a_causal_model_are_those_of_all_tokens_but_the_first(t
 def test_bits_per_byte_of_diffusion_bound_those_of_the_whole_text(tokenizer, blocks):
     tokens, objective = blocks.take([0]), MaskedDiffusion()
     batch = objective.collator(tokenizer.special).block(tokens, [0])
-    result = evaluate(objective, model_of(objective, tokenizer), [batch], byte_lengths=tokenizer.byte_lengths)
+    result = evaluate(
+        objective, model_of(objective, tokenizer), [batch], scored_bytes=bytes_of(objective, batch, tokenizer)
+    )
     text = tokenizer.decode(tokens[0].tolist(), skip_special=True)
     assert result.bits_per_byte == pytest.approx(result.nats * 32 / math.log(2) / len(text.encode()))
     assert result.likelihood is Likelihood.BOUND
@@ -125,7 +133,9 @@ def test_bits_per_byte_of_diffusion_bound_those_of_the_whole_text(tokenizer, blo
 def test_bits_per_byte_of_the_other_likelihoods_are_of_the_text_they_predict(kind, tokenizer, blocks):
     objective = kind()
     batch = objective.collator(tokenizer.special).block(blocks.take([0, 1]), [0, 1])
-    result = evaluate(objective, model_of(objective, tokenizer), [batch], byte_lengths=tokenizer.byte_lengths)
+    result = evaluate(
+        objective, model_of(objective, tokenizer), [batch], scored_bytes=bytes_of(objective, batch, tokenizer)
+    )
     labels = next_token_labels(batch)
     size = len(b"".join(tokenizer.decode([i], skip_special=True).encode() for i in labels[labels != IGNORED].tolist()))
     assert result.bits_per_byte == pytest.approx(result.nats * result.count / math.log(2) / size)
@@ -135,16 +145,19 @@ def test_bits_per_byte_of_the_other_likelihoods_are_of_the_text_they_predict(kin
 def test_a_loss_that_is_no_likelihood_has_no_bits_per_byte(kind, tokenizer, blocks):
     objective = kind()
     batch = objective.collator(tokenizer.special).block(blocks.take([0]), [0])
-    result = evaluate(objective, model_of(objective, tokenizer), [batch], byte_lengths=tokenizer.byte_lengths)
+    result = evaluate(
+        objective, model_of(objective, tokenizer), [batch], scored_bytes=bytes_of(objective, batch, tokenizer)
+    )
     assert result.bits_per_byte is None
     assert result.likelihood is Likelihood.NONE
     assert result.per_byte == ""
 
 
-def test_too_few_byte_lengths_are_refused(tokenizer, blocks):
+@pytest.mark.parametrize("given", [-1, 1.5, torch.ones(5)])
+def test_scored_bytes_are_a_number(given, tokenizer, blocks):
     batch = CausalLM().collator(tokenizer.special).block(blocks.take([0]), [0])
-    with pytest.raises(InputError, match="expected the bytes of each id"):
-        evaluate(CausalLM(), model_of(CausalLM(), tokenizer), [batch], byte_lengths=torch.ones(5))
+    with pytest.raises(InputError, match="scored_bytes"):
+        evaluate(CausalLM(), model_of(CausalLM(), tokenizer), [batch], scored_bytes=given)
 
 
 # ------------------------------------------------------------------ parts and breakdowns

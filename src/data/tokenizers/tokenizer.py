@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,9 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tokenizers
 import torch
-from tokenizers import decoders
 from torch import Tensor
 
 from ...checks import check_type
@@ -21,8 +22,9 @@ from ..corpora.cache import written_whole
 from ..corpora.documents import checked_text
 from ..special_ids import SpecialIds
 from .cutting import cut_text, panic_as_error
+from .tables import find_layout
 from .text_encoder import text_encoder
-from .unknown import unknown_id
+from .unknown import can_drop_text, unknown_id
 from .vocabulary import role_token
 
 
@@ -119,19 +121,53 @@ class Tokenizer:
         return [-1 if word is None else word for word in words]
 
     @cached_property
-    def byte_lengths(self) -> Tensor:
-        """(V,) int64: the number of UTF-8 bytes that each id stands for, 0 for special ids.
+    def byte_lengths(self) -> Tensor | None:
+        """(V,) int64: the number of UTF-8 bytes that each id stands for wherever it stands, 0 for special ids.
 
-        They add up to the bytes of a text where the tokens spell it, and not where a normaliser changed it first.
+        They add up to the bytes of any text. None where an id alone does not tell them: for every vocabulary that is
+        not one of bytes, and where a normaliser changes the text first.
         """
+        backend = self.backend
+        added = backend.get_added_tokens_decoder()
+        adds_space = '"add_prefix_space":true' in json.dumps(
+            json.loads(backend.pre_tokenizer.__getstate__()) if backend.pre_tokenizer is not None else {},
+            separators=(",", ":"),
+        )
+        vocabulary = backend.get_vocab(with_added_tokens=True)
+        if (
+            find_layout(backend, vocabulary) != "bytes"
+            or backend.normalizer is not None
+            or adds_space
+            or self.unknown is not None
+            or can_drop_text(backend)
+            or any(token.lstrip or token.rstrip for token in added.values() if not token.special)
+        ):
+            return None
         lengths = torch.zeros(self.vocab_size, dtype=torch.int64)
-        byte_level = isinstance(self.backend.decoder, decoders.ByteLevel)
         special = set(self.special.all)
-        for token, number in self.backend.get_vocab(with_added_tokens=True).items():
+        for token, number in vocabulary.items():
             if number not in special:
-                # A byte-level vocabulary writes each byte as one character of its own alphabet.
-                lengths[number] = len(token) if byte_level else len(self.decode([number]).encode())
+                # A vocabulary of bytes writes each byte as one character; a token that was added is written as it is.
+                lengths[number] = len(token.encode()) if number in added else len(token)
         return lengths
+
+    def byte_counts(self, text: str) -> list[int]:
+        """The UTF-8 bytes of text that each token of `encode(text)` stands for: those up to its end.
+
+        Text behind the last token counts to it, so that they add up to the bytes of the text if there is a token.
+
+        >>> from clozelab.data import train_characters
+        >>> train_characters(["été"], sentinels=0).byte_counts("été!")
+        [2, 1, 2, 1]
+        """
+        ends = np.array([end for _, end in self._encode(text).offsets], np.int64)
+        if not len(ends):
+            return []
+        codes = np.frombuffer(text.encode("utf-32-le"), "<u4")
+        sizes = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
+        ends = np.maximum.accumulate(ends)
+        ends[-1] = len(text)
+        return np.diff(np.concatenate([[0], np.cumsum(sizes)])[ends], prepend=0).tolist()
 
     @cached_property
     def fingerprint(self) -> str:
