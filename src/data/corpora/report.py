@@ -60,8 +60,8 @@ class CorpusReport:
     >>> from clozelab import load_corpus
     >>> print(load_corpus(["one", "two", "", "four", "five", "six"], heldout=0.5).report)
     corpus documents: 6 strings
-      train     3 documents, 10 characters
-      held out  2 documents, 8 characters, chosen by a hash of each document
+      train     1 document, 3 characters
+      held out  4 documents, 14 characters, chosen by a hash of each document
       left out  1 of 6 rows: 1 empty
     """
 

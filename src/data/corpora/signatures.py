@@ -103,7 +103,7 @@ def encoding_advice(data: bytes) -> str:
     """What bytes that are not UTF-8 probably are, and what to do.
 
     >>> from clozelab.data.corpora.signatures import encoding_advice
-    >>> encoding_advice("“café”".encode("cp1252"))
+    >>> encoding_advice("“A café”, he said.".encode("cp1252"))
     'convert it first, by iconv -f cp1252 -t utf-8 if it was written on Windows'
     """
     text = data.decode("utf-8", "replace")
