@@ -56,7 +56,7 @@ class Packed:
     """(N,) uint32: the bytes of text that each token stands for; None where they were not counted."""
 
     @property
-    def loss_of_encoding(self) -> str:
+    def encoding_loss(self) -> str:
         """What of the text the tokens do not hold, in one line; empty where nothing is known to be lost."""
         share = f"{self.unknown:,} of {len(self):,} tokens ({self.unknown / max(len(self), 1):.2%}) are unknown"
         emptied = f"{self.emptied:,} of {self.documents:,} documents have no token"
@@ -283,10 +283,10 @@ def read_packed(folder: Path, key: str) -> Packed | None:
         if described["format"] != FORMAT or path.stat().st_size != tokens * dtype.itemsize:
             return None
         stream = np.memmap(path, dtype=dtype, mode="r", shape=(tokens,)) if tokens else np.zeros(0, dtype)
-        numbers = [int(described[name]) for name in ("documents", "bytes")]
-        lost = [int(described[name]) for name in ("unknown", "emptied")]
         counts = _read_byte_counts(folder / f"{key}.bytes", tokens) if described["byte_counts"] else None
-        return Packed(stream, *numbers, key, described["tokenizer"], *lost, counts)
+        names = ("documents", "bytes", "unknown", "emptied")
+        totals = {name: int(described[name]) for name in names}
+        return Packed(stream, fingerprint=key, tokenizer=described["tokenizer"], byte_counts=counts, **totals)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

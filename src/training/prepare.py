@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,10 @@ from ..data import (
 )
 from ..data.corpora.cache import cache_folder
 from ..errors import InputError
+from ..escape import escape_control_characters
 from .processes import SINGLE, Processes
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -194,7 +198,14 @@ def _packed(
         return made
 
     made = processes.broadcast(first)
-    return made, pack_all(made)
+    packed = pack_all(made)
+    if processes.is_main:
+        for line in made.notes:
+            _log.warning(escape_control_characters(f"tokenizer: {line}"))
+        for name, text in zip(("text", "held-out text")[-len(packed) :], packed):
+            if text.encoding_loss:
+                _log.warning(f"{name}: {text.encoding_loss}")
+    return made, packed
 
 
 def _tokenizer(

@@ -75,7 +75,8 @@ def train_bpe(
     settings = " ".join(["bpe", str(vocab_size), str(sentinels), *roles, tokenizers.__version__])
     kept = check_path(cache_dir, "cache_dir") / f"{fingerprint(texts, settings)}.bpe.json"
     with suppress(FileNotFoundError, InputError):  # it does not exist, or is damaged
-        return load_tokenizer(kept, sentinels=0)
+        found = load_tokenizer(kept, sentinels=0)
+        return Tokenizer(found.backend, found.special)  # nothing about it was guessed
     trained = _train_bpe(texts, vocab_size, sentinels, roles)
     trained.save(kept)
     return trained

@@ -7,7 +7,6 @@ import json
 import tokenizers
 from tokenizers import models, pre_tokenizers
 
-from ...errors import InputError
 from .tables import find_layout
 from .vocabulary import UNKNOWN, add_special_tokens
 
@@ -59,8 +58,7 @@ def can_drop_text(backend: tokenizers.Tokenizer) -> bool:
 def with_unknown(backend: tokenizers.Tokenizer) -> tuple[tokenizers.Tokenizer, str]:
     """(a copy of the tokenizer whose model has an unknown token, the name of that token).
 
-    It is a token of a known name where the vocabulary has one, otherwise a new one behind all ids. Raises `InputError`
-    for a Unigram vocabulary that has gaps behind it.
+    It is a token of a known name where the vocabulary has one, otherwise a new one behind all ids.
     """
     described = json.loads(backend.to_str())
     model = described["model"]
@@ -71,11 +69,6 @@ def with_unknown(backend: tokenizers.Tokenizer) -> tuple[tokenizers.Tokenizer, s
     added = sorted((n, token) for token, n in vocabulary.items() if backend.model.token_to_id(token) is None)
     if isinstance(model["vocab"], list):
         model["unk_id"] = vocabulary[name]
-        if [n for n, _ in added] != list(range(len(model["vocab"]), len(model["vocab"]) + len(added))):
-            raise InputError(
-                "the tokenizer has no unknown token, and none can be added: its ids have gaps. Train it with an "
-                "unknown token, or with byte fallback"
-            )
         model["vocab"] += [[token, 0.0] for _, token in added]  # no text is encoded to them: see text_encoder
     else:
         model["unk_token"] = name
