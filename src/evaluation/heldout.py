@@ -110,9 +110,10 @@ class HeldOut:
 
     @property
     def per_byte(self) -> str:
-        """ ", 1.234 bits per byte" for a message, "at most" where it is a bound; empty where there is none."""
+        """ ", 1.234 bits per byte" for a message, "at most" where it is a bound, "not defined" where the bytes are not
+        known; empty for a loss that is no likelihood."""
         if self.bits_per_byte is None:
-            return ""
+            return "" if self.likelihood is Likelihood.NONE else ", bits per byte not defined"
         bound = "at most " if self.likelihood is Likelihood.BOUND else ""
         return f", {bound}{self.bits_per_byte:.3f} bits per byte"
 

@@ -1,5 +1,8 @@
 """Bits per byte are of the bytes of the text that is scored, for every tokenizer."""
 
+import json
+import math
+
 import pytest
 import tokenizers
 import torch
@@ -10,6 +13,7 @@ from clozelab.data import load_tokenizer, pack, train_bpe, train_characters
 from clozelab.errors import InputError
 from clozelab.evaluation import scored_bytes
 from clozelab.objectives import options
+from clozelab.training import TrainConfig, train
 
 DOCUMENTS = [
     "The  lamp was dark; the café closed.",
@@ -178,3 +182,28 @@ def test_bytes_counted_are_refused_for_another_type(tokenizer, tmp_path):
     collator = CausalLM().collator(tokenizer.special)
     with pytest.raises(InputError, match="tokenizer"):
         scored_bytes(CausalLM(), None, packed.blocks(4), collator)
+
+
+# ------------------------------------------------------------------ where it is printed
+
+
+@pytest.mark.parametrize("with_bytes", [True, False])
+def test_the_bits_of_a_run_are_those_of_its_text_wherever_they_are_printed(with_bytes, tmp_path, capsys):
+    tokenizer = load_tokenizer(word_piece(), sentinels=0)
+    text = pack(DOCUMENTS, tokenizer, cache_dir=tmp_path / "text")
+    heldout = pack(DOCUMENTS, tokenizer, cache_dir=tmp_path, byte_counts=with_bytes)
+    objective = CausalLM()
+    model = objective.build_model(tokenizer.vocab_size, "tiny", d_model=16, n_layers=1, n_heads=1)
+    config = TrainConfig(steps=1, length=len(heldout), batch_size=1)
+    result = train(objective, model, tokenizer, text, heldout, config, run=tmp_path / "run", progress=True).heldout
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["bits_per_byte"] for line in lines if "heldout" in line][-1] == result.bits_per_byte
+    shown = capsys.readouterr()
+    assert f"nats{result.per_byte}" in " ".join((shown.out + shown.err).split())
+    if with_bytes:
+        size = heldout.bytes - bytes_before(tokenizer, DOCUMENTS[0], 1)
+        assert result.bits_per_byte == pytest.approx(result.nats * result.count / math.log(2) / size)
+        assert result.per_byte == f", {result.bits_per_byte:.3f} bits per byte"
+    else:
+        assert result.bits_per_byte is None
+        assert result.per_byte == ", bits per byte not defined"
