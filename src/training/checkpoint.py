@@ -289,7 +289,9 @@ def _complete(run: Path) -> list[Path]:
 
 
 def sha256_of(path: Path) -> str:
-    """The checksum of a file."""
+    """The checksum of a file; raises `InputError` for a pipe, a device or a folder, the first of which never ends."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a regular file")
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
