@@ -187,7 +187,7 @@ class OneDiagonalMore(HandWritten):
         return scores.masked_fill(~torch.ones_like(scores).tril(1).bool(), float("-inf")).softmax(-1)
 
 
-@model(CausalLM(), *LEAKS)
+@model(CausalLM(), "reads", LEAK)
 class Transposed(HandWritten):
     """triu for tril: the future is read, and not the past."""
 
@@ -195,7 +195,7 @@ class Transposed(HandWritten):
         return scores.masked_fill(~torch.ones_like(scores).triu().bool(), float("-inf")).softmax(-1)
 
 
-@model(CausalLM(), *LEAKS)
+@model(CausalLM(), "reads", LEAK)
 class FirstLayerOnly(HandWritten):
     """The mask is passed to the first layer alone."""
 
@@ -203,7 +203,7 @@ class FirstLayerOnly(HandWritten):
         return super().attend(scores, layer) if layer == 0 else scores.softmax(-1)
 
 
-@model(CausalLM(), *LEAKS)
+@model(CausalLM(), "reads", LEAK)
 class ZeroForMinusInfinity(HandWritten):
     """Scores are multiplied by the mask, so what is masked has a score of 0 and is read."""
 
@@ -229,7 +229,7 @@ class WrongBehindTheBlock(HandWritten):
         return scores.masked_fill(mask == 0, float("-inf")).softmax(-1)
 
 
-@model(CausalLM(), *LEAKS)
+@model(CausalLM(), "reads", LEAK)
 class MaskedAfterSoftmax(HandWritten):
     """The weights are masked after the softmax, whose sum has read the future."""
 
@@ -237,7 +237,7 @@ class MaskedAfterSoftmax(HandWritten):
         return scores.softmax(-1).tril()
 
 
-@model(CausalLM(), *LEAKS)
+@model(CausalLM(), "reads", LEAK)
 class SoftmaxOverQueries(HandWritten):
     """The softmax runs over the wrong axis: later queries share in the sum."""
 
@@ -245,7 +245,7 @@ class SoftmaxOverQueries(HandWritten):
         return scores.masked_fill(~torch.ones_like(scores).tril().bool(), -1e9).softmax(-2)
 
 
-@model(CausalLM(), *LEAKS)
+@model(CausalLM(), "reads", LEAK)
 class NormOverTime(HandWritten):
     """A norm over positions and features together, as `LayerNorm((T, D))` computes it."""
 
@@ -253,7 +253,7 @@ class NormOverTime(HandWritten):
         return F.layer_norm(x, x.shape[-2:])
 
 
-@model(CausalLM(), *LEAKS)
+@model(CausalLM(), "reads", LEAK)
 class SamePadding(HandWritten):
     """A convolution with padding on both sides, as in a CNN for images."""
 
