@@ -49,7 +49,8 @@ def test_a_scheme_cannot_change_the_text(special):
 @pytest.mark.parametrize(
     ("scheme", "message"),
     [
-        (lambda tokens, maskable, generator: maskable.long(), "must return a boolean tensor"),
+        (lambda tokens, maskable, generator: maskable.long(), "boolean tensor .* but returned torch.int64 .[0-9]+,.$"),
+        (lambda tokens, maskable, generator: maskable.tolist(), "must return a boolean tensor .* but returned list$"),
         (lambda tokens, maskable, generator: maskable[:-1], "must return a boolean tensor of shape"),
         (lambda tokens, maskable, generator: [True], "returned list"),
         (lambda tokens, maskable, generator: torch.ones_like(maskable), r"protected positions \[2\]"),

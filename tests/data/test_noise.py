@@ -148,5 +148,9 @@ def test_a_row_of_noise_is_that_of_its_example():
     noise = Noise.of(0, 0, [5, 6, 7])
     assert torch.equal(noise.row(2).uniform(1, 4), noise.uniform(1, 4)[2:])
     assert torch.equal(noise.rows(torch.tensor([2, 0])).uniform(1, 4), noise.uniform(1, 4)[[2, 0]])
-    with pytest.raises(InputError, match="a row from 0 to 2, got 3"):
-        noise.row(3)
+
+
+@pytest.mark.parametrize("b", [-1, 3, 7])
+def test_a_row_that_is_not_there_is_refused(b):
+    with pytest.raises(InputError, match=f"a row from 0 to 2, got {b}"):
+        Noise.of(0, 0, [5, 6, 7]).row(b)

@@ -129,6 +129,26 @@ def test_a_published_recipe_runs_out_of_a_hundred():
 def test_a_text_that_holds_a_sentinel_is_refused():
     with pytest.raises(InputError, match=r"holds the sentinel ids \[998\]"):
         corrupt_spans(torch.tensor([10, 998, 12]), torch.tensor([False, False, True]), S)
+    with pytest.raises(InputError, match=r"holds the sentinel ids \[998, 999\]"):  # and nothing else
+        corrupt_spans(torch.tensor([999, 998]), torch.tensor([False, True]), S)
+
+
+def test_rows_of_other_lengths_are_filled_up_with_zero_and_no_rows_are_no_error():
+    mask = torch.tensor([[False, True, True], [False, True, False]])
+    spans = corrupt_span_batch(torch.tensor([[10, 11, 12], [20, 21, 22]]), mask, S)
+    assert spans.inputs.tolist() == [[10, X, 0], [20, X, 22]]
+    assert spans.targets.tolist() == [[X, 11, 12], [X, 21, 0]]
+    none = corrupt_span_batch(torch.zeros(0, 3, dtype=torch.int64), mask[:0], S)
+    assert (none.inputs.shape, none.targets.shape) == ((0, 0), (0, 0))
+
+
+def test_at_half_density_the_targets_are_no_longer_than_the_inputs():
+    """As in T5's code, which takes a token away; of three tokens two would be hidden, behind two sentinels."""
+    for inputs in range(3, 40):
+        solved = solve_span_lengths(inputs, noise_density=0.5)
+        assert solved.targets <= inputs
+        assert solved.inputs <= inputs
+    assert solve_span_lengths(3, noise_density=0.5).raw == 2
 
 
 def test_sentinels_out_of_step_are_found():

@@ -51,6 +51,15 @@ def test_a_batch_without_a_rank_is_no_prefix_batch():
         PrefixLM()(reading_model(PrefixLM()), batch)
 
 
+@pytest.mark.parametrize("name", [name for name, cls in OBJECTIVES.items() if cls.architecture != "encoder-decoder"])
+def test_an_encoder_decoder_is_refused_by_objectives_of_one_stack(name):
+    """BART is called BartForConditionalGeneration, and its config says what it is."""
+    model = reading_model(OBJECTIVES[name]())
+    model.config = SimpleNamespace(is_encoder_decoder=True)
+    with pytest.raises(InputError, match="is an encoder-decoder, and this objective needs a model of the kind"):
+        OBJECTIVES[name]()(model, batch_of(OBJECTIVES[name]()))
+
+
 def test_a_prefix_in_the_loss_is_refused():
     batch = batch_of(PrefixLM(), (8, 12))
     batch["labels"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)

@@ -141,6 +141,14 @@ def test_what_does_not_fit_is_refused_with_the_reason(labels, logits, message):
         Target(labels).part(Prediction(logits))
 
 
+@pytest.mark.parametrize(
+    "count", [torch.tensor([1]), torch.tensor([[1, 2]]), torch.tensor(3), torch.tensor([1.0, 2.0])]
+)
+def test_a_count_is_a_whole_number_a_row(count):
+    with pytest.raises(InputError, match=r"expected a count \(2,\) of whole numbers, one a row"):
+        Target(LABELS, count=count).part(Prediction(LOGITS))
+
+
 def test_the_next_token_is_predicted_by_no_padding_and_by_no_other_document():
     labels = torch.tensor([[5, 6, 1, 7, 8, 9]])
     no = IGNORED

@@ -30,6 +30,18 @@ def test_the_golden_batch_of_a_prefix_of_three():
     assert " ".join(rows) == "111000 111000 111000 111100 111110 111111"
 
 
+def test_a_token_that_is_not_in_the_loss_is_read_as_the_others_behind_the_prefix():
+    """By the place of the first label of each document, whatever is missing after it."""
+    tokens, documents = torch.arange(10, 20)[None], torch.tensor([[0] * 5 + [1] * 5])
+    batch = PrefixLM().collator(SPECIAL).block(tokens, [0]) | {"document_ids": documents}
+    batch["labels"] = torch.tensor([[-100, 11, 12, 13, 14, -100, -100, 17, 18, 19]])
+    [whole] = PrefixLM().reads(batch).values()
+    batch["labels"] = torch.tensor([[-100, 11, -100, 13, 14, -100, -100, 17, -100, 19]])
+    [holes] = PrefixLM().reads(batch).values()
+    assert torch.equal(holes, whole)
+    assert whole[0, 5:, 5:].int().tolist() == [[1, 1, 0, 0, 0]] * 2 + [[1] * n + [0] * (5 - n) for n in (3, 4, 5)]
+
+
 def test_each_length_of_the_prefix_is_equally_likely():
     """1 .. n - 1 of n tokens, so that position t is in the loss with probability t / (n - 1)."""
     n, rows = 8, 7000
