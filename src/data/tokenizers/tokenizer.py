@@ -32,7 +32,8 @@ class Tokenizer:
     """A `tokenizers.Tokenizer` with its special ids; `train_bpe`, `train_characters` and `load_tokenizer` make one.
 
     No text is encoded to a special id, except that of an unknown token for what the vocabulary cannot write: the
-    characters `<pad>` in a corpus become ordinary tokens. With byte-level BPE any Unicode text is decoded exactly.
+    characters `<pad>` in a corpus become ordinary tokens. Ordinary tokens of the backend that `SpecialIds.others` names
+    by hand remain what text is written in. With byte-level BPE any Unicode text is decoded exactly.
 
     >>> from clozelab.data import train_bpe
     >>> tokenizer = train_bpe(["the cat sat on the mat"] * 3, vocab_size=400, sentinels=4)
@@ -91,7 +92,10 @@ class Tokenizer:
     @cached_property
     def _encoder(self) -> tokenizers.Tokenizer:
         """The backend, or a copy of it that finds no special id in a text."""
-        return text_encoder(self.backend, self.special.all)
+        added, special = self.backend.get_added_tokens_decoder(), self.special
+        # Further ids that somebody declared, and the backend has as ordinary tokens, are parts of its other tokens.
+        parts = {n for n in special.others if n not in added and n != self.unknown}
+        return text_encoder(self.backend, set(special.all) - parts)
 
     def _encode(self, text: str) -> tokenizers.Encoding:
         with panic_as_error():

@@ -2,6 +2,7 @@
 
 import pickle
 from copy import deepcopy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -239,6 +240,14 @@ def test_ids_that_are_special_by_hand_are_not_found_either():
     backend = unigram(["<unk>", "<doc>"], 0, **metaspace())
     special = SpecialIds(backend.get_vocab_size(), pad=1, eos=1, others=(0,))
     assert Tokenizer(backend, special).encode("<doc>").count(1) == 0
+
+
+def test_ordinary_tokens_that_are_declared_further_ids_still_make_up_words():
+    """`display.word_tokenizer` declares the single bytes, so that no replacement is one."""
+    tokenizer = train_bpe(["the cat"] * 2, vocab_size=400, sentinels=0)
+    bytes_of_text = tuple(n for n in range(3, 3 + 256))
+    by_hand = Tokenizer(tokenizer.backend, replace(tokenizer.special, others=bytes_of_text))
+    assert by_hand.encode("the cat") == tokenizer.encode("the cat") != []
 
 
 def test_byte_level_text_is_encoded_by_the_backend_itself():
