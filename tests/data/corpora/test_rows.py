@@ -116,9 +116,15 @@ def test_a_missing_column_is_null_where_another_row_has_it(tmp_path):
         rows(endless)
 
 
-def test_dictionaries_of_parquet_are_text_and_numbers_are_not(tmp_path):
-    pq.write_table(pa.table({"text": pa.array(["a", "b", "a", None]).dictionary_encode()}), tmp_path / "a.parquet")
-    assert rows(tmp_path / "a.parquet") == ["a", "b", "a", None]
+def test_every_type_of_strings_is_text_and_numbers_are_not(tmp_path):
+    texts = ["a", "b", "a", None]
+    for kind in (pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())):
+        table = pa.table({"text": pa.array(texts, kind)})
+        pq.write_table(table, tmp_path / "a.parquet")
+        with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+        for name in ("a.parquet", "a.arrow"):
+            assert rows(tmp_path / name) == texts, kind
     pq.write_table(pa.table({"text": [1, 2]}), tmp_path / "b.parquet")
     with pytest.raises(InputError, match=r"column 'text' of .*b.parquet holds int64, expected text"):
         rows(tmp_path / "b.parquet")
