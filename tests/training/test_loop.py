@@ -62,7 +62,7 @@ def test_ctrl_c_finishes_the_step_saves_and_returns(small_run, same_weights, tmp
     assert 0 < result.step < 12
     assert latest_checkpoint(tmp_path / "run").step == result.step
     whole, _ = small_run(MaskedLM())
-    resumed, _ = small_run(MaskedLM(), run=tmp_path / "run", resume=True)
+    resumed, _ = small_run(Interrupting(), run=tmp_path / "run", resume=True)
     assert same_weights(whole, resumed)
     assert signal.getsignal(signal.SIGINT) is before
 
