@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from clozelab.data import Noise, replace_tokens
+from clozelab.errors import InputError
 
 TEXT = torch.arange(10, 90)
 
@@ -61,3 +62,10 @@ def test_ids_of_narrow_types_give_what_wide_ones_give(dtype):
     assert expected.tolist() == [900, 350, 7, 8]
     assert result.dtype == torch.int64
     assert torch.equal(result, expected)
+
+
+@pytest.mark.parametrize("shares", [(0.8, 0.5), (-0.1, 0.5), (0.5, -0.1), (1.5, 0.0), (float("nan"), 0.1)])
+def test_shares_that_add_up_to_more_than_one_are_refused(shares):
+    names = dict(zip(("mask_replace_prob", "random_replace_prob"), shares))
+    with pytest.raises(InputError, match="mask_replace_prob"):
+        replace_tokens(TEXT, torch.ones(80, dtype=torch.bool), torch.zeros(80), mask_id=2, replacements=TEXT, **names)

@@ -60,6 +60,29 @@ def test_an_encoder_decoder_is_refused_by_objectives_of_one_stack(name):
         OBJECTIVES[name]()(model, batch_of(OBJECTIVES[name]()))
 
 
+def test_a_rank_that_nobody_reads_is_refused_for_an_objective_that_wants_none():
+    class Plain(nn.Module):
+        """Takes no rank."""
+
+        def forward(self, input_ids):
+            return torch.zeros(*input_ids.shape, VOCAB)
+
+    batch = {"input_ids": TEXT, "labels": TEXT}
+    assert CausalLM()(Plain(), batch).mean.isfinite()
+    with pytest.raises(InputError, match="reading_rank"):
+        CausalLM()(Plain(), {**batch, "reading_rank": torch.zeros_like(TEXT)})
+
+
+def test_labels_may_be_other_tokens_here_and_there():
+    """Corrected words, say: three of eight are no other objective's batch, five are."""
+    model, labels = reading_model(CausalLM()), TEXT.clone()
+    labels[:, [1, 4, 6]] = 3
+    assert CausalLM()(model, {"input_ids": TEXT, "labels": labels}).mean.isfinite()
+    labels[:, [2, 5]] = 3
+    with pytest.raises(InputError, match="most of these labels are not the inputs"):
+        CausalLM()(model, {"input_ids": TEXT, "labels": labels})
+
+
 def test_a_prefix_in_the_loss_is_refused():
     batch = batch_of(PrefixLM(), (8, 12))
     batch["labels"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)

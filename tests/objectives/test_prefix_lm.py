@@ -5,7 +5,7 @@ import torch
 
 from clozelab import CausalLM, PrefixLM
 from clozelab.data import Examples, Noise, SpecialIds
-from clozelab.generation import generate
+from clozelab.generation import continue_text, generate
 from clozelab.models import Cache
 from clozelab.objectives.prefix_lm import prefix_batch
 
@@ -96,6 +96,17 @@ def test_generation_reads_the_prompt_on_both_sides():
     from_the_left = model.unembed(model(prompt)[:, -1])
     both_sides = model.unembed(model(prompt, reading_rank=torch.zeros_like(prompt))[:, -1])
     assert not torch.allclose(from_the_left, both_sides)  # so the two can be told apart here
+
+
+def test_a_text_is_completed_by_a_model_that_reads_it_on_both_sides(tokenizer):
+    model = PrefixLM().build_model(tokenizer.vocab_size, "tiny", d_model=16, n_layers=2, n_heads=2)
+    generator, text = torch.Generator().manual_seed(1), "The cat sat on the mat"
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5, generator=generator)
+    how = {"max_new_tokens": 8, "greedy": True}
+    completed = str(PrefixLM().complete(model, tokenizer, text, **how))
+    assert completed == str(continue_text(model, tokenizer, text, bidirectional_prompt=True, **how))
+    assert str(CausalLM().complete(model, tokenizer, text, **how)) != completed
 
 
 def test_a_cache_after_a_bidirectional_prompt_continues_from_the_left():
