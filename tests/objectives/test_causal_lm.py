@@ -54,6 +54,9 @@ def test_labels_that_are_already_shifted_are_refused():
         CausalLM()(model, {**batch, "labels": shifted})
     same = torch.full((2, 10), 5)
     CausalLM()(model, {**batch, "input_ids": same, "labels": same})  # where both readings agree, none is refused
+    one = {"input_ids": torch.tensor([[5, 6, 7]]), "labels": torch.tensor([[-100, 7, -100]])}
+    with pytest.raises(InputError, match="already shifted by one"):  # by the one label that there is
+        CausalLM()(model, one)
 
 
 def test_labels_of_your_own_are_left_out_where_they_are_ignored():

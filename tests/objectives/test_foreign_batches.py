@@ -60,17 +60,18 @@ def test_an_encoder_decoder_is_refused_by_objectives_of_one_stack(name):
         OBJECTIVES[name]()(model, batch_of(OBJECTIVES[name]()))
 
 
-def test_a_rank_that_nobody_reads_is_refused_for_an_objective_that_wants_none():
+@pytest.mark.parametrize("key", ["reading_rank", "reading_group", "position_ids", "decoder_document_ids"])
+def test_what_a_model_does_not_read_is_refused_by_name(key):
     class Plain(nn.Module):
-        """Takes no rank."""
+        """Takes the ids alone."""
 
         def forward(self, input_ids):
             return torch.zeros(*input_ids.shape, VOCAB)
 
     batch = {"input_ids": TEXT, "labels": TEXT}
     assert CausalLM()(Plain(), batch).mean.isfinite()
-    with pytest.raises(InputError, match="reading_rank"):
-        CausalLM()(Plain(), {**batch, "reading_rank": torch.zeros_like(TEXT)})
+    with pytest.raises(InputError, match=key):
+        CausalLM()(Plain(), {**batch, key: torch.zeros_like(TEXT)})
 
 
 def test_labels_may_be_other_tokens_here_and_there():

@@ -2,13 +2,16 @@
 
 import dataclasses
 
+import pytest
+
 from clozelab import MaskedLM
 from clozelab.objectives import options
 
 
-def test_a_parent_without_source_takes_no_help_from_its_children():
-    """A class that was typed into an interpreter has no source to find."""
-    typed = {"MaskedLM": MaskedLM, "options": options, "__name__": "typed"}
+@pytest.mark.parametrize("module", ["typed", __name__])
+def test_a_parent_without_source_takes_no_help_from_its_children(module):
+    """A class that was typed into an interpreter, or made in a module whose file does not hold it."""
+    typed = {"MaskedLM": MaskedLM, "options": options, "__name__": module}
     exec("@options\nclass Typed(MaskedLM):\n    name = 'typed'\n    depth: int = 1\n", typed)
 
     @options
