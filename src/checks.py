@@ -123,7 +123,8 @@ def tracing() -> bool:
 
     Checks of values do not run then: call once outside of them first.
     """
-    return torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None
+    transforms = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]  (no public name tells)
+    return torch.compiler.is_compiling() or transforms.maybe_current_level() is not None
 
 
 def check_same_shape(**tensors: Tensor) -> None:
