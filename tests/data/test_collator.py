@@ -221,3 +221,10 @@ def test_whole_words_of_packed_text_come_from_the_vocabulary(special):
         assert (hidden[:, words == word].all(1) == hidden[:, words == word].any(1)).all()
     own = MaskedLM(mask_rate=0.4, scheme="whole-words").collator(special)
     same(own.block(tokens, range(50), word_ids=words.expand(50, 10)), own.block(tokens, range(50)))
+
+
+def test_padding_belongs_to_no_word():
+    """Not to the first one, whose id is 0: it would have a protected part, and never be hidden as a whole."""
+    short, long = {"input_ids": [15, 16], "word_ids": [0, 0]}, {"input_ids": [20, 21, 22], "word_ids": [0, 1, 2]}
+    collate = MaskedLM(scheme="whole-words", mask_rate=1.0).collator(SPECIAL)
+    assert collate([short, long])["labels"].tolist() == [[15, 16, -100], [20, 21, 22]]

@@ -148,3 +148,8 @@ def test_decoder_inputs_begin_again_at_each_document():
 def test_targets_of_narrow_types_are_shifted_alike(dtype):
     documents = torch.tensor([[0, 0, 1]])
     assert shift_targets(torch.tensor([[99, 12, 98]], dtype=dtype), 900, documents).tolist() == [[900, 99, 900]]
+
+
+def test_a_single_batch_is_stacked_too():
+    one = {"labels": torch.tensor([[7, 8], [5, 6]])}
+    assert stack_batches([one], torch.tensor([1, 0]), pad=0)["labels"].tolist() == [[5, 6], [7, 8]]

@@ -160,3 +160,15 @@ def test_a_row_that_was_not_moved_has_the_causal_floor():
     batch = FillInTheMiddle(fim_rate=0.0).collator(special).block(text, range(30))
     causal = CausalLM().entropy_floor(source, {"input_ids": text, "labels": text}, special)["logits"]
     torch.testing.assert_close(objective.entropy_floor(source, batch, special)["logits"], causal)
+
+
+def test_the_floor_of_a_row_does_not_depend_on_its_padding():
+    """Rows that are not moved lack the four roles, and are filled up."""
+    objective, special = FillInTheMiddle(fim_rate=0.5), CHAIN.special_ids(roles=FillInTheMiddle.roles)
+    batch = objective.collator(special).block(CHAIN.sample(8, 5, seed=0), range(8))
+    lengths = batch["attention_mask"].sum(1).tolist()
+    assert len(set(lengths)) == 2
+    together = objective.entropy_floor(CHAIN, batch, special)["logits"]
+    for b, length in enumerate(lengths):
+        alone = {key: values[b : b + 1, :length] for key, values in batch.items()}
+        torch.testing.assert_close(objective.entropy_floor(CHAIN, alone, special)["logits"], together[b : b + 1])
