@@ -84,6 +84,10 @@ class Collator:
         self.seed = check_int(seed, "seed")
         self.within_documents = within_documents
         self.keep = frozenset({keep} if isinstance(keep, str) else keep)
+        if own := self.keep & OWN_KEYS:
+            raise InputError(
+                f"the collator reads {', '.join(sorted(own))} itself and passes none on: leave it out of keep"
+            )
         self.extra = frozenset({extra} if isinstance(extra, str) else extra)
         self.pad_to_multiple_of = check_int(pad_to_multiple_of, "pad_to_multiple_of", 1)
         # In shared memory, so that workers that outlive an epoch (persistent_workers) see them change.
@@ -198,9 +202,9 @@ class Collator:
             word_ids=per_token("word_ids", lambda row: row["input_ids"]),
             extra={key: [row[key] for row in rows] for key in sorted(self.extra)},
         )
-        if taken := self.keep & (batch.keys() - OWN_KEYS):
+        if taken := self.keep & batch.keys():
             raise InputError(f"{self!r} makes {', '.join(sorted(taken))} itself: remove it from keep")
-        for key in sorted(self.keep - OWN_KEYS):
+        for key in sorted(self.keep):
             batch[key] = self._kept(key, rows, in_place=torch.equal(batch["attention_mask"].sum(1), lengths))
         return batch
 

@@ -67,6 +67,15 @@ def test_a_scheme_gets_words_and_documents_without_a_key():
         by_document.collator(SPECIAL)([[10, 11, 1, 12, 13]])
 
 
+def test_what_a_scheme_reads_may_be_kept_too_and_what_the_collator_reads_may_not():
+    example, objective = {"input_ids": [20, 21, 22], "entity_ids": [3, 0, 3]}, MaskedLM(scheme=hide_entities)
+    batch = objective.collator(SPECIAL, keep=["entity_ids"])([example])
+    assert (batch["labels"] != IGNORED).tolist() == [[True, False, True]]
+    assert batch["entity_ids"].tolist() == [[3, 0, 3]]
+    with pytest.raises(InputError, match="the collator reads word_ids itself and passes none on"):
+        objective.collator(SPECIAL, keep=["entity_ids", "word_ids"])
+
+
 def test_what_a_scheme_asks_for_and_does_not_get_is_named():
     objective = MaskedLM(scheme=hide_entities)
     with pytest.raises(InputError, match="example 1 has no entity_ids"):
