@@ -105,19 +105,21 @@ WAYS = {"with the mask": "#0072B2", "without it": "#CC79A7", "with it in every o
 """The ways of training, and their colours."""
 
 
+def loss_of(model: DecoderOnly | EncoderOnly, text: Tensor) -> Loss:
+    """Of the logits alone: `CAUSAL(model, batch)` sees that a model has no mask, and refuses it."""
+    return CAUSAL(model.unembed(model(text)), text)
+
+
 def train_one(way: str, seed: int, steps: int) -> tuple[DecoderOnly, list[float]]:
     """The decoder and its training losses. Its vocabulary holds the symbols of the language alone."""
     torch.manual_seed(seed)
     model = CAUSAL.build_model(SYMBOLS, d_model=32, n_layers=2, n_heads=2)
     unmasked = without_mask(model)
 
-    def batch(text: Tensor) -> dict[str, Tensor]:
-        return {"input_ids": text, "labels": text}
-
-    def loss_fn(model: nn.Module, text: Tensor) -> Loss:
+    def loss_fn(model: DecoderOnly, text: Tensor) -> Loss:
         if way == "with it in every other row":
-            return CAUSAL(model, batch(text[::2])) + CAUSAL(unmasked, batch(text[1::2]))
-        return CAUSAL(model if way == "with the mask" else unmasked, batch(text))
+            return loss_of(model, text[::2]) + loss_of(unmasked, text[1::2])
+        return loss_of(model if way == "with the mask" else unmasked, text)
 
     def text_at(step: int) -> Tensor:
         return SOURCE.sample(BATCH, LENGTH, seed=seed * 10**6 + step)
@@ -169,10 +171,10 @@ MEASURED = ("loss, read without a mask", "loss, read with it", "its text, reread
 def measure(way: str, seed: int, steps: int, texts: int) -> tuple[dict[str, float], list[float]]:
     """One decoder, trained one way, evaluated both ways; and its training losses."""
     model, curve = train_one(way, seed, steps)
-    batch, prompts = {"input_ids": FRESH, "labels": FRESH}, SOURCE.sample(texts, 1, seed=-2)
+    prompts = SOURCE.sample(texts, 1, seed=-2)
     unmasked, rng = without_mask(model), torch.Generator().manual_seed(seed)
     with eval_mode(model), eval_mode(unmasked):
-        losses = [float(CAUSAL(one, batch)) for one in (unmasked, model)]
+        losses = [float(loss_of(one, FRESH)) for one in (unmasked, model)]
     rereading = generate_rereading(unmasked, prompts, rng)
     masked = generate(model, prompts, max_new_tokens=LENGTH - 1, generator=rng)
     return dict(zip(MEASURED, (*losses, cost(rereading), cost(masked)))), curve
