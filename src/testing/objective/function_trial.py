@@ -107,8 +107,12 @@ class FunctionTrial:
         """(S, T) bool: outputs of a row that move when its token s is replaced by `value` (S,)."""
         base = repeated(self.batch, row, self.batch[key].shape[1])
         changed = {**base, key: base[key].diagonal_scatter(value)}
-        before, after = self.outputs(base), self.outputs(changed)
+        before, after = (self._outputs_of_first(rows, len(value)) for rows in (base, changed))
         return differ(before, after, rounding(self.model) * float(before.abs().max()))
+
+    def _outputs_of_first(self, rows: Mapping[str, Tensor], n: int) -> Tensor:
+        """(n, T, ...): the rows stand before those of the batch, for a loss that refuses many copies of an odd one."""
+        return self.outputs({key: torch.cat([value, self.batch[key]]) for key, value in rows.items()})[:n]
 
     def others(self, row: int, key: str) -> Tensor:
         """(S,): for each token of a row another id that occurs in the batch, and not what stands in its place.
