@@ -259,6 +259,8 @@ BATCHES = {
         "9ae5c2ecc0ee3a07",
     ],
 }
+"""`input_ids` and `labels` of the second row of the list (a dot is -100), then digests: of the list and the block, and
+of both within documents."""
 
 
 def test_every_number_of_a_batch_is_in_its_digest():

@@ -8,7 +8,8 @@ taken, and of all places as many as are asked for, at random. Two kinds are left
 executes, and what stands inside `raise`, the words of a message.
 
 A mutant is tried in a fork of a process that has PyTorch and pytest loaded, in a copy of the repository: first the
-tests of its module, then, if it lives, all of `tests/objectives` and `tests/data`. A line of JSON is written for each.
+tests of its module, then, if it lives, those of all objectives, of hiding, floors and generation. A line of JSON is
+written for each.
 """
 
 from __future__ import annotations
@@ -38,25 +39,32 @@ from cosmic_ray.mutating import mutate_code
 ROOT = Path(__file__).parents[2]
 PINNED = "tests/data/test_pinned_noise.py"
 OBJECTIVES = ["causal_lm", "masked_lm", "span_corruption", "prefix_lm", "masked_diffusion", "fill_in_the_middle"]
-CONTRACT = ["tests/objectives/test_contract.py", "tests/objectives/test_loss.py"]
+CONTRACT = [f"tests/objectives/test_{name}.py" for name in ("foreign_batches", "loss", "contract")]
 MODULES: dict[str, list[str]] = {
     "src/data/noise.py": [PINNED, "tests/data/test_noise.py"],
-    "src/data/masking.py": [PINNED, "tests/data/test_masking.py"],
+    "src/data/masking.py": [PINNED, "tests/data/test_collator_input.py", "tests/data/test_masking.py"],
     "src/data/span_masking.py": [PINNED, "tests/data/test_spans.py", "tests/data/test_masking.py"],
     "src/data/spans.py": [PINNED, "tests/objectives/test_span_corruption.py", "tests/data/test_spans.py"],
     "src/data/replacement.py": [PINNED, "tests/data/test_replacement.py"],
     "src/data/special_ids.py": [PINNED, "tests/data/test_special_ids.py", "tests/data/test_examples.py"],
     "src/data/examples.py": [PINNED, "tests/data/test_examples.py", "tests/data/test_collator.py"],
-    "src/data/collator.py": [PINNED, *(f"tests/data/test_collator{part}.py" for part in ("", "_input", "_noise"))],
+    "src/data/collator.py": [
+        *(PINNED, "tests/data/test_example_data.py"),
+        *(f"tests/data/test_collator{part}.py" for part in ("", "_input", "_noise")),
+    ],
     "src/objectives/cross_entropy.py": ["tests/objectives/test_cross_entropy.py"],
-    "src/objectives/loss.py": ["tests/objectives/test_loss.py"],
+    "src/objectives/loss.py": ["tests/objectives/test_loss.py", *CONTRACT],
     "src/objectives/objective.py": CONTRACT,
     "src/objectives/model_calls.py": CONTRACT,
-    "src/objectives/options.py": CONTRACT,
+    "src/objectives/options.py": ["tests/objectives/test_options.py", *CONTRACT],
     **{f"src/objectives/{name}.py": [PINNED, f"tests/objectives/test_{name}.py", *CONTRACT] for name in OBJECTIVES},
 }
 """The modules, and the tests that should notice first."""
-WIDE = ["tests/data", "--ignore=tests/data/corpora", "--ignore=tests/data/tokenizers", "tests/objectives"]
+WIDE = [
+    *("tests/data", "--ignore=tests/data/corpora", "--ignore=tests/data/tokenizers", "tests/objectives"),
+    *("tests/evaluation/test_floors.py", "tests/evaluation/test_floors_of_likelihoods.py", "tests/generation"),
+    "tests/testing/test_function_outputs.py",
+]
 LOADED = ("torch", "torch._dynamo", "numpy", "hypothesis", "tokenizers", "safetensors", "datasets")
 SECONDS = 240
 """Processor time after which a mutant counts as killed: it does not end."""
