@@ -229,7 +229,7 @@ def field_of(row: dict[str, Any], column: str) -> Any:
 
 def no_column(path: Path | str, column: str, columns: list[str]) -> InputError:
     """The error of a table that lacks the chosen column."""
-    names = ", ".join(map(repr, columns[:20]))
+    names = ", ".join(f"{one!r:.60}" for one in columns[:20])  # a file without a header has text there
     return InputError(f"{path} has no column {column!r}: it has {names}; choose one of them")
 
 

@@ -320,3 +320,11 @@ def test_a_line_that_is_not_utf8_is_named(tmp_path):
 def test_text_without_lines_cannot_be_streamed(tmp_path):
     with pytest.raises(InputError, match=r"only tables can be streamed .* or text with one document a line"):
         load_corpus(write(tmp_path / "a.txt", "a"), streaming=True)
+
+
+def test_the_names_of_a_table_without_a_header_are_cut_in_the_error(tmp_path):
+    """Its first row stands there, which may be a whole document."""
+    (tmp_path / "a.csv").write_text("word " * 5000 + "\nmore\n")
+    with pytest.raises(InputError, match="has no column") as error:
+        load_corpus(tmp_path / "a.csv")
+    assert len(str(error.value)) < 500
