@@ -115,7 +115,7 @@ class Collator:
 
     @property
     def progress(self) -> float:
-        """How much of the training run is done, for batches that are not told; 1 until `set_progress`."""
+        """How much of the training run is done, for batches that are given none; 1 until `set_progress`."""
         return float(self._progress)
 
     def set_progress(self, progress: float) -> None:

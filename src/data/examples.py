@@ -131,9 +131,9 @@ def pad_rows(rows: Sequence[Any], value: int) -> Tensor:
     tensor([[5, 6, 7],
             [8, 0, 0]])
     """
-    none = torch.zeros(0, dtype=torch.int64)  # what as_tensor makes of an empty list is of the default dtype
     if not len(rows):
-        return none[None, :][:0]
+        return torch.zeros(0, 0, dtype=torch.int64)
+    none = torch.zeros(0, dtype=torch.int64)  # what as_tensor makes of an empty list is of the default dtype
     together = [torch.as_tensor(row) if isinstance(row, Tensor) or len(row) else none for row in rows]
     return pad_sequence(together, batch_first=True, padding_value=value)
 

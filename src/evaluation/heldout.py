@@ -32,16 +32,11 @@ def fixed_batches(blocks: Blocks, collator: Collator, *, rows: int = 256, batch_
     check_type(collator, Collator, "the collator", "objective.collator(special) makes one")
     if check_int(rows, "rows") < 1 or check_int(batch_size, "batch_size") < 1:
         raise InputError(f"expected rows and batch_size of at least 1, got {rows} and {batch_size}")
+    n = min(rows, len(blocks))
     return [
         collator.block(blocks.take(ids), ids, epoch=EVALUATION_EPOCH, progress=1.0)
-        for ids in fixed_numbers(blocks, rows, batch_size)
+        for ids in (list(range(start, min(start + batch_size, n))) for start in range(0, n, batch_size))
     ]
-
-
-def fixed_numbers(blocks: Blocks, rows: int, batch_size: int) -> list[list[int]]:
-    """The numbers of the blocks of each of `fixed_batches`."""
-    n = min(rows, len(blocks))
-    return [list(range(start, min(start + batch_size, n))) for start in range(0, n, batch_size)]
 
 
 def heldout_blocks(heldout: Packed, length: int) -> Blocks:

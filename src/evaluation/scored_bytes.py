@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from ..checks import check_type
 from ..data import IGNORED, Batch, Blocks, Collator, Packed, SpecialIds, Tokenizer
 from ..errors import InputError
 from ..objectives import Likelihood, Objective
-from .heldout import EVALUATION_EPOCH, fixed_batches, fixed_numbers
+from .heldout import EVALUATION_EPOCH
 
 
 def scored_bytes(
@@ -20,11 +21,9 @@ def scored_bytes(
     tokenizer: Tokenizer,
     blocks: Blocks,
     collator: Collator,
-    *,
-    rows: int = 256,
-    batch_size: int = 32,
+    batches: Sequence[Batch],
 ) -> int | None:
-    """The UTF-8 bytes of the text that the loss of `fixed_batches(blocks, collator, ...)` is the likelihood of.
+    """The UTF-8 bytes of the text that the loss of `batches = fixed_batches(blocks, collator)` is the likelihood of.
 
     Where the ids of a tokenizer stand for bytes (`Tokenizer.byte_lengths`), those of the scored ids are added. For any
     other, they are counted in the text itself as it is packed, `pack(..., byte_counts=True)`: each token has the bytes
@@ -32,15 +31,15 @@ def scored_bytes(
 
     >>> from clozelab import CausalLM
     >>> from clozelab.data import pack, train_characters
-    >>> from clozelab.evaluation import scored_bytes
+    >>> from clozelab.evaluation import fixed_batches, scored_bytes
     >>> tokenizer, objective = train_characters(["été"]), CausalLM()
     >>> blocks = pack(["été"], tokenizer, byte_counts=True).blocks(3)
-    >>> scored_bytes(objective, tokenizer, blocks, objective.collator(tokenizer.special))  # all but the first
+    >>> collator = objective.collator(tokenizer.special)
+    >>> scored_bytes(objective, tokenizer, blocks, collator, fixed_batches(blocks, collator))  # all but the first
     3
     """
     check_type(objective, Objective, "the objective")
     check_type(tokenizer, Tokenizer, "the tokenizer")
-    batches = fixed_batches(blocks, collator, rows=rows, batch_size=batch_size)
     if objective.likelihood is Likelihood.NONE:
         return None
     if tokenizer.byte_lengths is not None:
@@ -49,8 +48,10 @@ def scored_bytes(
     if not isinstance(blocks.packed, Packed) or blocks.packed.byte_counts is None:
         return None
     counts = Blocks(replace(blocks.packed, tokens=blocks.packed.byte_counts), blocks.length)
-    total = 0
-    for batch, numbers in zip(batches, fixed_numbers(blocks, rows, batch_size)):
+    total = first = 0
+    for batch in batches:
+        numbers = list(range(first, first + len(batch["labels"])))
+        first += len(numbers)
         places = _scored_places(objective, collator, blocks.take(numbers), numbers, batch)
         if places is None:
             return None

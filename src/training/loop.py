@@ -237,8 +237,7 @@ def _batches(
             f"examples of {config.length} input tokens leave the {objective.name} objective nothing to predict: "
             "choose a greater length"
         )
-    in_text = scored_bytes(objective, tokenizer, blocks, collator, rows=config.eval_rows, batch_size=size)
-    return batches, fixed, in_text
+    return batches, fixed, scored_bytes(objective, tokenizer, blocks, collator, fixed)
 
 
 def _sample(objective: Objective, model: nn.Module, tokenizer: Tokenizer, heldout: Packed, seed: int) -> str:

@@ -11,7 +11,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from clozelab import CausalLM, FillInTheMiddle, MaskedDiffusion, MaskedLM, PrefixLM, SpanCorruption
 from clozelab.data import load_tokenizer, pack, train_bpe, train_characters
 from clozelab.errors import InputError
-from clozelab.evaluation import scored_bytes
+from clozelab.evaluation import fixed_batches, scored_bytes
 from clozelab.objectives import options
 from clozelab.training import TrainConfig, train
 
@@ -67,7 +67,8 @@ def tokenizer(request):
 
 def counted(objective, tokenizer, packed, length, **sizes):
     collator = objective.collator(tokenizer.special)
-    return scored_bytes(objective, tokenizer, packed.blocks(length), collator, **sizes)
+    blocks = packed.blocks(length)
+    return scored_bytes(objective, tokenizer, blocks, collator, fixed_batches(blocks, collator, **sizes))
 
 
 def bytes_before(tokenizer, text, n):
@@ -181,7 +182,7 @@ def test_bytes_counted_are_refused_for_another_type(tokenizer, tmp_path):
     packed = pack(DOCUMENTS, tokenizer, cache_dir=tmp_path)
     collator = CausalLM().collator(tokenizer.special)
     with pytest.raises(InputError, match="tokenizer"):
-        scored_bytes(CausalLM(), None, packed.blocks(4), collator)
+        scored_bytes(CausalLM(), None, packed.blocks(4), collator, fixed_batches(packed.blocks(4), collator))
 
 
 # ------------------------------------------------------------------ where it is printed

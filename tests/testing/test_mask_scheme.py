@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from clozelab.data import bernoulli_mask, exact_count_mask, random_spans_mask
+from clozelab.data import exact_count_mask
 from clozelab.errors import InputError
 from clozelab.testing import CheckFailed, check_mask_scheme
 
 from .catalogue_schemes import hides_protected, no_minimum
+from .schemes import bernoulli, exact_count, noise_of, random_spans
 
 
 def faults(scheme, **settings):
@@ -19,22 +20,6 @@ def faults(scheme, **settings):
 def good(tokens, maskable, generator):
     noise = torch.rand(len(tokens), generator=generator).masked_fill(~maskable, 2)
     return maskable & ((noise < 0.15) | (noise == (noise.min() if len(noise) else 0)))
-
-
-def noise_of(tokens, generator):
-    return torch.rand(len(tokens), generator=generator, dtype=torch.float64)
-
-
-def bernoulli(tokens, maskable, generator):
-    return bernoulli_mask(maskable, noise_of(tokens, generator), 0.15)
-
-
-def exact_count(tokens, maskable, generator):
-    return exact_count_mask(maskable, noise_of(tokens, generator), 0.15)
-
-
-def random_spans(tokens, maskable, generator):
-    return random_spans_mask(maskable, noise_of(tokens, generator), 0.15, 3.0)
 
 
 def everything(tokens, maskable, generator):

@@ -7,6 +7,8 @@ from clozelab.data import exact_count_mask, whole_word_mask
 from clozelab.errors import InputError
 from clozelab.testing import CheckFailed, check_mask_scheme, target
 
+from .schemes import one_multiple_of_ten, window
+
 
 def exact_count(tokens, maskable, generator):
     return exact_count_mask(maskable, torch.rand(len(tokens), generator=generator), 0.15)
@@ -20,28 +22,11 @@ def one_of(masks):
     return scheme
 
 
-def window(tokens, maskable, generator):
-    free = maskable.nonzero()[:, 0]
-    start = int(torch.randint(len(free), (1,), generator=generator))
-    mask = torch.zeros_like(maskable)
-    mask[free[start : start + 3]] = True
-    return mask
-
-
 def every_seventh(tokens, maskable, generator):
     """Seven masks, in which each position is hidden once."""
     first = int(torch.randint(7, (1,), generator=generator))
     mask = maskable & (torch.arange(len(tokens)) % 7 == first)
     return mask if bool(mask.any()) else exact_count(tokens, maskable, generator)
-
-
-def one_multiple_of_ten(tokens, maskable, generator):
-    """Few masks of a text, and others of each text."""
-    found = (maskable & (tokens % 10 == 0)).nonzero()[:, 0]
-    found = found if len(found) else maskable.nonzero()[:, 0]
-    mask = torch.zeros_like(maskable)
-    mask[found[torch.randint(len(found), (1,), generator=generator)]] = True
-    return mask
 
 
 @pytest.mark.parametrize("masks", [2, 3, 10, 50])

@@ -14,6 +14,8 @@ from clozelab.objectives import OBJECTIVES
 from clozelab.testing import CheckFailed, check_objective
 from clozelab.testing.objective import CHECKS, ESSENTIAL
 
+from .schemes import one_multiple_of_ten, window
+
 V = 60
 SPECIAL = SpecialIds(V, pad=0, eos=1, mask=2, sentinels=range(59, 39, -1))
 
@@ -26,23 +28,6 @@ def small(objective):
 def ragged(objective):
     texts = [torch.arange(3, 3 + n).tolist() for n in (9, 20, 5, 14)]
     return objective.collator(SPECIAL)([{"input_ids": text, "example_id": n} for n, text in enumerate(texts)])
-
-
-def window(tokens, maskable, generator):
-    free = maskable.nonzero()[:, 0]
-    start = int(torch.randint(len(free), (1,), generator=generator))
-    mask = torch.zeros_like(maskable)
-    mask[free[start : start + 3]] = True
-    return mask
-
-
-def one_multiple_of_ten(tokens, maskable, generator):
-    """Of a row, whatever its documents are: a token of one may decide what is hidden of another."""
-    found = (maskable & (tokens % 10 == 0)).nonzero()[:, 0]
-    found = found if len(found) else maskable.nonzero()[:, 0]
-    mask = torch.zeros_like(maskable)
-    mask[found[torch.randint(len(found), (1,), generator=generator)]] = True
-    return mask
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -9,35 +9,17 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from clozelab import CausalLM, FillInTheMiddle, MaskedDiffusion, MaskedLM, PrefixLM, SpanCorruption
-from clozelab.data import IGNORED, bernoulli_mask, exact_count_mask, random_spans_mask, shift_targets, whole_word_mask
+from clozelab.data import IGNORED, exact_count_mask, random_spans_mask, shift_targets, whole_word_mask
 from clozelab.testing import check_collator, check_mask_scheme, check_objective
 
 from .catalogue_collators import SPECIAL, Masked
 from .catalogue_functions import CAUSAL, MASKED, SPAN, in_place, masked_sum, next_tokens, ragged
 from .catalogue_objectives import small
 from .catalogue_schemes import right as at_least_one
+from .schemes import bernoulli, exact_count, noise_of, random_spans
 from .zoo import right
 
 # ------------------------------------------------------------------ masking schemes
-
-
-def noise_of(tokens, generator):
-    return torch.rand(len(tokens), generator=generator, dtype=torch.float64)
-
-
-def bernoulli(tokens, maskable, generator):
-    """BERT's 15%, each token by itself."""
-    return bernoulli_mask(maskable, noise_of(tokens, generator), 0.15)
-
-
-def exact_count(tokens, maskable, generator):
-    """An exact count."""
-    return exact_count_mask(maskable, noise_of(tokens, generator), 0.15)
-
-
-def random_spans(tokens, maskable, generator):
-    """T5's spans, which never hide the first token and always the last."""
-    return random_spans_mask(maskable, noise_of(tokens, generator), 0.15, 3.0)
 
 
 def rolled_spans(tokens, maskable, generator):

@@ -107,9 +107,9 @@ def _loaded(found: FoundSource, split: str, share: float, options: Options) -> C
     rows = found.rows(found.train, options, unpacked)
     train = list(counts.documents(rows, options.skip_bad_rows))
     if not train:
-        told = f": {counts.rows:,} rows are {counts.left_out}" if counts.rows else ""
-        told += "".join(f"; {row.place}: {row.reason}" for row in counts.bad_rows[:1])
-        raise InputError(f"the corpus {found.name} holds no text{told}")
+        left_out = f": {counts.rows:,} rows are {counts.left_out}" if counts.rows else ""
+        left_out += "".join(f"; {row.place}: {row.reason}" for row in counts.bad_rows[:1])
+        raise InputError(f"the corpus {found.name} holds no text{left_out}")
     if found.validation is not None:
         rows = found.rows(found.validation, options, unpacked)
         held = list(counts.documents(rows, options.skip_bad_rows))

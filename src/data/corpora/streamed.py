@@ -132,7 +132,7 @@ class StreamedDocuments:
     ) -> None:
         self.source, self.name, self.share, self.heldout = source, name, share, heldout
         self.fingerprint, self.skip_bad_rows = fingerprint, skip_bad_rows
-        self.told: set[str] = set()
+        self.logged: set[str] = set()
         """What was reported about rows that were left out, so that it is reported once."""
 
     @property
@@ -147,7 +147,7 @@ class StreamedDocuments:
     def of(self, source: Source, share: float | None, heldout: bool) -> StreamedDocuments:
         """Documents of another source of the same corpus."""
         made = StreamedDocuments(source, self.name, self.fingerprint, share, heldout, self.skip_bad_rows)
-        made.told = self.told
+        made.logged = self.logged
         return made
 
     def read(self, position: dict[str, Any] | None = None) -> Reading:
@@ -187,8 +187,8 @@ class Reading(Iterator[list[str]]):
         return [text for text in texts if share is None or is_heldout(text, share) == heldout]
 
     def _tell(self, message: str) -> None:
-        if message not in self._documents.told:
-            self._documents.told.add(message)
+        if message not in self._documents.logged:
+            self._documents.logged.add(message)
             _log.warning(escape_control_characters(f"{self._documents.name}: {message}"))
 
 
