@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from measure import machine
 from report import BABY_GOAL, baby, publish
 
+from clozelab import load_corpus
 from clozelab.models import ARCHITECTURES, ModelConfig
 from clozelab.objectives import CausalLM
 from clozelab.training import TrainConfig, prepare, read_metrics, read_run, seeded_model, train
@@ -32,7 +33,7 @@ SMOOTH = 20
 
 def train_it(corpus: str, minutes: float, seed: int, run: Path) -> None:
     """Train by the clock, everything being written into the run folder."""
-    prepared = prepare(corpus, tokenizer="characters", sentinels=0, split="position")
+    prepared = prepare(load_corpus(corpus, split="position"), tokenizer="characters", sentinels=0)
     objective = CausalLM()
     model = seeded_model(objective, prepared.tokenizer.vocab_size, "small", seed, **SHAPE)
     print(f"{model.parameter_count() / 1e6:.2f} M parameters, {torch.get_num_threads()} threads")

@@ -36,6 +36,7 @@ from measure import Spread, alternate, busy, product, provenance, ratio, residen
 from report import BABY_GOAL, gpu, measured_on, publish
 from results import Result, speed, table
 
+from clozelab import load_corpus
 from clozelab.evaluation import evaluate, fixed_batches
 from clozelab.models import layers
 from clozelab.objectives import OBJECTIVES, CausalLM, LossModule
@@ -288,7 +289,7 @@ def loss_memory(device: Device) -> list[Result]:
 def baby_gpt(device: Device, corpus: str) -> list[Result]:
     """Seconds of training until nanoGPT's loss; compiling and evaluations, of all held-out text, come on top."""
     goal = BABY_GOAL["nats"]
-    prepared = prepare(corpus, tokenizer="characters", sentinels=0, split="position")
+    prepared = prepare(load_corpus(corpus, split="position"), tokenizer="characters", sentinels=0)
     objective, special = CausalLM(), prepared.tokenizer.special
     config = TrainConfig(steps=1000, length=256, batch_size=64, optimizer="muon", warmup=0.02, decay=0.7)
     every, shape, eval_rows = 25, {}, 10**6

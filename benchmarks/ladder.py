@@ -39,6 +39,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from clozelab import load_corpus
 from clozelab.evaluation import evaluate, fixed_batches
 from clozelab.objectives import CausalLM, Loss, MaskedLM, Objective, SpanCorruption
 from clozelab.training import Batches, Prepared, TrainConfig, clip_and_step, optimizer_of, prepare
@@ -84,6 +85,8 @@ class Ladder:
     """How the text is cut into tokens."""
     model: dict[str, object]
     """Fields of our `ModelConfig` other than those of "tiny"."""
+    split: str = "auto"
+    """How text is held out."""
     rows: int | None = 256
     """Blocks of held-out text in an evaluation; None: all there are."""
 
@@ -248,9 +251,10 @@ LADDERS = {
                 "Muon inside the blocks": 320,
             },
         ),
-        {"tokenizer": "characters", "sentinels": 0, "split": "position"},
+        {"tokenizer": "characters", "sentinels": 0},
         {"tied": False},
         rows=None,
+        split="position",
     ),
     "masked": Ladder(MaskedLM(), bert, up(BERT, FEWER), {"vocab_size": 4096}, {}),
     "span": Ladder(SpanCorruption(), t5, up(T5, FEWER), {"vocab_size": 4096}, {}),
@@ -329,7 +333,7 @@ def main() -> None:
     torch.set_num_threads(1)
     before, ladder = busy(), LADDERS[args.ladder]
     ladder = replace(ladder, rows=args.rows or ladder.rows)
-    prepared = prepare(args.corpus, text_column=args.column, **ladder.prepare)
+    prepared = prepare(load_corpus(args.corpus, text_column=args.column, split=ladder.split), **ladder.prepare)
     rungs = [rung for rung in ladder.rungs if not args.only or any(part in rung.name for part in args.only)]
     climbs = []
     with flushed_denormals():

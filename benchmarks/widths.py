@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from measure import busy, provenance
 from report import best_multiplier, best_multipliers, publish, widths_table
 
+from clozelab import load_corpus
 from clozelab.objectives import CausalLM
 from clozelab.training import NotFinite, Prepared, TrainConfig, prepare, seeded_model, train
 
@@ -108,7 +109,7 @@ def main() -> None:
         parser.error("a quick run is not published")
     torch.set_num_threads(1)
     before, steps = busy(), 2 if args.quick else args.steps
-    prepared = prepare(args.corpus, tokenizer="characters", sentinels=0, split="position")
+    prepared = prepare(load_corpus(args.corpus, split="position"), tokenizer="characters", sentinels=0)
     rows = sweep(prepared, {"tiny": 1} if args.quick else SIZES, steps, 8 if args.quick else 128)
     print(f"\n{widths_table(rows)}\n")
     for recipe, best in best_multipliers(rows).items():

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 from ..escape import escape_control_characters
 from . import parsing
+from .corpus import add_corpus, corpus_of, print_report, tokenizer_of
 from .parsing import Given, Parser
+from .special_ids import add_special_ids
 
 SUMMARY = "train several objectives on one corpus and one token budget, and compare them"
 EXAMPLE = "clozelab compare --objectives causal prefix diffusion --corpus news.csv --column 2"
@@ -24,7 +27,8 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
         metavar="NAME",
         help="which, with their default options  (default: the first of each architecture)",
     )
-    parsing.add_corpus(parser)
+    add_corpus(parser)
+    add_special_ids(parser, words)
     parsing.add_model(parser)
     parser.add_argument(
         "--tokens",
@@ -62,7 +66,8 @@ def run(args: argparse.Namespace, given: Given) -> int:
         precision=args.precision,
         seed=args.seed,
     )
-    prepared = prepare(**parsing.corpus_of(args, objectives), progress=parsing.has_terminal())
+    settings: dict[str, Any] = {**tokenizer_of(args, objectives), "announce": print_report}
+    prepared = prepare(corpus_of(args), **settings, progress=parsing.has_terminal())
     rows = compare(
         objectives,
         prepared,

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 from ..escape import escape_control_characters
 from . import parsing
+from .corpus import add_corpus, corpus_of, print_report, tokenizer_of
 from .parsing import WORKERS, Given, Parser
+from .special_ids import add_special_ids
 
 SUMMARY = "tokenise tables of any size once, into shards that many runs share"
 EXAMPLE = "clozelab pack --corpus tables/ --out packed/ --workers 8"
@@ -16,7 +18,8 @@ EXAMPLE = "clozelab pack --corpus tables/ --out packed/ --workers 8"
 
 def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     """Declare the arguments."""
-    parsing.add_corpus(parser)
+    add_corpus(parser)
+    add_special_ids(parser, words)
     parser.add_argument("--out", type=parsing.path, required=True, help="folder of the shards; --corpus of later runs")
     parser.add_argument("--workers", type=WORKERS, default=1, help="processes that tokenise, a file each at a time")
 
@@ -27,7 +30,8 @@ def run(args: argparse.Namespace, given: Given) -> int:
     from ..objectives import OBJECTIVES
     from ..training import prepare_stream
 
-    prepared = prepare_stream(**parsing.corpus_of(args, OBJECTIVES.values()))  # any of them may be trained on it
+    settings = tokenizer_of(args, OBJECTIVES.values())  # any of them may be trained on it
+    prepared = prepare_stream(corpus_of(args, streaming=True), **settings, announce=print_report)
     packed = pack_shards(
         prepared.text.documents, list(prepared.corpus.heldout), prepared.tokenizer, args.out, workers=args.workers
     )

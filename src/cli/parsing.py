@@ -7,14 +7,12 @@ import difflib
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from ..data import CorpusReport
     from ..objectives import Objective
 
 Given = dict[str, Any]
@@ -190,7 +188,7 @@ def add_objective(parser: Parser, words: Sequence[str], *, default: str | None, 
     Help without an objective lists no options, so that it need not load the objectives.
     """
     parser.add_argument("--objective", type=objective_name, default=default, metavar="NAME", help=about)
-    named = _value_of("--objective", words)
+    named = value_of("--objective", words)
     if named is None and {"-h", "--help"} & set(words):
         parser.epilog = f"{parser.epilog}; --objective NAME --help describes the options of an objective"
     elif (name := named or default) is not None:
@@ -200,7 +198,7 @@ def add_objective(parser: Parser, words: Sequence[str], *, default: str | None, 
             add_flags(OBJECTIVES[name], parser.add_argument_group(f"options of {name}"))
 
 
-def _value_of(flag: str, words: Sequence[str]) -> str | None:
+def value_of(flag: str, words: Sequence[str]) -> str | None:
     """The last value that some words give to a flag, before they are parsed."""
     value = None
     for word, following in zip(words, [*words[1:], None]):
@@ -217,44 +215,6 @@ def objective_of(name: str, args: argparse.Namespace) -> Objective:
 
     kind = OBJECTIVES[name]
     return kind(**{option: value for option, value in vars(args).items() if option in kind.declared_options()})
-
-
-def add_corpus(parser: argparse.ArgumentParser) -> None:
-    """The flags from which `corpus_of` makes the arguments of `prepare`."""
-    group = parser.add_argument_group("corpus")
-    group.add_argument("--corpus", default="builtin", help='"builtin", a file or folder, or a hub name')
-    group.add_argument("--column", help="text column of a table, by name or number  (default: text)")
-    group.add_argument("--lines", action="store_true", help="each line of a text file is a document")
-    group.add_argument("--skip-bad-rows", action="store_true", help="leave out and count rows that cannot be read")
-    group.add_argument("--validation", metavar="FILE", help="file or folder to hold out, which is not trained on")
-    group.add_argument("--split", choices=("auto", "hash", "position"), default="auto", help="how text is held out")
-    group.add_argument("--tokenizer", default="bpe", help='"bpe", "characters", or the path of a tokenizer.json')
-    group.add_argument("--vocab-size", type=COUNT, default=4096, help="of a trained BPE")
-    group.add_argument("--sentinels", type=COUNT_OR_NONE, default=100, help="reserved for hidden spans")
-
-
-def corpus_of(args: argparse.Namespace, objectives: Iterable[Objective | type[Objective]]) -> dict[str, Any]:
-    """The arguments of `clozelab.training.prepare` and `prepare_stream`, with the roles that the objectives need."""
-    return {
-        "source": args.corpus,
-        "text_column": args.column,
-        "lines": args.lines,
-        "skip_bad_rows": args.skip_bad_rows,
-        "validation": args.validation,
-        "split": args.split,
-        "announce": print_report,
-        "tokenizer": args.tokenizer,
-        "vocab_size": args.vocab_size,
-        "sentinels": args.sentinels,
-        "roles": [role for objective in objectives for role in objective.roles],
-    }
-
-
-def print_report(report: CorpusReport) -> None:
-    """Print what a corpus was found to be."""
-    if sys.stderr is not None:  # `2>&-` closes it
-        with suppress(OSError):  # a closed terminal, or a pipe whose reader has gone: no run dies of that
-            print(report, file=sys.stderr)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..escape import escape_control_characters
 from . import parsing
+from .corpus import add_corpus, corpus_of, print_report, tokenizer_of
 from .parsing import COUNT, COUNT_OR_NONE, POSITIVE, SIZE, WORKERS, Given, Parser
+from .special_ids import add_special_ids
 
 if TYPE_CHECKING:
     from ..objectives import Objective
@@ -26,7 +28,8 @@ NOT_DESCRIBED = ("run", "resume", "workers")
 def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     """Declare the arguments."""
     parsing.add_objective(parser, words, default="causal", about="what to pretrain on")
-    parsing.add_corpus(parser)
+    add_corpus(parser)
+    add_special_ids(parser, words)
     parsing.add_model(parser)
     parser.add_argument("--steps", type=COUNT, default=1000, help="optimiser steps")
     parser.add_argument("--minutes", type=POSITIVE, help="stop after this time instead of after --steps")
@@ -80,7 +83,7 @@ def run(args: argparse.Namespace, given: Given) -> int:
 
 
 def _train(objective: Objective, args: argparse.Namespace, folder: Path, processes: Processes) -> TrainResult:
-    from ..training import TrainConfig, prepare, prepare_stream, seeded_model, train
+    from ..training import TrainConfig, prepare, prepare_stream, read_run, seeded_model, train
 
     config = TrainConfig(
         steps=args.steps,
@@ -97,13 +100,15 @@ def _train(objective: Objective, args: argparse.Namespace, folder: Path, process
         checkpoint_every=args.checkpoint_every,
         sample_every=args.sample_every,
     )
-    corpus = parsing.corpus_of(args, [objective])
+    corpus = corpus_of(args, streaming=args.stream)
+    settings: dict[str, Any] = {**tokenizer_of(args, [objective]), "announce": print_report, "processes": processes}
     if args.resume:  # the tokenizer as it is
-        corpus |= {"tokenizer": str(folder / "tokenizer.json"), "sentinels": 0, "roles": ()}
+        special = read_run(folder).get("special", {})
+        settings |= {"tokenizer": str(folder / "tokenizer.json"), "sentinels": 0, "roles": special}
     if args.stream:
-        prepared = prepare_stream(**corpus, processes=processes)
+        prepared = prepare_stream(corpus, **settings)
     else:
-        prepared = prepare(**corpus, progress=parsing.has_terminal(), processes=processes)
+        prepared = prepare(corpus, **settings, progress=parsing.has_terminal())
     model = seeded_model(objective, prepared.tokenizer.vocab_size, args.size, args.seed)
     command = {name: value for name, value in vars(args).items() if name not in NOT_DESCRIBED}
     return train(

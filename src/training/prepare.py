@@ -59,22 +59,17 @@ def prepare(
     vocab_size: int = 4096,
     sentinels: int = 100,
     roles: Sequence[str] = (),
-    text_column: str | int | None = None,
-    split: str = "auto",
-    heldout: float = 0.1,
-    validation: str | Path | None = None,
-    lines: bool = False,
-    skip_bad_rows: bool = False,
     announce: Callable[[CorpusReport], object] | None = None,
     progress: bool = False,
     processes: Processes = SINGLE,
 ) -> Prepared:
-    """Corpus, tokenizer and packed text from the name of a corpus: see `load_corpus`, `train_bpe` and `pack`.
+    """A tokenizer and packed text from a corpus: see `train_bpe` and `pack`.
 
-    `tokenizer` is "bpe" (trained on the training part), "characters", the path of a tokenizer.json, or a
-    `Tokenizer`. It reserves ids for `sentinels` hidden spans and for `roles`, which are those of the objectives that
-    will be trained (`Objective.roles`). Of several `processes` the main one makes tokenizer and packed text, and the
-    others read them; it calls `announce` with the corpus's report before it tokenises.
+    `source` is a `Corpus`, or a name or strings that `load_corpus` takes. `tokenizer` is "bpe" (trained on the training
+    part), "characters", the path of a tokenizer.json, or a `Tokenizer`. It reserves ids for `sentinels` hidden spans
+    and for `roles`, which are those of the objectives that will be trained (`Objective.roles`). Of several `processes`
+    the main one makes tokenizer and packed text, and the others read them; it calls `announce` with the corpus's report
+    before it tokenises.
 
     A folder that `pack_shards` made is taken as it is, with its tokenizer; raises `InputError` where another is given,
     and what the functions above raise.
@@ -86,20 +81,12 @@ def prepare(
         )
         if not same:
             raise InputError(f"{source} was packed with its own tokenizer, not with {tokenizer}: leave that out")
-        if text_column is not None or split != "auto" or validation is not None or lines or skip_bad_rows:
-            raise InputError(f"{source} is packed: how its corpus was read and split cannot be changed any more")
         corpus = _packed_corpus(Path(source), text, heldout_text)
         _announce(corpus, announce, processes)
         return Prepared(corpus, own, text, heldout_text)
-    corpus = load_corpus(
-        source,
-        text_column=text_column,
-        split=split,
-        heldout=heldout,
-        validation=validation,
-        lines=lines,
-        skip_bad_rows=skip_bad_rows,
-    )
+    corpus = source if isinstance(source, Corpus) else load_corpus(source)
+    if isinstance(corpus.train, StreamedDocuments):
+        raise InputError(f"{corpus.name} is streamed: prepare_stream takes it, or load it without streaming=True")
     _announce(corpus, announce, processes)
     made, (text, heldout_text) = _packed(
         lambda: _tokenizer(tokenizer, corpus.train, vocab_size, sentinels, roles),
@@ -122,37 +109,24 @@ def prepare_stream(
     vocab_size: int = 4096,
     sentinels: int = 100,
     roles: Sequence[str] = (),
-    text_column: str | int | None = None,
-    split: str = "auto",
-    heldout: float = 0.1,
-    validation: str | Path | None = None,
-    lines: bool = False,
-    skip_bad_rows: bool = False,
     announce: Callable[[CorpusReport], object] | None = None,
     processes: Processes = SINGLE,
 ) -> PreparedStream:
     """`prepare` for a corpus that is too large for it: tables or a hub name, read during training.
 
-    A tokenizer is trained on the first ten million characters of the training part. `heldout` is the share of documents
-    that are never trained on; those of their first four million characters make the held-out text.
+    `source` is a `Corpus` that was loaded with `streaming=True`, or a name. A tokenizer is trained on the first ten
+    million characters of the training part. Held-out documents are never trained on; the first four million characters
+    of them make the held-out text.
 
     Raises what `prepare` raises, and `InputError` for a corpus without a document to hold out.
     """
-    corpus = load_corpus(
-        source,
-        text_column=text_column,
-        split=split,
-        heldout=heldout,
-        validation=validation,
-        lines=lines,
-        skip_bad_rows=skip_bad_rows,
-        streaming=True,
-    )
-    assert isinstance(corpus.train, StreamedDocuments)
+    corpus = source if isinstance(source, Corpus) else load_corpus(source, streaming=True)
+    if not isinstance(corpus.train, StreamedDocuments):
+        raise InputError(f"{corpus.name} is not streamed: load it with streaming=True")
     _announce(corpus, announce, processes)
     begins = list(_beginning(corpus.heldout, BEGINNING["heldout"]))
     if not begins:
-        raise InputError(f"{corpus.name} has no document to hold out: use more text, or a greater share than {heldout}")
+        raise InputError(f"{corpus.name} has no document to hold out: use more text, or hold out a greater share")
 
     made, [heldout_text] = _packed(
         lambda: _tokenizer(tokenizer, _beginning(corpus.train, BEGINNING["tokenizer"]), vocab_size, sentinels, roles),

@@ -161,7 +161,8 @@ def test_flags_of_a_corpus_on_what_is_packed_are_refused(folder, capsys):
 def test_the_report_comes_before_the_text_is_tokenised(folder):
     told = []
     for make in (prepare, prepare_stream):
-        prepared = make(str(folder), tokenizer="characters", skip_bad_rows=True, announce=told.append)
+        corpus = load_corpus(folder, skip_bad_rows=True, streaming=make is prepare_stream)
+        prepared = make(corpus, tokenizer="characters", announce=told.append)
         assert told[-1] is prepared.corpus.report
     assert len(told) == 2
 
