@@ -1,15 +1,16 @@
 """Hide: text to tokens to blocks to a corrupted batch."""
 
+from .blocks import Blocks
 from .collator import Collator, Corruption
 from .corpora.corpus import Corpus, load_corpus
 from .corpora.report import CorpusReport
 from .corpora.shards import PackedShards, is_packed, open_shards, pack_shards
 from .corpora.stream import Stream, StreamShard
 from .corpora.streamed import StreamedDocuments
-from .examples import IGNORED, Batch, Examples, pad_rows, shift_targets, smallest, stack_batches
+from .examples import IGNORED, Batch, Examples, join_rows, pad_rows, shift_targets, smallest, stack_batches
 from .masking import MaskScheme, bernoulli_mask, exact_count_mask, scheme_keys, scheme_mask, whole_word_mask
 from .noise import Noise
-from .packing import Blocks, Packed, document_ids, pack
+from .packing import Packed, document_ids, pack
 from .replacement import replace_tokens
 from .span_masking import (
     SpanLengths,
@@ -50,6 +51,7 @@ __all__ = [
     "document_ids",
     "exact_count_mask",
     "is_packed",
+    "join_rows",
     "load_corpus",
     "load_tokenizer",
     "open_shards",

@@ -9,12 +9,11 @@ Nothing is padded. The tokens that do not fill a block are counted by `remainder
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,13 +21,14 @@ from torch import Tensor
 
 from ..checks import WHOLE, check_int, check_path, check_tensor, check_type
 from ..errors import InputError
-from .corpora.cache import cache_folder, fingerprint, read_json, written_whole
+from ..escape import escape_control_characters
+from .blocks import Blocks
+from .corpora.cache import cache_folder, fingerprint, written_whole
+from .packed_files import CheckedArray, PackedDescription, SummedFile
 from .tokenizers.tokenizer import Tokenizer
 
-if TYPE_CHECKING:
-    from .corpora.shards import PackedShards
+_log = logging.getLogger(__name__)
 
-FORMAT = 3
 BATCH = 1024
 """The most texts that are tokenised together, in parallel."""
 CHARACTERS = 2**22
@@ -54,6 +54,8 @@ class Packed:
     """Documents that have text and no token."""
     byte_counts: np.ndarray | None = None
     """(N,) uint32: the bytes of text that each token stands for; None where they were not counted."""
+    checked: CheckedArray | None = None
+    """The file of the tokens, of which not every chunk is verified yet; None where nothing is left to verify."""
 
     @property
     def encoding_loss(self) -> str:
@@ -66,81 +68,18 @@ class Packed:
         return len(self.tokens)
 
     @property
-    def parts(self) -> Sequence[np.ndarray]:
+    def parts(self) -> Sequence[Packed]:
         """The token streams that blocks are cut from: here one."""
-        return [self.tokens]
+        return [self]
+
+    def verify(self, start: int, stop: int) -> None:
+        """Raises `InputError` unless the tokens from `start` to before `stop` are those that were written."""
+        if self.checked is not None:
+            self.checked.verify(start, stop)
 
     def blocks(self, length: int) -> Blocks:
         """The whole blocks of `length` tokens; raises `InputError` where there is none."""
         return Blocks(self, length)
-
-
-class Blocks(torch.utils.data.Dataset):
-    """The whole blocks of each part of a packed text: `blocks.take(ids)` gives (B, length), `blocks[i]` one example.
-
-    As a dataset, each example has its `example_id`, from which the collator seeds its noise, and the `epoch` last given
-    to `set_epoch`, which `accelerate` calls, and so does the Hugging Face Trainer.
-
-    >>> from clozelab.data import pack, train_bpe
-    >>> tokenizer = train_bpe(["abc"] * 2, vocab_size=400)
-    >>> blocks = pack(["abc", "abcabc"], tokenizer).blocks(2)
-    >>> len(blocks), blocks.remainder
-    (2, 1)
-
-    Raises `InputError` for what is not packed, a length below 1, and a text that does not fill one block.
-    """
-
-    def __init__(self, packed: Packed | PackedShards, length: int) -> None:
-        if not hasattr(packed, "parts"):
-            raise InputError(f"expected packed text, which pack makes, got {type(packed).__name__}")
-        if check_int(length, "the length of a block") < 1:
-            raise InputError(f"a block needs at least 1 token, got {length}")
-        self._parts = [part[: len(part) // length * length].reshape(-1, length) for part in packed.parts]
-        self._starts = np.cumsum([0, *map(len, self._parts)])  # the number of each part's first block
-        if len(self) == 0:
-            raise InputError(
-                f"the text of {packed.documents} documents has {len(packed)} tokens, which does not fill one block "
-                f"of {length}: use more text or shorter blocks"
-            )
-        self.packed = packed
-        self.length = length
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    @property
-    def remainder(self) -> int:
-        """The number of tokens at the ends of the parts that do not fill a block, and are left out."""
-        return len(self.packed) - len(self) * self.length
-
-    def take(self, ids: Sequence[int] | Tensor) -> Tensor:
-        """Blocks by their numbers (B,): a copy (B, length), int64.
-
-        Raises `InputError` for what are no block numbers, `IndexError` for a number beyond the last block.
-        """
-        numbers = np.asarray(ids)
-        if numbers.ndim != 1 or (numbers.size and (numbers.dtype.kind not in "iu" or numbers.min() < 0)):
-            raise InputError(f"expected the numbers (B,) of blocks, from 0, got {ids!r:.80}")
-        if numbers.size and numbers.max() >= len(self):
-            raise IndexError(f"block {numbers.max()} of {len(self)}")
-        numbers = numbers.astype(np.int64)
-        taken = np.empty((len(numbers), self.length), np.int64)
-        parts = np.searchsorted(self._starts, numbers, side="right") - 1  # which part each lies in
-        for part in np.unique(parts):
-            here = parts == part
-            taken[here] = self._parts[part][numbers[here] - self._starts[part]]
-        return torch.from_numpy(taken)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the examples that are taken next."""
-        self.epoch = check_int(epoch, "epoch")
-
-    def __getitem__(self, i: int) -> dict[str, Any]:
-        if not -len(self) <= check_int(i, "the number of a block") < len(self):
-            raise IndexError(f"block {i} of {len(self)}")
-        i %= len(self)
-        return {"input_ids": self.take([i])[0], "example_id": i, "epoch": self.epoch}
 
 
 def document_ids(tokens: Tensor, eos: int) -> Tensor:
@@ -169,7 +108,8 @@ def pack(
     """Tokenise documents into one stream, or return the stream that was made of them before.
 
     The stream is kept in the cache folder under a key of (content, tokenizer, format) and written atomically: a run
-    that is killed leaves no partial stream, and two runs may write the same one at once. `progress` shows a bar.
+    that is killed leaves no partial stream, and two runs may write the same one at once. One that is damaged is made
+    again, and the damage logged. `progress` shows a bar.
     `byte_counts` has the bytes of each token kept too, for bits per byte of a tokenizer without `byte_lengths`: use it
     for held-out text.
 
@@ -185,8 +125,8 @@ def pack(
     folder = check_path(cache_dir, "cache_dir") if cache_dir is not None else cache_folder()
     if iter(documents) is documents:  # an iterator can be read only once
         documents = list(documents)
-    key = fingerprint(documents, f"{tokenizer.fingerprint} {FORMAT}")
-    found = read_packed(folder, key)
+    key = fingerprint(documents, f"{tokenizer.fingerprint} {PackedDescription.FORMAT}")
+    found = read_if_whole(folder, key)
     if found is not None and (found.byte_counts is not None or not byte_counts or tokenizer.byte_lengths is not None):
         return found
     return write_packed(_with_progress(documents, progress), tokenizer, folder, key, byte_counts=byte_counts)
@@ -203,7 +143,8 @@ def write_packed(
     totals = {"documents": 0, "bytes": 0, "tokens": 0, "unknown": 0, "emptied": 0}
     byte_counts = byte_counts and tokenizer.byte_lengths is None
     counter = written_whole(folder / f"{key}.bytes") if byte_counts else nullcontext()
-    with written_whole(folder / f"{key}.bin") as file, counter as counts_file:
+    with written_whole(folder / f"{key}.bin") as opened, counter as counts_opened:
+        file, counts_file = SummedFile(opened), None if counts_opened is None else SummedFile(counts_opened)
         empty, uncounted = True, 0  # of the document that is read: whether it has no token, bytes before its next one
         for text, ids, ended in encoded(documents, tokenizer):
             stream = np.array([*ids, tokenizer.special.eos] if ended else ids, dtype=dtype)
@@ -222,12 +163,15 @@ def write_packed(
                 counts_file.write(counts.tobytes())
             uncounted = 0 if ids or ended else uncounted
             empty = empty or ended
-    described = {"format": FORMAT, "dtype": dtype.name, "tokenizer": tokenizer.fingerprint, "byte_counts": byte_counts}
-    with written_whole(folder / f"{key}.json") as file:
-        file.write(json.dumps(described | totals).encode())
-    packed = read_packed(folder, key)
-    assert packed is not None
-    return packed
+    PackedDescription(
+        name=key,
+        dtype="uint16" if dtype == np.uint16 else "uint32",
+        tokenizer=tokenizer.fingerprint,
+        checksums=file.checksums(),
+        byte_counts=None if counts_file is None else counts_file.checksums(),
+        **totals,
+    ).write(folder / f"{key}.json")
+    return read_packed(folder, key)
 
 
 def encoded(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[tuple[str, list[int], bool]]:
@@ -274,25 +218,44 @@ def _with_progress(documents: Iterable[str], progress: bool) -> Iterable[str]:
     return track(documents, description="tokenising", console=Console(stderr=True), transient=True)
 
 
-def read_packed(folder: Path, key: str) -> Packed | None:
-    """The packed text of a key, or None where it is missing or damaged, so that it is made again."""
+def read_packed(folder: Path, key: str, *, seal: str | None = None, lazily: bool = False, cure: str = "") -> Packed:
+    """The packed text of a key, every token verified, or `lazily` each chunk before its first use.
+
+    `seal` is the checksum that `KEY.json` must have. Raises `FileNotFoundError` where a file is missing, and
+    `InputError`, which ends with the `cure`, where one is not what was written.
+    """
     try:
-        described = read_json(folder / f"{key}.json")
-        dtype = np.dtype(described["dtype"])
-        path, tokens = folder / f"{key}.bin", int(described["tokens"])
-        if described["format"] != FORMAT or path.stat().st_size != tokens * dtype.itemsize:
-            return None
-        stream = np.memmap(path, dtype=dtype, mode="r", shape=(tokens,)) if tokens else np.zeros(0, dtype)
-        counts = _read_byte_counts(folder / f"{key}.bytes", tokens) if described["byte_counts"] else None
-        names = ("documents", "bytes", "unknown", "emptied")
-        totals = {name: int(described[name]) for name in names}
-        return Packed(stream, fingerprint=key, tokenizer=described["tokenizer"], byte_counts=counts, **totals)
-    except (OSError, ValueError, KeyError, TypeError):
+        described = PackedDescription.read(folder / f"{key}.json", seal)
+    except InputError as error:
+        raise InputError(f"{error}{cure}") from error
+    if described.name != key:
+        raise InputError(f"{folder / key}.json is damaged: it describes {described.name:.80}{cure}")
+    tokens = CheckedArray(folder / f"{key}.bin", described.dtype, described.tokens, described.checksums, cure)
+    counts = None
+    if described.byte_counts is not None:
+        counts = CheckedArray(folder / f"{key}.bytes", "uint32", described.tokens, described.byte_counts, cure)
+        counts.verify(0, described.tokens)
+    if not lazily:
+        tokens.verify(0, described.tokens)
+    return Packed(
+        tokens.values,
+        documents=described.documents,
+        bytes=described.bytes,
+        fingerprint=key,
+        tokenizer=described.tokenizer,
+        unknown=described.unknown,
+        emptied=described.emptied,
+        byte_counts=None if counts is None else counts.values,
+        checked=tokens if lazily else None,
+    )
+
+
+def read_if_whole(folder: Path, key: str) -> Packed | None:
+    """The packed text of a key; None where there is none, or where it is damaged, which is logged."""
+    try:
+        return read_packed(folder, key)
+    except FileNotFoundError:
         return None
-
-
-def _read_byte_counts(path: Path, tokens: int) -> np.ndarray:
-    """The byte counts of a stream of so many tokens; raises `ValueError` for a file of another size."""
-    if path.stat().st_size != 4 * tokens:
-        raise ValueError(f"{path} does not hold the bytes of {tokens} tokens")
-    return np.memmap(path, dtype=np.uint32, mode="r", shape=(tokens,)) if tokens else np.zeros(0, np.uint32)
+    except InputError as error:
+        _log.warning(escape_control_characters(f"{error}; it is made again"))
+        return None

@@ -31,7 +31,7 @@ from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
 from ..checks import check_int, check_path
-from ..data.corpora.cache import read_json, written_whole
+from ..data.corpora.cache import read_json, sha256_of, written_whole
 from ..errors import InputError
 from .optimizers import Optimizers
 
@@ -286,14 +286,6 @@ def _name(step: int) -> str:
 def _complete(run: Path) -> list[Path]:
     found = [path for path in (run / "checkpoints").glob("step-*") if path.is_dir() and path.name[5:].isdecimal()]
     return sorted(found, key=lambda path: int(path.name[5:]))
-
-
-def sha256_of(path: Path) -> str:
-    """The checksum of a file; raises `InputError` for a pipe, a device or a folder, the first of which never ends."""
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path} is not a regular file")
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fsync(path: Path) -> None:

@@ -12,10 +12,11 @@ from torch import nn
 
 from ..checks import check_path, check_type
 from ..data import Tokenizer, load_tokenizer
+from ..data.corpora.cache import sha256_of
 from ..errors import InputError
 from ..models import ARCHITECTURES, ModelConfig
 from ..objectives import OBJECTIVES, Objective
-from .checkpoint import Checkpoint, latest_checkpoint, sha256_of
+from .checkpoint import Checkpoint, latest_checkpoint
 from .run_folder import read_run
 
 

@@ -13,11 +13,11 @@ from torch import nn
 
 from ..checks import check_path
 from ..data import Packed, PackedShards, Stream, Tokenizer
-from ..data.corpora.cache import read_json
+from ..data.corpora.cache import read_json, sha256_of
 from ..errors import InputError, NotFinite
 from ..models import ModelConfig
 from ..objectives import Objective
-from .checkpoint import latest_checkpoint, save_checkpoint, sha256_of, write_json
+from .checkpoint import latest_checkpoint, save_checkpoint, write_json
 from .config import TrainConfig
 from .optimizers import Optimizers
 from .processes import Processes, local

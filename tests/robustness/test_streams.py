@@ -125,7 +125,7 @@ def test_packing_killed_at_any_moment_goes_on_and_makes_the_same_shards(child, t
 
     alone = child(map(str, words(tmp_path / "whole")))
     assert alone.end() == 0, alone.output()
-    expected = [part.tolist() for part in open_shards(tmp_path / "whole")[1].parts]
+    expected = [part.tokens.tolist() for part in open_shards(tmp_path / "whole")[1].parts]
     for _ in range(3):
         victim = child(map(str, words(tmp_path / "packed")), alone=True)
         assert victim.await_phase("packing")
@@ -133,7 +133,7 @@ def test_packing_killed_at_any_moment_goes_on_and_makes_the_same_shards(child, t
     with tally.trying("packing of shards goes on after SIGKILL"):
         last = child(map(str, words(tmp_path / "packed")))
         assert last.end() == 0, last.output()
-        assert [part.tolist() for part in open_shards(tmp_path / "packed")[1].parts] == expected
+        assert [part.tokens.tolist() for part in open_shards(tmp_path / "packed")[1].parts] == expected
         assert not list((tmp_path / "packed").glob(".*"))
 
 

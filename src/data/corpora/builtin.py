@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import ast
 import inspect
-import json
 import platform
 import sys
 import sysconfig
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
-from .cache import cache_folder, written_whole
+from pydantic import Field
 
-FORMAT = 1
+from .cache import cache_folder
+from .descriptions import Description
+
 MIN_DOCSTRING_LENGTH = 80
 """Characters; shorter docstrings are left out."""
+
+
+class _Kept(Description):
+    """The documents in the cache."""
+
+    FORMAT = 2
+
+    python: str
+    documents: Annotated[list[str], Field(min_length=1)]
 
 
 def builtin_documents() -> list[str]:
@@ -25,14 +36,14 @@ def builtin_documents() -> list[str]:
     The sources are parsed and not run. This takes some seconds, so the result is kept in the cache folder. Documents
     are in the order of their names, each once.
     """
-    kept = cache_folder() / f"builtin-{platform.python_version()}-{FORMAT}.json"
-    with suppress(OSError, ValueError):
-        documents = json.loads(kept.read_bytes())
-        if isinstance(documents, list) and documents and all(isinstance(document, str) for document in documents):
-            return documents
+    version = platform.python_version()
+    path = cache_folder() / f"builtin-{version}-{_Kept.FORMAT}.json"
+    kept = _Kept.read_if_whole(path)
+    if kept is not None and kept.python == version:
+        return kept.documents
     documents = list(dict.fromkeys([*_topics(), *_modules()]))
-    with suppress(OSError), written_whole(kept) as file:
-        file.write(json.dumps(documents).encode())
+    with suppress(OSError):
+        _Kept(python=version, documents=documents).write(path)
     return documents
 
 

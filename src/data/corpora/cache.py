@@ -64,6 +64,14 @@ def read_json(path: Path, most: int = 2**26) -> Any:
         raise InputError(f"{path} is damaged: {error}") from error
 
 
+def sha256_of(path: Path) -> str:
+    """The checksum of a file; raises `InputError` for a pipe, a device or a folder, the first of which never ends."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a regular file")
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
     """Write a file atomically: it appears at `path` when all of it is on the disk, and never in part.

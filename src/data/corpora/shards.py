@@ -1,19 +1,19 @@
 """Pack a corpus once, into shards that many runs map into memory and share.
 
     packed/
-      packed.json                    the fingerprint of its corpus, and the names of its shards; written last
+      packed.json                    its corpus, and the checksums of all other JSON files; written last
       tokenizer.json
       heldout.bin  heldout.json
       00000-of-00040.bin  .json      the tokens of one file of the corpus, or of every 256th if there are more
       ...
 
-Each shard is written atomically, so that packing which was interrupted resumes with the shards that are missing.
+Each shard is written atomically, so that packing which was interrupted resumes with the shards that are missing or
+damaged. The JSON file of a shard holds the checksums of its tokens, each verified before its tokens are first used.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import multiprocessing
 import os
 import threading
@@ -23,20 +23,48 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
-import numpy as np
+from pydantic import Field
 
+from ...checks import check_path
 from ...errors import InputError
-from ..packing import Blocks, Packed, read_packed, write_packed
+from ..blocks import Blocks
+from ..packed_files import PackedDescription
+from ..packing import Packed, read_if_whole, read_packed, write_packed
 from ..tokenizers.load import load_tokenizer
 from ..tokenizers.tokenizer import Tokenizer, tokenizing_in_one_thread
-from .cache import read_json, written_whole
+from .cache import sha256_of
+from .descriptions import Description, Fingerprint, Sha256
 from .streamed import StreamedDocuments
 
-FORMAT = 1
 MAX_SHARDS = 256
 """The most shards that a corpus is packed into."""
 DESCRIPTION = "packed.json"
+
+
+class _Unfinished(Description):
+    """The content of packing.json: what is being packed there."""
+
+    FORMAT = 2
+
+    source: Fingerprint
+    """Of the corpus and the tokenizer."""
+
+
+class _Finished(Description):
+    """The content of packed.json."""
+
+    FORMAT = 2
+
+    source: Fingerprint
+    """Of the corpus and the tokenizer."""
+    tokenizer: Sha256
+    """Of tokenizer.json."""
+    heldout: Sha256
+    """The checksum that heldout.json holds of itself."""
+    shards: Annotated[list[Sha256], Field(min_length=1, max_length=MAX_SHARDS)]
+    """The checksum that each shard's JSON file holds of itself."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +73,15 @@ class PackedShards:
 
     shards: Sequence[Packed]
     fingerprint: str
-    """Of the corpus and the tokenizer."""
+    """A hash of all tokens, of what the corpus is, and of the tokenizer."""
 
     def __len__(self) -> int:
         return sum(map(len, self.shards))
 
     @property
-    def parts(self) -> Sequence[np.ndarray]:
+    def parts(self) -> Sequence[Packed]:
         """The token streams that blocks are cut from: one for each shard."""
-        return [shard.tokens for shard in self.shards]
+        return self.shards
 
     @property
     def documents(self) -> int:
@@ -107,19 +135,17 @@ def pack_shards(
     disk is full or a worker dies.
     """
     folder = Path(folder)
-    count = min(documents.files, MAX_SHARDS)
-    names = [f"{number:05d}-of-{count:05d}" for number in range(count)]
+    names = _names(min(documents.files, MAX_SHARDS))
     source = hashlib.blake2b(f"{documents.fingerprint} {tokenizer.fingerprint}".encode(), digest_size=16).hexdigest()
     unfinished = folder / "packing.json"
-    for known in (folder / DESCRIPTION, unfinished):
-        if known.exists() and _described(known).get("fingerprint") != source:
+    for known, kind in ((folder / DESCRIPTION, _Finished), (unfinished, _Unfinished)):
+        if known.exists() and kind.read(known).source != source:
             raise InputError(f"{folder} holds another corpus, or tokens of another tokenizer: choose another folder")
-    with written_whole(unfinished) as file:
-        file.write(json.dumps({"format": FORMAT, "fingerprint": source}).encode())
+    _Unfinished(source=source).write(unfinished)
     tokenizer.save(folder / "tokenizer.json")
     write_packed(heldout, tokenizer, folder, "heldout", byte_counts=True)
-    missing = [number for number in range(count) if read_packed(folder, names[number]) is None]
-    make = partial(_pack_shard, documents, tokenizer, folder, count)
+    missing = [number for number, name in enumerate(names) if read_if_whole(folder, name) is None]
+    make = partial(_pack_shard, documents, tokenizer, folder, len(names))
     if workers <= 1 or len(missing) <= 1:
         for number in missing:
             make(number, names[number])
@@ -137,8 +163,12 @@ def pack_shards(
                 ) from error
             finally:
                 pool.shutdown(cancel_futures=True)
-    with written_whole(folder / DESCRIPTION) as file:
-        file.write(json.dumps({"format": FORMAT, "fingerprint": source, "shards": names}, indent=1).encode())
+    _Finished(
+        source=source,
+        tokenizer=sha256_of(folder / "tokenizer.json"),
+        heldout=PackedDescription.read(folder / "heldout.json").seal,
+        shards=[PackedDescription.read(folder / f"{name}.json").seal for name in names],
+    ).write(folder / DESCRIPTION)
     os.remove(unfinished)
     return open_shards(folder)[1]
 
@@ -146,35 +176,33 @@ def pack_shards(
 def open_shards(folder: str | Path) -> tuple[Tokenizer, PackedShards, Packed]:
     """(tokenizer, training text, held-out text) of a folder that `pack_shards` made; tokens are read on access.
 
-    Raises `InputError` for a folder with a file that is missing, damaged or of another size than was written.
+    Raises `InputError` for a folder with a file that is missing, damaged, or in the place of another. The tokens of
+    the shards are not read here: `Blocks.take` raises `InputError` for the damaged ones.
     """
-    folder = Path(folder)
-    described = _described(folder / DESCRIPTION)
-    names = described.get("shards")
-    if not isinstance(names, list) or not names or not all(isinstance(n, str) and Path(n).name == n for n in names):
-        raise InputError(f"{folder / DESCRIPTION} is damaged: it names no shards")
-    found = {name: read_packed(folder, name) for name in (*names, "heldout")}
-    bad = [name for name, packed in found.items() if packed is None]
-    if bad:
-        raise InputError(
-            f"{folder} is damaged: of {bad[0]}.bin and .json one is missing or not as it was written"
-            f"{f', and {len(bad) - 1} more' if bad[1:] else ''}; pack the corpus again, which makes only those"
-        )
-    tokenizer = load_tokenizer(folder / "tokenizer.json", sentinels=0)
-    whole = {name: packed for name, packed in found.items() if packed is not None}
-    if any(packed.tokenizer != tokenizer.fingerprint for packed in whole.values()):
-        raise InputError(f"{folder / 'tokenizer.json'} is not the tokenizer that {folder} was packed with")
-    return tokenizer, PackedShards([whole[name] for name in names], str(described["fingerprint"])), whole["heldout"]
-
-
-def _described(path: Path) -> dict[str, object]:
+    folder = check_path(folder, "the folder of the shards")
+    cure = f"; to make it again, run clozelab pack with --out {folder} as before, which keeps what is whole"
     try:
-        described = read_json(path)
-    except OSError as error:
-        raise InputError(f"{path} is damaged: {error}") from error
-    if not isinstance(described, dict) or described.get("format") != FORMAT or "fingerprint" not in described:
-        raise InputError(f"{path} is of a format that this version does not read (it reads format {FORMAT})")
-    return described
+        described = _Finished.read(folder / DESCRIPTION)
+        names = _names(len(described.shards))
+        if sha256_of(folder / "tokenizer.json") != described.tokenizer:
+            raise InputError(f"{folder / 'tokenizer.json'} is not the one that {folder} was packed with")
+        heldout = read_packed(folder, "heldout", seal=described.heldout)
+        shards = [
+            read_packed(folder, name, seal=seal, lazily=True, cure=cure) for name, seal in zip(names, described.shards)
+        ]
+    except FileNotFoundError as error:
+        raise InputError(f"{folder} is damaged: {error.filename} is missing{cure}") from error
+    except InputError as error:
+        raise InputError(f"{str(error).removesuffix(cure)}{cure}") from error
+    tokenizer = load_tokenizer(folder / "tokenizer.json", sentinels=0)
+    if any(packed.tokenizer != tokenizer.fingerprint for packed in (heldout, *shards)):
+        raise InputError(f"{folder / 'tokenizer.json'} is not the tokenizer that {folder} was packed with{cure}")
+    return tokenizer, PackedShards(shards, described.seal), heldout
+
+
+def _names(count: int) -> list[str]:
+    """The names of so many shards."""
+    return [f"{number:05d}-of-{count:05d}" for number in range(count)]
 
 
 def _exit_with_parent() -> None:

@@ -29,7 +29,7 @@ def packed(corpus, tokenizer, folder, workers=1):
 
 def texts(shards, tokenizer):
     """The documents of each shard, read back from its tokens."""
-    return [tokenizer.decode(part.tolist()).split("</s>")[:-1] for part in shards.parts]
+    return [tokenizer.decode(part.tokens.tolist()).split("</s>")[:-1] for part in shards.parts]
 
 
 def test_each_shard_is_one_file_and_together_they_are_the_corpus(corpus, tokenizer, tmp_path):
@@ -45,7 +45,7 @@ def test_each_shard_is_one_file_and_together_they_are_the_corpus(corpus, tokeniz
 def test_workers_make_the_same_shards(corpus, tokenizer, tmp_path):
     alone, several = packed(corpus, tokenizer, tmp_path / "a"), packed(corpus, tokenizer, tmp_path / "b", workers=2)
     assert alone.fingerprint == several.fingerprint
-    assert [part.tolist() for part in alone.parts] == [part.tolist() for part in several.parts]
+    assert [part.tokens.tolist() for part in alone.parts] == [part.tokens.tolist() for part in several.parts]
 
 
 @pytest.mark.parametrize("length", [1, 7, 64])
@@ -63,13 +63,13 @@ def test_blocks_are_cut_from_each_shard_and_numbered_consecutively(corpus, token
 
 
 def test_packing_that_was_interrupted_resumes_and_keeps_finished_shards(corpus, tokenizer, tmp_path):
-    expected = [part.tolist() for part in packed(corpus, tokenizer, tmp_path / "whole").parts]
+    expected = [part.tokens.tolist() for part in packed(corpus, tokenizer, tmp_path / "whole").parts]
     folder = tmp_path / "stopped"
     packed(corpus, tokenizer, folder)
     for name in ("packed.json", "00003-of-00005.bin", "00001-of-00005.json"):  # the state after a process was killed
         (folder / name).unlink()
     kept = (folder / "00002-of-00005.bin").stat().st_mtime_ns
-    assert [part.tolist() for part in packed(corpus, tokenizer, folder).parts] == expected
+    assert [part.tokens.tolist() for part in packed(corpus, tokenizer, folder).parts] == expected
     assert (folder / "00002-of-00005.bin").stat().st_mtime_ns == kept
 
 
