@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..checks import check_type
 from ..models import ModelConfig
 from ..objectives import Objective
+from ..training.muon import ROUNDS
 from .abstract import UnknownValues, at_any_depth
 from .memory import OPTIMIZERS, known, whole
 from .rows import Row
@@ -91,10 +92,6 @@ def _products(
         model(**objective.model_inputs(model, inputs))
     attention = counter.get_flop_counts()["Global"].get(torch.ops.aten.bmm, 0)
     return counter.get_total_flops() - attention, attention
-
-
-ROUNDS = 5
-"""Of Newton and Schulz, in each step of `torch.optim.Muon`."""
 
 
 def optimizer_flops(count: Parameters, optimizer: str = "adamw") -> int:

@@ -10,6 +10,8 @@ from torch import nn
 
 from ..checks import check_type
 from .config import TrainConfig
+from .muon import Muon
+from .precision import uses_bfloat16
 
 
 def optimizer_of(model: nn.Module, config: TrainConfig) -> Optimizers:
@@ -40,7 +42,8 @@ def optimizer_of(model: nn.Module, config: TrainConfig) -> Optimizers:
         filled = [group for group in groups if group["params"]]
         parts.append(torch.optim.AdamW(filled, lr=config.learning_rate, betas=config.betas, fused=True))
     if inner:
-        parts.append(torch.optim.Muon(inner, lr=config.matrix_learning_rate, weight_decay=config.weight_decay))
+        fast = uses_bfloat16(config.precision, inner[0].device)
+        parts.append(Muon(inner, config.matrix_learning_rate, config.weight_decay, bfloat16=fast))
     return Optimizers(*parts)
 
 
