@@ -71,10 +71,15 @@ class Option:
     """Bounds of a number, or all values that there are."""
     takes_function: bool
     """Whether a function may stand in the place of a word; it is not recorded in a run folder."""
-    help: str
-    """The line below the field."""
+    owner: type
+    """The class."""
     may_be_none: bool = False
     """Whether None is a value as well, "none" as a flag."""
+
+    @property
+    def help(self) -> str:
+        """The line below the field. It is read from the source, which takes longer than making an objective."""
+        return " ".join(_lines_below(self.owner).get(self.name, "").split())
 
     def check(self, value: Any) -> Any:
         """The value, or an `InputError` that names the option, what was expected and what came."""
@@ -124,13 +129,11 @@ def options(cls: Class) -> Class:
 @lru_cache(maxsize=256)
 def declared_options(cls: type) -> dict[str, Option]:
     """The options of a class by name, its parents' first."""
-    hints, lines = typing.get_type_hints(cls, include_extras=True), _lines_below(cls)
-    return {
-        field.name: _option(field, hints[field.name], lines.get(field.name, "")) for field in dataclasses.fields(cls)
-    }
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {field.name: _option(field, hints[field.name], cls) for field in dataclasses.fields(cls)}
 
 
-def _option(field: dataclasses.Field[Any], hint: Any, line: str) -> Option:
+def _option(field: dataclasses.Field[Any], hint: Any, owner: type) -> Option:
     allowed: Bounds | tuple[Any, ...] | None = None
     takes_function = may_be_none = False
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
@@ -149,9 +152,10 @@ def _option(field: dataclasses.Field[Any], hint: Any, line: str) -> Option:
             f"the option {field.name} must be a bool, int, float, str or Literal, or one of these with None or a "
             "function, and have a default, so that JSON and flags can hold it"
         )
-    return Option(field.name, hint, field.default, allowed, takes_function, " ".join(line.split()), may_be_none)
+    return Option(field.name, hint, field.default, allowed, takes_function, owner, may_be_none)
 
 
+@lru_cache(maxsize=256)
 def _lines_below(cls: type) -> dict[str, str]:
     """The string below each annotated field of a class and its parents; none where there is no source."""
     lines: dict[str, str] = {}
