@@ -7,8 +7,9 @@ from .corpora.report import CorpusReport
 from .corpora.shards import PackedShards, is_packed, open_shards, pack_shards
 from .corpora.stream import Stream, StreamShard
 from .corpora.streamed import StreamedDocuments
-from .examples import IGNORED, Batch, Examples, join_rows, pad_rows, shift_targets, smallest, stack_batches
+from .examples import IGNORED, Batch, Examples, arrange, pad_rows, shift_targets, smallest, stack_batches
 from .masking import MaskScheme, bernoulli_mask, exact_count_mask, scheme_keys, scheme_mask, whole_word_mask
+from .mixture import Mixture
 from .noise import Noise
 from .packing import Packed, document_ids, pack
 from .replacement import replace_tokens
@@ -36,6 +37,7 @@ __all__ = [
     "Corruption",
     "Examples",
     "MaskScheme",
+    "Mixture",
     "Noise",
     "Packed",
     "PackedShards",
@@ -45,13 +47,13 @@ __all__ = [
     "StreamShard",
     "StreamedDocuments",
     "Tokenizer",
+    "arrange",
     "bernoulli_mask",
     "corrupt_span_batch",
     "corrupt_spans",
     "document_ids",
     "exact_count_mask",
     "is_packed",
-    "join_rows",
     "load_corpus",
     "load_tokenizer",
     "open_shards",

@@ -14,6 +14,7 @@ from ..errors import InputError
 
 if TYPE_CHECKING:
     from .corpora.shards import PackedShards
+    from .mixture import Mixture
     from .packing import Packed
 
 
@@ -32,7 +33,7 @@ class Blocks(torch.utils.data.Dataset):
     Raises `InputError` for what is not packed, a length below 1, and a text that does not fill one block.
     """
 
-    def __init__(self, packed: Packed | PackedShards, length: int) -> None:
+    def __init__(self, packed: Packed | PackedShards | Mixture, length: int) -> None:
         if not hasattr(packed, "parts"):
             raise InputError(f"expected packed text, which pack makes, got {type(packed).__name__}")
         if check_int(length, "the length of a block") < 1:

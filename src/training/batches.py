@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from ..checks import check_int, check_type
-from ..data import Batch, Blocks, Collator, Noise
+from ..data import Batch, Blocks, Collator, Mixture
+from .order import Drawn, EpochOrder, MixtureOrder, Order
 from .processes import SINGLE, Processes
 
 
@@ -20,7 +17,8 @@ class Batches:
 
     The blocks of the corpus are seen once in each epoch, in an order drawn for that epoch; the noise of a block is
     drawn for (seed, epoch, block). So batch n is the same on a resumed run, on another number of processes, and when
-    it is asked for out of order. A batch may span two epochs; nothing is dropped and nothing padded.
+    it is asked for out of order. A batch may span two epochs; nothing is dropped and nothing padded. Of a `Mixture`
+    each corpus has its own epochs, and its share of the examples.
 
     With the `total_steps` of the run, the corruption of batch n is given the progress n / total_steps; without, 1.
 
@@ -40,11 +38,7 @@ class Batches:
         self.total_steps = total_steps
         self.positions: Mapping[str, Any] = {}
         """Nothing has to be noted to continue from batch n; see `StreamedBatches`."""
-        self._order = lru_cache(maxsize=2)(self._shuffled)
-
-    def _shuffled(self, epoch: int) -> Tensor:
-        [generator] = Noise.of(self.collator.seed, epoch, ["the order of the blocks"]).generators(0)
-        return torch.randperm(len(self.blocks), generator=generator)
+        self._order = _order_of(blocks, collator.seed)
 
     def go_to(self, n: int, positions: Mapping[str, Any]) -> None:
         """Nothing: any batch can be asked for."""
@@ -56,9 +50,15 @@ class Batches:
     def examples(self, n: int) -> tuple[list[int], list[int]]:
         """(example ids, epochs) of the examples of batch n."""
         n = check_int(n, "the number of a batch", 0)
-        places = range(n * self.batch_size, (n + 1) * self.batch_size)
-        epochs = [place // len(self.blocks) for place in places]
-        return [int(self._order(epoch)[place % len(self.blocks)]) for place, epoch in zip(places, epochs)], epochs
+        drawn = [self._order(place) for place in range(n * self.batch_size, (n + 1) * self.batch_size)]
+        return [block for block, _ in drawn], [epoch for _, epoch in drawn]
+
+    def drawn(self, n: int) -> dict[str, Drawn]:
+        """What the first n batches are of each corpus of a `Mixture`; nothing of a text that is none."""
+        text = self.blocks.packed
+        if not isinstance(text, Mixture) or not isinstance(self._order, MixtureOrder):
+            return {}
+        return dict(zip(text.names, self._order.drawn(n * self.batch_size)))
 
     def micro_batches(self, n: int, size: int | None = None, processes: Processes = SINGLE) -> Iterator[Batch]:
         """This process's share of batch n, in micro-batches of at most `size` examples.
@@ -75,6 +75,13 @@ class Batches:
     def __getitem__(self, n: int) -> Batch:
         """Batch n, whole."""
         return next(self.micro_batches(n))
+
+
+def _order_of(blocks: Blocks, seed: int) -> Order:
+    text = blocks.packed
+    if isinstance(text, Mixture):
+        return MixtureOrder(text.block_counts(blocks.length), text.quotas, seed)
+    return EpochOrder(len(blocks), seed)
 
 
 def progress_at(n: int, total_steps: int | None) -> float:
