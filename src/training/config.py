@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..checks import check_int, check_number, check_type
 from ..errors import InputError
@@ -65,6 +66,8 @@ class TrainConfig:
     """Steps between checkpoints; one is always written at the end. 0: only then."""
     sample_every: int = 0
     """Steps between samples of what the model can do. 0: none."""
+    extended: tuple[int, ...] = ()
+    """Steps at which the run was finished, and then extended (see `extend`)."""
 
     def __post_init__(self) -> None:
         check_type(self.betas, Sequence, "betas")
@@ -99,15 +102,53 @@ class TrainConfig:
         check_type(self.within_documents, bool, "within_documents")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise InputError(f"precision must be auto, float32 or bfloat16, got {self.precision!r}")
+        check_type(self.extended, Sequence, "extended")
+        object.__setattr__(self, "extended", tuple(check_int(step, "each of extended", 1) for step in self.extended))
+        bounds = [*self.extended, self.steps]
+        if bounds != sorted(set(bounds)):
+            raise InputError(f"extended must rise, and stay below steps {self.steps}, got {self.extended!r:.80}")
+        if self.extended and self.minutes is not None:
+            raise InputError("a run by the clock cannot be extended by steps: begin another one from its weights")
 
     @property
     def total_steps(self) -> int | None:
         """Steps of the run; None where it runs by the clock."""
         return self.steps if self.minutes is None else None
 
+    @property
+    def first_steps(self) -> int | None:
+        """Steps of the run before it was extended, in which the progress of an objective goes from 0 to 1."""
+        return self.extended[0] if self.extended else self.total_steps
+
+    def extend(self, steps: int) -> TrainConfig:
+        """The settings of this run, once it is finished, with so many steps more.
+
+        In them the learning rate follows its schedule once more: up from zero, level, down to zero. The optimiser keeps
+        its moments, the batches go on, and an objective that changes with progress stays as it was at the end.
+
+        >>> from clozelab.training import TrainConfig
+        >>> config = TrainConfig(steps=100, warmup=0.1, decay=0.5).extend(50)
+        >>> config.steps, config.extended
+        (150, (100,))
+        >>> [round(config.lr_scale(step, seconds=0.0), 2) for step in (50, 99, 105, 125, 150)]
+        [1.0, 0.02, 1.0, 1.0, 0.0]
+
+        Raises `InputError` for a run by the clock.
+        """
+        steps = self.steps + check_int(steps, "the steps of an extension", 1)
+        return replace(self, steps=steps, extended=(*self.extended, self.steps))
+
     def progress(self, step: float, seconds: float) -> float:
         """The share of the run that is done: of its steps, or of its minutes where it runs by the clock."""
         return step / self.steps if self.minutes is None else seconds / (60 * self.minutes)
+
+    def lr_scale(self, step: float, seconds: float) -> float:
+        """The share of the peak learning rate at a step: the schedule of the run, and of each extension anew."""
+        if not self.extended:
+            return self.schedule(self.progress(step, seconds))
+        bounds = (0, *self.extended, self.steps)
+        end = bisect_left(bounds, step, lo=1, hi=len(bounds) - 1)
+        return self.schedule((step - bounds[end - 1]) / (bounds[end] - bounds[end - 1]))
 
     def schedule(self, progress: float) -> float:
         """The share of the peak learning rate when `progress` (0 to 1) of the run is done: up, level, down to zero.

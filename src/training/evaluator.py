@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -23,14 +24,15 @@ class Evaluator:
     >>> from clozelab.objectives import LossModule
     >>> from clozelab.training.evaluator import Evaluator
     >>> from clozelab.training.processes import SINGLE
-    >>> from clozelab.training.report import Bar, Report
+    >>> from clozelab.training.report import Report
+    >>> from clozelab.progress import Bar
     >>> text, objective = torch.arange(8)[None], CausalLM()
     >>> batch = {"input_ids": text, "attention_mask": torch.ones_like(text), "labels": text}
     >>> model = objective.build_model(8, "tiny", d_model=16, n_layers=1, n_heads=1)
-    >>> report = Report("causal", None, Bar(None, None))
+    >>> report = Report("causal", None, Bar())
     >>> evaluator = Evaluator(LossModule(objective, model), [batch], 7, report, [], SINGLE)
-    >>> evaluator.at(0), evaluator.curve[0][0]
-    (True, 0)
+    >>> evaluator.at(0), list(evaluator.curve)
+    (True, [0])
     """
 
     def __init__(
@@ -46,17 +48,20 @@ class Evaluator:
     ) -> None:
         self.loss_module, self.batches, self.scored_bytes = loss_module, batches, scored_bytes
         self.report, self.interrupted, self.processes, self.bfloat16 = report, interrupted, processes, bfloat16
-        self.curve: list[tuple[int, float]] = []
-        """(step, held-out nats)"""
+        self.curve: dict[int, float] = processes.broadcast(lambda: dict(report.evaluated))
+        """Held-out nats by step, those of a resumed run before it was stopped too."""
         self.last: HeldOut | None = None
+        self.seconds = 0.0
+        """Time of the last evaluation."""
 
     def at(self, step: int) -> bool:
         """Evaluate after a step, once; False where a signal interrupted it.
 
         Raises `NotFinite` where the loss is.
         """
-        if self.curve and self.curve[-1][0] == step:
+        if self.last is not None and step in self.curve:
             return True
+        started = time.perf_counter()
         inner = loss_module_of(self.loss_module)
         device = next(inner.model.parameters()).device
         try:
@@ -72,14 +77,14 @@ class Evaluator:
             return False
         if not math.isfinite(result.nats):
             raise NotFinite(f"{inner.objective.name}, step {step}: the held-out loss is {result.nats}")
-        self.curve.append((step, result.nats))
-        self.last = result
+        self.curve[step], self.last, self.seconds = result.nats, result, time.perf_counter() - started
         self.report.heldout(step, result)
         return True
 
     def _until_interrupted(self) -> Iterator[Batch]:
         """The batches; all processes stop at the same one."""
-        for batch in self.batches:
+        for number, batch in enumerate(self.batches, start=1):
+            self.report.bar.doing(f"evaluating {number} of {len(self.batches)}")
             if any(self.processes.all_max(bool(self.interrupted))):
                 raise _Interrupted
             yield batch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,12 @@ from ..evaluation.heldout import HeldOut, fixed_batches, heldout_blocks
 from ..evaluation.scored_bytes import scored_bytes
 from ..models import LanguageModel
 from ..objectives import Objective
+from ..progress import duration
 from .batches import Batches
 from .config import TrainConfig
+from .estimate import Estimate
 from .evaluator import Evaluator
+from .initial_weights import load_initial_weights
 from .interruptions import interruptions
 from .optimizers import optimizer_of
 from .precision import flushed_denormals, uses_bfloat16
@@ -46,11 +49,11 @@ class TrainResult:
     heldout: HeldOut | None
     """The last evaluation; of a finished run, that at its end."""
     curve: list[tuple[int, float]] = field(default_factory=list)
-    """(step, held-out nats) of each evaluation, in this process."""
+    """(step, held-out nats) of each evaluation; those before it was stopped and resumed too."""
     seconds: float = 0.0
-    """Time of the steps, evaluations not counted."""
+    """Time of all steps, evaluations not counted."""
     tokens: int = 0
-    """Tokens of text in the examples of the steps."""
+    """Tokens of text in the examples of all steps."""
 
     @property
     def tokens_per_second(self) -> float:
@@ -68,7 +71,9 @@ def train(
     *,
     run: str | Path | None = None,
     resume: bool = False,
+    init_from: str | Path | None = None,
     progress: bool = False,
+    say_rest: Callable[[float], str] | None = None,
     description: Mapping[str, Any] | None = None,
     processes: Processes = SINGLE,
     workers: int = 0,
@@ -83,10 +88,18 @@ def train(
     checkpoint, on a CPU bit for bit as if it had never stopped. Ctrl-C and SIGTERM finish the step, save, and return;
     an evaluation that they interrupt is made when the run is resumed. `description` is kept in `run.json`.
 
+    A finished run goes on where it is resumed with `config.extend(steps)`, the settings that it was finished with and
+    so many steps more (see `TrainConfig.extend`). `init_from` is the folder of another run, of any objective, whose
+    last weights the model begins with, with a fresh optimiser and the schedule of its own run; `run.json` records it.
+
+    With `progress`, standard error shows a bar, or lines in a log file, and after the first steps how long the rest
+    will take: in the words of `say_rest(seconds)`, where it is given.
+
     A `Stream` as `text` is tokenised as it is read, by `workers` processes ahead of the steps, or by this one where 0.
 
     Raises `InputError` for arguments that do not belong together, a run folder that already holds a run, a resumed run
-    that is not this one, text shorter than one example, and examples with nothing to predict; `NotFinite` when the loss
+    that is not this one, a run that is extended before it is finished, weights of another architecture, shape or
+    tokenizer, text shorter than one example, and examples with nothing to predict; `NotFinite` when the loss
     or a weight is infinite or NaN, the last checkpoint untouched; `OSError` when the disk is full or a worker dies.
 
     >>> from clozelab import MaskedLM, load_corpus
@@ -102,13 +115,27 @@ def train(
     (True, 5)
     """
     config = TrainConfig() if config is None else check_type(config, TrainConfig, "the settings")
-    _check_fit(objective, model, tokenizer, text, heldout, config)
-    processes.check_batch_size(config.batch_size, config.micro_batch_size)
-    batches, fixed, in_text = _batches(objective, tokenizer, text, heldout, config, workers)
+    processes.together(lambda: _check_fit(objective, model, tokenizer, text, heldout, config))
     folder = RunFolder(run, identity_of(objective, model, text, heldout, config), processes)
+    folder.check_same(tokenizer, resume=resume)
+    processes.check_batch_size(config.batch_size, config.micro_batch_size)
+    batches, fixed, in_text = processes.together(
+        lambda: _batches(objective, tokenizer, text, heldout, config, workers)
+    )
+    origin = None
+    if init_from is not None:
+        if resume:
+            raise InputError("a resumed run continues from its own checkpoint: leave init_from out")
+        start = init_from
+        origin = processes.together(lambda: load_initial_weights(start, model, tokenizer))
     loss_module = processes.wrap(objective, model)
     optimizer = optimizer_of(model, config)
-    begin = folder.resume(model, optimizer) if resume else folder.create(tokenizer, description)
+    if resume:
+        begin = folder.resume(model, optimizer)
+    else:
+        begin = folder.create(tokenizer, description, origin)
+        if origin is not None:
+            folder.save(begin, model, optimizer)  # so that the run can be resumed without the other one
     batches.go_to(begin.step, begin.stream)
     device = next(model.parameters()).device
     bfloat16 = uses_bfloat16(config.precision, device)
@@ -116,6 +143,7 @@ def train(
     step, seconds = begin.step, begin.seconds
 
     with (
+        folder,
         run_report(
             objective.name,
             folder.path if processes.is_main else None,
@@ -128,14 +156,14 @@ def train(
         batches.reading(),
     ):
         evaluator = Evaluator(loss_module, fixed, in_text, report, interrupted, processes, bfloat16=bfloat16)
+        estimate = Estimate(config)
         model.train()
         # The evaluation of this step is due where the run begins, or was interrupted when it stopped.
-        eval_due = step == 0 or is_due(step, config.eval_every)
-        eval_due = eval_due and not processes.broadcast(lambda: step in report.evaluated)
+        eval_due = (step == 0 or is_due(step, config.eval_every)) and step not in evaluator.curve
         stop = eval_due and not evaluator.at(step)
         while config.progress(step, seconds) < 1 and not stop:
             started = time.perf_counter()
-            lr_scale = config.schedule(config.progress(step + 0.5, seconds))
+            lr_scale = config.lr_scale(step + 0.5, seconds)
             optimizer.set_lr_scale(lr_scale)
             with seeded_rng(config.seed, step, device, processes.rank):
                 result = train_step(
@@ -154,6 +182,8 @@ def train(
             seconds, stop = processes.all_max(seconds + time.perf_counter() - started, bool(interrupted))
             speed = (step - begin.step) * tokens_per_step / max(seconds - begin.seconds, 1e-9)
             report.step(step, result, lr=config.learning_rate * lr_scale, seconds=seconds, tokens_per_second=speed)
+            if (rest := estimate.after(step, seconds, evaluator.seconds)) is not None:
+                report.bar.print_line(say_rest(rest) if say_rest else f"{duration(rest)} left on this machine")
             if is_due(step, config.eval_every):
                 stop = not evaluator.at(step) or stop
             if is_due(step, config.sample_every):
@@ -165,8 +195,8 @@ def train(
         finished = config.progress(step, seconds) >= 1
         folder.save(Position(step, seconds, batches.positions), model, optimizer, finished=finished)
         finished = finished and evaluator.at(step)
-    tokens = (step - begin.step) * tokens_per_step
-    return TrainResult(step, finished, evaluator.last, evaluator.curve, seconds - begin.seconds, tokens)
+    curve = sorted(evaluator.curve.items())
+    return TrainResult(step, finished, evaluator.last, curve, seconds, step * tokens_per_step)
 
 
 def is_due(step: int, every: int) -> bool:
@@ -227,9 +257,9 @@ def _batches(
     collator = objective.collator(tokenizer.special, seed=config.seed, within_documents=config.within_documents)
     length, size = objective.source_length(config.length), config.batch_size
     if isinstance(text, Stream):
-        batches = StreamedBatches(text, length, collator, size, workers, config.total_steps)
+        batches = StreamedBatches(text, length, collator, size, workers, config.first_steps)
     else:
-        batches = Batches(text.blocks(length), collator, size, config.total_steps)
+        batches = Batches(text.blocks(length), collator, size, config.first_steps)
     blocks = heldout_blocks(heldout, length)
     fixed = fixed_batches(blocks, collator, rows=config.eval_rows, batch_size=size)
     if not any(bool(count) for batch in fixed for count in objective.counts(batch).values()):

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
 from ..checks import check_path
 from ..data.corpora.cache import full_disk_named, written_whole
 from ..errors import InputError
-from ..escape import escape_control_characters
 from ..evaluation.heldout import HeldOut
+from ..progress import Bar, progress_bar
 from .step import StepResult
 
 
@@ -29,8 +26,8 @@ class Report:
     def __init__(self, name: str, run: Path | None, bar: Bar, resume_at: int = 0) -> None:
         self.name, self.bar = name, bar
         self.path = None if run is None else run / "metrics.jsonl"
-        self.evaluated: set[int] = set()
-        """Steps whose evaluation has its line."""
+        self.evaluated: dict[int, float] = {}
+        """Held-out nats of the steps whose evaluation has its line."""
         if self.path is not None and self.path.exists():
             if not self.path.is_file():
                 raise InputError(f"expected a file of metrics, but {self.path} is none")
@@ -41,14 +38,15 @@ class Report:
                         file.write(line)  # not ours to throw away
                     elif metrics is not None and metrics["step"] <= resume_at:
                         file.write(line.rstrip(b"\n") + b"\n")
-                        self.evaluated |= {metrics["step"]} if "heldout" in metrics else set()
+                        if isinstance(nats := metrics.get("heldout"), float):
+                            self.evaluated[metrics["step"]] = nats
 
     def step(self, step: int, result: StepResult, *, lr: float, seconds: float, tokens_per_second: float) -> None:
         """A training step."""
         nats = float(result.loss.mean)
         parts = {name: {"mean": float(part.mean), "count": int(part.count)} for name, part in result.loss.items()}
         self._write(step, loss=nats, **_counted(parts), lr=lr, grad_norm=result.grad_norm, seconds=round(seconds, 3))
-        self.bar.show(step, nats, tokens_per_second)
+        self.bar.update(step, f"loss {nats:.3f} nats, {tokens_per_second:,.0f} tokens/s")
 
     def heldout(self, step: int, result: HeldOut) -> None:
         """An evaluation: its line is written once."""
@@ -58,7 +56,7 @@ class Report:
             if result.breakdown:
                 values["breakdown"] = result.breakdown
             self._write(step, **values)
-            self.evaluated.add(step)
+            self.evaluated[step] = result.nats
         self.bar.print_line(f"step {step}: held-out loss {result.nats:.4f} nats{result.per_byte}")
 
     def sample(self, step: int, text: str) -> None:
@@ -81,8 +79,8 @@ def _counted(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
 @contextmanager
 def run_report(name: str, run: Path | None, total_steps: int | None, step: int, visible: bool) -> Iterator[Report]:
     """The report of a run that goes on from `step`; `total_steps` is None where the clock ends it."""
-    report = Report(name, run, Bar(None, None), resume_at=step)  # before the bar is drawn: an error is one line
-    with progress_bar(name, total_steps, step, visible) as report.bar:
+    report = Report(name, run, Bar(), resume_at=step)  # before the bar is drawn: an error is one line
+    with progress_bar(name, total_steps, step, visible=visible) as report.bar:
         yield report
 
 
@@ -100,57 +98,3 @@ def _metrics(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return metrics if isinstance(metrics, dict) and isinstance(metrics.get("step"), int) else None
-
-
-class _Console(Console):
-    """A console that falls silent where rich's own ends the program."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-
-
-class Bar:
-    """The progress bar's handle: `Bar.show` after each step, `Bar.print_line` for a line above the bar.
-
-    On a closed terminal, or a pipe whose reader has gone, it falls silent: no run dies of that.
-    """
-
-    def __init__(self, progress: Progress | None, task: TaskID | None) -> None:
-        self.progress, self.task = progress, task
-
-    def show(self, step: int, nats: float, tokens_per_second: float) -> None:
-        """The loss in nats, and the speed."""
-        if self.progress is not None and self.task is not None:
-            loss, speed = f"loss {nats:.3f} nats", f"{tokens_per_second:,.0f} tokens/s"
-            with suppress(OSError):
-                self.progress.update(self.task, completed=step, loss=loss, speed=speed)
-
-    def print_line(self, text: str) -> None:
-        """Print a line above the bar."""
-        if self.progress is not None:
-            with suppress(OSError):
-                self.progress.console.print(escape_control_characters(text), highlight=False, markup=False)
-
-
-@contextmanager
-def progress_bar(name: str, total_steps: int | None, step: int, visible: bool) -> Iterator[Bar]:
-    """A bar on standard error, or a silent one; `total_steps` is None where the clock ends the run."""
-    if not visible:
-        yield Bar(None, None)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[loss]}"),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(compact=True),
-    )
-    progress = Progress(*columns, console=_Console(stderr=True), refresh_per_second=4)
-    with suppress(OSError):
-        progress.start()
-    try:
-        yield Bar(progress, progress.add_task(name, total=total_steps, completed=step, loss="", speed=""))
-    finally:
-        with suppress(OSError):
-            progress.stop()
