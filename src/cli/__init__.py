@@ -6,15 +6,18 @@ fast.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from .. import __version__
-from ..errors import FULL, InputError, NotFinite, ProcessLost
-from ..escape import escape_control_characters
+from ..errors import FULL, InputError, NotFinite, ProcessLost, is_raised_in_all
+from ..escape import escape_control_characters, shorten
 from . import check, compare, course, fill, floors, generate, pack, plan, show, train
 from .parsing import Command, Parser, did_you_mean, parse
+from .streams import open_streams, silence
 
 COMMANDS: dict[str, Command] = {
     "train": train,
@@ -29,6 +32,9 @@ COMMANDS: dict[str, Command] = {
     "fill": fill,
 }
 """Modules with a SUMMARY, an EXAMPLE, `add_arguments(parser, words)` and `run(args, given) -> exit code`."""
+
+BROKEN_PIPE = 141
+"""The exit code of a program that SIGPIPE ended, as a shell shows it."""
 
 __all__ = ["COMMANDS", "build_parser", "main"]
 
@@ -53,17 +59,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns its exit code: 0; 2 for bad input; 130 where it was interrupted; 1 for what failed on the way.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that knows only ASCII
+    open_streams()
     try:
         code = _run(words)
-        if sys.stdout is not None:  # `>&-` closes it
-            sys.stdout.flush()
+        sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader of our output has left, as head does
-        assert sys.stdout is not None
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        silence(sys.stdout)
+        return BROKEN_PIPE
+    except SystemExit as stopped:
+        if isinstance(stopped.__context__, BrokenPipeError):  # as rich's console ends a program
+            return BROKEN_PIPE
+        raise
     except (InputError, OSError) as error:
         return _refuse(error)
     except (NotFinite, ProcessLost) as error:
@@ -92,22 +99,37 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _report(message: str, code: int) -> int:
-    print(f"clozelab: {escape_control_characters(message)}", file=sys.stderr)
+    with suppress(OSError):  # nobody may be left to read it
+        print(f"clozelab: {escape_control_characters(message)}", file=sys.stderr, flush=True)
     return code
 
 
-def _refuse(error: Exception) -> int:
-    """One line, exit code 2. What all processes of a run refuse alike is printed by the first."""
-    if isinstance(error, InputError) and os.environ.get("RANK", "0") != "0":
+def _refuse(error: InputError | OSError) -> int:
+    """One line, exit code 2. What all processes of a run raise alike is printed by the first, anything else by its own.
+
+    An `OSError` names its file and what can be done about it.
+    """
+    rank, world_size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    if is_raised_in_all(error) and rank != "0":
         return 2
-    text = " ".join(str(error).split())
+    text = str(error)
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""  # a name may be anything
-        text = f"{error.strerror}{where}"
-        if error.errno in FULL:
-            text = (
-                f"no space left on the disk{where}: free some and continue, a run by --resume; what was complete "
-                "before is kept"
-            )
-    text = escape_control_characters(" ".join(text.split()))
-    return _report(text if len(text) < 1000 else text[:1000] + "...", 2)
+        what = "no space left on the disk" if error.errno in FULL else error.strerror
+        text = f"{what}{where}{_cure(error)}"
+    if world_size != "1" and not is_raised_in_all(error):
+        text = f"process {rank} of {world_size}: {text}"
+    return _report(shorten(text, 1000), 2)
+
+
+def _cure(error: OSError) -> str:
+    """What can be done about an error of the operating system."""
+    if error.errno in FULL:
+        return ": free some and continue, a run by --resume; what was complete before is kept"
+    if error.errno == errno.EFBIG:
+        return ": files may not be that large here; raise the limit (ulimit -f) and continue, a run by --resume"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return ": raise the limit (ulimit -n), or take fewer --workers"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and ".cache" in str(error.filename):
+        return ": set CLOZELAB_CACHE to a folder that can be written to"
+    return ""

@@ -100,7 +100,9 @@ def _train(objective: Objective, args: argparse.Namespace, folder: Path, process
         checkpoint_every=args.checkpoint_every,
         sample_every=args.sample_every,
     )
-    corpus = corpus_of(args, streaming=args.stream)
+    command = {name: value for name, value in vars(args).items() if name not in NOT_DESCRIBED}
+    processes.check_same("command", {f"--{name.replace('_', '-')}": str(value) for name, value in vars(args).items()})
+    corpus = processes.together(lambda: corpus_of(args, streaming=args.stream))
     settings: dict[str, Any] = {**tokenizer_of(args, [objective]), "announce": print_report, "processes": processes}
     if args.resume:  # the tokenizer as it is
         special = read_run(folder).get("special", {})
@@ -110,7 +112,6 @@ def _train(objective: Objective, args: argparse.Namespace, folder: Path, process
     else:
         prepared = prepare(corpus, **settings, progress=parsing.has_terminal())
     model = seeded_model(objective, prepared.tokenizer.vocab_size, args.size, args.seed)
-    command = {name: value for name, value in vars(args).items() if name not in NOT_DESCRIBED}
     return train(
         objective,
         model.to(processes.device),

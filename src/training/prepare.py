@@ -172,7 +172,7 @@ def _packed(
         return made
 
     made = processes.broadcast(first)
-    packed = pack_all(made)
+    packed = processes.together(lambda: pack_all(made))
     if processes.is_main:
         for line in made.notes:
             _log.warning(escape_control_characters(f"tokenizer: {line}"))

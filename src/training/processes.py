@@ -26,7 +26,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..checks import check_type
-from ..errors import InputError, ProcessLost
+from ..errors import InputError, ProcessLost, raised_in_all
+from ..escape import shorten
 from ..objectives import Counts, Loss, LossModule, Objective, Part
 
 Value = TypeVar("Value")
@@ -164,26 +165,76 @@ class Processes:
 
     def all_gather_dict(self, items: Mapping[str, Any]) -> dict[str, Any]:
         """The items of all processes in one dict."""
-        if self.world_size == 1:
-            return dict(items)
-        gathered: list[Any] = [None] * self.world_size
-        dist.all_gather_object(gathered, dict(items))
+        gathered = self._gather("a dict of all processes", dict(items))
         return {key: value for one in gathered for key, value in one.items()}
 
     def broadcast(self, make: Callable[[], Value]) -> Value:
         """The result of `make()`, which only the main process calls; its `InputError` or `OSError` is raised in all."""
         if self.world_size == 1:
             return make()
+        self._gather(f"the result of {make.__qualname__}", None)
         message: list[Any] = [None, None]  # result, error
         if self.is_main:
             try:
                 message = [make(), None]
             except (InputError, OSError) as error:
-                message = [None, error]
+                message = [None, raised_in_all(error)]
         dist.broadcast_object_list(message, src=0, device=_device())
         if message[1] is not None:
             raise message[1]
         return message[0]
+
+    def together(self, make: Callable[[], Value]) -> Value:
+        """The result of `make()`, which every process calls by itself.
+
+        Where it raises `InputError` or `OSError` in some of them, the first of these errors is raised in all, and names
+        its process.
+        """
+        if self.world_size == 1:
+            return make()
+        value, mine = None, None
+        try:
+            value = make()
+        except (InputError, OSError) as error:
+            mine = error
+        errors = dict(enumerate(self._gather(f"the end of {make.__qualname__}", mine)))
+        failed = {rank: error for rank, error in errors.items() if error is not None}
+        if failed:
+            rank, error = next(iter(failed.items()))
+            everywhere = {str(error) for error in errors.values()} == {str(error)}
+            raise raised_in_all(error if everywhere else _of_process(rank, self.world_size, error))
+        return value  # pyright: ignore[reportReturnType]  (there was no error, so this is what make returned)
+
+    def check_same(self, what: str, fields: Mapping[str, Any]) -> None:
+        """Raises `InputError`, in all processes, for a field that is not the same in all of them."""
+        first, *others = self._gather(what, dict(fields))
+        for rank, theirs in enumerate(others, start=1):
+            differing = [key for key in {**first, **theirs} if first.get(key) != theirs.get(key)]
+            if differing:
+                shown = "; ".join(
+                    f"{key} is {shorten(repr(value_there), 120)} in process {rank}, {shorten(repr(value), 120)} in "
+                    "process 0"
+                    for key, value_there, value in _deepest(theirs, first, differing)[:3]
+                )
+                raise raised_in_all(
+                    InputError(f"the processes of a run need the same {what}, but {shown}: start all of them alike")
+                )
+
+    def _gather(self, stage: str, value: Any) -> list[Any]:
+        """A value of each process; raises `InputError`, in all, where another one is at another stage."""
+        if self.world_size == 1:
+            return [value]
+        gathered: list[Any] = [None] * self.world_size
+        dist.all_gather_object(gathered, (stage, value))
+        for rank, (theirs, _) in enumerate(gathered):
+            if theirs != gathered[0][0]:
+                raise raised_in_all(
+                    InputError(
+                        f"process {rank} has come to {theirs}, and process 0 to {gathered[0][0]}: were they started "
+                        "with other arguments, or another version of the code?"
+                    )
+                )
+        return [value for _, value in gathered]
 
 
 SINGLE = Processes()
@@ -211,10 +262,9 @@ def init_processes(*, sharded: bool = False) -> Iterator[Processes]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):  # gloo raises plain RuntimeErrors
             raise
-        reason = " ".join(str(error).split())
         raise ProcessLost(
-            f"another process of this run died or cannot be reached ({reason:.200}); the last checkpoint is kept: "
-            "continue by --resume, with any number of processes"
+            "another process of this run died, refused its input (it then says why) or cannot be reached "
+            f"({shorten(error, 200)}); the last checkpoint is kept: continue by --resume, with any number of processes"
         ) from error
     finally:
         gc.collect()  # a sharded model that outlives its group can abort the interpreter as it ends (torch 2.13, gloo)
@@ -232,6 +282,27 @@ def loss_module_of(wrapped: nn.Module) -> LossModule:
         wrapped = getattr(wrapped, "_orig_mod", getattr(wrapped, "module", None))  # pyright: ignore
         check_type(wrapped, nn.Module, "a LossModule")
     return wrapped
+
+
+def _of_process(rank: int, world_size: int, error: InputError | OSError) -> InputError | OSError:
+    """An error that names the process in which it was raised."""
+    where = f"process {rank} of {world_size}: "
+    if isinstance(error, OSError) and error.errno is not None:
+        return OSError(error.errno, f"{where}{error.strerror}", error.filename)
+    return type(error)(f"{where}{error}")
+
+
+def _deepest(theirs: Mapping[str, Any], mine: Mapping[str, Any], keys: Sequence[str]) -> list[tuple[str, Any, Any]]:
+    """(name, their value, my value) of what differs under some keys, inside of dicts where both are."""
+    found = []
+    for key in keys:
+        a, b = theirs.get(key), mine.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            inside = [name for name in {**a, **b} if a.get(name) != b.get(name)]
+            found += [(f"{key}.{name}", there, here) for name, there, here in _deepest(a, b, inside)]
+        else:
+            found.append((key, a, b))
+    return found
 
 
 def _device() -> torch.device:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
+from .. import __version__
 from ..checks import check_path
 from ..data import Packed, PackedShards, Stream, Tokenizer
 from ..data.corpora.cache import read_json, sha256_of
@@ -74,34 +79,81 @@ class RunFolder:
         self.processes = processes
         self.saved = -1
         """The step of the last checkpoint, -1 where there is none."""
+        self._lock = None if self.path is None else FileLock(self.path / "run.lock", timeout=0)
 
     @property
     def kept(self) -> str:
         """What a message adds about the last checkpoint."""
         return f"; the checkpoint of step {self.saved} is kept" if self.saved >= 0 else ""
 
-    def create(self, tokenizer: Tokenizer, description: Mapping[str, Any] | None) -> Position:
-        """Begin a run; raises `InputError` for a folder that holds one already, or something else."""
-        self.processes.broadcast(lambda: self._create(tokenizer, description))
+    def check_same(self, tokenizer: Tokenizer, *, resume: bool) -> None:
+        """Raises `InputError`, in all processes, where one was given another run, or has another version."""
+        self.processes.check_same(
+            "run",
+            {
+                **self.identity,
+                "tokenizer": tokenizer.fingerprint,
+                "special ids": tokenizer.special.named,
+                "folder": str(self.path),
+                "resume": resume,
+                "world size": self.processes.world_size,
+                "sharded": self.processes.sharded,
+                "version of clozelab": __version__,
+                "version of torch": torch.__version__,
+            },
+        )
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let other runs write to the folder."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def _take(self) -> None:
+        """Let no other run write to the folder; the main process holds the lock.
+
+        It is a lock of the operating system on the file run.lock, so it ends with its process, however that ends. It
+        holds between machines where the file system passes locks on: NFS does, unless it is mounted with `nolock` or
+        `local_lock`, and so does Lustre that is mounted with `flock`.
+        """
+        if self._lock is None or self.path is None:
+            return
+        self._refuse_links()
+        self.path.mkdir(parents=True, exist_ok=True)
+        holder = Path(self._lock.lock_file)
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            theirs = "which says not who it is"
+            with suppress(OSError, UnicodeDecodeError):
+                theirs = holder.read_text(encoding="utf-8")
+            raise InputError(
+                f"another run writes to {self.path} ({theirs:.80}): wait until it ends, or choose another folder"
+            ) from error
+        with suppress(OSError):  # where nobody may write to a locked file
+            holder.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+
+    def create(
+        self, tokenizer: Tokenizer, description: Mapping[str, Any] | None, init_from: Mapping[str, Any] | None = None
+    ) -> Position:
+        """Begin a run, which no other one writes to until `with folder:` ends.
+
+        `init_from` is what `load_initial_weights` returns. Raises `InputError` for a folder that holds a run already,
+        or something else, and for one that another run writes to.
+        """
+        self.processes.broadcast(lambda: self._create(tokenizer, dict(description or {}), init_from))
         return Position(0, 0.0, {})
 
-    def _create(self, tokenizer: Tokenizer, description: Mapping[str, Any] | None) -> None:
+    def _create(
+        self, tokenizer: Tokenizer, description: Mapping[str, Any], init_from: Mapping[str, Any] | None
+    ) -> None:
         if self.path is None:
             return
-        if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"expected a folder for the run, but {self.path} is a file")
-        self._refuse_links()
-        if (self.path / "run.json").exists() or (self.path / "checkpoints").exists():
-            raise InputError(
-                f"{self.path} already holds a run: resume it, or choose another folder; nothing there was changed"
-            )
-        for name, mine in (("tokenizer.json", tokenizer.to_json()), ("metrics.jsonl", None)):
-            # A run that was stopped as it began has left its tokenizer there, and nothing else.
-            if (self.path / name).exists() and (self.path / name).read_bytes() != mine:
-                raise InputError(
-                    f"{self.path} holds a {name} that is of no run: choose another folder; nothing there was changed"
-                )
-        self.path.mkdir(parents=True, exist_ok=True)
+        self._refuse_strangers(self.path, tokenizer)  # before anything is written there
+        self._take()
+        self._refuse_strangers(self.path, tokenizer)  # another run may have begun in between
         tokenizer.save(self.path / "tokenizer.json")
         described = {
             "format": FORMAT,
@@ -109,22 +161,56 @@ class RunFolder:
             "tokenizer_sha256": sha256_of(self.path / "tokenizer.json"),
             "special": tokenizer.special.named,
             "versions": {"torch": torch.__version__},
-            "description": dict(description or {}),
+            "init_from": init_from,
+            "description": description,
         }
         write_json(self.path / "run.json", described)
+
+    def _refuse_strangers(self, path: Path, tokenizer: Tokenizer) -> None:
+        """Raises `InputError` for a folder that holds a run, or files of something else."""
+        if path.exists() and not path.is_dir():
+            raise InputError(f"expected a folder for the run, but {path} is a file")
+        self._refuse_links()
+        if (path / "run.json").exists() or (path / "checkpoints").exists():
+            raise InputError(
+                f"{path} already holds a run: resume it, or choose another folder; nothing there was changed"
+            )
+        for name, mine in (("tokenizer.json", tokenizer.to_json()), ("metrics.jsonl", None)):
+            # A run that was stopped as it began has left its tokenizer there, and nothing else.
+            if (path / name).exists() and (path / name).read_bytes() != mine:
+                raise InputError(
+                    f"{path} holds a {name} that is of no run: choose another folder; nothing there was changed"
+                )
 
     def resume(self, model: nn.Module, optimizer: Optimizers) -> Position:
         """Read the last checkpoint into model and optimiser; from the start where the run stopped before its first.
 
-        Raises `InputError` for another run than this one, and for a damaged checkpoint.
+        No other run writes to the folder until `with folder:` ends.
+
+        A finished run whose settings were extended is described anew. Raises `InputError` for another run than this
+        one, for one that is extended before it is finished, and for a damaged checkpoint.
         """
         if self.path is None:
             raise InputError("resume=True needs the run folder to resume from")
-        self._check_identity(self.path, read_run(self.path))
+        run = self.path
+        described = self.processes.together(lambda: read_run(run))
+        self.processes.broadcast(self._take)
+        before = _before_extension(self.identity["train"])
+        extends = before is not None and described.get("train") == before
+        self._check_identity(self.path, {**described, "train": self.identity["train"]} if extends else described)
         self._refuse_links()
         if not any((self.path / "checkpoints").glob("step-*")):
+            if described.get("init_from") is not None:
+                raise InputError(f"{self.path} was stopped before its first weights were saved: remove it, begin again")
+            if extends:
+                raise InputError(f"{self.path} is not finished, it has no checkpoint yet: resume it first")
             return Position(0, 0.0, {})
-        checkpoint = latest_checkpoint(self.path, self.identity["objective"])
+        checkpoint = self.processes.together(lambda: latest_checkpoint(run, self.identity["objective"]))
+        if before is not None and extends and checkpoint.step != before["steps"]:
+            raise InputError(
+                f"{self.path} is not finished, it is at step {checkpoint.step} of {before['steps']}: resume it first, "
+                "and extend it then"
+            )
         if checkpoint.sharded != self.processes.sharded:
             ways = ("in shards", "whole")
             raise InputError(
@@ -139,6 +225,9 @@ class RunFolder:
         else:
             checkpoint.load_model(model)
             checkpoint.load_optimizer(optimizer)
+        if extends:
+            path, extended = self.path / "run.json", {**described, "train": self.identity["train"]}
+            self.processes.broadcast(lambda: write_json(path, extended))
         self.saved = checkpoint.step
         return Position(checkpoint.step, checkpoint.seconds, checkpoint.positions)
 
@@ -193,6 +282,12 @@ class RunFolder:
                 f"{self.path / 'checkpoints'} is a link, and what is written there would lie elsewhere: to keep a run "
                 "on another disk, make the run folder itself the link"
             )
+
+
+def _before_extension(train: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The settings of a run before its last extension; None where it was never extended."""
+    *earlier, last = train["extended"] or [None]
+    return None if last is None else {**train, "steps": last, "extended": earlier}
 
 
 def read_run(run: str | Path) -> dict[str, Any]:

@@ -16,8 +16,15 @@ from ...errors import FULL, InputError
 
 
 def cache_folder() -> Path:
-    """The folder named by the environment variable CLOZELAB_CACHE, or ~/.cache/clozelab."""
-    return Path(os.environ.get("CLOZELAB_CACHE") or Path.home() / ".cache" / "clozelab")
+    """The folder named by the environment variable CLOZELAB_CACHE, or ~/.cache/clozelab.
+
+    Raises `InputError` where there is neither.
+    """
+    chosen = os.environ.get("CLOZELAB_CACHE")
+    try:
+        return Path(chosen) if chosen else Path.home() / ".cache" / "clozelab"
+    except RuntimeError as error:
+        raise InputError("this user has no home folder for a cache: set CLOZELAB_CACHE to a folder") from error
 
 
 def fingerprint(documents: Iterable[str], maker: str) -> str:
