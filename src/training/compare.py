@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from ..checks import check_int, check_type
 from ..data import Batch
 from ..errors import InputError
 from ..evaluation.heldout import fixed_batches, heldout_blocks, uniform_baseline, unigram_baseline
 from ..objectives import Objective
+from ..progress import duration
 from .batches import Batches
 from .config import TrainConfig
 from .loop import TrainResult, train
@@ -21,6 +25,12 @@ from .seeding import seeded_model
 
 SEEN = 100
 """Training batches whose labels the unigram baseline counts."""
+EVALUATION_SHARE = 0.05
+"""Of the time of training, at most, that a comparison evaluates for."""
+EVALUATION_COST = 0.36
+"""Time of a row that is evaluated, of that of a row that is trained on: measured with the smallest models."""
+LEAST_ROWS = 32
+"""Of an evaluation, whatever its share of the time."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +67,22 @@ def compare(
     config: TrainConfig | None = None,
     prompt: str | None = None,
     run: Path | None = None,
+    resume: bool = False,
     progress: bool = False,
+    say_rest: Callable[[float, int], str] | None = None,
+    description: Mapping[str, Any] | None = None,
 ) -> list[Compared]:
     """Train each objective's own model on the same number of tokens of text.
 
-    `config.steps` is set for each from the budget `tokens`; `prompt` is cut after a hundred words. `prepared` must have
-    been made with the `roles` of all of them. The losses of different objectives answer different
-    questions: compare each with its own baselines, not with one another.
+    `config.steps` is set for each from the budget `tokens`, and so is how often each is evaluated, on how many held-out
+    examples, `config.eval_rows` at most (see `evaluations`). `prompt` is cut after a hundred words. `prepared` must
+    have been made with the `roles` of all objectives. Their losses answer different questions: compare each with its
+    own baselines, not with one another.
+
+    Each is written to a folder of its name in the folder `run`. Ctrl-C and SIGTERM save and raise `KeyboardInterrupt`;
+    with `resume=True`, the same call uses what was saved, bit for bit as if it had not been stopped. With `progress`,
+    `say_rest(seconds, objectives)` makes the line about the time that is left for so many objectives. `description` is
+    kept in each `run.json`.
 
     Raises `InputError` for objectives that this corpus cannot train, before any is trained, and what `train` raises.
     """
@@ -76,11 +95,14 @@ def compare(
     prepared.tokenizer.encode(prompt)
     for objective in objectives:
         _batches(objective, prepared, config)
-    rows = []
-    for objective in objectives:
+    rows, times = evaluations(tokens // config.length, config.eval_rows)
+    compared = []
+    for number, objective in enumerate(objectives):
+        left = len(objectives) - number
         length = objective.source_length(config.length)
         steps = max(1, round(tokens / (config.batch_size * length)))
-        mine = replace(config, steps=steps, eval_every=-(-steps // 10), checkpoint_every=0)
+        mine = replace(config, steps=steps, eval_rows=rows, eval_every=-(-steps // times))
+        folder = None if run is None else run / objective.name
         model = seeded_model(objective, prepared.tokenizer.vocab_size, size, config.seed)
         result = train(
             objective,
@@ -89,32 +111,64 @@ def compare(
             prepared.text,
             prepared.heldout,
             mine,
-            run=None if run is None else run / objective.name,
+            run=folder,
+            resume=resume and folder is not None and (folder / "run.json").exists(),
             progress=progress,
+            say_rest=partial(_say_rest, left, say_rest or _rest),
+            description=description,
         )
         if not result.finished:
             raise KeyboardInterrupt
-        assert result.heldout is not None
-        batches, fixed = _batches(objective, prepared, mine)
-        seen = (batches[n] for n in range(min(steps, SEEN)))
-        sample = ""
-        if objective.completes:
-            generator = torch.Generator().manual_seed(config.seed)
-            sample = objective.sample(model, prepared.tokenizer, prompt, temperature=0.7, generator=generator).marked()
-        rows.append(
-            Compared(
-                objective,
-                sum(p.numel() for p in model.parameters()),
-                result,
-                result.heldout.nats,
-                uniform_baseline(objective, fixed, prepared.tokenizer.vocab_size),
-                unigram_baseline(objective, seen, fixed, prepared.tokenizer.vocab_size),
-                length,
-                config.batch_size,
-                sample,
-            )
-        )
-    return rows
+        compared.append(_compared(objective, model, prepared, mine, result, prompt))
+    return compared
+
+
+def evaluations(examples: int, most_rows: int = 256) -> tuple[int, int]:
+    """(held-out examples of an evaluation, evaluations after the one at the start), which take at most a twentieth of
+    the time of training on so many examples.
+
+    >>> from clozelab.training.compare import evaluations
+    >>> [evaluations(tokens // 128) for tokens in (160_000, 1_600_000, 16_000_000)]
+    [(57, 2), (256, 5), (256, 10)]
+    """
+    rows = EVALUATION_SHARE / EVALUATION_COST * examples
+    each = min(most_rows, max(LEAST_ROWS, int(rows / 3)))
+    return each, min(10, max(1, int(rows / each) - 1))
+
+
+def _compared(
+    objective: Objective, model: nn.Module, prepared: Prepared, config: TrainConfig, result: TrainResult, prompt: str
+) -> Compared:
+    """The row of a model that was trained."""
+    assert result.heldout is not None
+    vocab_size = prepared.tokenizer.vocab_size
+    batches, fixed = _batches(objective, prepared, config)
+    seen = (batches[n] for n in range(min(config.steps, SEEN)))
+    sample = ""
+    if objective.completes:
+        generator = torch.Generator().manual_seed(config.seed)
+        sample = objective.sample(model, prepared.tokenizer, prompt, temperature=0.7, generator=generator).marked()
+    return Compared(
+        objective,
+        sum(p.numel() for p in model.parameters()),
+        result,
+        result.heldout.nats,
+        uniform_baseline(objective, fixed, vocab_size),
+        unigram_baseline(objective, seen, fixed, vocab_size),
+        objective.source_length(config.length),
+        config.batch_size,
+        sample,
+    )
+
+
+def _say_rest(objectives: int, say: Callable[[float, int], str], seconds: float) -> str:
+    """The line about the time that is left for so many objectives, the first of which takes so many seconds."""
+    return say(seconds * objectives, objectives)
+
+
+def _rest(seconds: float, objectives: int) -> str:
+    others = f" for {objectives} objectives, if the others are as fast" if objectives > 1 else ""
+    return f"{duration(seconds)} left on this machine{others}"
 
 
 def _batches(objective: Objective, prepared: Prepared, config: TrainConfig) -> tuple[Batches, list[Batch]]:
