@@ -166,6 +166,25 @@ def stack_batches(batches: Sequence[Batch], index: Tensor, pad: int) -> Batch:
     return stacked
 
 
+def arrange(batch: Mapping[str, Tensor], order: Tensor, pad: int) -> Batch:
+    """The columns of a batch (B, W) sorted by an order (B, W), ties as they stand; columns below 0 are left out.
+
+    Rows are filled up as `stack_batches` does.
+
+    >>> import torch
+    >>> from clozelab.data import arrange
+    >>> batch = {"input_ids": torch.tensor([[5, 6, 7], [8, 9, 0]])}
+    >>> arrange(batch, torch.tensor([[2, 0, 1], [1, 0, -1]]), pad=0)["input_ids"]
+    tensor([[6, 7, 5],
+            [9, 8, 0]])
+    """
+    kept = order >= 0
+    width = int(kept.sum(1).max()) if len(order) else 0
+    index = torch.where(kept, order, torch.iinfo(order.dtype).max).argsort(dim=1, stable=True)[:, :width]
+    inside = kept.gather(1, index)
+    return {key: value.gather(1, index).masked_fill(~inside, fill_value(key, pad)) for key, value in batch.items()}
+
+
 def shift_targets(targets: Tensor, start: int, document_ids: Tensor | None = None) -> Tensor:
     """Decoder inputs (B, L): the targets one place later behind the start id, which also opens each later document.
 

@@ -61,8 +61,9 @@ def answer_leaks(
     """Change one token of a text at a time, corrupt it again with the same noise, and see which outputs move.
 
     An output whose label changed must not have moved: it would depend on the answer. Exempt is an output at whose own
-    place the input changed too, as that of a token that masked LM keeps visible by design; so is a change after which
-    the corruption hides other tokens, which cannot be compared.
+    place the input changed too, as that of a token that masked LM keeps visible by design (of an objective that keeps
+    some and predicts the next token: at the next place, where the output reads it); so is a change after which the
+    corruption hides other tokens, which cannot be compared.
 
     - `examples` as the collator takes them; each keeps its `example_id`, its number in the list where it has none;
     - `special`: only tokens of text are changed, and only to ids of text;
@@ -141,12 +142,20 @@ def _changed_answers(objective: Objective, before: Batch, after: Batch) -> dict[
         same &= (before[key] == after[key]).flatten(1).all(1) if before[key].dim() > 1 else before[key] == after[key]
     own = "decoder_input_ids" if "decoder_input_ids" in before else "input_ids"
     kept, targets = before[own] == after[own], objective.targets(after)
+    if objective.architecture == "decoder-only" and _keeps_tokens(objective):
+        reads_next = objective.reads(before)["logits", "input_ids"].diagonal(1, 1, 2)  # (N, T - 1)
+        kept[:, :-1] &= ~reads_next | kept[:, 1:]
     changed = {}
     for name, target in objective.targets(before).items():
         one, other = target.labels, targets[name].labels
         same &= ((one == IGNORED) == (other == IGNORED)).all(1)  # or it hides other tokens
         changed[name] = (one != other) & kept
     return {name: pairs & same[:, None] for name, pairs in changed.items()}
+
+
+def _keeps_tokens(objective: Objective) -> bool:
+    """Whether an option lets some hidden tokens stay as they are."""
+    return getattr(objective, "mask_replace_prob", 1.0) + getattr(objective, "random_replace_prob", 0.0) < 1.0
 
 
 def _moved(objective: Objective, model: nn.Module, name: str, before: Batch, after: Batch, tolerance: float) -> Tensor:

@@ -9,6 +9,7 @@ from .sampling import Sampling, sample_token, token_probabilities
 from .texts import (
     complete_masked_text,
     complete_middle_text,
+    continue_by_blocks,
     continue_text,
     fill_masked_text,
     fill_span_text,
@@ -26,6 +27,7 @@ __all__ = [
     "causal_pairs",
     "complete_masked_text",
     "complete_middle_text",
+    "continue_by_blocks",
     "continue_text",
     "encode_blanks",
     "fill_masked_text",

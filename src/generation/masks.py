@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..checks import check_int, check_type
 from ..errors import InputError
-from ..models import EncoderOnly, eval_mode
+from ..models import DecoderOnly, EncoderOnly, eval_mode
 from ..models.language_model import call
 from .decoding import require, suppression
 from .sampling import Sampling, sample_token
@@ -20,13 +20,15 @@ ORDERS = ("all", "left_to_right", "confidence", "random", "ancestral")
 
 
 def fill_masks(
-    model: EncoderOnly,
+    model: EncoderOnly | DecoderOnly,
     input_ids: Tensor,
     mask_id: int,
     *,
     order: str = "all",
     rounds: int | None = None,
     attention_mask: Tensor | None = None,
+    reading_rank: Tensor | None = None,
+    predicts_next: bool = False,
     suppressed: Sequence[int] = (),
     **sampling: Unpack[Sampling],
 ) -> Tensor:
@@ -41,7 +43,9 @@ def fill_masks(
 
     With an order, the model reads the text once in each of `rounds`; but for "ancestral" they share the blanks of a row
     evenly, the earlier ones one more. None: as many rounds as blanks. `mask_id` and `suppressed` ids are never filled
-    in. `sampling` are the keywords of `sample_token`.
+    in. `attention_mask` and `reading_rank` (B, T) go to the model. With `predicts_next` it is a decoder that reads both
+    sides and whose output t predicts token t + 1, as masked next-token prediction trains it; then a blank cannot be the
+    first token. `sampling` are the keywords of `sample_token`.
 
     >>> import torch
     >>> from clozelab.generation import fill_masks
@@ -52,13 +56,17 @@ def fill_masks(
 
     Raises `InputError` for an unknown order, ids outside the vocabulary, and what `sample_token` refuses.
     """
-    require(model, "encoder-only", "unembed")
+    require(model, "decoder-only" if predicts_next else "encoder-only", "unembed")
     if order not in ORDERS:
         raise InputError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
     if rounds is not None and (check_int(rounds, "rounds") < 1 or order == "all"):
         raise InputError(f"rounds must be at least 1, and order 'all' has one; got {rounds!r} with order {order!r}")
     if not isinstance(input_ids, Tensor) or input_ids.dim() != 2:
         raise InputError(f"expected input_ids as a tensor (B, T), got {type(input_ids).__name__}")
+    if predicts_next and bool((input_ids[:, :1] == mask_id).any()):
+        raise InputError("the first token is a blank, and no output stands before it: begin with the end-of-text token")
+    if predicts_next and reading_rank is None:
+        reading_rank = torch.zeros_like(input_ids)
     suppress = suppression(model, (mask_id, *suppressed), input_ids.device)
     generator = sampling.get("generator")
     generator = torch.Generator().manual_seed(0) if generator is None else generator
@@ -67,12 +75,15 @@ def fill_masks(
     most = int((filled == mask_id).sum(1).max()) if filled.numel() else 0
     rounds = 1 if order == "all" else most if rounds is None else rounds
     rounds = rounds if order == "ancestral" else min(most, rounds)  # more rounds than blanks: more of them one by one
+    flags = {} if reading_rank is None else {"reading_rank": reading_rank}
     with eval_mode(model):
         for left in range(rounds, 0, -1):
             blank = filled == mask_id  # (B, T)
             if not bool(blank.any()):
                 break
-            logits = model.unembed(call(model, filled, attention_mask)[blank]).masked_fill(suppress, -torch.inf)
+            logits = model.unembed(call(model, filled, attention_mask, **flags)[blank]).masked_fill(
+                suppress, -torch.inf
+            )
             tokens = sample_token(logits, **sampling)  # (N,) of logits (N, V)
             now = _chosen(order, blank, left, logits, tokens, generator)
             filled[now] = tokens[now[blank]].to(filled.dtype)

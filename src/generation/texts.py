@@ -133,7 +133,10 @@ def _fill_middle(
 def fill_masked_text(
     model: nn.Module, tokenizer: Tokenizer, text: str, *, order: str = "confidence", **sampling: Any
 ) -> Completion:
-    """Fill the blanks of a text, one token for each `___`, in one of the orders of `fill_masks`."""
+    """Fill the blanks of a text, one token for each `___`, in one of the orders of `fill_masks`.
+
+    `sampling` may hold `predicts_next=True`, for a decoder that learned masked next-token prediction.
+    """
     ids = encode_blanks(tokenizer, text, repeat(tokenizer.special["mask"]))
     return _fill_masks(model, tokenizer, ids, order=order, **sampling)
 
@@ -165,24 +168,62 @@ def sample_masked_text(
 
 
 def _fill_masks(
-    model: nn.Module, tokenizer: Tokenizer, ids: list[int], *, order: str, may_end: bool = False, **settings: Any
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    ids: list[int],
+    *,
+    order: str,
+    may_end: bool = False,
+    predicts_next: bool = False,
+    **settings: Any,
 ) -> Completion:
     special = tokenizer.special
     if order != "all":
         settings = {"rounds": min(ROUNDS, max(1, ids.count(special["mask"]))), **settings}
+    before = [special.eos] if predicts_next else []  # as a new document follows another one
     filled = fill_masks(
-        expect_model(model, EncoderOnly),
-        torch.tensor([ids]),
+        expect_model(model, DecoderOnly if predicts_next else EncoderOnly),
+        torch.tensor([before + ids]),
         special["mask"],
         order=order,
+        predicts_next=predicts_next,
         suppressed=all_but(special, special.eos) if may_end else special.all,
         **settings,
-    )[0].tolist()
+    )[0, len(before) :].tolist()
     by_model = [token == special["mask"] for token in ids]
     if may_end:
         end = next((t for t, token in enumerate(filled) if by_model[t] and token == special.eos), len(filled))
         filled, by_model = filled[:end], by_model[:end]
     return Completion.of(tokenizer, filled, by_model)
+
+
+def continue_by_blocks(
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    text: str,
+    *,
+    block_size: int,
+    max_new_tokens: int = 40,
+    order: str = "confidence",
+    **sampling: Any,
+) -> Completion:
+    """Continue a text by blocks of masks, each filled before the next one, until an end of text.
+
+    Blocks are counted from the beginning of the text, as in training, so that the first one may begin with its end.
+    """
+    special = tokenizer.special
+    prompt = tokenizer.encode(text)
+    row, end = torch.tensor([prompt]).long(), len(prompt) + max_new_tokens
+    settings = {"suppressed": all_but(special, special.eos), "generator": torch.Generator().manual_seed(0), **sampling}
+    while row.shape[1] < end and not bool((row[:, len(prompt) :] == special.eos).any()):
+        masks = min(block_size - row.shape[1] % block_size, end - row.shape[1])
+        row = torch.cat([row, torch.full((1, masks), special["mask"])], 1)
+        rank = torch.arange(row.shape[1])[None] // block_size
+        row = fill_masks(
+            expect_model(model, EncoderOnly), row, special["mask"], order=order, reading_rank=rank, **settings
+        )
+    generated = truncate_at_eos(row[0, len(prompt) :].tolist(), special.eos)
+    return Completion.of(tokenizer, prompt + generated, [False] * len(prompt) + [True] * len(generated))
 
 
 # --------------------------------------------------------------------------- an encoder-decoder

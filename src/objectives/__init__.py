@@ -4,11 +4,13 @@
 """
 
 from ..data.examples import IGNORED
+from .block_diffusion import BlockDiffusion
 from .causal_lm import CausalLM
 from .fill_in_the_middle import FillInTheMiddle
 from .loss import Counts, Loss, Part, Prediction, Target, next_token_labels, total_counts
 from .masked_diffusion import MaskedDiffusion
 from .masked_lm import MaskedLM
+from .masked_next_token import MaskedNextToken
 from .model_calls import LossModule, unwrapped
 from .objective import FloorExercise, Likelihood, Objective
 from .options import add_flags, options
@@ -24,6 +26,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
         PrefixLM,
         MaskedDiffusion,
         FillInTheMiddle,
+        BlockDiffusion,
+        MaskedNextToken,
     )
 }
 """All objectives, by the name that the command line uses."""
@@ -31,6 +35,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
 __all__ = [
     "IGNORED",
     "OBJECTIVES",
+    "BlockDiffusion",
     "CausalLM",
     "Counts",
     "FillInTheMiddle",
@@ -40,6 +45,7 @@ __all__ = [
     "LossModule",
     "MaskedDiffusion",
     "MaskedLM",
+    "MaskedNextToken",
     "Objective",
     "Part",
     "Prediction",

@@ -38,7 +38,15 @@ class Foreign(nn.Module):
         super().__init__()
         self.embed, self.head, self.wrapped = nn.Embedding(VOCAB, 16), nn.Linear(16, VOCAB), wrapped
 
-    def forward(self, input_ids, attention_mask=None, decoder_input_ids=None, reading_rank=None):
+    def forward(
+        self,
+        input_ids,
+        attention_mask=None,
+        decoder_input_ids=None,
+        reading_rank=None,
+        reading_group=None,
+        position_ids=None,
+    ):
         logits = self.head(self.embed(input_ids if decoder_input_ids is None else decoder_input_ids))
         return SimpleNamespace(logits=logits) if self.wrapped else logits
 

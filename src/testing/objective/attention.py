@@ -230,7 +230,7 @@ def answers(trial: Trial) -> Finding:
 
 
 def _visible(trial: Trial) -> Finding | None:
-    """A fault where more answers stand in the input, at the place of their output, than the options keep there."""
+    """A fault where more answers stand in the input, and are read by their output, than the options keep there."""
     masked = getattr(trial.objective, "mask_replace_prob", 1.0)
     kept = 1.0 - masked - getattr(trial.objective, "random_replace_prob", 0.0)
     batch = trial.sample
@@ -239,13 +239,17 @@ def _visible(trial: Trial) -> Finding | None:
         if target.labels.shape != read.shape:
             continue
         here = target.loss_mask
-        share = float((read == target.labels)[here].double().mean())
+        visible = read == target.labels
+        if trial.objective.architecture == "decoder-only":  # whose answer is the next token, perhaps read
+            reads_next = trial.objective.reads(batch)[name, "input_ids"].diagonal(1, 1, 2)  # (B, T - 1)
+            visible[:, :-1] |= reads_next & (read[:, 1:] == target.labels[:, :-1])
+        share = float(visible[here].double().mean())
         usual = min(1.0, kept + 1.0 / len(trial.special.replacements))  # a random or repeated token may be the same
         allowed = usual + SURE * max(usual * (1 - usual), 0.01) ** 0.5 / max(int(here.sum()), 1) ** 0.5
         if share > allowed:
             return Finding(
                 FAULT,
-                f"{percent(share)} of the answers of {name} stand in the input at the place of their output, and the "
+                f"{percent(share)} of the answers of {name} stand in the input where their output reads them, and the "
                 f"options keep {percent(max(kept, 0.0))}",
                 why="the residual stream copies what an output reads: the loss is low and nothing is learned",
             )

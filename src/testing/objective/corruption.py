@@ -204,7 +204,9 @@ def alignment(trial: CorruptionTrial) -> Finding | None:
     if "logits" not in trial.objective.targets(trial.batch):
         return None
     if trial.objective.architecture == "encoder-only":
-        return _in_place(trial)
+        return _by_the_text(trial, (0, 1))
+    if hasattr(trial.objective, "random_replace_prob"):  # what stands in the input may be another token
+        return _by_the_text(trial, (1,))
     wrong = asked = 0
     example = ""
     key = "decoder_input_ids" if trial.objective.architecture == "encoder-decoder" else "input_ids"
@@ -228,27 +230,29 @@ def alignment(trial: CorruptionTrial) -> Finding | None:
     return Finding(OK, "each output predicts the next token")
 
 
-def _in_place(trial: CorruptionTrial) -> Finding:
+def _by_the_text(trial: CorruptionTrial, offsets: tuple[int, ...]) -> Finding:
+    """Of a corruption in place: labels are the tokens of the text, so many places after their output."""
     batch = trial.collate(trial.examples)
     labels = trial.objective.targets(batch)["logits"].labels
+    at = batch.get("position_ids", torch.arange(labels.shape[1]).expand_as(labels))  # of each output, in the text
+    if "position_ids" not in batch and labels.shape[1] != max(len(one["input_ids"]) for one in trial.examples):
+        return Finding(NOT_CHECKED, "the corruption changes the number of tokens, and says no positions")
     misses = {}
-    for offset in (0, 1):
+    for offset in offsets:
         misses[offset] = asked = 0
-        for row, one in zip(labels, trial.examples):
+        for row, places, one in zip(labels, at + offset, trial.examples):
             text = torch.tensor(one["input_ids"])
-            if batch["input_ids"].shape[1] != max(len(e["input_ids"]) for e in trial.examples):
-                return Finding(NOT_CHECKED, "the corruption changes the number of tokens")
-            row, wanted = row[: len(text) - offset], text[offset:]
-            here = row != IGNORED
+            here = (row != IGNORED) & (places < len(text))
             asked += int(here.sum())
-            misses[offset] += int((here & (row != wanted)).sum())
+            misses[offset] += int((row[here] != text[places[here]]).sum())
     if 0 not in misses.values():
         return Finding(
             FAULT,
-            f"{misses[0]} of {asked} labels are not the token of the text at their place",
+            f"{misses[offsets[0]]} of {asked} labels are not the token of the text "
+            f"{('at', 'after')[offsets[0]]} their place",
             table(text=trial.examples[0]["input_ids"], labels=labels[0]),
             "the model would learn the text in another place",
         )
     return Finding(
-        OK, "each output predicts the token at its place" if not misses[0] else "each predicts the next token"
+        OK, "each output predicts the token at its place" if not misses.get(0, 1) else "each predicts the next token"
     )

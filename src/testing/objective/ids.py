@@ -92,7 +92,8 @@ def _end(trial: CorruptionTrial) -> Finding | None:
     last: dict[str, list[bool]] = defaultdict(list)
     for read, row in zip(real_tokens(batch), labels["logits"].labels.tolist()):
         name = str(read[-1]) if bool(special.is_special(torch.tensor(read[-1]))) else "a token of text"
-        last[name].append(len(read) > 1 and row[len(read) - 2] == read[-1])
+        answer = row[len(read) - 2] if len(read) > 1 else IGNORED
+        last[name].append(answer == read[-1] or (read[-1] == special.mask and answer != IGNORED))
     never = [name for name, in_loss in last.items() if len(in_loss) >= 10 and not any(in_loss)]
     if never:
         which = {str(special[role]): role for role in objective.roles} | {str(special.eos): "the end of text"}
