@@ -58,8 +58,8 @@ def roles_of(
     if stated and args.tokenizer in (None, "bpe", "characters"):
         role, token = next(iter(stated.items()))
         raise InputError(
-            f"--{role.replace('_', '-')} {token} would have no effect: a tokenizer that is trained, or that a corpus was "
-            "packed with, has its own special ids; leave it out, or give a tokenizer by --tokenizer"
+            f"--{role.replace('_', '-')} {token} would have no effect: a tokenizer that is trained, or that a corpus "
+            "was packed with, has its own special ids; leave it out, or give a tokenizer by --tokenizer"
         )
     return dict.fromkeys(role for objective in objectives for role in objective.roles) | stated
 

@@ -1,10 +1,11 @@
-"""Folders of Hugging Face tokenizers: what stands beside a tokenizer.json, and what other files are called."""
+"""What the files of a Hugging Face folder declare beside the vocabulary: special tokens and the decoder's start."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tokenizers
 from tokenizers import AddedToken
@@ -18,59 +19,63 @@ DECLARED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 CONFIGS = ("special_tokens_map.json", "tokenizer_config.json")
 """The files that declare them; the last one holds."""
 
-OTHER_FILES = {
-    ".model": "a SentencePiece model",
-    ".spm": "a SentencePiece model",
-    ".tiktoken": "a vocabulary of tiktoken",
-    "vocab.txt": "a WordPiece vocabulary, as BERT has it",
-    "vocab.json": "a BPE vocabulary, whose merges stand in merges.txt",
-    "merges.txt": "the merges of a BPE vocabulary, which stands in vocab.json",
-    "tokenizer_config.json": "the settings of a tokenizer, which do not hold its vocabulary",
-}
-"""By how a name ends: what other files of tokenizers are."""
+
+class Declared(NamedTuple):
+    """The special tokens that a folder declares."""
+
+    roles: dict[str, str]
+    """Names by roles, those that are missing left out."""
+    listed: list[tuple[int, str, dict[str, Any]]]
+    """(id, name, properties) of `added_tokens_decoder`, by id, which tokenizers of earlier versions hold only there."""
+    further: list[str]
+    """Names of further special tokens."""
+    tokenizer_class: str
+    """The class of `transformers` that reads the folder; empty where it is not said."""
+
+    @property
+    def names(self) -> list[str]:
+        """All special tokens but those that are listed, each once, in the order in which they are added."""
+        return list(dict.fromkeys([*self.roles.values(), *self.further]))
 
 
-def refuse_other_files(path: Path) -> None:
-    """Raise `InputError`, which says what it is, for another file of a tokenizer, or a folder with only such files."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
-    for file in files:
-        kind = next((kind for end, kind in OTHER_FILES.items() if file.name.endswith(end)), None)
-        if kind is not None:
-            folder = path if path.is_dir() else path.parent
-            raise InputError(
-                f"{file} is {kind}, and only a tokenizer.json can be read. transformers makes one: "
-                f"AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained('tokenizer'), then load 'tokenizer'"
-            )
-
-
-def add_declared(backend: tokenizers.Tokenizer, folder: Path) -> dict[str, int | None]:
-    """The ids of the special tokens that a folder declares, added where the tokenizer lacks them, as in `transformers`.
-
-    Those of pad, eos and mask are returned. Raises `InputError` for a damaged file.
-    """
-    declared: dict[str, Any] = {}
+def read_declared(folder: Path) -> Declared:
+    """The special tokens that the files of a folder declare; raises `InputError` for a damaged file."""
+    content: dict[str, Any] = {}
     for name in CONFIGS:
         if (folder / name).is_file():
-            content = read_json(folder / name)
-            if not isinstance(content, dict):
-                raise InputError(f"{folder / name} is damaged: expected a JSON object, got {type(content).__name__}")
-            declared |= {key: value for key, value in content.items() if value is not None}
-    _add_listed(backend, declared.get("added_tokens_decoder"), folder)
-    tokens = {role: _content(declared.get(f"{role}_token"), folder) for role in DECLARED}
-    further = declared.get("additional_special_tokens") or declared.get("extra_special_tokens") or ()
-    further = further.values() if isinstance(further, Mapping) else further
-    names = [*tokens.values(), *(_content(token, folder) for token in further)]
-    add_special_tokens(backend, list(dict.fromkeys(name for name in names if name)))
-    return {role: backend.token_to_id(tokens[role]) for role in ("pad", "eos", "mask") if tokens[role]}
-
-
-def _add_listed(backend: tokenizers.Tokenizer, listed: Any, folder: Path) -> None:
-    """Add the tokens of `added_tokens_decoder`, by id, which tokenizers of earlier versions hold only there."""
-    if not isinstance(listed, dict):
-        return
+            read = read_json(folder / name)
+            if not isinstance(read, dict):
+                raise InputError(f"{folder / name} is damaged: expected a JSON object, got {type(read).__name__}")
+            content |= {key: value for key, value in read.items() if value is not None}
+    listed = content.get("added_tokens_decoder")
+    listed = listed if isinstance(listed, dict) else {}
     numbered = sorted((int(n), token) for n, token in listed.items() if n.isdecimal() and isinstance(token, dict))
-    for number, token in numbered:
-        name = _content(token, folder)
+    roles = {role: name for role in DECLARED if (name := _content(content.get(f"{role}_token"), folder))}
+    further = content.get("additional_special_tokens") or content.get("extra_special_tokens") or ()
+    further = further.values() if isinstance(further, Mapping) else further
+    names = [name for token in further if (name := _content(token, folder))]
+    names.sort(key=_sentinel_number)  # sentinels behind all others, the first one last, as in T5
+    kind = content.get("tokenizer_class")
+    return Declared(
+        roles,
+        [(n, _content(token, folder), token) for n, token in numbered],
+        names,
+        kind if isinstance(kind, str) else "",
+    )
+
+
+def _sentinel_number(name: str) -> int:
+    found = re.fullmatch(r"<extra_id_(\d{1,9})>", name)
+    return -int(found[1]) if found else -(10**9)
+
+
+def add_declared(backend: tokenizers.Tokenizer, declared: Declared, folder: Path) -> dict[str, int | None]:
+    """The ids of pad, eos and mask that a folder declares; tokens that the tokenizer lacks are added, as in
+    `transformers`.
+
+    Raises `InputError` where the tokenizer gives one of them another id than the folder does.
+    """
+    for number, name, token in declared.listed:
         if backend.token_to_id(name) is None:
             special = bool(token.get("special"))
             flags = {key: bool(token.get(key)) for key in ("single_word", "lstrip", "rstrip", "normalized")}
@@ -80,6 +85,20 @@ def _add_listed(backend: tokenizers.Tokenizer, listed: Any, folder: Path) -> Non
                 f"{folder} is damaged: its tokenizer_config.json gives {name!r:.80} the id {number}, its "
                 f"tokenizer.json {backend.token_to_id(name)}"
             )
+    add_special_tokens(backend, declared.names)
+    return {
+        role: backend.token_to_id(declared.roles[role]) for role in ("pad", "eos", "mask") if role in declared.roles
+    }
+
+
+def decoder_start_beside(folder: Path) -> dict[str, int | None]:
+    """The role that the `config.json` of a model declares, where the folder of its tokenizer has one."""
+    config = folder / "config.json"
+    if not config.is_file():
+        return {}
+    described = read_json(config)
+    start = described.get("decoder_start_token_id") if isinstance(described, dict) else None
+    return {"decoder_start": start} if isinstance(start, int) else {}
 
 
 def _content(token: Any, folder: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -30,17 +30,28 @@ def vocabulary_tables(
     Each returns (V,) bool, False for special ids, or None where the layout of the vocabulary is not known.
     """
     special = frozenset(special)
-    return {
-        "starts_word": partial(_table, _starts_word, backend, vocab_size, special),
-        "ends_sentence": partial(_table, _ends_sentence, backend, vocab_size, special),
-    }
+    return {name: partial(_table_of, rule, backend, vocab_size, special) for name, rule in _RULES.items()}
+
+
+def layout_tables(
+    vocabulary: Mapping[str, int], layout: Layout | None, vocab_size: int, special: Iterable[int]
+) -> dict[str, Callable[[], Tensor | None]]:
+    """`vocabulary_tables` of a vocabulary whose layout is known."""
+    special = frozenset(special)
+    return {name: partial(_table, rule, vocabulary, layout, vocab_size, special) for name, rule in _RULES.items()}
+
+
+Rule = Callable[[str, str, Layout], bool]
+
+
+def _table_of(rule: Rule, backend: tokenizers.Tokenizer, vocab_size: int, special: frozenset[int]) -> Tensor | None:
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    return _table(rule, vocabulary, find_layout(backend, vocabulary, special), vocab_size, special)
 
 
 def _table(
-    rule: Callable[[str, str, Layout], bool], backend: tokenizers.Tokenizer, vocab_size: int, special: frozenset[int]
+    rule: Rule, vocabulary: Mapping[str, int], layout: Layout | None, vocab_size: int, special: frozenset[int]
 ) -> Tensor | None:
-    vocabulary = backend.get_vocab(with_added_tokens=True)
-    layout = find_layout(backend, vocabulary, special)
     if layout is None:
         return None
     table = torch.zeros(vocab_size, dtype=torch.bool)
@@ -106,11 +117,14 @@ def _ends_sentence(token: str, text: str, layout: Layout) -> bool:
     return text.rstrip(CLOSING).endswith(SENTENCE_ENDS)
 
 
+_RULES: dict[str, Rule] = {"starts_word": _starts_word, "ends_sentence": _ends_sentence}
+
+
 def _text(token: str, layout: Layout) -> str:
     """The text of a token; part of a character is U+FFFD."""
     if layout == "bytes":
         try:
-            return bytes(_BYTES[sign] for sign in token).decode(errors="replace")
+            return bytes(BYTE_ALPHABET[sign] for sign in token).decode(errors="replace")
         except KeyError:  # a token that was added is written as it is
             return token
     if layout == "metaspace":
@@ -128,4 +142,5 @@ def _byte_alphabet() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {chr(0x100 + n): byte for n, byte in enumerate(others)}
 
 
-_BYTES = _byte_alphabet()
+BYTE_ALPHABET = _byte_alphabet()
+"""The byte that each character of a byte-level vocabulary stands for."""

@@ -16,8 +16,8 @@ def text_encoder(backend: tokenizers.Tokenizer, special: Iterable[int]) -> token
 
     `tokenizers` leaves the names of special tokens in a text alone, but its models still find them where their
     vocabulary holds them: the Unigram model of T5 encodes the text `</s>` to 1, the end of text. In the copy that is
-    returned, every special id has a random name in place of its own, which no text contains. Where `backend` cannot
-    produce a special id from text, it is returned itself.
+    returned, every special id has a random name in place of its own, which no text contains. The text `<0x41>` is no
+    byte either, where a model falls back on bytes. Where `backend` finds neither in text, it is returned itself.
 
     >>> import tokenizers
     >>> from clozelab.data.tokenizers.text_encoder import text_encoder
@@ -27,15 +27,37 @@ def text_encoder(backend: tokenizers.Tokenizer, special: Iterable[int]) -> token
     ([1], [0, 2, 3, 0])
     """
     names = {name: n for n in special if (name := backend.id_to_token(n)) is not None}
-    if not _finds(backend, names):
+    finds_bytes = _finds_bytes(backend)
+    if not finds_bytes and not _finds(backend, names):
         return backend
     described = json.loads(backend.to_str())
+    if finds_bytes:
+        words = described["pre_tokenizer"]
+        described["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [*([words] if words else []), _WITHIN_BYTES]}
     hidden = secrets.token_hex(16)
     _rename(described, {name: f"\U0010ffff{hidden}{n}" for name, n in names.items()})
     described["post_processor"] = None  # it names special tokens, and adds them only around a text
     encoder = tokenizers.Tokenizer.from_str(json.dumps(described))
     encoder.encode_special_tokens = True
     return encoder
+
+
+_WITHIN_BYTES = {
+    "type": "Split",
+    "pattern": {"Regex": "<(?=0x[0-9A-F]{2}>)"},
+    "behavior": "MergedWithPrevious",
+    "invert": False,
+}
+"""Cuts the text `<0x41>` behind its first character."""
+
+
+def _finds_bytes(backend: tokenizers.Tokenizer) -> bool:
+    """Whether the text `<0x41>` may be encoded to the token that stands for the byte 0x41."""
+    model = backend.model
+    if not (isinstance(model, models.Unigram) or getattr(model, "byte_fallback", False)):
+        return False
+    found = model.token_to_id("<0x41>")
+    return found is not None and _is_token(model, "<0x41>", found)
 
 
 def _finds(backend: tokenizers.Tokenizer, names: Mapping[str, int]) -> bool:

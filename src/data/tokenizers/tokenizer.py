@@ -76,6 +76,11 @@ class Tokenizer:
         """Ids are 0 .. vocab_size - 1."""
         return self.special.vocab_size
 
+    @cached_property
+    def vocabulary(self) -> dict[str, int]:
+        """All tokens and their ids."""
+        return self.backend.get_vocab(with_added_tokens=True)
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens; raises `InputError` for what is no Unicode text."""
         return self._encode(text).ids
@@ -155,23 +160,17 @@ class Tokenizer:
                 lengths[number] = len(token.encode()) if number in added else len(token)
         return lengths
 
-    def byte_counts(self, text: str) -> list[int]:
+    def byte_counts(self, text: str) -> list[int] | None:
         """The UTF-8 bytes of text that each token of `encode(text)` stands for: those up to its end.
 
-        Text behind the last token counts to it, so that they add up to the bytes of the text if there is a token.
+        Text behind the last token counts to it, so that they add up to the bytes of the text if there is a token. None
+        where a tokenizer of another library does not tell where its tokens end.
 
         >>> from clozelab.data import train_characters
         >>> train_characters(["été"], sentinels=0).byte_counts("été!")
         [2, 1, 2, 1]
         """
-        ends = np.array([end for _, end in self._encode(text).offsets], np.int64)
-        if not len(ends):
-            return []
-        codes = np.frombuffer(text.encode("utf-32-le"), "<u4")
-        sizes = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
-        ends = np.maximum.accumulate(ends)
-        ends[-1] = len(text)
-        return np.diff(np.concatenate([[0], np.cumsum(sizes)])[ends], prepend=0).tolist()
+        return bytes_between(text, [end for _, end in self._encode(text).offsets])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -196,6 +195,22 @@ class Tokenizer:
         """Write a tokenizer.json, which `load_tokenizer` and Hugging Face's libraries read."""
         with written_whole(Path(path)) as file:
             file.write(self.to_json())
+
+
+def bytes_between(text: str, ends: Sequence[int]) -> list[int]:
+    """The UTF-8 bytes of a text from each end of a token, in characters, to the next; the last has all that remain.
+
+    >>> from clozelab.data.tokenizers.tokenizer import bytes_between
+    >>> bytes_between("été!", [1, 2, 3])
+    [2, 1, 3]
+    """
+    if not len(ends):
+        return []
+    codes = np.frombuffer(text.encode("utf-32-le"), "<u4")
+    sizes = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
+    places = np.maximum.accumulate(np.array(ends, np.int64))
+    places[-1] = len(text)
+    return np.diff(np.concatenate([[0], np.cumsum(sizes)])[places], prepend=0).tolist()
 
 
 @contextmanager

@@ -39,6 +39,7 @@ def train_bpe(
     roles: Iterable[str] = (),
     *,
     cache_dir: str | Path | None = None,
+    progress: bool = False,
 ) -> Tokenizer:
     """Byte-level BPE: it encodes every text without an unknown token, and decodes it exactly.
 
@@ -47,7 +48,7 @@ def train_bpe(
     counts them all; a small corpus may give fewer.
 
     With a `cache_dir` the tokenizer is kept there, and found again for the same texts and settings; the texts are then
-    read twice.
+    read twice. `progress` shows bars on a terminal.
 
     >>> from clozelab.data import train_bpe
     >>> tokenizer = train_bpe(["the cat sat"] * 2, vocab_size=400, sentinels=2, roles=["fim_prefix"])
@@ -70,7 +71,7 @@ def train_bpe(
             + (", or fewer sentinels (--sentinels)" if vocab_size >= least - sentinels else "")
         )
     if cache_dir is None:
-        return _train_bpe(texts, vocab_size, sentinels, roles)
+        return _train_bpe(texts, vocab_size, sentinels, roles, progress)
     texts = texts if iter(texts) is not texts else list(texts)  # an iterator can be read only once
     settings = " ".join(["bpe", str(vocab_size), str(sentinels), *roles, tokenizers.__version__])
     key = fingerprint(texts, settings)
@@ -79,7 +80,7 @@ def train_bpe(
     if kept is not None and kept.key == key:
         found = load_tokenizer(tokenizers.Tokenizer.from_str(kept.tokenizer), sentinels=0)
         return Tokenizer(found.backend, found.special)  # nothing about it was guessed
-    trained = _train_bpe(texts, vocab_size, sentinels, roles)
+    trained = _train_bpe(texts, vocab_size, sentinels, roles, progress)
     _Kept(key=key, tokenizer=trained.to_json().decode()).write(path)
     return trained
 
@@ -95,7 +96,9 @@ class _Kept(Description):
     """The content of its tokenizer.json."""
 
 
-def _train_bpe(texts: Iterable[str], vocab_size: int, sentinels: int, roles: Sequence[str]) -> Tokenizer:
+def _train_bpe(
+    texts: Iterable[str], vocab_size: int, sentinels: int, roles: Sequence[str], progress: bool
+) -> Tokenizer:
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     backend.decoder = decoders.ByteLevel()
@@ -103,7 +106,7 @@ def _train_bpe(texts: Iterable[str], vocab_size: int, sentinels: int, roles: Seq
         vocab_size=vocab_size - sentinels - len(roles),
         special_tokens=[PAD, EOS, MASK],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+        show_progress=progress,
     )
     untrained = tokenizers.Tokenizer.from_str(backend.to_str())  # finds the same words; the one in training is locked
     pieces = (piece for text in _checked_texts(texts) for piece in cut_text(text, untrained))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 import tokenizers
 from tokenizers import models, pre_tokenizers
@@ -33,38 +34,50 @@ def unknown_id(backend: tokenizers.Tokenizer) -> int | None:
     return tokens[0].id if len(tokens) == 1 else None
 
 
-def can_drop_text(backend: tokenizers.Tokenizer) -> bool:
-    """Whether the tokenizer drops, or fails on, a character that its vocabulary lacks: it has no unknown token.
-
-    A vocabulary of all 256 bytes lacks none.
-    """
+def writes_everything(backend: tokenizers.Tokenizer) -> bool:
+    """Whether the vocabulary can write every character: it has all 256 bytes, and the model falls back on them."""
     model = backend.model
-    if unknown_id(backend) is not None:
-        return False
     if isinstance(model, models.Unigram):
         try:
-            return not model.tokenize(_NO_CHARACTER)
+            bytes_of_character = len(model.tokenize(_NO_CHARACTER)) > 1
         except Exception:  # bare: "Encountered an unknown token but `unk_id` is missing"
-            return True
+            return False
+        return bytes_of_character and _has_bytes(model)
     if not isinstance(model, models.BPE):
-        return True
+        return False
     if model.byte_fallback:
-        return any(model.token_to_id(f"<0x{byte:02X}>") is None for byte in range(256))
-    if find_layout(backend, ()) == "bytes":
-        return any(model.token_to_id(byte) is None for byte in pre_tokenizers.ByteLevel.alphabet())
-    return True
+        return _has_bytes(model)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    return find_layout(backend, ()) == "bytes" and all(model.token_to_id(byte) is not None for byte in alphabet)
 
 
-def with_unknown(backend: tokenizers.Tokenizer) -> tuple[tokenizers.Tokenizer, str]:
+def _has_bytes(model: models.Model) -> bool:
+    return all(model.token_to_id(f"<0x{byte:02X}>") is not None for byte in range(256))
+
+
+def can_drop_text(backend: tokenizers.Tokenizer) -> bool:
+    """Whether the tokenizer drops, or fails on, a character that its vocabulary lacks: it has no unknown token."""
+    return unknown_id(backend) is None and not writes_everything(backend)
+
+
+def unused_name(vocabulary: Iterable[str]) -> str:
+    """A name of an unknown token that a vocabulary does not have."""
+    taken = set(vocabulary)
+    return next(name for name in (*NAMES, *(f"<unk_{k}>" for k in range(len(taken) + 1))) if name not in taken)
+
+
+def with_unknown(backend: tokenizers.Tokenizer, name: str | None = None) -> tuple[tokenizers.Tokenizer, str]:
     """(a copy of the tokenizer whose model has an unknown token, the name of that token).
 
-    It is a token of a known name where the vocabulary has one, otherwise a new one behind all ids.
+    Without a `name`, it is a token of a known name where the vocabulary has one. It is new, behind all ids, where the
+    vocabulary has no token of its name.
     """
     described = json.loads(backend.to_str())
     model = described["model"]
     vocabulary = backend.get_vocab(with_added_tokens=True)
-    names = [name for name in (model.get("unk_token"), *NAMES) if name is not None]
-    name = next((name for name in names if name in vocabulary), names[0])
+    if name is None:
+        names = [known for known in (model.get("unk_token"), *NAMES) if known is not None]
+        name = str(next((known for known in names if known in vocabulary), names[0]))
     vocabulary.setdefault(name, max(vocabulary.values()) + 1)
     added = sorted((n, token) for token, n in vocabulary.items() if backend.model.token_to_id(token) is None)
     if isinstance(model["vocab"], list):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import tokenizers
 from tokenizers import AddedToken
@@ -103,3 +105,14 @@ def add_roles_and_sentinels(
         {role: existing_id(backend, role_token(role)) for role in roles},
         [existing_id(backend, sentinel_token(k)) for k in range(max(existing, sentinels))],
     )
+
+
+def import_extra(module: str, package: str, purpose: str) -> Any:
+    """A module of a package that clozelab does not need otherwise.
+
+    Raises `InputError`, which says how it is installed, where it is missing.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(f"{package} is needed {purpose}: pip install 'clozelab[{package}]' ({error})") from error
