@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 
 from . import parsing
-from .parsing import SEED, Given, Parser
+from .parsing import Given, Parser
+from .values import SEED, SIZE
 
 SUMMARY = "show what each objective hides, reads and predicts, from the real batch"
 EXAMPLE = 'clozelab show "Thank you for inviting me to your party last week ."'
@@ -17,6 +18,7 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument("text", help="the text")
     parsing.add_objective(parser, words, default=None, about="only this one  (default: all)")
     parser.add_argument("--tokenizer", help="path of a tokenizer.json  (default: the words of the text)")
+    parser.add_argument("--length", type=SIZE, default=128, help="tokens of the text that are shown, as one example")
     parser.add_argument("--seed", type=SEED, default=0, help="of the noise: another one hides other tokens")
 
 
@@ -25,17 +27,22 @@ def run(args: argparse.Namespace, given: Given) -> int:
     from rich.console import Console
 
     from ..data import load_tokenizer
-    from ..display import depends_on_seed, show_objectives, word_tokenizer
+    from ..display.terminal import depends_on_seed, show_objectives, word_tokenizer
     from ..objectives import OBJECTIVES
 
-    names = list(OBJECTIVES) if args.objective is None else [args.objective]
-    objectives = [parsing.objective_of(name, args) for name in names]
+    if args.objective is None:
+        objectives = [kind() for kind in OBJECTIVES.values()]
+    else:
+        objectives = [parsing.objective_of(args.objective, args)]
     roles = [role for objective in objectives for role in objective.roles]
     if args.tokenizer is None:
         tokenizer = word_tokenizer(args.text, roles=roles)
     else:
         tokenizer = load_tokenizer(args.tokenizer, roles=roles)
-    Console().print(show_objectives(objectives, tokenizer, args.text, seed=args.seed))
-    if noisy := [one.name for one in objectives if depends_on_seed(one, tokenizer, args.text)]:
-        print(f"drawn with --seed {args.seed}: another seed shows another row of {', '.join(noisy)}")
+    shown = show_objectives(objectives, tokenizer, args.text, seed=args.seed, length=args.length)
+    console = Console(highlight=False)
+    console.print(shown)
+    noisy = [one.name for one in objectives if depends_on_seed(one, tokenizer, args.text, length=args.length)]
+    if noisy:
+        console.print(f"drawn with --seed {args.seed}: another seed shows another row of {', '.join(noisy)}")
     return 0

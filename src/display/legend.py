@@ -1,0 +1,86 @@
+"""What the signs of `show_objectives` mean: those that were shown, and no others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ..data import Tokenizer
+from .tokens import REST, SPACE, special_names
+
+READ, SPECIAL, RANDOM, KEPT, IN_LOSS, QUIET = "default", "yellow", "bold magenta", "cyan", "bold green", "dim"
+"""Styles of cells."""
+COLOURS = {
+    IN_LOSS: "to be predicted",
+    SPECIAL: "not text",
+    RANDOM: "drawn at random",
+    KEPT: "to be predicted, and not hidden",
+}
+HIDING = "hidden as"
+ROWS = {
+    HIDING: "what the model reads where it must predict, by BERT's 80/10/10: the mask token; random, another token; "
+    "kept, the token itself. So the model cannot trust what it reads",
+    "rank": "a token reads the tokens of its own rank and of lower ranks",
+    "group": "a token of group 0 is open to all, any other to its own group alone",
+    "position": "where the token stands, as the model is told",
+    "document": "a token reads its own document alone",
+    "weight": "what the loss of an output is multiplied by",
+}
+"""By the label of a row."""
+
+
+@dataclass
+class Seen:
+    """What a picture shows, and a legend explains."""
+
+    ids: set[int] = field(default_factory=set)
+    cells: set[tuple[str, str]] = field(default_factory=set)
+    """(text, style)"""
+    labels: set[str] = field(default_factory=set)
+
+
+def legend(tokenizer: Tokenizer, seen: Seen) -> Iterator[tuple[str, str, str]]:
+    """(sign, its style, its meaning) of what was seen."""
+    special = tokenizer.special
+    names = special_names(special)
+    texts = [text for text, _ in seen.cells]
+
+    def named(ids: list[int]) -> str:
+        shown = [names[one] for one in ids if one in seen.ids and one in names]
+        return " ".join(shown if len(shown) < 5 else [*shown[:2], "...", shown[-1]])
+
+    def like(pattern: str) -> str:
+        """The first text that a pattern is found in: the part that was found."""
+        found = (re.search(pattern, text) for text in sorted(texts))
+        return next((one[0] for one in found if one), "")
+
+    lines = [
+        ("·" if ("·", QUIET) in seen.cells else "", QUIET, "not in the loss"),
+        ("[M]" if special.mask in seen.ids else "", SPECIAL, "the mask token, in the place of one hidden token"),
+        (named([*special.sentinels]), SPECIAL, "sentinels: each stands for a hidden run, and opens it in the targets"),
+        (named([*special.roles.values()]), SPECIAL, "role tokens, which mark the parts of a text that was moved"),
+    ]
+    for one in sorted(seen.ids & {*special.all} - names.keys()):
+        lines.append((tokenizer.backend.id_to_token(one) or f"<{one}>", SPECIAL, _meaning(tokenizer, one)))
+    lines += [
+        (like("^##"), READ, "continues the word before it"),
+        (SPACE if like(SPACE) else "", READ, "a space"),
+        (like(r"^\\[nrt]$"), READ, "a line break, or a tab"),
+        (like("<0x[0-9A-F]{2}>"), READ, "a byte: part of a character"),
+        (REST if (REST, QUIET) in seen.cells else "", QUIET, "a further part of the character before it"),
+        (like(r"<U\+[0-9A-F]+>"), READ, "a character that cannot be seen"),
+        (like("[\u2400-\u2421]"), READ, "a control character"),
+    ]
+    yield from (line for line in lines if line[0])
+    yield from ((label, QUIET, meaning) for label, meaning in ROWS.items() if label in seen.labels)
+
+
+def _meaning(tokenizer: Tokenizer, one: int) -> str:
+    special = tokenizer.special
+    meanings = {
+        tokenizer.unknown: "stands for what the vocabulary cannot write",
+        special.eos: "end of text",
+        special["decoder_start"]: "opens the decoder's text",
+    }
+    return meanings.get(one, "a special token of the tokenizer")

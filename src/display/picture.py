@@ -1,0 +1,167 @@
+"""The rows of one objective: what its model reads from a batch, and what it must predict there."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data import IGNORED, Batch, Tokenizer
+from ..objectives import Objective
+from ..objectives.model_calls import LOSS_KEYS
+from .columns import Line
+from .legend import HIDING, IN_LOSS, KEPT, QUIET, RANDOM, READ, SPECIAL, Seen
+from .tokens import cuts_words, special_names, text_cells, token_texts
+
+TOKENS = {"input_ids", "decoder_input_ids"}
+"""Keys of a batch that are shown as tokens."""
+MASKS = {"attention_mask", "decoder_attention_mask"}
+"""Keys that are left out where they say nothing."""
+
+
+@dataclass
+class Picture:
+    """The lines of one objective."""
+
+    objective: Objective
+    batch: Batch
+    text: list[int]
+    tokenizer: Tokenizer
+    groups: list[list[Line]] = field(default_factory=list)
+    """Lines in common columns."""
+    seen: Seen = field(default_factory=Seen)
+    left_out: list[str] = field(default_factory=list)
+    """Keys of the batch."""
+
+    def __post_init__(self) -> None:
+        self.spaces = cuts_words(self.tokenizer, self.text)
+        self.seen.ids.update(self.text)
+        inputs = self.batch["input_ids"][0].tolist()
+        words = text_cells(self.tokenizer, self.text, spaces=self.spaces)
+        text = Line("text", [(word, QUIET) for word in words])
+        targets = self._targets()
+        if "decoder_input_ids" in self.batch:
+            decoder = self._cells(self.batch["decoder_input_ids"][0].tolist())
+            self.groups = [
+                [text],
+                [Line("encoder reads", self._cells(inputs)), *self._flags("input_ids")],
+                [Line("decoder reads", decoder), *self._flags("decoder_input_ids"), *targets],
+            ]
+        else:
+            hidden_as = self._hidden_as(inputs)
+            styles = {"random": RANDOM, "kept": KEPT}
+            reads = Line("reads", self._cells(inputs, lambda t: styles.get(hidden_as.get(t, ""), READ)))
+            lines = [reads, *self._hiding(hidden_as), *self._flags("input_ids"), *targets]
+            self.groups = [[text, *lines]] if len(inputs) == len(self.text) else [[text], lines]
+        self.seen.labels = {line.label for lines in self.groups for line in lines}
+        self.seen.cells = {cell for lines in self.groups for line in lines for cell in line.cells}
+
+    @property
+    def title(self) -> list[tuple[str, str]]:
+        """Name, model, and what is hidden, read and predicted: texts with their styles."""
+        one = self.objective
+        summary = f"hides {one.hides}; reads {one.attends_to}; predicts {one.predicts}"
+        return [(one.name, "bold"), (f" ({one.canonical}, {one.architecture}): {summary}", READ)]
+
+    @property
+    def margin(self) -> int:
+        """Terminal cells of the labels."""
+        return max(map(len, self.seen.labels)) + 2
+
+    def notes(self) -> Iterator[str]:
+        """The options, and how much is in the loss."""
+        if used := _options(self.objective):
+            yield used
+        targets = self.objective.targets(self.batch)
+        for name, target in targets.items():
+            of = "" if len(targets) == 1 else f"{name}: "
+            here, count = int(target.loss_mask.sum()), int(target.row_counts.sum())
+            divided = "" if count == here else f"; their sum is divided by {count}"
+            yield f"{of}{here} of {target.labels.shape[1]} outputs are in the loss{divided}"
+
+    def _words(self, ids: list[int]) -> list[str]:
+        return token_texts(self.tokenizer, ids, spaces=self.spaces)
+
+    def _cells(self, ids: list[int], style: Callable[[int], str] = lambda t: READ) -> list[tuple[str, str]]:
+        self.seen.ids.update(ids)
+        special = {*special_names(self.tokenizer.special), self.tokenizer.special.pad, self.tokenizer.special.eos}
+        return [
+            (word, SPECIAL if one in special and style(t) == READ else style(t))
+            for t, (one, word) in enumerate(zip(ids, self._words(ids)))
+        ]
+
+    def _flags(self, key: str) -> list[Line]:
+        """A line for each further key of the batch with a number for each token of the sequence."""
+        lines, decoder = [], key.startswith("decoder_")
+        for name, value in self.batch.items():
+            if name in TOKENS | LOSS_KEYS or name.startswith("decoder_") != decoder:
+                continue
+            if name in MASKS and bool((value == 1).all()):
+                self.left_out.append(f"{name} (1 everywhere: nothing is padded)")
+            elif value.shape != self.batch[key].shape:
+                self.left_out.append(f"{name} {tuple(value.shape)}")
+            else:
+                label = name.removeprefix("decoder_").removeprefix("reading_").removesuffix("_ids").replace("_", " ")
+                lines.append(Line(label, [(f"{number:g}", READ) for number in value[0].tolist()]))
+        return lines
+
+    def _targets(self) -> list[Line]:
+        """What each output must predict, and its weight."""
+        lines = []
+        targets = self.objective.targets(self.batch)
+        for name, target in targets.items():
+            suffix = "" if len(targets) == 1 else f" ({name})"
+            answers, weights = target.labels[0], target.weights
+            self.seen.ids.update(answers[answers != IGNORED].tolist())
+            lines.append(Line(f"predicts{suffix}", _or_dots(answers, self._words(answers.clamp(min=0).tolist()))))
+            if weights is not None:
+                numbers = [f"{weight:.3g}" for weight in weights[0].tolist()]
+                lines.append(Line(f"weight{suffix}", _or_dots(answers, numbers)))
+        return lines
+
+    def _hidden_as(self, inputs: list[int]) -> dict[int, str]:
+        """By position, where each output predicts its own: whether a token of the loss is masked, random or kept."""
+        if self.objective.architecture != "encoder-only" or len(inputs) != len(self.text):
+            return {}
+        special = {*self.tokenizer.special.all}
+        in_loss = torch.stack([one.loss_mask[0] for one in self.objective.targets(self.batch).values()]).any(0).tolist()
+        return {
+            t: "kept" if one == own else "mask" if one in special else "random"
+            for t, (one, own) in enumerate(zip(inputs, self.text))
+            if in_loss[t]
+        }
+
+    def _hiding(self, hidden_as: dict[int, str]) -> list[Line]:
+        """A line that names random and kept tokens; none where all that is hidden is masked."""
+        if not {"random", "kept"} & {*hidden_as.values()}:
+            return []
+        words = [hidden_as.get(t, "") for t in range(len(self.text))]
+        styles = {"": QUIET, "mask": SPECIAL, "random": RANDOM, "kept": KEPT}
+        return [Line(HIDING, [(word or "·", styles[word]) for word in words])]
+
+
+def _or_dots(answers: Tensor, words: list[str]) -> list[tuple[str, str]]:
+    in_loss = (answers != IGNORED).tolist()
+    return [(word, IN_LOSS) if here else ("·", QUIET) for here, word in zip(in_loss, words)]
+
+
+def _options(objective: Objective) -> str:
+    """The options that are the objective's own, and others that were changed, as one line."""
+    common = {one.name for one in dataclasses.fields(Objective)}
+    shown, changed = [], False
+    for name, option in type(objective).declared_options().items():
+        value = getattr(objective, name)
+        if value != option.default:
+            changed = True
+            shown.append(f"{name} {_option(value)} (default {_option(option.default)})")
+        elif name not in common:
+            shown.append(f"{name} {_option(value)}")
+    return f"with {', '.join(shown)}{'' if changed else ': the defaults of training'}" if shown else ""
+
+
+def _option(value: Any) -> str:
+    return getattr(value, "__name__", None) or str(value)
