@@ -99,9 +99,11 @@ class LogLines(Bar):
 
 @contextmanager
 def progress_bar(
-    name: str, total: int | None, done: int = 0, *, unit: str = "steps", visible: bool = True
+    name: str, total: int | None, done: int = 0, *, unit: str = "steps", visible: bool = True, transient: bool = False
 ) -> Iterator[Bar]:
     """A bar of `total` steps, `done` of which are behind it; `total` is None where it is not known.
+
+    A `transient` one vanishes from the terminal at its end.
 
     On a closed terminal, or a pipe whose reader has gone, it falls silent: no work ends because of that.
     """
@@ -110,12 +112,12 @@ def progress_bar(
     elif not sys.stderr.isatty():
         yield LogLines(name, total, done, unit)
     else:
-        with _terminal_bar(name, total, done) as bar:
+        with _terminal_bar(name, total, done, transient) as bar:
             yield bar
 
 
 @contextmanager
-def _terminal_bar(name: str, total: int | None, done: int) -> Iterator[Bar]:
+def _terminal_bar(name: str, total: int | None, done: int, transient: bool) -> Iterator[Bar]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -140,7 +142,7 @@ def _terminal_bar(name: str, total: int | None, done: int) -> Iterator[Bar]:
 
     columns = [TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), MofNCompleteColumn()]
     columns += [TextColumn("{task.fields[note]}", markup=False), TimeRemainingColumn(compact=True)]
-    progress = Progress(*columns, console=SilentConsole(stderr=True), refresh_per_second=4)
+    progress = Progress(*columns, console=SilentConsole(stderr=True), refresh_per_second=4, transient=transient)
     task = progress.add_task(escape_control_characters(name), total=total, completed=done, note="")
     with suppress(OSError):
         progress.start()
@@ -152,14 +154,14 @@ def _terminal_bar(name: str, total: int | None, done: int) -> Iterator[Bar]:
 
 
 def tracked(items: Iterable[Item], name: str, *, unit: str, visible: bool = True) -> Iterator[Item]:
-    """The items, while a bar of that name counts them.
+    """The items, while a transient bar of that name counts them.
 
     >>> from clozelab.progress import tracked
     >>> list(tracked("abc", "reading", unit="letters", visible=False))
     ['a', 'b', 'c']
     """
     total = len(items) if isinstance(items, Sized) else None
-    with progress_bar(name, total, unit=unit, visible=visible) as bar:
+    with progress_bar(name, total, unit=unit, visible=visible, transient=True) as bar:
         for done, item in enumerate(items, start=1):
             yield item
             bar.update(done)

@@ -16,8 +16,9 @@ from .. import __version__
 from ..errors import FULL, InputError, NotFinite, ProcessLost, is_raised_in_all
 from ..escape import escape_control_characters, shorten
 from . import check, compare, course, fill, floors, generate, pack, plan, show, train
-from .parsing import Command, Parser, did_you_mean, parse
+from .parsing import Command, Parser, parse
 from .streams import open_streams, silence
+from .values import did_you_mean
 
 COMMANDS: dict[str, Command] = {
     "train": train,

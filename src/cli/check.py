@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 
 from ..escape import escape_control_characters
-from .parsing import SHARE, Given, Parser
+from .parsing import Given, Parser
+from .values import SHARE
 
 SUMMARY = "check a masking scheme, a collator or an objective of your own, or one of the library by its name"
 EXAMPLE = "clozelab check my_module:my_scheme --rate 0.15"

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from ..escape import escape_control_characters
+from ..progress import duration
 from . import parsing
 from .corpus import add_corpus, corpus_of, print_report, tokenizer_of
+from .hints import command_line
 from .parsing import Given, Parser
+from .resuming import recorded, restored
 from .special_ids import add_special_ids
+from .values import number, objective_name, path, whole
 
 SUMMARY = "train several objectives on one corpus and one token budget, and compare them"
 EXAMPLE = "clozelab compare --objectives causal prefix diffusion --corpus news.csv --column 2"
+NOT_DESCRIBED = ("out", "resume", "prompt")
+"""Flags that the runs do not record: they change nothing in what is learned."""
+SHORT = 120
+"""Seconds of a comparison that is offered where one takes much longer."""
 
 
 def add_arguments(parser: Parser, words: Sequence[str]) -> None:
@@ -23,7 +32,7 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument(
         "--objectives",
         nargs="+",
-        type=parsing.objective_name,
+        type=objective_name,
         metavar="NAME",
         help="which, with their default options  (default: the first of each architecture)",
     )
@@ -32,31 +41,50 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     parsing.add_model(parser)
     parser.add_argument(
         "--tokens",
-        type=parsing.number(parsing.amount, 1, 1e15, "a number of tokens of at least 1, as 1600000 or 1.6M"),
+        type=number(whole, 1, 10**15, "a number of tokens of at least 1, as 1600000 or 1.6M"),
         default=1_600_000,
         help="tokens of text that each objective sees",
     )
     parser.add_argument("--prompt", help="text of the samples  (default: the beginning of a held-out document)")
-    parser.add_argument("--out", type=parsing.path, default=Path("runs/compare"), help="folder of table, picture, runs")
+    parser.add_argument("--out", type=path, default=Path("runs/compare"), help="folder of table, picture, runs")
+    parser.add_argument("--resume", action="store_true", help="continue the comparison in --out, as it began")
 
 
 def run(args: argparse.Namespace, given: Given) -> int:
     """Train each, print the table, save it and the picture."""
+    begun = sorted(args.out.glob("*/run.json"))
+    resume = command_line("compare", "--out", args.out, "--resume")
+    if args.resume:
+        args = _restored(args, begun, given)
+    elif (args.out / "comparison.json").exists():
+        raise InputError(
+            f"{args.out} already holds a comparison: choose another folder by --out, or print it, {resume}"
+        )
+    elif begun:
+        raise InputError(
+            f"{args.out} already holds a comparison, which was stopped: continue it by {resume}, or choose another "
+            "folder by --out"
+        )
+    if args.objectives is None:
+        args.objectives = _first_of_each_architecture()
+    if twice := {name for name in args.objectives if list(args.objectives).count(name) > 1}:
+        raise InputError(f"--objectives names {' and '.join(sorted(twice))} twice: each can be compared once")
+    parsing.refuse_idle(args, given)
+    try:
+        _compare(args, begun)
+    except KeyboardInterrupt:
+        how = f"continue: {resume}" if any(args.out.glob("*/run.json")) else "nothing was trained yet"
+        print(escape_control_characters(f"stopped, all saved; {how}"))
+        return 130
+    print(escape_control_characters(f"table and loss curves: {args.out}/comparison.json, {args.out}/comparison.png"))
+    return 0
+
+
+def _compare(args: argparse.Namespace, begun: Sequence[Path]) -> None:
     from ..display import print_comparison, save_comparison
     from ..objectives import OBJECTIVES
-    from ..training import TrainConfig, compare, prepare
+    from ..training import TrainConfig, compare, prepare, read_run
 
-    if args.objectives is None:
-        first: dict[str, str] = {}
-        for name, made in OBJECTIVES.items():
-            first.setdefault(made.architecture, name)
-        args.objectives = list(first.values())
-    twice = {name for name in args.objectives if list(args.objectives).count(name) > 1}
-    if twice:
-        raise InputError(f"--objectives names {' and '.join(sorted(twice))} twice: each can be compared once")
-    if args.out.exists() and any(args.out.glob("*/run.json")):
-        raise InputError(f"{args.out} already holds a comparison: choose another folder by --out, or remove it")
-    parsing.refuse_idle(args, given)
     objectives = [OBJECTIVES[name]() for name in args.objectives]
     config = TrainConfig(
         length=args.length,
@@ -67,18 +95,56 @@ def run(args: argparse.Namespace, given: Given) -> int:
         seed=args.seed,
     )
     settings: dict[str, Any] = {**tokenizer_of(args, objectives), "announce": print_report}
-    prepared = prepare(corpus_of(args), **settings, progress=parsing.has_terminal())
+    if args.resume:  # the tokenizer as it is
+        special = read_run(begun[0].parent).get("special", {})
+        settings |= {"tokenizer": str(begun[0].parent / "tokenizer.json"), "sentinels": 0, "roles": special}
+    prepared = prepare(corpus_of(args), **settings, progress=True)
     rows = compare(
         objectives,
         prepared,
-        tokens=int(args.tokens),
+        tokens=args.tokens,
         size=args.size,
         config=config,
         prompt=args.prompt,
         run=args.out,
+        resume=args.resume,
         progress=True,
+        say_rest=partial(_say_rest, args),
+        description={"compare": recorded(args, NOT_DESCRIBED)},
     )
     print_comparison(rows, prepared.corpus.name)
     save_comparison(rows, args.out)
-    print(escape_control_characters(f"table and loss curves: {args.out}/comparison.json, {args.out}/comparison.png"))
-    return 0
+
+
+def _first_of_each_architecture() -> list[str]:
+    from ..objectives import OBJECTIVES
+
+    first: dict[str, str] = {}
+    for name, kind in OBJECTIVES.items():
+        first.setdefault(kind.architecture, name)
+    return list(first.values())
+
+
+def _say_rest(args: argparse.Namespace, seconds: float, objectives: int) -> str:
+    """How long the rest takes, and for the whole comparison what would be quicker."""
+    line = f"{duration(seconds)} left on this machine"
+    if objectives > 1:
+        line += f" for {objectives} objectives, if the others are as fast"
+    if objectives < len(args.objectives) or seconds < 2 * SHORT:
+        return line
+    tokens = float(f"{args.tokens * SHORT / seconds:.1g}")
+    quicker = f"--tokens {tokens / 1e3:g}k takes about {duration(SHORT)}"
+    smaller = "" if args.size == "tiny" else ", --size tiny trains a smaller model"
+    return f"{line} (Ctrl-C saves; {quicker}{smaller}, in another --out)"
+
+
+def _restored(args: argparse.Namespace, begun: Sequence[Path], given: Given) -> argparse.Namespace:
+    """The flags that the comparison began with."""
+    from ..training import read_run
+    from . import compare
+
+    if not begun:
+        raise InputError(f"{args.out} holds no comparison that could be continued: leave --resume out, to begin one")
+    description = read_run(begun[0].parent).get("description")
+    flags = description.get("compare") if isinstance(description, dict) else None
+    return restored("compare", compare, args.out, flags, given, NOT_DESCRIBED)

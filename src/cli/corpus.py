@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .parsing import COUNT, COUNT_OR_NONE
 from .special_ids import roles_of
+from .values import COUNT, COUNT_OR_NONE
 
 if TYPE_CHECKING:
     from ..data import Corpus, CorpusReport

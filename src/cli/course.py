@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..escape import escape_control_characters
-from . import parsing
 from .parsing import Given, Parser
+from .values import path
 
 SUMMARY = "list the lessons, their claims, and what was measured last"
 EXAMPLE = "clozelab course --folder examples/results"
@@ -17,7 +17,7 @@ EXAMPLE = "clozelab course --folder examples/results"
 def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "--folder", type=parsing.path, default=Path("examples/results"), help="results of the scripts of examples/"
+        "--folder", type=path, default=Path("examples/results"), help="results of the scripts of examples/"
     )
     parser.add_argument("--markdown", action="store_true", help="the table of the README")
 

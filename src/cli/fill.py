@@ -9,6 +9,7 @@ from ..errors import InputError
 from ..escape import escape_control_characters
 from . import parsing
 from .parsing import Given, Parser
+from .values import path
 
 SUMMARY = "fill the blanks (___) of a text, with a model that was trained to"
 EXAMPLE = 'clozelab fill runs/span "The ___ sat on the ___."'
@@ -16,7 +17,7 @@ EXAMPLE = 'clozelab fill runs/span "The ___ sat on the ___."'
 
 def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     """Declare the arguments."""
-    parser.add_argument("run", type=parsing.path, help="run folder")
+    parser.add_argument("run", type=path, help="run folder")
     parser.add_argument("text", help="text with blanks, ___: one token each for encoders, any number for others")
     parser.add_argument("--order", metavar="ORDER", help="in which an encoder fills them  (default: confidence)")
     parsing.add_sampling(parser)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from ..errors import InputError
 from ..escape import escape_control_characters
 from . import parsing
-from .parsing import Given, Parser, number
+from .parsing import Given, Parser
+from .values import number, path, whole
 
 SUMMARY = "continue a text, with a model that was trained to"
 EXAMPLE = 'clozelab generate runs/causal "The cat"'
@@ -16,11 +17,11 @@ EXAMPLE = 'clozelab generate runs/causal "The cat"'
 
 def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     """Declare the arguments."""
-    parser.add_argument("run", type=parsing.path, help="run folder")
+    parser.add_argument("run", type=path, help="run folder")
     parser.add_argument("prompt", nargs="?", default="", help="text to continue; empty: a new document")
     parser.add_argument(
         "--tokens",
-        type=number(int, 1, 100_000, "a whole number from 1 to 100000"),
+        type=number(whole, 1, 100_000, "a whole number from 1 to 100000"),
         default=100,
         help="the most new tokens",
     )

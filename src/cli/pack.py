@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Sequence
 
 from ..escape import escape_control_characters
-from . import parsing
 from .corpus import add_corpus, corpus_of, print_report, tokenizer_of
-from .parsing import WORKERS, Given, Parser
+from .hints import command_line
+from .parsing import Given, Parser
 from .special_ids import add_special_ids
+from .values import WORKERS, path
 
 SUMMARY = "tokenise tables of any size once, into shards that many runs share"
 EXAMPLE = "clozelab pack --corpus tables/ --out packed/ --workers 8"
@@ -20,7 +20,7 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     """Declare the arguments."""
     add_corpus(parser)
     add_special_ids(parser, words)
-    parser.add_argument("--out", type=parsing.path, required=True, help="folder of the shards; --corpus of later runs")
+    parser.add_argument("--out", type=path, required=True, help="folder of the shards; --corpus of later runs")
     parser.add_argument("--workers", type=WORKERS, default=1, help="processes that tokenise, a file each at a time")
 
 
@@ -37,6 +37,6 @@ def run(args: argparse.Namespace, given: Given) -> int:
     )
     print(
         f"{len(packed):,} tokens of {packed.documents:,} documents ({packed.bytes:,} bytes) in {len(packed.shards)} "
-        + escape_control_characters(f"shards: clozelab train --corpus {shlex.quote(str(args.out))}")
+        + escape_control_characters(f"shards: {command_line('train', '--corpus', args.out)}")
     )
     return 0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import math
+import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from ..errors import InputError
+from .values import COUNT, POSITIVE, PROBABILITY, SEED, SIZE, TEMPERATURE, did_you_mean, objective_name
 
 if TYPE_CHECKING:
     from ..objectives import Objective
@@ -41,14 +41,80 @@ class Command(Protocol):
         ...
 
 
+LITERAL = "\0"
+"""Stands before a word that is no option, because it came after `--`; no argument of a program can hold it."""
+
+
 class Parser(argparse.ArgumentParser):
-    """Raises `InputError` for what cannot be parsed; takes no abbreviations, which another flag could break one day."""
+    """Raises `InputError` for what cannot be parsed; takes no abbreviations, which another flag could break one day.
+
+    Flags may stand anywhere, and each once. `--` ends them.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_Help, **settings)
+        self._words: Sequence[str] = ()
+        self.add_argument(f"--{LITERAL}", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+    def parse_words(self, words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+        """The arguments, and the words that are none."""
+        end = words.index("--") if "--" in words else len(words)
+        flags = words[:end]
+        self._words = flags
+        self._refuse_twice(flags)
+        # argparse loses words behind `--` where flags may stand anywhere (bpo-14191): a flag that nobody can type ends
+        # the values of the one before it, and the words behind it begin with no dash.
+        texts = [f"--{LITERAL}", *(LITERAL + word for word in words[end + 1 :])] if end < len(words) else []
+        args, unknown = self.parse_known_intermixed_args([*flags, *texts])
+        vars(args).pop(LITERAL, None)
+        return args, unknown
+
+    def _refuse_twice(self, words: Sequence[str]) -> None:
+        seen: dict[str, str] = {}
+        for word in words:
+            action = self._option_string_actions.get(word.partition("=")[0])
+            if action is None or isinstance(action, (argparse._AppendAction, argparse._HelpAction)):
+                continue
+            if action.dest in seen:
+                before, now = seen[action.dest], word.partition("=")[0]
+                cure = "give it all its values at once" if action.nargs == "+" else "leave one out"
+                pair = f"{now} is given twice" if before == now else f"{before} and {now} contradict each other"
+                self.error(f"{pair}: {cure}")
+            seen[action.dest] = word.partition("=")[0]
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        return super()._get_value(action, arg_string.removeprefix(LITERAL))  # type: ignore[misc]
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = [str(choice) for choice in action.choices]
+            close = difflib.get_close_matches(str(value), choices, 1)
+            near = f": did you mean {close[0]}?" if close else ""
+            raise argparse.ArgumentError(action, f"expected one of {', '.join(choices)}, got {value!r:.40}{near}")
 
     def error(self, message: str) -> NoReturn:
+        for pattern, better in _BETTER:
+            message = pattern.sub(better, message)
+        if needs := _NEEDS.fullmatch(message):
+            flag, following = needs[1], [*self._words, ""][self._words.index(needs[1]) + 1]
+            if following.startswith("-") and following not in self._option_string_actions:
+                message += f"; one that begins with - is given as {flag}={following:.40}"
+        if message.startswith("missing: "):
+            lists = [word for word in self._words if getattr(self._option_string_actions.get(word), "nargs", 0) == "+"]
+            message += f" (a list as that of {lists[-1]} ends at the next option, or at --)" if lists else ""
         raise InputError(f"{message} (see {self.prog} --help)")
+
+
+_BETTER = [
+    (re.compile(r"argument (-\S+): expected one argument"), r"\1 needs a value"),
+    (re.compile(r"argument (-\S+): expected at least one argument"), r"\1 needs at least one value"),
+    (re.compile(r"argument (-\S+): ignored explicit argument"), r"\1 takes no value, got"),
+    (re.compile(r"argument (-\S+): not allowed with argument (-\S+)"), r"\1 and \2 exclude each other: leave one out"),
+    (re.compile(r"the following arguments are required: "), r"missing: "),
+    (re.compile(r"argument (-\S+): "), r"\1: "),
+]
+"""Messages of argparse, and what is said instead."""
+_NEEDS = re.compile(r"(-\S+) needs a value")
 
 
 class _Help(argparse.HelpFormatter):
@@ -62,31 +128,39 @@ class _Help(argparse.HelpFormatter):
         return f"{action.help}  (default: {shown.replace('%', '%%')})"
 
 
-def parse(name: str, command: Command, words: Sequence[str]) -> tuple[argparse.Namespace, Given]:
-    """The arguments of a command, and those of them that were given.
-
-    Flags may stand between positional arguments. Raises `InputError` for a flag that the command, or the objective that
-    it is about, does not have.
-    """
+def parser_of(name: str, command: Command, words: Sequence[str]) -> Parser:
+    """The parser of a command; some of its flags depend on the words."""
     parser = Parser(
         prog=f"clozelab {name}",
         description=command.SUMMARY[0].upper() + command.SUMMARY[1:] + ".",
         epilog=f"example: {command.EXAMPLE}",
     )
     command.add_arguments(parser, words)
-    args, unknown = parser.parse_known_intermixed_args(words)
+    return parser
+
+
+def parse(name: str, command: Command, words: Sequence[str]) -> tuple[argparse.Namespace, Given]:
+    """The arguments of a command, and those of them that were given.
+
+    Raises `InputError` for a flag that the command, or the objective that it is about, does not have, and for one that
+    is given twice.
+    """
+    words = list(words)
+    parser = parser_of(name, command, words)
+    args, unknown = parser.parse_words(words)
     if unknown:
         parser.error(_explain(parser, unknown, getattr(args, "objective", None)))
     for action in parser._actions:
         action.default = argparse.SUPPRESS
-    return args, vars(parser.parse_intermixed_args(words))
+    return args, vars(parser.parse_words(words)[0])
 
 
 def _explain(parser: Parser, unknown: Sequence[str], objective: str | None) -> str:
     """Why words are no arguments of a command."""
-    flag = next((word.partition("=")[0] for word in unknown if word.startswith("--")), None)
+    flag = next((word.partition("=")[0] for word in unknown if word.startswith("-")), None)
     if flag is None:
-        return f"unexpected argument {unknown[0]!r:.60}"
+        quotes = ": a text of several words stands in quotes" if _takes_text(parser) else ""
+        return f"unexpected argument {unknown[0].removeprefix(LITERAL)!r:.60}{quotes}"
     if any(action.dest == "objective" for action in parser._actions):
         from ..objectives import OBJECTIVES
 
@@ -97,86 +171,26 @@ def _explain(parser: Parser, unknown: Sequence[str], objective: str | None) -> s
         if owners and objective is not None:
             own = " and ".join(f"--{one.replace('_', '-')}" for one in OBJECTIVES[objective].declared_options())
             return f"{flag} is an option of {' and '.join(owners)}; {objective} has {own}"
-    return f"there is no option {flag:.60}{did_you_mean(flag, parser._option_string_actions)}"
+    name, commands = parser.prog.split()[-1], _commands_with(flag)
+    if commands:
+        return f"{flag} is an option of {' and '.join(commands)}, which {name} does not have"
+    flags = [one for one in parser._option_string_actions if LITERAL not in one]
+    near = did_you_mean("--" + flag.lstrip("-").lower(), flags)
+    if not near and _takes_text(parser):
+        near = "; a text that begins with - stands behind --"
+    return f"there is no option {flag:.60}{near}"
 
 
-def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """The end of a message about an unknown word: the most similar one of those that exist, or all of them.
-
-    >>> from clozelab.cli.parsing import did_you_mean
-    >>> did_you_mean("tarin", ["train", "pack"])
-    ': did you mean train?'
-    >>> did_you_mean("x", ["train", "pack"])
-    ': choose from train, pack'
-    """
-    words = list(words)
-    close = difflib.get_close_matches(word, words, 1)
-    if close:
-        return f": did you mean {close[0]}?"
-    return "" if words[0].startswith("-") else f": choose from {', '.join(words)}"
+def _takes_text(parser: Parser) -> bool:
+    return any(not action.option_strings for action in parser._actions)
 
 
-# --------------------------------------------------------------------------- values
+def _commands_with(flag: str) -> list[str]:
+    """The commands that have a flag."""
+    from . import COMMANDS
 
-
-def number(kind: Callable[[str], Any], low: float, high: float, expected: str) -> Callable[[str], Any]:
-    """A type for argparse: a number from low to high, or an error that names what was `expected`."""
-
-    def convert(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r:.40}")
-        return value
-
-    return convert
-
-
-def amount(text: str) -> float:
-    """A number with or without a suffix.
-
-    >>> from clozelab.cli.parsing import amount
-    >>> amount("7e9"), amount("7B"), amount("1.5k")
-    (7000000000.0, 7000000000.0, 1500.0)
-
-    Raises `ValueError` for what is no number.
-    """
-    scale = {"k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}.get(text[-1:])
-    return float(text) if scale is None else float(text[:-1]) * scale
-
-
-COUNT = number(int, 1, 10**12, "a whole number of at least 1")
-COUNT_OR_NONE = number(int, 0, 10**12, "a whole number of at least 0")
-SIZE = number(int, 1, 2**20, "a whole number from 1 to 2^20")
-SEED = number(int, 0, 2**63 - 1, "a whole number from 0 to 2^63 - 1")
-POSITIVE = number(float, sys.float_info.min, sys.float_info.max, "a number above 0")
-SHARE = number(float, sys.float_info.min, math.nextafter(1, 0), "a share between 0 and 1, 0.15 for 15 percent")
-PROBABILITY = number(float, sys.float_info.min, 1, "a probability above 0, up to 1")
-WORKERS = number(int, 0, 256, "a whole number from 0 to 256")
-TEMPERATURE = number(
-    float,
-    sys.float_info.min,
-    sys.float_info.max,
-    "a number above 0 (--greedy takes the most probable token each time)",
-)
-
-
-def path(text: str) -> Path:
-    """A type for argparse: a path."""
-    if not text or "\0" in text:
-        raise argparse.ArgumentTypeError(f"expected a path, got {text!r}")
-    return Path(text)
-
-
-def objective_name(text: str) -> str:
-    """A type for argparse: the name of an objective."""
-    from ..objectives import OBJECTIVES
-
-    if text not in OBJECTIVES:
-        raise argparse.ArgumentTypeError(f"there is no objective {text!r:.40}{did_you_mean(text, OBJECTIVES)}")
-    return text
+    parsers = {name: parser_of(name, command, ["--help"]) for name, command in COMMANDS.items()}
+    return [name for name, parser in parsers.items() if flag in parser._option_string_actions]
 
 
 # --------------------------------------------------------------------------- groups of flags
@@ -264,6 +278,9 @@ def refuse_idle(args: argparse.Namespace, given: Given) -> None:
         "column": (getattr(args, "corpus", None) == "builtin", "the builtin corpus has no columns"),
         "steps": ("minutes" in given, "--minutes ends the run"),
     }
+    if getattr(args, "init_from", None) is not None and "resume" not in given:
+        whose = "the model and the tokenizer are those of --init-from"
+        idle |= dict.fromkeys(("size", "tokenizer", "vocab_size", "sentinels"), (True, whose))
     idle |= dict.fromkeys(("temperature", "top_k", "top_p"), ("greedy" in given, "--greedy samples nothing"))
     for name, (has_no_effect, why) in idle.items():
         if name in given and has_no_effect:

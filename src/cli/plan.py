@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 
 from . import parsing
-from .parsing import COUNT, POSITIVE, PROBABILITY, SIZE, Given, Parser, amount, number
+from .parsing import Given, Parser
+from .values import COUNT, POSITIVE, PROBABILITY, SIZE, amount, number, whole
 
 SUMMARY = "what a run needs, on paper: operations, memory, network, time, and which strategy fits"
 EXAMPLE = "clozelab plan --params 7B --tokens 1T --objective causal --devices 8 --network 450e9"
@@ -33,7 +34,7 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument("--markdown", action="store_true", help="the table of docs/scaling.md")
     machine = parser.add_argument_group("machine", "The defaults: an H100's data sheet, rounded, and 400 Gbit/s.")
     machine.add_argument(
-        "--devices", type=number(int, 1, 10**6, "a whole number from 1 to 10^6"), default=1, help="all alike"
+        "--devices", type=number(whole, 1, 10**6, "a whole number from 1 to 10^6"), default=1, help="all alike"
     )
     machine.add_argument("--kind", choices=("cuda", "cpu"), default="cuda", help="of a device")
     machine.add_argument("--device-flops", type=POSITIVE, default=1e15, help="operations a second, at most")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import shlex
+import sys
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +13,20 @@ from ..errors import InputError
 from ..escape import escape_control_characters
 from . import parsing
 from .corpus import add_corpus, corpus_of, print_report, tokenizer_of
-from .parsing import COUNT, COUNT_OR_NONE, POSITIVE, SIZE, WORKERS, Given, Parser
+from .hints import command_line
+from .parsing import Given, Parser
+from .resuming import recorded, restored
 from .special_ids import add_special_ids
+from .values import COUNT, COUNT_OR_NONE, POSITIVE, SIZE, WORKERS, path
 
 if TYPE_CHECKING:
     from ..objectives import Objective
-    from ..training import Processes, TrainResult
+    from ..training import Processes, TrainConfig, TrainResult
 
 SUMMARY = "train one objective on a corpus"
 EXAMPLE = "clozelab train --objective span --corpus book.txt --steps 2000 --run runs/book"
-NOT_DESCRIBED = ("run", "resume", "workers")
-"""Flags that a run folder does not record: they change nothing in what is learned."""
+NOT_DESCRIBED = ("run", "resume", "extend", "workers")
+"""Flags that a run folder does not record: they change nothing in what was learned."""
 
 
 def add_arguments(parser: Parser, words: Sequence[str]) -> None:
@@ -47,19 +51,27 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
         "--workers", type=WORKERS, default=0, help="processes that tokenise ahead of the steps (with --stream)"
     )
     parser.add_argument("--sharded", action="store_true", help="under torchrun: shard the model over the processes")
-    parser.add_argument("--run", type=parsing.path, help="run folder  (default: runs/OBJECTIVE)")
-    parser.add_argument("--resume", action="store_true", help="continue the run in --run with the flags it began with")
+    parser.add_argument("--run", type=path, help="run folder  (default: runs/OBJECTIVE)")
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument("--resume", action="store_true", help="continue the run in --run with the flags it began with")
+    begin.add_argument(
+        "--extend", type=COUNT, metavar="STEPS", help="train the finished run in --run for so many steps more"
+    )
+    begin.add_argument(
+        "--init-from", type=path, metavar="RUN", help="begin with the weights and the tokenizer of another run"
+    )
 
 
 def run(args: argparse.Namespace, given: Given) -> int:
     """Train, and print the held-out loss."""
-    from ..training import init_processes, read_run
+    from ..training import init_processes
 
     folder = args.run or Path("runs") / args.objective
-    if args.resume:
-        args = _restored(folder, read_run(folder).get("description"), given)
+    if args.resume or args.extend:
+        args = _restored(folder, given)
     elif (folder / "run.json").exists():
-        raise InputError(f"{folder} already holds a run: continue it by --resume, or choose another folder by --run")
+        resume = command_line("train", "--run", folder, "--resume")
+        raise InputError(f"{folder} already holds a run: continue it by {resume}, or choose another folder by --run")
     if args.workers and not args.stream:
         raise InputError("--workers tokenise a stream: without --stream all text is tokenised before the first step")
     parsing.refuse_idle(args, given)
@@ -67,23 +79,34 @@ def run(args: argparse.Namespace, given: Given) -> int:
     if not objective.completes and "sample_every" not in given:
         args.sample_every = 0
     with init_processes(sharded=args.sharded) as processes:
-        result = _train(objective, args, folder, processes)  # the model is gone before the processes part
-    if not result.finished:
-        if processes.is_main:
-            resume = f"clozelab train --run {shlex.quote(str(folder))} --resume"
-            print(escape_control_characters(f"stopped after step {result.step}, all saved; continue: {resume}"))
-        return 130
+        config = _config(args, folder)
+        finished = args.resume and _is_finished(folder, config)
+        if args.extend:
+            config = _extended(args, folder, config, processes)
+        result = _train(objective, args, folder, config, processes)  # the model is gone before the processes part
     if processes.is_main:
-        assert result.heldout is not None
-        loss = f"held-out loss {result.heldout.nats:.4f} nats per predicted token{result.heldout.per_byte}"
-        print(escape_control_characters(f"{objective.name}: {loss}, in {folder}"))
-        if result.heldout.by_kind:
-            print(escape_control_characters(f"nats by kind of row: {result.heldout.by_kind}"))
-    return 0
+        _print_result(objective, folder, result)
+        if finished:
+            further = command_line("train", "--run", folder, "--extend", str(config.steps))
+            print(escape_control_characters(f"this run was finished before; train it further: {further}"))
+    return 0 if result.finished else 130
 
 
-def _train(objective: Objective, args: argparse.Namespace, folder: Path, processes: Processes) -> TrainResult:
-    from ..training import TrainConfig, prepare, prepare_stream, read_run, seeded_model, train
+def _print_result(objective: Objective, folder: Path, result: TrainResult) -> None:
+    if not result.finished:
+        resume = command_line("train", "--run", folder, "--resume")
+        print(escape_control_characters(f"stopped after step {result.step}, all saved; continue: {resume}"))
+        return
+    assert result.heldout is not None
+    loss = f"held-out loss {result.heldout.nats:.4f} nats per predicted token{result.heldout.per_byte}"
+    print(escape_control_characters(f"{objective.name}: {loss}, in {folder}"))
+    if result.heldout.by_kind:
+        print(escape_control_characters(f"nats by kind of row: {result.heldout.by_kind}"))
+
+
+def _config(args: argparse.Namespace, folder: Path) -> TrainConfig:
+    """The settings that the flags say; of a run that was extended before, with its extensions."""
+    from ..training import TrainConfig, read_run
 
     config = TrainConfig(
         steps=args.steps,
@@ -100,18 +123,66 @@ def _train(objective: Objective, args: argparse.Namespace, folder: Path, process
         checkpoint_every=args.checkpoint_every,
         sample_every=args.sample_every,
     )
-    command = {name: value for name, value in vars(args).items() if name not in NOT_DESCRIBED}
+    if args.resume or args.extend:
+        trained = read_run(folder).get("train")
+        if isinstance(trained, dict) and trained.get("extended"):
+            return replace(config, steps=trained.get("steps"), extended=trained["extended"])
+    return config
+
+
+def _is_finished(folder: Path, config: TrainConfig) -> bool:
+    from ..training import latest_checkpoint
+
+    if not any((folder / "checkpoints").glob("step-*")):
+        return False
+    checkpoint = latest_checkpoint(folder)
+    return config.progress(checkpoint.step, checkpoint.seconds) >= 1
+
+
+def _extended(args: argparse.Namespace, folder: Path, config: TrainConfig, processes: Processes) -> TrainConfig:
+    """The settings of a finished run with more steps; prints what its learning rate will do."""
+    if config.minutes is not None:
+        fresh = command_line("train", "--objective", args.objective, "--init-from", folder, "--run", f"{folder}-2")
+        raise InputError(
+            f"{folder} ran for {config.minutes:g} minutes, and only a run of a number of steps can be extended: begin "
+            f"another one from its weights, {fresh}"
+        )
+    if not _is_finished(folder, config):
+        resume = command_line("train", "--run", folder, "--resume")
+        raise InputError(f"{folder} is not finished, so it cannot be extended yet: continue it by {resume}")
+    longer = config.extend(args.extend)
+    if processes.is_main:
+        up, down = (max(1, round(share * args.extend)) for share in (config.warmup, config.decay))
+        print(
+            escape_control_characters(
+                f"{folder} goes on from step {config.steps} to {longer.steps}: its learning rate rises from 0 to "
+                f"{config.learning_rate:g} once more, over {up} steps, and falls to 0 over the last {down}; the "
+                "optimiser and the order of the text continue"
+            ),
+            file=sys.stderr,
+        )
+    return longer
+
+
+def _train(
+    objective: Objective, args: argparse.Namespace, folder: Path, config: TrainConfig, processes: Processes
+) -> TrainResult:
+    from ..training import prepare, prepare_stream, read_run, seeded_model, train
+
+    continues = bool(args.resume or args.extend)
+    command = recorded(args, NOT_DESCRIBED)
     processes.check_same("command", {f"--{name.replace('_', '-')}": str(value) for name, value in vars(args).items()})
     corpus = processes.together(lambda: corpus_of(args, streaming=args.stream))
     settings: dict[str, Any] = {**tokenizer_of(args, [objective]), "announce": print_report, "processes": processes}
-    if args.resume:  # the tokenizer as it is
-        special = read_run(folder).get("special", {})
-        settings |= {"tokenizer": str(folder / "tokenizer.json"), "sentinels": 0, "roles": special}
-    if args.stream:
-        prepared = prepare_stream(corpus, **settings)
-    else:
-        prepared = prepare(corpus, **settings, progress=parsing.has_terminal())
-    model = seeded_model(objective, prepared.tokenizer.vocab_size, args.size, args.seed)
+    if source := folder if continues else args.init_from:  # with its tokenizer as it is
+        special = processes.together(lambda: read_run(source)).get("special", {})
+        settings |= {"tokenizer": str(source / "tokenizer.json"), "sentinels": 0, "roles": special}
+    shape: dict[str, Any] = {}
+    if args.init_from:
+        shape = processes.together(lambda: _shape_of(source, args.sharded and continues))
+    prepared = prepare_stream(corpus, **settings) if args.stream else prepare(corpus, **settings, progress=True)
+    shape["vocab_size"] = prepared.tokenizer.vocab_size
+    model = seeded_model(objective, size=args.size, seed=args.seed, **shape)
     return train(
         objective,
         model.to(processes.device),
@@ -120,7 +191,8 @@ def _train(objective: Objective, args: argparse.Namespace, folder: Path, process
         prepared.heldout,
         config,
         run=folder,
-        resume=args.resume,
+        resume=continues,
+        init_from=None if continues else args.init_from,
         progress=True,
         description={"command": command | objective.options()},
         processes=processes,
@@ -128,46 +200,24 @@ def _train(objective: Objective, args: argparse.Namespace, folder: Path, process
     )
 
 
-def _restored(folder: Path, description: Any, given: Given) -> argparse.Namespace:
-    """The flags that a run began with, read from its description by the parser that read them then.
+def _shape_of(run: Path, is_sharded: bool) -> dict[str, Any]:
+    """The fields of `ModelConfig` of a run's model; those of a sharded run stand in run.json alone until it ends."""
+    from ..training import load_run, read_run
 
-    Raises `InputError` for a description that is damaged, and for a flag that was given another value then.
-    """
+    shape = read_run(run).get("model") if is_sharded else asdict(load_run(run).model.config)  # type: ignore[arg-type]
+    if not isinstance(shape, dict):
+        raise InputError(f"{run / 'run.json'} is damaged: it describes no model")
+    return shape
+
+
+def _restored(folder: Path, given: Given) -> argparse.Namespace:
+    """The flags that a run began with."""
+    from ..training import read_run
     from . import train
 
-    command = description.get("command") if isinstance(description, dict) else None
-    if not isinstance(command, dict):
-        raise InputError(f"{folder} was not begun by `clozelab train`: resume it from your code")
-    try:
-        args, _ = parsing.parse("train", train, ["--resume", *_words(command)])
-    except InputError as error:
-        raise InputError(f"the command in {folder / 'run.json'} is damaged: {error}") from error
-    args.run, args.workers = folder, given.get("workers", 0)  # who tokenises changes nothing in what is read
-    for name, value in given.items():
-        if name not in NOT_DESCRIBED and getattr(args, name, None) != value:
-            flag = f"--{name.replace('_', '-')}"
-            raise InputError(
-                f"{folder} was begun with {flag} {getattr(args, name, None)}, not {value}: a resumed run continues as "
-                f"it began (its learning rate follows its length); leave {flag} out, or begin another run"
-            )
-    return args
-
-
-def _words(command: dict[str, Any]) -> list[str]:
-    """The words of a command line, from the values of its flags."""
-    from ..objectives import OBJECTIVES
-
-    kind = OBJECTIVES.get(str(command.get("objective")))
-    options = kind.declared_options() if kind else {}
-    words = []
-    for name, value in command.items():
-        flag = name.replace("_", "-")
-        if name in ("help", "version"):
-            raise InputError(f"it holds {name}")
-        if value is True:
-            words.append(f"--{flag}")
-        elif value is False and name in options:
-            words.append(f"--no-{flag}")
-        elif value is not None and value is not False:
-            words.append(f"--{flag}={value}")
-    return words
+    description = read_run(folder).get("description")
+    description = description if isinstance(description, dict) else {}
+    if "compare" in description:
+        resume = command_line("compare", "--out", folder.parent, "--resume")
+        raise InputError(f"{folder} is a part of a comparison: continue that, by {resume}")
+    return restored("train", train, folder, description.get("command"), given, NOT_DESCRIBED)

@@ -22,6 +22,7 @@ from torch import Tensor
 from ..checks import WHOLE, check_int, check_path, check_tensor, check_type
 from ..errors import InputError
 from ..escape import escape_control_characters
+from ..progress import tracked
 from .blocks import Blocks
 from .corpora.cache import cache_folder, fingerprint, written_whole
 from .packed_files import CheckedArray, PackedDescription, SummedFile
@@ -60,9 +61,7 @@ class Packed:
     @property
     def encoding_loss(self) -> str:
         """What of the text the tokens do not hold, in one line; empty where nothing is known to be lost."""
-        share = f"{self.unknown:,} of {len(self):,} tokens ({self.unknown / max(len(self), 1):.2%}) are unknown"
-        emptied = f"{self.emptied:,} of {self.documents:,} documents have no token"
-        return ", ".join(line for line, number in ((share, self.unknown), (emptied, self.emptied)) if number)
+        return encoding_loss([self])
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -80,6 +79,17 @@ class Packed:
     def blocks(self, length: int) -> Blocks:
         """The whole blocks of `length` tokens; raises `InputError` where there is none."""
         return Blocks(self, length)
+
+
+def encoding_loss(parts: Sequence[Packed]) -> str:
+    """What of the text of several streams the tokens do not hold, in one line; empty where nothing is known to be
+    lost."""
+    names = ("unknown", "emptied", "documents")
+    unknown, emptied, documents = (sum(getattr(part, name) for part in parts) for name in names)
+    tokens = sum(map(len, parts))
+    share = f"{unknown:,} of {tokens:,} tokens ({unknown / max(tokens, 1):.2%}) are unknown"
+    lines = ((share, unknown), (f"{emptied:,} of {documents:,} documents have no token", emptied))
+    return ", ".join(line for line, number in lines if number)
 
 
 def document_ids(tokens: Tensor, eos: int) -> Tensor:
@@ -129,7 +139,8 @@ def pack(
     found = read_if_whole(folder, key)
     if found is not None and (found.byte_counts is not None or not byte_counts or tokenizer.byte_lengths is not None):
         return found
-    return write_packed(_with_progress(documents, progress), tokenizer, folder, key, byte_counts=byte_counts)
+    counted = tracked(documents, "tokenising", unit="documents", visible=progress)
+    return write_packed(counted, tokenizer, folder, key, byte_counts=byte_counts)
 
 
 def write_packed(
@@ -137,7 +148,8 @@ def write_packed(
 ) -> Packed:
     """Tokenise documents into `folder/KEY.bin`, described by `KEY.json`; each file is written atomically.
 
-    With `byte_counts` those of each token stand in `KEY.bytes`, unless they follow from the ids.
+    With `byte_counts` those of each token stand in `KEY.bytes`, unless they follow from the ids or the tokenizer does
+    not tell them.
     """
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
     totals = {"documents": 0, "bytes": 0, "tokens": 0, "unknown": 0, "emptied": 0}
@@ -145,6 +157,7 @@ def write_packed(
     counter = written_whole(folder / f"{key}.bytes") if byte_counts else nullcontext()
     with written_whole(folder / f"{key}.bin") as opened, counter as counts_opened:
         file, counts_file = SummedFile(opened), None if counts_opened is None else SummedFile(counts_opened)
+        counted = True  # whether the tokenizer tells the bytes of all tokens so far
         empty, uncounted = True, 0  # of the document that is read: whether it has no token, bytes before its next one
         for text, ids, ended in encoded(documents, tokenizer):
             stream = np.array([*ids, tokenizer.special.eos] if ended else ids, dtype=dtype)
@@ -158,7 +171,9 @@ def write_packed(
             if tokenizer.unknown is not None:
                 totals["unknown"] += int((stream == tokenizer.unknown).sum())
             if counts_file is not None and len(stream):
-                counts = np.array([*tokenizer.byte_counts(text), 0][: len(stream)], np.uint32)
+                known = tokenizer.byte_counts(text) if counted else None
+                counted = known is not None
+                counts = np.array([*(known or [0] * len(ids)), 0][: len(stream)], np.uint32)
                 counts[0] += uncounted - int(counts.sum())  # of pieces of the document without a token
                 counts_file.write(counts.tobytes())
             uncounted = 0 if ids or ended else uncounted
@@ -168,7 +183,7 @@ def write_packed(
         dtype="uint16" if dtype == np.uint16 else "uint32",
         tokenizer=tokenizer.fingerprint,
         checksums=file.checksums(),
-        byte_counts=None if counts_file is None else counts_file.checksums(),
+        byte_counts=counts_file.checksums() if counts_file is not None and counted else None,
         **totals,
     ).write(folder / f"{key}.json")
     return read_packed(folder, key)
@@ -207,15 +222,6 @@ def _pieces(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[tuple[st
 def _encoded(batch: list[tuple[str, bool]], tokenizer: Tokenizer) -> Iterator[tuple[str, list[int], bool]]:
     for (text, ended), ids in zip(batch, tokenizer.encode_batch([text for text, _ in batch])):
         yield text, ids, ended
-
-
-def _with_progress(documents: Iterable[str], progress: bool) -> Iterable[str]:
-    if not progress:
-        return documents
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(documents, description="tokenising", console=Console(stderr=True), transient=True)
 
 
 def read_packed(folder: Path, key: str, *, seal: str | None = None, lazily: bool = False, cure: str = "") -> Packed:

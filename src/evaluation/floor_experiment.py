@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -82,6 +82,7 @@ def train_to_entropy_floor(
     rows: int = ROWS,
     exercise: FloorExercise | None = None,
     model: nn.Module | None = None,
+    callback: Callable[[int, float], object] | None = None,
 ) -> FloorResult:
     """Train the model of an objective on fresh text of a `MarkovSource`, and compare its loss with the entropy floor.
 
@@ -90,7 +91,8 @@ def train_to_entropy_floor(
     - `steps`: optimiser steps, those of the exercise where None;
     - `rows`: fresh texts that the trained model is measured on, a multiple of 50;
     - `exercise`: how it is trained, the `exercise` of the class where None;
-    - `model`: instead of the one that fits the objective, to see a leak found.
+    - `model`: instead of the one that fits the objective, to see a leak found;
+    - `callback(step, nats)` is called after each step.
 
     Raises `InputError`, before any training, for an unknown name and an objective without an exact floor.
     """
@@ -117,7 +119,9 @@ def train_to_entropy_floor(
         text = source.sample(exercise.batch_size, length, seed=seed * 10**6 + step)
         return collate.block(text, range(step * exercise.batch_size, (step + 1) * exercise.batch_size))
 
-    def measure(step: int, _: float) -> None:
+    def measure(step: int, nats_of_step: float) -> None:
+        if callback is not None:
+            callback(step, nats_of_step)
         if step % max(1, steps // 20) == 0:
             few = groups[: CURVE_ROWS // GROUP]
             floor, nats = _totals(few, _losses(trained, model, few))

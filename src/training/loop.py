@@ -119,9 +119,7 @@ def train(
     folder = RunFolder(run, identity_of(objective, model, text, heldout, config), processes)
     folder.check_same(tokenizer, resume=resume)
     processes.check_batch_size(config.batch_size, config.micro_batch_size)
-    batches, fixed, in_text = processes.together(
-        lambda: _batches(objective, tokenizer, text, heldout, config, workers)
-    )
+    batches, fixed, in_text = processes.together(lambda: _batches(objective, tokenizer, text, heldout, config, workers))
     origin = None
     if init_from is not None:
         if resume:

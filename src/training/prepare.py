@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from ..data import (
     train_characters,
 )
 from ..data.corpora.cache import cache_folder
+from ..data.tokenizers.load import Roles
+from ..data.tokenizers.round_trip import changed_documents
 from ..errors import InputError
 from ..escape import escape_control_characters
 from .processes import SINGLE, Processes
@@ -58,7 +60,7 @@ def prepare(
     tokenizer: str | Tokenizer = "bpe",
     vocab_size: int = 4096,
     sentinels: int = 100,
-    roles: Sequence[str] = (),
+    roles: Roles = (),
     announce: Callable[[CorpusReport], object] | None = None,
     progress: bool = False,
     processes: Processes = SINGLE,
@@ -83,13 +85,15 @@ def prepare(
             raise InputError(f"{source} was packed with its own tokenizer, not with {tokenizer}: leave that out")
         corpus = _packed_corpus(Path(source), text, heldout_text)
         _announce(corpus, announce, processes)
+        if processes.is_main:
+            _tell_loss([text, heldout_text])
         return Prepared(corpus, own, text, heldout_text)
     corpus = source if isinstance(source, Corpus) else load_corpus(source)
     if isinstance(corpus.train, StreamedDocuments):
         raise InputError(f"{corpus.name} is streamed: prepare_stream takes it, or load it without streaming=True")
     _announce(corpus, announce, processes)
     made, (text, heldout_text) = _packed(
-        lambda: _tokenizer(tokenizer, corpus.train, vocab_size, sentinels, roles),
+        lambda: _tokenizer(tokenizer, corpus.train, vocab_size, sentinels, roles, progress),
         (corpus.train, corpus.heldout),
         processes,
         progress,
@@ -108,7 +112,7 @@ def prepare_stream(
     tokenizer: str | Tokenizer = "bpe",
     vocab_size: int = 4096,
     sentinels: int = 100,
-    roles: Sequence[str] = (),
+    roles: Roles = (),
     announce: Callable[[CorpusReport], object] | None = None,
     processes: Processes = SINGLE,
 ) -> PreparedStream:
@@ -160,6 +164,8 @@ def _packed(
     """A tokenizer and the texts that it packed, the last of them held out; the main process makes them, the others find
     them in the cache."""
 
+    progress = progress and processes.is_main
+
     def pack_all(made: Tokenizer) -> list[Packed]:
         *train, heldout = parts
         texts = [pack(documents, made, progress=progress) for documents in train]
@@ -176,20 +182,38 @@ def _packed(
     if processes.is_main:
         for line in made.notes:
             _log.warning(escape_control_characters(f"tokenizer: {line}"))
-        for name, text in zip(("text", "held-out text")[-len(packed) :], packed):
-            if text.encoding_loss:
-                _log.warning(f"{name}: {text.encoding_loss}")
+        if changed := changed_documents(parts[0], made):
+            _log.warning(escape_control_characters(f"text: {changed}"))
+        _tell_loss(packed)
     return made, packed
 
 
+def _tell_loss(texts: Sequence[Packed | PackedShards]) -> None:
+    """Log what of the training text, where there is one, and of the held-out text the tokens do not hold."""
+    for name, text in zip(("text", "held-out text")[-len(texts) :], texts):
+        if text.encoding_loss:
+            _log.warning(f"{name}: {text.encoding_loss}")
+
+
 def _tokenizer(
-    tokenizer: str | Tokenizer, texts: Iterable[str], vocab_size: int, sentinels: int, roles: Sequence[str]
+    tokenizer: str | Tokenizer,
+    texts: Iterable[str],
+    vocab_size: int,
+    sentinels: int,
+    roles: Roles,
+    progress: bool = False,
 ) -> Tokenizer:
     """The tokenizer of that name, trained or loaded."""
     if isinstance(tokenizer, Tokenizer):
         return tokenizer
+    stated = {role: n for role, n in roles.items() if n is not None} if isinstance(roles, Mapping) else {}
+    if stated and tokenizer in ("bpe", "characters"):
+        raise InputError(
+            f"a tokenizer that is trained makes its own special ids, but {stated} were stated: leave them out"
+        )
     if tokenizer == "bpe":
-        return train_bpe(texts, vocab_size=vocab_size, sentinels=sentinels, roles=roles, cache_dir=cache_folder())
+        sizes = {"vocab_size": vocab_size, "sentinels": sentinels}
+        return train_bpe(texts, **sizes, roles=roles, cache_dir=cache_folder(), progress=progress)
     if tokenizer == "characters":
         return train_characters(texts, sentinels=sentinels, roles=roles)
     return load_tokenizer(tokenizer, sentinels=sentinels, roles=roles)

@@ -57,12 +57,12 @@ class Report:
                 values["breakdown"] = result.breakdown
             self._write(step, **values)
             self.evaluated[step] = result.nats
-        self.bar.print_line(f"step {step}: held-out loss {result.nats:.4f} nats{result.per_byte}")
+        self.bar.print_line(f"{self.name}, step {step}: held-out loss {result.nats:.4f} nats{result.per_byte}")
 
     def sample(self, step: int, text: str) -> None:
         """What the model generated."""
         self._write(step, sample=text)
-        self.bar.print_line(f"step {step}: {text}")
+        self.bar.print_line(f"{self.name}, step {step}: {text}")
 
     def _write(self, step: int, **values: Any) -> None:
         """Append one line."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def _train_bpe(
         vocab_size=vocab_size - sentinels - len(roles),
         special_tokens=[PAD, EOS, MASK],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=progress,
+        show_progress=progress and sys.stderr.isatty(),  # it prints empty lines elsewhere
     )
     untrained = tokenizers.Tokenizer.from_str(backend.to_str())  # finds the same words; the one in training is locked
     pieces = (piece for text in _checked_texts(texts) for piece in cut_text(text, untrained))

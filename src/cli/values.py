@@ -1,0 +1,111 @@
+"""The values of flags: numbers, paths, names, and what is said about those that cannot be meant."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import math
+import sys
+from collections.abc import Callable, Iterable
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """The end of a message about an unknown word: the most similar one of those that exist, or all of them.
+
+    >>> from clozelab.cli.values import did_you_mean
+    >>> did_you_mean("tarin", ["train", "pack"])
+    ': did you mean train?'
+    >>> did_you_mean("x", ["train", "pack"])
+    ': choose from train, pack'
+    """
+    words = list(words)
+    close = difflib.get_close_matches(word, words, 1)
+    if close:
+        return f": did you mean {close[0]}?"
+    return "" if words[0].startswith("-") else f": choose from {', '.join(words)}"
+
+
+def number(kind: Callable[[str], Any], low: float, high: float, expected: str) -> Callable[[str], Any]:
+    """A type for argparse: a number from low to high, or an error that names what was `expected`."""
+
+    def convert(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r:.40}")
+        return value
+
+    return convert
+
+
+SCALES = {"k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
+"""Suffixes of numbers, in small or capital letters."""
+
+
+def amount(text: str) -> float:
+    """A number with or without a suffix.
+
+    >>> from clozelab.cli.values import amount
+    >>> amount("7e9"), amount("7B"), amount("1.5k")
+    (7000000000.0, 7000000000.0, 1500.0)
+
+    Raises `ValueError` for what is no number.
+    """
+    scale = SCALES.get(text[-1:].lower())
+    return float(text) if scale is None else float(text[:-1]) * scale
+
+
+def whole(text: str) -> int:
+    """A whole number with or without a suffix, exactly.
+
+    >>> from clozelab.cli.values import whole
+    >>> whole("1000"), whole("1e3"), whole("1.5k")
+    (1000, 1000, 1500)
+
+    Raises `ValueError` for what is no whole number, and for one of more than 20 digits.
+    """
+    scale = SCALES.get(text[-1:].lower())
+    try:
+        value = Decimal(text) if scale is None else Decimal(text[:-1]) * scale
+    except InvalidOperation:
+        raise ValueError(f"no number: {text:.80}") from None
+    if not value.is_finite() or value.adjusted() > 20 or value != value.to_integral_value():
+        raise ValueError(f"no whole number: {text:.80}")
+    return int(value)
+
+
+COUNT = number(whole, 1, 10**12, "a whole number of at least 1, as 2000 or 2k")
+COUNT_OR_NONE = number(whole, 0, 10**12, "a whole number of at least 0")
+SIZE = number(whole, 1, 2**20, "a whole number from 1 to 2^20")
+SEED = number(int, 0, 2**63 - 1, "a whole number from 0 to 2^63 - 1")
+POSITIVE = number(amount, sys.float_info.min, sys.float_info.max, "a number above 0")
+SHARE = number(float, sys.float_info.min, math.nextafter(1, 0), "a share between 0 and 1, 0.15 for 15 percent")
+PROBABILITY = number(float, sys.float_info.min, 1, "a probability above 0, up to 1")
+WORKERS = number(int, 0, 256, "a whole number from 0 to 256")
+TEMPERATURE = number(
+    float,
+    sys.float_info.min,
+    sys.float_info.max,
+    "a number above 0 (--greedy takes the most probable token each time)",
+)
+
+
+def path(text: str) -> Path:
+    """A type for argparse: a path."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"expected a path, got {text!r}")
+    return Path(text)
+
+
+def objective_name(text: str) -> str:
+    """A type for argparse: the name of an objective."""
+    from ..objectives import OBJECTIVES
+
+    if text not in OBJECTIVES:
+        raise argparse.ArgumentTypeError(f"there is no objective {text!r:.40}{did_you_mean(text, OBJECTIVES)}")
+    return text
