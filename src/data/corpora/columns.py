@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from ...errors import InputError
+from .csv_rows import no_column
+from .documents import BadRow, Row
 from .files import CorpusFile
-from .rows import BadRow, Row, checked, no_column
 
 ROWS_AT_ONCE = 1000
 
 
-def arrow_rows(file: CorpusFile, column: str) -> Iterator[Row]:
-    """The rows of a Parquet or Arrow file, as `read_rows` yields them."""
+def arrow_rows(file: CorpusFile, column: str, check: Callable[[Any, str], Row], *, is_text: bool) -> Iterator[Row]:
+    """The rows of a Parquet or Arrow file, as `read_rows` yields them; lists of numbers unless the column is text."""
     if file.path.stat().st_size == 0:
         raise InputError(f"{file.path} is empty")
-    number = 0
-    with _errors_named(file), _batches(file, column) as batches:
+    number, name = 0, str(file.path)
+    values = _values if is_text else _lists
+    with _errors_named(file), _batches(file, column, is_text) as batches:
         for batch in batches:
-            for value in _values(_column(batch, column)):
+            for value in values(_column(batch, column)):
                 number += 1
-                place = f"{file.path}, row {number}"
-                yield BadRow(place, value.reason) if isinstance(value, BadRow) else checked(value, column, place)
+                place = f"{name}, row {number}"
+                yield BadRow(place, value.reason) if isinstance(value, BadRow) else check(value, place)
     if number == 0:
         raise InputError(f"{file.path} holds no rows")
 
@@ -43,31 +45,42 @@ def _value(scalar: Any) -> Any:
         return BadRow("", f"not UTF-8: byte 0x{error.object[error.start]:02x}")
 
 
+def _lists(column: Any) -> Iterator[Any]:
+    """The values of a column of lists of whole numbers, as arrays."""
+    for scalar in column:
+        if not scalar.is_valid:
+            yield None
+        elif scalar.values.null_count:
+            yield BadRow("", "null among the token ids")
+        else:
+            yield scalar.values.to_numpy(zero_copy_only=False)
+
+
 @contextmanager
-def _batches(file: CorpusFile, column: str) -> Iterator[Any]:
+def _batches(file: CorpusFile, column: str, is_text: bool) -> Iterator[Any]:
     """An iterator over batches of rows, which has the chosen column at least."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if file.kind == "Parquet":
         with pq.ParquetFile(file.path) as table:
-            _check(table.schema_arrow, column, file)
+            _check(table.schema_arrow, column, file, is_text)
             yield table.iter_batches(batch_size=ROWS_AT_ONCE, columns=[column])
         return
     with pa.memory_map(str(file.path)) as content:
         if content.read(8) == b"ARROW1\0\0":
             table = pa.ipc.open_file(content)
-            _check(table.schema, column, file)
+            _check(table.schema, column, file, is_text)
             yield (table.get_batch(number) for number in range(table.num_record_batches))
         else:
             content.seek(0)
             table = pa.ipc.open_stream(content)
-            _check(table.schema, column, file)
+            _check(table.schema, column, file, is_text)
             yield table
 
 
-def _check(schema: Any, column: str, file: CorpusFile) -> None:
-    """Raises `InputError` where the chosen column is missing or is not declared as text."""
+def _check(schema: Any, column: str, file: CorpusFile, is_text: bool) -> None:
+    """Raises `InputError` where the chosen column is missing, or is not declared as text or lists of whole numbers."""
     import pyarrow as pa
 
     names = column.split(".") if column not in schema.names else [column]
@@ -76,10 +89,16 @@ def _check(schema: Any, column: str, file: CorpusFile) -> None:
         if not pa.types.is_struct(kind) or kind.get_field_index(name) < 0:
             raise no_column(file.path, column, schema.names)
         kind = kind.field(name).type
+    if not is_text:
+        lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+        if not any(test(kind) for test in lists) or not pa.types.is_integer(kind.value_type):
+            raise InputError(f"column {column!r} of {file.path} holds {kind}, expected lists of token ids")
+        return
     value = kind.value_type if pa.types.is_dictionary(kind) else kind
     tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
     if not any(test(value) for test in tests):
-        raise InputError(f"column {column!r} of {file.path} holds {kind}, expected text")
+        cure = "; are they token ids? Then state their vocabulary (--tokenizer ids)" if "list<" in str(kind) else ""
+        raise InputError(f"column {column!r} of {file.path} holds {kind}, expected text{cure}")
 
 
 def _column(batch: Any, column: str) -> Any:

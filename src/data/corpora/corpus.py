@@ -7,30 +7,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...checks import check_number
+from ...checks import check_number, check_type
 from ...errors import InputError
-from .documents import split_by_hash, split_by_position
+from ..special_ids import SpecialIds
+from .documents import digest_of, split_by_hash, split_by_position
 from .files import TABLES
+from .ids import IdRows
 from .report import CorpusReport, Counts, size_of
 from .sources import FoundSource, Options, find_source
 from .streamed import FileSource, HubSource, stream_documents
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Corpus:
-    """Documents for training, and others that are held out."""
+    """Documents for training, and others that are held out: strings, or arrays (N,) of token ids."""
 
     name: str
-    train: Iterable[str]
+    train: Iterable[Any]
     """Can be iterated over repeatedly; a list unless the corpus is streamed."""
-    heldout: Iterable[str]
+    heldout: Iterable[Any]
     report: CorpusReport
     """What it was found to be: files, documents, and what was left out and why."""
+    special: SpecialIds | None = None
+    """Of a corpus of token ids."""
 
 
 def load_corpus(
-    source: str | Path | Iterable[str],
+    source: str | Path | Iterable[Any],
     *,
+    special: SpecialIds | None = None,
     text_column: str | int | None = None,
     split: str = "auto",
     heldout: float = 0.1,
@@ -47,9 +52,15 @@ def load_corpus(
       standard library, which are parsed and not run;
     - a text file (one document, or with `lines` one a line), or a folder of them in the order of their names;
     - JSON lines, CSV, TSV, Parquet or Arrow, a file or a folder of files of one kind, each row a document. All but the
-      last two may be compressed: `.jsonl.gz`, `.csv.zst`, `.txt.xz`;
+      last two may be compressed: `.jsonl.gz`, `.csv.zst`, `.txt.xz`, `.json.bz2`;
+    - FASTA, each record a document (its name is not read);
     - a hub name such as `"roneneldan/TinyStories"`, with `streaming=True` without downloading it;
     - any iterable of strings.
+
+    With `special` the corpus holds token ids of that vocabulary and needs no tokenizer: in a .npy file, in a column of
+    lists of whole numbers ("input_ids" by default) of JSON lines, Parquet or Arrow, or as an array or lists. An array
+    (N, T) is a document a row; one of shape (N,) has documents that end with `special.eos`. Padding at the end of a row
+    is left out; any other special id but an end of text, unknown and the like is a bad row.
 
     `text_column` ("text" by default) is text as it is written: digits, dates and `NA` are not interpreted, and the
     other columns are not read. "data.content" is a field of an object. A CSV file without a header has its columns
@@ -75,6 +86,9 @@ def load_corpus(
     6
     >>> load_corpus(["0123456789"], split="position").heldout
     ['9']
+    >>> from clozelab import SpecialIds
+    >>> load_corpus([[5, 6, 7, 8, 9]], special=SpecialIds(10, pad=0, eos=1), split="position").train
+    [array([5, 6, 7, 8])]
 
     Raises `FileNotFoundError` for a path that does not exist, `InputError` for a file that is not what its name says,
     a missing column, a bad row, an empty corpus, an unreachable hub, and a split that leaves one side empty.
@@ -89,7 +103,8 @@ def load_corpus(
         )
     if streaming and split == "position":
         raise InputError('the length of a streamed corpus is not known, so it can only be split by "hash"')
-    options = Options(None if text_column is None else str(text_column), lines, skip_bad_rows, streaming)
+    ids = None if special is None else IdRows(check_type(special, SpecialIds, "special ids"))
+    options = Options(None if text_column is None else str(text_column), lines, skip_bad_rows, streaming, ids)
     found = find_source(source, options)
     if validation is not None:
         found.hold_out(validation)
@@ -115,9 +130,9 @@ def _loaded(found: FoundSource, split: str, share: float, options: Options) -> C
         held = list(counts.documents(rows, options.skip_bad_rows))
         if not held:
             raise InputError(f"the validation text of {found.name} ({', '.join(found.validation_names)}) holds no text")
-        texts = set(held)
-        both = {document for document in train if document in texts}
-        repeated, rule = sum(document in both for document in held), ""
+        digests = {digest_of(document) for document in held}
+        both = {digest for document in train if (digest := digest_of(document)) in digests}
+        repeated, rule = sum(digest_of(document) in both for document in held), ""
     else:
         repeated = 0
         train, held, rule = _split(train, split, share, found.name)
@@ -133,11 +148,13 @@ def _loaded(found: FoundSource, split: str, share: float, options: Options) -> C
             heldout=size_of(held),
             repeated=repeated,
             unpacked=unpacked,
+            unit="character" if options.ids is None else "token id",
         ),
+        options.ids and options.ids.special,
     )
 
 
-def _split(documents: list[str], split: str, share: float, name: str) -> tuple[list[str], list[str], str]:
+def _split(documents: list[Any], split: str, share: float, name: str) -> tuple[list[Any], list[Any], str]:
     """(training documents, held-out documents, how they were chosen)."""
     if split == "auto":
         split = "position" if len(documents) == 1 else "hash"
@@ -161,18 +178,22 @@ def _streamed(found: FoundSource, share: float, options: Options) -> Corpus:
     column = options.text_column
 
     def source(of: Any) -> FileSource | HubSource:
-        return FileSource(of, column, options.lines) if isinstance(of, list) else HubSource(of, column, found.name)
+        if isinstance(of, list):
+            return FileSource(of, column, options.lines, options.ids)
+        return HubSource(of, column, found.name, options.ids)
 
     validation = None if found.validation is None else source(found.validation)
     train, held = stream_documents(source(found.train), validation, found.name, share, options.skip_bad_rows)
     rule = "chosen by a hash of each document" if validation is None else ""
-    return Corpus(found.name, train, held, CorpusReport(**_described(found, options), split=rule))
+    report = CorpusReport(**_described(found, options), split=rule)
+    return Corpus(found.name, train, held, report, options.ids and options.ids.special)
 
 
 def _described(found: FoundSource, options: Options) -> dict[str, Any]:
     kind = {"text": "text files, one document a line" if options.lines else "text files", "hub": "dataset of the hub"}
+    kind |= {"FASTA": "FASTA files, one document a record", "NumPy": "NumPy arrays of token ids"}
     if found.kind in TABLES.values():
-        kind[found.kind] = f"{found.kind} files, column {options.column or 'text'!r}"
+        kind[found.kind] = f"{found.kind} files, column {options.text_column!r}"
     return {
         "name": found.name,
         "kind": kind.get(found.kind, found.kind),

@@ -21,8 +21,14 @@ TABLES = {
     ".parquet": "Parquet",
     ".arrow": "Arrow",
 }
-COMPRESSED = {".gz": "gzip", ".zst": "Zstandard", ".xz": "xz"}
-"""Endings behind those of text files, JSON, CSV and TSV."""
+UNTABLED = {
+    **dict.fromkeys(TEXT_FILES, "text"),
+    **dict.fromkeys((".fasta", ".fa", ".faa", ".fna"), "FASTA"),
+    ".npy": "NumPy",
+}
+"""Endings of files without columns: text, sequences of molecules, and arrays of token ids."""
+COMPRESSED = {".gz": "gzip", ".zst": "Zstandard", ".xz": "xz", ".bz2": "bzip2"}
+"""Endings behind those of text files, FASTA, JSON, CSV and TSV."""
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev", "heldout"), "validation"),
@@ -34,7 +40,7 @@ _DOCUMENTATION = {"readme", "license", "licence", "copying", "notice", "changelo
 _DESCRIPTIONS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 _OF_PROGRAMS = {"__macosx", "__pycache__", "_temporary"}
 _ABOUT_DOCUMENTS = {"attributes", "quality_signals", "minhash", "duplicates"}
-_ENDINGS = ", ".join((*TEXT_FILES, *TABLES))
+_ENDINGS = ", ".join((*TABLES, *UNTABLED))
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class CorpusFile:
 
     path: Path
     kind: str
-    """"text", or one of the values of `TABLES`."""
+    """One of the values of `TABLES` and `UNTABLED`."""
     compression: str | None = None
     """One of the values of `COMPRESSED`."""
 
@@ -75,8 +81,8 @@ def classify(path: Path) -> CorpusFile | None:
     ending, compression = path.suffix.lower(), None
     if ending in COMPRESSED:
         ending, compression = Path(path.stem).suffix.lower(), COMPRESSED[ending]
-    kind = "text" if ending in TEXT_FILES else TABLES.get(ending)
-    if kind is None or (compression and kind in ("Parquet", "Arrow")):
+    kind = (TABLES | UNTABLED).get(ending)
+    if kind is None or (compression and kind in ("Parquet", "Arrow", "NumPy")):
         return None
     return CorpusFile(path, kind, compression)
 
@@ -115,7 +121,7 @@ def _in_folder(folder: Path, split: str) -> Found:
     if not files:
         raise InputError(
             f"{folder} holds neither text files nor tables: {_listed(left_out)}expected names that end in "
-            f"{_ENDINGS}, the tables but Parquet and Arrow also with {', '.join(COMPRESSED)} behind"
+            f"{_ENDINGS}, text, FASTA, JSON, CSV and TSV also with {', '.join(COMPRESSED)} behind"
         )
     kinds = Counter(file.kind for file in files.values())
     if len(kinds) > 1:

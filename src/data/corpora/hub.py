@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from ...errors import InputError
+from .csv_rows import no_column
+from .documents import Row
 from .files import SPLITS
-from .rows import ABSENT, Row, checked, field_of, no_column
+from .rows import ABSENT, Check, field_of
 
 
 def read_hub(name: str, *, streaming: bool = False) -> tuple[Any, Any, list[str]]:
@@ -34,13 +36,13 @@ def read_hub(name: str, *, streaming: bool = False) -> tuple[Any, Any, list[str]
     return train, held[0] if held else None, [split for split in splits if split not in wanted]
 
 
-def hub_rows(rows: Any, column: str, name: str) -> Iterator[Row]:
+def hub_rows(rows: Any, column: str, name: str, check: Check) -> Iterator[Row]:
     """The rows of a dataset, as `read_rows` yields those of files."""
     number = 0
     for batch in rows.iter(batch_size=1000):
         for value in column_of(batch, column, name):
             number += 1
-            yield checked(value, column, f"{name}, row {number}")
+            yield check(value, f"{name}, row {number}")
 
 
 def column_of(batch: Mapping[str, Sequence[Any]], column: str, name: str) -> list[Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ...errors import InputError
 from ...escape import escape_control_characters
-from .rows import BadRow, Row
+from .documents import BadRow, Document, Row
 
 SHOWN = 3
 """Examples of what was left out that are shown."""
@@ -33,7 +34,7 @@ class Counts:
         kinds = ((self.missing, "without text"), (self.empty, "empty"), (self.bad, "not readable"))
         return ", ".join(f"{count:,} {kind}" for count, kind in kinds if count)
 
-    def documents(self, rows: Iterable[Row], skip_bad_rows: bool) -> Iterator[str]:
+    def documents(self, rows: Iterable[Row], skip_bad_rows: bool) -> Iterator[Any]:
         """The documents among some rows; raises `InputError` for a bad row unless `skip_bad_rows`."""
         for row in rows:
             self.rows += 1
@@ -47,7 +48,7 @@ class Counts:
                 self.bad += 1
                 if len(self.bad_rows) < SHOWN:
                     self.bad_rows.append(row)
-            elif not row or row.isspace():
+            elif not len(row) or (isinstance(row, str) and row.isspace()):
                 self.empty += 1
             else:
                 yield row
@@ -79,9 +80,9 @@ class CorpusReport:
     counts: Counts | None = None
     """None for a corpus that is read during training."""
     train: tuple[int, int] | None = None
-    """Documents and characters that are trained on; None for a corpus that is read during training."""
+    """Documents and characters, or token ids, that are trained on; None for a corpus that is read during training."""
     heldout: tuple[int, int] | None = None
-    """Documents and characters that are held out; None for a corpus that is read during training."""
+    """Documents and characters, or token ids, that are held out; None for a corpus that is read during training."""
     unit: str = "character"
     """What the second number of both counts."""
     repeated: int = 0
@@ -121,8 +122,8 @@ class CorpusReport:
                 yield f"            and {counts.bad - len(counts.bad_rows):,} more"
 
 
-def size_of(documents: Iterable[str]) -> tuple[int, int]:
-    """(documents, characters)."""
+def size_of(documents: Iterable[Document]) -> tuple[int, int]:
+    """(documents, characters or token ids)."""
     lengths = [len(document) for document in documents]
     return len(lengths), sum(lengths)
 

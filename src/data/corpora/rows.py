@@ -1,21 +1,22 @@
 """Rows of text files and tables: the chosen column is text by declaration, and nothing else is read.
 
-Each reader yields, for a row, its text, or None where the text is missing, or a `BadRow`. Memory is that of one row,
-and a row has at most `LONGEST_ROW` bytes.
+Each reader yields, for a row, its text or token ids, or None where they are missing, or a `BadRow`. Memory is that of
+one row, and a row has at most `LONGEST_ROW` bytes.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from ...errors import InputError
+from .csv_rows import csv_rows, no_column
+from .documents import BadRow, Row
 from .files import CorpusFile
+from .ids import IdRows, read_array
 from .signatures import decoded, encoding_advice, opened
 
 LONGEST_ROW = 2**30
@@ -24,26 +25,26 @@ ROWS_BEFORE_REFUSAL = 1000
 """Rows without the chosen column that are read before a file of JSON is said not to have it."""
 
 
-class BadRow(NamedTuple):
-    """A row that cannot be read."""
-
-    place: str
-    """The file and the line."""
-    reason: str
-
-
-Row = str | BadRow | None
-
 _NAMES = {dict: "an object", list: "a list", int: "a number", float: "a number", bool: "true or false", str: "a string"}
 
 
+Check = Callable[[Any, str], Row]
+"""From the value of a cell and its place to the row."""
+
+
 def read_rows(
-    file: CorpusFile, column: str = "text", *, lines: bool = False, unpacked: list[tuple[int, int]] | None = None
+    file: CorpusFile,
+    column: str = "text",
+    *,
+    lines: bool = False,
+    ids: IdRows | None = None,
+    unpacked: list[tuple[int, int]] | None = None,
 ) -> Iterator[Row]:
     """The rows of a file: a text file is one row, or with `lines` a row for each line that is not blank.
 
     `column` is the name of a column, of a field of an object as in "data.content", or the number of a column, from 0,
-    of a CSV or TSV file without a header. `unpacked` receives the sizes of a compressed file.
+    of a CSV or TSV file without a header. With `ids` it holds lists of token ids. `unpacked` receives the sizes of a
+    compressed file.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -56,16 +57,35 @@ def read_rows(
 
     Raises `InputError` for a file that cannot be read as what it is, has no such column, or holds no rows.
     """
+    if file.kind == "NumPy":
+        if ids is None:
+            raise InputError(
+                f"{file.path} holds numbers: are they token ids? Then state their vocabulary (special=SpecialIds(...), "
+                "--tokenizer ids)"
+            )
+        yield from read_array(file.path, ids)
+        return
+    if ids is not None and file.kind not in ("JSON", "Parquet", "Arrow"):
+        raise InputError(
+            f"{file.path} is {file.kind}, and token ids are read from .npy files, and from lists of whole numbers in "
+            "JSON lines, Parquet and Arrow files"
+        )
+    check = check_of(column, ids)
     if file.kind in ("Parquet", "Arrow"):
         from .columns import arrow_rows
 
-        yield from arrow_rows(file, column)
+        yield from arrow_rows(file, column, check, is_text=ids is None)
         return
     with opened(file, unpacked) as content:
+        if file.kind == "FASTA":
+            from .fasta import fasta_rows
+
+            yield from fasta_rows(content, file.path)
+            return
         if file.kind == "text":
             yield from _lines_of_text(content, file.path) if lines else _whole_text(content, file.path)
             return
-        rows = _table(content, file, column)
+        rows = _table(content, file, column, check)
         first = next(rows, rows)
         if first is rows:
             raise InputError(f"{file.path} {'holds no rows' if file.path.stat().st_size else 'is empty'}")
@@ -73,17 +93,22 @@ def read_rows(
         yield from rows
 
 
-def _table(content: Any, file: CorpusFile, column: str) -> Iterator[Row]:
+def _table(content: Any, file: CorpusFile, column: str, check: Check) -> Iterator[Row]:
     if file.kind != "JSON":
-        return _csv(content, file.path, column, tabs=file.kind == "TSV")
+        return csv_rows(content, file.path, column, check, LONGEST_ROW, tabs=file.kind == "TSV")
     if ".json" in file.path.name.lower() and ".jsonl" not in file.path.name.lower():
         beginning = content.peek(64)[:64].lstrip()
         if beginning.startswith(b"["):
-            return _json_array(content, file.path, column)
-    return _json_lines(content, file.path, column)
+            return _json_array(content, _Column(file.path, column, check))
+    return _json_lines(content, _Column(file.path, column, check))
 
 
-def checked(value: Any, column: str, place: str) -> Row:
+def check_of(column: str, ids: IdRows | None) -> Check:
+    """The check of the cells of a column, which holds text or token ids."""
+    return partial(checked, column) if ids is None else ids
+
+
+def checked(column: str, value: Any, place: str) -> Row:
     """A cell of the chosen column."""
     if isinstance(value, str):
         try:
@@ -138,68 +163,77 @@ def _lines(content: BinaryIO, path: Path) -> Iterator[bytes]:
 
 # --------------------------------------------------------------------------- JSON
 
-# Numbers are not needed, so the conversion must never fail: that of an int is limited to 4,300 digits.
-_decode = json.JSONDecoder(parse_int=float).decode
+_decode_text = json.JSONDecoder(parse_int=float).decode
+"""Numbers are not needed, so the conversion must never fail: that of an int is limited to 4,300 digits."""
+_decode_ids = json.JSONDecoder().decode
 
 
-def _json_lines(content: BinaryIO, path: Path, column: str) -> Iterator[Row]:
-    missing = _Missing(path, column)
-    for number, line in enumerate(_lines(content, path), 1):
+def _json_lines(content: BinaryIO, column: _Column) -> Iterator[Row]:
+    for number, line in enumerate(_lines(content, column.path), 1):
         if line.isspace():
             continue
-        row = _json_row(line, f"{path}, line {number}", column, missing)
+        row = _json_row(line, f"{column.name}, line {number}", column)
         if isinstance(row, BadRow) and line.strip() == b"{":
             row = row._replace(
                 reason="an object over several lines, expected one object a line, or an array of objects"
             )
         yield row
-    missing.end()
+    column.end()
 
 
-def _json_row(line: bytes, place: str, column: str, missing: _Missing) -> Row:
+def _json_row(line: bytes, place: str, column: _Column) -> Row:
     try:
-        row = _decode(decoded(line.rstrip(b"\r\n"), "line"))
+        row = column.decode(decoded(line.rstrip(b"\r\n"), "line"))
     except json.JSONDecodeError as error:
         return BadRow(place, f"no JSON: {error.msg.removesuffix(' at')} at character {error.pos + 1}")
     except InputError as error:
         return BadRow(place, str(error).removeprefix("line is "))
+    except ValueError:
+        return BadRow(place, "a number of more than 4,300 digits")
     except RecursionError:
         return BadRow(place, "JSON that is nested too deeply")
-    return missing.cell(row, place)
+    return column.cell(row, place)
 
 
-def _json_array(content: BinaryIO, path: Path, column: str) -> Iterator[Row]:
+def _json_array(content: BinaryIO, column: _Column) -> Iterator[Row]:
+    path = column.path
     data = content.read(LONGEST_ROW + 1)
     if len(data) > LONGEST_ROW:
         raise InputError(f"{path} is a JSON array of more than {LONGEST_ROW:,} bytes: expected JSON lines")
     try:
-        rows = _decode(decoded(data, str(path)))
+        rows = column.decode(decoded(data, str(path)))
     except json.JSONDecodeError as error:
         raise InputError(
             f"{path}, line {error.lineno}: no JSON: {error.msg.removesuffix(' at')} at character {error.colno}"
         ) from error
+    except InputError:
+        raise
+    except ValueError:
+        raise InputError(f"{path} holds a number of more than 4,300 digits") from None
     except RecursionError:
         raise InputError(f"{path} holds JSON that is nested too deeply") from None
-    missing = _Missing(path, column)
     for number, row in enumerate(rows, 1):
-        yield missing.cell(row, f"{path}, row {number}")
-    missing.end()
+        yield column.cell(row, f"{path}, row {number}")
+    column.end()
 
 
-class _Missing:
+class _Column:
     """The chosen column in objects, which need not have it: missing is like null, but some row must have it."""
 
-    def __init__(self, path: Path, column: str) -> None:
-        self.path, self.column, self.found, self.without = path, column, False, 0
+    def __init__(self, path: Path, column: str, check: Check) -> None:
+        self.path, self.name, self.column, self.check = path, str(path), column, check
+        self.decode = _decode_ids if isinstance(check, IdRows) else _decode_text
+        self.found, self.without = False, 0
         self.columns: dict[str, None] = {}
 
     def cell(self, row: Any, place: str) -> Row:
+        """The row of an object."""
         if not isinstance(row, dict):
             return BadRow(place, f"{_NAMES.get(type(row), 'null')}, expected an object with a column {self.column!r}")
         value = field_of(row, self.column)
         if value is not ABSENT and (value is not None or self.column in row):
             self.found = True
-            return checked(value, self.column, place)
+            return self.check(value, place)
         self.without += 1
         if not self.found and len(self.columns) < 20:
             self.columns.update(dict.fromkeys(row))
@@ -208,6 +242,7 @@ class _Missing:
         return None
 
     def end(self) -> None:
+        """Raises `InputError` where no row had the column."""
         if not self.found and self.without:
             raise no_column(self.path, self.column, list(self.columns))
 
@@ -225,92 +260,3 @@ def field_of(row: dict[str, Any], column: str) -> Any:
             return None if value is None else ABSENT
         value = value.get(name, ABSENT)
     return value
-
-
-def no_column(path: Path | str, column: str, columns: list[str]) -> InputError:
-    """The error of a table that lacks the chosen column."""
-    names = ", ".join(f"{one!r:.60}" for one in columns[:20])  # a file without a header has text there
-    return InputError(f"{path} has no column {column!r}: it has {names}; choose one of them")
-
-
-# --------------------------------------------------------------------------- CSV and TSV
-
-
-def _csv(content: Any, path: Path, column: str, tabs: bool) -> Iterator[Row]:
-    """Rows of a CSV file, whose cells may be quoted, or of a TSV file, where a quote is a quote.
-
-    Behind a row that cannot be read, reading continues with its second line: a stray quote loses one line.
-    """
-    csv.field_size_limit(max(LONGEST_ROW, csv.field_size_limit()))  # the limit is of the whole process
-    lines = _Lines(io.TextIOWrapper(content, "utf-8", errors="surrogateescape", newline=""), path)
-    rows = csv.reader(lines, csv.excel_tab, quoting=csv.QUOTE_NONE) if tabs else csv.reader(lines, strict=True)
-    place, columns = -1, 0
-    while True:
-        number = lines.begin()
-        try:
-            cells = next(rows, None)
-        except csv.Error as error:
-            reason = f"not {'TSV' if tabs else 'CSV'}: {error}"
-            if lines.number > number:
-                reason += f" in line {lines.number}, so a quote in line {number} was not meant to open a cell"
-            if place < 0:
-                raise InputError(f"{path}, line {number}: {reason}") from error
-            yield BadRow(f"{path}, line {number}", reason)
-            lines.retry()
-            continue
-        if cells is None:
-            return
-        if not cells:
-            continue
-        if place < 0:
-            place, columns = _column(cells, column, path), len(cells)
-            if not column.isdecimal() or column in cells:
-                continue
-        if len(cells) != columns:
-            yield BadRow(f"{path}, line {number}", f"the number of cells is {len(cells)}, expected {columns}")
-        else:
-            yield checked(cells[place], column, f"{path}, line {number}")
-
-
-def _column(header: list[str], column: str, path: Path) -> int:
-    """The place of the chosen column."""
-    if header.count(column) > 1:
-        raise InputError(f"{path} has {header.count(column)} columns {column!r}: expected different names")
-    if column in header:
-        return header.index(column)
-    if column.isdecimal() and int(column) < len(header):
-        return int(column)
-    error = no_column(path, column, header)
-    if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
-        raise InputError(f"{error}; is it separated by something else than commas? Tabs are read in a .tsv file")
-    raise error
-
-
-class _Lines(Iterator[str]):
-    """Lines that know their number, and can be given again."""
-
-    def __init__(self, file: io.TextIOWrapper, path: Path) -> None:
-        self.file, self.path, self.number = file, path, 0
-        self.given: list[str] = []
-        self.again: deque[str] = deque()
-
-    def __next__(self) -> str:
-        line = self.again.popleft() if self.again else self.file.readline(LONGEST_ROW + 1)
-        if not line:
-            raise StopIteration
-        if len(line) > LONGEST_ROW:
-            raise InputError(f"{self.path} has a line of more than {LONGEST_ROW:,} characters")
-        self.number += 1
-        self.given.append(line)
-        return line
-
-    def begin(self) -> int:
-        """Begin a row; returns the number of its first line."""
-        self.given = []
-        return self.number + 1
-
-    def retry(self) -> None:
-        """Give all lines of the row but the first again."""
-        self.again.extendleft(reversed(self.given[1:]))
-        self.number -= len(self.given) - 1
-        self.given = []

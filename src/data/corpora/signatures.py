@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import lzma
@@ -24,7 +25,7 @@ _FORMATS = [
     (rb"\x1f\x8b", "gzip", "name it with .gz at the end, as in corpus.jsonl.gz"),
     (rb"\x28\xb5\x2f\xfd", "Zstandard", "name it with .zst at the end, as in corpus.jsonl.zst"),
     (rb"\xfd7zXZ\0", "xz", "name it with .xz at the end, as in corpus.jsonl.xz"),
-    (rb"BZh[1-9]1AY&SY", "bzip2", "unpack it by bunzip2"),
+    (rb"BZh[1-9]1AY&SY", "bzip2", "name it with .bz2 at the end, as in corpus.jsonl.bz2"),
     (rb"PK(\x03\x04|\x05\x06)", "zip", "unpack it; office documents are zip files too and need their text exported"),
     (rb"7z\xbc\xaf\x27\x1c", "7-Zip", "unpack it"),
     (rb"Rar!\x1a\x07", "RAR", "unpack it"),
@@ -146,6 +147,8 @@ class _Unpacked(io.RawIOBase):
             self.inner: Any = gzip.GzipFile(file.path, "rb")
         elif file.compression == "xz":
             self.inner = lzma.LZMAFile(file.path)  # noqa: SIM115
+        elif file.compression == "bzip2":
+            self.inner = bz2.BZ2File(file.path)
         else:
             import pyarrow
 

@@ -11,13 +11,22 @@ from typing import Any
 from ...checks import check_path
 from ...errors import InputError
 from .builtin import builtin_documents
-from .documents import checked_text
-from .files import COMPRESSED, TABLES, TEXT_FILES, CorpusFile, Found, find_files
+from .documents import Row, checked_text
+from .files import COMPRESSED, TABLES, UNTABLED, CorpusFile, Found, find_files
 from .hub import hub_rows, read_hub
-from .rows import Row, read_rows
+from .ids import COLUMN, IdRows, documents_of_ids
+from .rows import check_of, read_rows
 
 
-@dataclass
+class IdleOption(InputError):
+    """An option that would have no effect on a source."""
+
+    def __init__(self, option: str, message: str) -> None:
+        super().__init__(message)
+        self.option = option
+
+
+@dataclass(frozen=True)
 class Options:
     """How rows are read."""
 
@@ -25,18 +34,20 @@ class Options:
     lines: bool
     skip_bad_rows: bool
     streaming: bool
+    ids: IdRows | None
+    """Checks rows of token ids; None where the corpus is text."""
 
     @property
     def text_column(self) -> str:
         """The column that is read."""
-        return "text" if self.column is None else self.column
+        return self.column if self.column is not None else "text" if self.ids is None else COLUMN
 
     def refuse_idle(self, name: str, kind: str) -> None:
-        """Raises `InputError` for an option that this kind of source does not know."""
+        """Raises `IdleOption` for an option that this kind of source does not know."""
         if self.column is not None and kind not in (*TABLES.values(), "hub"):
-            raise InputError(f"text_column {self.column!r} would have no effect: {name} has no columns")
+            raise IdleOption("text_column", f"text_column {self.column!r} would have no effect: {name} has no columns")
         if self.lines and kind != "text":
-            raise InputError(f"lines would have no effect: {name} is no text file")
+            raise IdleOption("lines", f"lines would have no effect: {name} is no text file")
 
 
 @dataclass
@@ -59,7 +70,7 @@ class FoundSource:
         if self.validation is not None:
             self.left_out["validation files, since others are named"] = [*self.validation_names] or ["validation"]
         same = {file.path.resolve() for file in other.train}
-        if isinstance(self.train, list) and self.kind in ("text", *TABLES.values()):
+        if isinstance(self.train, list) and self.train and isinstance(self.train[0], CorpusFile):
             kept = [n for n, file in enumerate(self.train) if file.path.resolve() not in same]
             if not kept:
                 raise InputError(f"nothing is left to train on: {path} holds all files of {self.name}")
@@ -71,11 +82,11 @@ class FoundSource:
         """The rows of one side."""
         for part in of if isinstance(of, list) else [of]:
             if isinstance(part, CorpusFile):
-                yield from read_rows(part, options.text_column, lines=options.lines, unpacked=unpacked)
-            elif isinstance(part, str):
+                yield from read_rows(part, options.text_column, lines=options.lines, ids=options.ids, unpacked=unpacked)
+            elif self.kind != "hub":
                 yield part
             else:
-                yield from hub_rows(part, options.text_column, self.name)
+                yield from hub_rows(part, options.text_column, self.name, check_of(options.text_column, options.ids))
 
 
 # --------------------------------------------------------------------------- sources
@@ -95,7 +106,13 @@ def find_source(source: Any, options: Options) -> FoundSource:
         raise InputError(
             "only tables, folders of tables, and hub names can be streamed, and text with one document a line"
         )
+    if options.ids is not None and not isinstance(source, str):
+        rows = list(documents_of_ids(source, options.ids))
+        options.refuse_idle("a list of token ids", "ids")
+        return FoundSource("documents", f"{len(rows):,} arrays of token ids", rows)
     if isinstance(source, str):
+        if options.ids is not None:
+            raise InputError("the builtin corpus is text and no token ids: name a corpus of ids, or leave these out")
         options.refuse_idle("the builtin corpus", "builtin")
         return FoundSource("builtin", "the text that comes with Python", builtin_documents())
     documents = _strings(source)
@@ -105,6 +122,8 @@ def find_source(source: Any, options: Options) -> FoundSource:
 
 def _of_files(path: Path, found: Found, options: Options) -> FoundSource:
     options.refuse_idle(str(path), found.kind)
+    if options.streaming and found.kind == "NumPy":
+        raise InputError(f"{path} is read from the disk as it is needed: a NumPy array is packed, and not streamed")
     if options.streaming and found.kind == "text" and not options.lines:
         raise InputError(
             f"{path} is text, and only tables can be streamed ({', '.join(TABLES)}), or text with one document a line "
@@ -124,7 +143,7 @@ def _is_path(source: str) -> bool:
     if not source:
         raise InputError("the name of the corpus is empty: is it a variable that was never set?")
     path = _expanded(Path(source))
-    endings = (*TEXT_FILES, *TABLES, *COMPRESSED)
+    endings = (*TABLES, *UNTABLED, *COMPRESSED)
     looks = source.startswith((".", "/", "~")) or path.suffix.lower() in endings or source.count("/") > 1
     return looks or path.exists()
 

@@ -12,11 +12,12 @@ from typing import Any, Protocol
 
 from ...errors import InputError
 from ...escape import escape_control_characters
-from .documents import is_heldout
+from .documents import Row, is_heldout
 from .files import CorpusFile
 from .hub import column_of, root_cause
+from .ids import IdRows
 from .report import SHOWN, Counts
-from .rows import Row, checked, read_rows
+from .rows import check_of, read_rows
 
 ROWS_AT_ONCE = 32
 """Rows that are read at a time."""
@@ -55,6 +56,7 @@ class FileSource:
     paths: Sequence[CorpusFile]
     column: str
     lines: bool
+    ids: IdRows | None
 
     @property
     def files(self) -> int:
@@ -66,7 +68,7 @@ class FileSource:
     def read(self, position: dict[str, Any] | None) -> Iterator[tuple[list[Row], dict[str, Any]]]:
         first, skip = (position["file"], position["row"]) if position else (0, 0)
         for number, file in enumerate(self.paths[first:], first):
-            rows = islice(read_rows(file, self.column, lines=self.lines), skip, None)
+            rows = islice(read_rows(file, self.column, lines=self.lines, ids=self.ids), skip, None)
             while batch := list(islice(rows, ROWS_AT_ONCE)):
                 skip += len(batch)
                 yield batch, {"file": number, "row": skip}
@@ -76,7 +78,7 @@ class FileSource:
     def fingerprint(self) -> str:
         """Of the names, sizes and both ends of the files, and of what is read of them."""
         files = hashlib.blake2b(b"".join(_file_fingerprint(file.path) for file in self.paths)).hexdigest()
-        return repr((files, self.column, self.lines))
+        return repr((files, self.column, self.lines, *([self.ids.special] if self.ids else [])))
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class HubSource:
     rows: Any
     column: str
     name: str
+    ids: IdRows | None
 
     @property
     def files(self) -> int:
@@ -97,7 +100,7 @@ class HubSource:
 
     @property
     def fingerprint(self) -> str:
-        return repr((self.name, self.column))
+        return repr((self.name, self.column, *([self.ids.special] if self.ids else [])))
 
     def part(self, number: int, of: int) -> HubSource:
         from datasets.distributed import split_dataset_by_node
@@ -116,8 +119,8 @@ class HubSource:
                 raise InputError(f"{self.name} cannot be read any further: {root_cause(error)}") from error
             if batch is None:
                 return
-            values = column_of(batch, self.column, self.name)
-            yield [checked(value, self.column, self.name) for value in values], rows.state_dict()
+            values, check = column_of(batch, self.column, self.name), check_of(self.column, self.ids)
+            yield [check(value, self.name) for value in values], rows.state_dict()
 
 
 class StreamedDocuments:
@@ -154,12 +157,12 @@ class StreamedDocuments:
         """The documents from a position on that an earlier reading was at; from the start by default."""
         return Reading(self, position)
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[Any]:
         for documents in self.read():
             yield from documents
 
 
-class Reading(Iterator[list[str]]):
+class Reading(Iterator[list[Any]]):
     """An iterator over streamed documents, the documents of a few rows at a time, that knows its position.
 
     The first few rows that are left out, and their number at the end, are logged.
@@ -172,7 +175,7 @@ class Reading(Iterator[list[str]]):
         self.position = position
         """The position behind the last rows that were read, as a JSON object; None before the first."""
 
-    def __next__(self) -> list[str]:
+    def __next__(self) -> list[Any]:
         batch = next(self._batches, None)
         if batch is None:
             if self._counts.bad > SHOWN:

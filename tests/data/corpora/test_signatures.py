@@ -33,7 +33,7 @@ def zstd(data):
     return pa.Codec("zstd").compress(data, asbytes=True)
 
 
-COMPRESS = {"gz": gzip.compress, "zst": zstd, "xz": lzma.compress}
+COMPRESS = {"gz": gzip.compress, "zst": zstd, "xz": lzma.compress, "bz2": bz2.compress}
 
 
 def write(path, content):
@@ -93,7 +93,7 @@ def test_a_cut_file_is_refused_even_where_bad_rows_are_left_out(compression, str
         list(load_corpus(tmp_path, streaming=streaming, skip_bad_rows=True).train)
 
 
-@pytest.mark.parametrize("compression", ["gz", "xz"])  # Zstandard has a checksum only where it is asked for
+@pytest.mark.parametrize("compression", ["gz", "xz", "bz2"])  # Zstandard has a checksum only where it is asked for
 def test_a_flipped_bit_is_noticed(compression, tmp_path):
     packed = COMPRESS[compression](CONTENT["jsonl"].encode())
     for place in range(20, len(packed), len(packed) // 12):
@@ -138,7 +138,7 @@ OTHERS = {
     "gzip": (gzip.compress(b"text"), r"is gzip, not text: name it with \.gz at the end"),
     "Zstandard": (zstd(b"text"), r"is Zstandard, not text: name it with \.zst"),
     "xz": (lzma.compress(b"text"), r"is xz, not text: name it with \.xz"),
-    "bzip2": (bz2.compress(b"text"), "is bzip2, not text: unpack it by bunzip2"),
+    "bzip2": (bz2.compress(b"text"), r"is bzip2, not text: name it with \.bz2"),
     "zip": (archive("zip"), "is zip, not text: unpack it"),
     "tar": (archive("tar"), "is tar, not text: unpack it"),
     "Parquet": (parquet(), r"is Parquet, not text: name it with \.parquet"),
