@@ -6,14 +6,17 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import TypeVar
 
 from .escape import escape_control_characters
 
 Item = TypeVar("Item")
 
+FIRST = 5.0
+"""Seconds before the first line of a log file;"""
 EVERY = 30.0
-"""Seconds between the lines of a log file at first;"""
+"""between two lines of it at first;"""
 GROWTH = 0.05
 """later, this share of the time so far, so that a week makes about 160 lines."""
 LINES = 200
@@ -24,7 +27,7 @@ class LogClock:
     """When the next line of a log file is due.
 
     >>> from clozelab.progress import LogClock
-    >>> clock = LogClock(iter([0.0, 29.0, 31.0, 60.0, 61.0]).__next__)
+    >>> clock = LogClock(iter([0.0, 4.0, 6.0, 35.0, 37.0]).__next__)
     >>> [clock.is_due() for _ in range(4)]
     [False, True, False, True]
     """
@@ -36,7 +39,7 @@ class LogClock:
     def is_due(self) -> bool:
         """Whether so much time has passed since the last line; then the next one counts from here."""
         now = self.now()
-        if now - self.last < max(EVERY, GROWTH * (now - self.begin)):
+        if now - self.last < (FIRST if self.last == self.begin else max(EVERY, GROWTH * (now - self.begin))):
             return False
         self.last = now
         return True
@@ -119,7 +122,14 @@ def progress_bar(
 @contextmanager
 def _terminal_bar(name: str, total: int | None, done: int, transient: bool) -> Iterator[Bar]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     class SilentConsole(Console):
         """Falls silent where rich's own ends the program."""
@@ -141,7 +151,8 @@ def _terminal_bar(name: str, total: int | None, done: int, transient: bool) -> I
                 progress.console.print(escape_control_characters(text), highlight=False, markup=False, soft_wrap=True)
 
     columns = [TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), MofNCompleteColumn()]
-    columns += [TextColumn("{task.fields[note]}", markup=False), TimeRemainingColumn(compact=True)]
+    columns += [TextColumn("{task.fields[note]}", markup=False), TimeElapsedColumn()]  # a clock that never stands still
+    columns += [TextColumn("left"), TimeRemainingColumn(compact=True)]
     progress = Progress(*columns, console=SilentConsole(stderr=True), refresh_per_second=4, transient=transient)
     task = progress.add_task(escape_control_characters(name), total=total, completed=done, note="")
     with suppress(OSError):
@@ -156,15 +167,42 @@ def _terminal_bar(name: str, total: int | None, done: int, transient: bool) -> I
 def tracked(items: Iterable[Item], name: str, *, unit: str, visible: bool = True) -> Iterator[Item]:
     """The items, while a transient bar of that name counts them.
 
+    What is done with an item can tell the bar by `current_bar`, as `clozelab.training.fit` does. A loop within such a
+    loop has no bar of its own: it tells the outer one where it is.
+
     >>> from clozelab.progress import tracked
     >>> list(tracked("abc", "reading", unit="letters", visible=False))
     ['a', 'b', 'c']
     """
     total = len(items) if isinstance(items, Sized) else None
-    with progress_bar(name, total, unit=unit, visible=visible, transient=True) as bar:
-        for done, item in enumerate(items, start=1):
+    outer = _CURRENT.get()
+    if outer is not None:
+        of = "" if total is None else f" of {total:,}"
+        for number, item in enumerate(items, start=1):
+            outer.doing(f"{name}: {number:,}{of} {unit}")
             yield item
-            bar.update(done)
+        return
+    with progress_bar(name, total, unit=unit, visible=visible, transient=True) as bar:
+        _CURRENT.set(bar)
+        try:
+            for done, item in enumerate(items, start=1):
+                yield item
+                bar.update(done)
+        finally:
+            _CURRENT.set(None)
+
+
+_CURRENT: ContextVar[Bar | None] = ContextVar("bar", default=None)
+
+
+def current_bar() -> Bar:
+    """The bar of the `tracked` loop that this is called in; outside of any, one that shows nothing.
+
+    >>> from clozelab.progress import current_bar, tracked
+    >>> for _ in tracked("ab", "training", unit="runs", visible=False):
+    ...     current_bar().doing("step 1 of 9")
+    """
+    return _CURRENT.get() or Bar()
 
 
 def duration(seconds: float) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import NotFinite
 from ..objectives import Loss
+from ..progress import current_bar
 from .config import TrainConfig
 from .optimizers import optimizer_of
 from .precision import flushed_denormals, uses_bfloat16
@@ -51,7 +52,7 @@ def fit(
     optimizer = optimizer_of(model, config)
     device = next(model.parameters()).device
     bfloat16 = uses_bfloat16(config.precision, device)
-    curve: list[float] = []
+    bar, curve = current_bar(), list[float]()
     model.train()
     model.zero_grad()
     with flushed_denormals():
@@ -70,6 +71,7 @@ def fit(
                     f"step {step + 1}: the loss is {curve[-1]} and the gradient's norm {result.grad_norm}; this step "
                     "changed no weight; a lower learning rate is the usual cure"
                 )
+            bar.doing(f"step {step + 1:,} of {config.steps:,}, loss {curve[-1]:.3f} nats")
             if callback is not None:
                 callback(step + 1, curve[-1])
     return curve
