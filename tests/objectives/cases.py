@@ -33,6 +33,10 @@ def all_objectives():
     return [cls(**options) for name, cls in OBJECTIVES.items() for options in ({}, *VARIANTS.get(name, ()))]
 
 
+_FIRST = {cls.architecture: name for name, cls in reversed(OBJECTIVES.items())}.values()
+SAMPLED_NAMES = [pytest.param(name, id=name, marks=[] if name in _FIRST else pytest.mark.slow) for name in OBJECTIVES]
+"""Every objective, for tests that cost seconds each: by default the first of each architecture alone is tried."""
+
 each_objective = pytest.mark.parametrize("objective", all_objectives(), ids=repr)
 
 

@@ -60,11 +60,8 @@ def test_gradients_of_each_example_by_torch_func_are_those_of_batches_of_one(obj
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    "cls",  # compiling is dear: by default an encoder-decoder and an encoder with weights
-    [
-        pytest.param(cls, id=n, marks=[] if n in ("span", "diffusion") else pytest.mark.slow)
-        for n, cls in OBJECTIVES.items()
-    ],
+    "cls",  # compiling is dear: by default the objective with weights alone
+    [pytest.param(cls, id=n, marks=[] if n == "diffusion" else pytest.mark.slow) for n, cls in OBJECTIVES.items()],
 )
 def test_one_graph_is_compiled_and_exported(cls):
     """No graph break (fullgraph raises at one), and the loss and its gradient as without."""

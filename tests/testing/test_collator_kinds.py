@@ -57,9 +57,7 @@ def test_the_kind_is_found_and_a_right_batch_passes(objective, kind, checks):
         assert len(asked) == (3 if hasattr(collator, "corrupt") else 0)
 
 
-@pytest.mark.parametrize(
-    "objective", [PrefixLM(), MaskedDiffusion(), FillInTheMiddle(), MaskedLM(), CausalLM()], ids=repr
-)
+@pytest.mark.parametrize("objective", [PrefixLM(), MaskedDiffusion(), MaskedLM(), CausalLM()], ids=repr)
 @pytest.mark.parametrize("settings", [{"within_documents": True}, {"pad_to_multiple_of": 8}], ids=str)
 def test_settings_of_our_collators_make_no_fault(objective, settings):
     assert check_collator(objective.collator(SPECIAL, **settings), workers=0).passed

@@ -39,23 +39,28 @@ def test_every_objective_passes_every_check_on_its_own_model(name):
 
 
 OPTIONS = [
-    CausalLM(label_smoothing=0.1, z_loss=1e-3),
-    MaskedLM(mask_rate=1.0, mask_replace_prob=1.0, random_replace_prob=0.0),
     MaskedLM(mask_rate=0.4, mask_replace_prob=0.5, random_replace_prob=0.0, scheme="bernoulli"),
     MaskedLM(scheme=window, label_smoothing=0.1),
+    SpanCorruption(noise_density=0.5, mean_noise_span_length=1.5, final_sentinel=True),
+    MaskedDiffusion(exact_count=False),
+    FillInTheMiddle(fim_rate=1.0, form="spm"),
+]
+MORE_OPTIONS = [
+    CausalLM(label_smoothing=0.1, z_loss=1e-3),
+    MaskedLM(mask_rate=1.0, mask_replace_prob=1.0, random_replace_prob=0.0),
     MaskedLM(scheme="whole-words"),
     MaskedLM(scheme=one_multiple_of_ten),
-    SpanCorruption(noise_density=0.5, mean_noise_span_length=1.5, final_sentinel=True),
     SpanCorruption(scheme=window),
     PrefixLM(z_loss=1e-3),
-    MaskedDiffusion(exact_count=False),
     MaskedDiffusion(label_smoothing=0.1, z_loss=1e-3),
-    FillInTheMiddle(fim_rate=1.0, form="spm"),
     FillInTheMiddle(fim_rate=0.0),
 ]
+"""Tried with `-m slow`: each costs seconds."""
 
 
-@pytest.mark.parametrize("objective", OPTIONS, ids=repr)
+@pytest.mark.parametrize(
+    "objective", [*OPTIONS, *(pytest.param(one, marks=pytest.mark.slow) for one in MORE_OPTIONS)], ids=repr
+)
 def test_options_make_no_objective_faulty(objective):
     report = check_objective(objective, small(objective))
     assert report.passed
