@@ -23,6 +23,7 @@ from .span_masking import (
 )
 from .spans import corrupt_span_batch, corrupt_spans, restore_spans, split_spans
 from .special_ids import SpecialIds
+from .tokenizers.ids import IdTokenizer
 from .tokenizers.load import load_tokenizer
 from .tokenizers.tokenizer import Tokenizer
 from .tokenizers.train import train_bpe, train_characters
@@ -37,6 +38,7 @@ __all__ = [
     "Corruption",
     "Examples",
     "MaskScheme",
+    "IdTokenizer",
     "Mixture",
     "Noise",
     "Packed",

@@ -230,11 +230,23 @@ def continue_by_blocks(
 
 
 def fill_span_text(
-    model: nn.Module, tokenizer: Tokenizer, text: str, *, max_new_tokens: int = 40, **sampling: Any
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    text: str,
+    *,
+    max_new_tokens: int = 40,
+    before: Sequence[int] = (),
+    decoder_only: bool = False,
+    **sampling: Any,
 ) -> Completion:
-    """Fill the blanks of a text, each `___` with as many tokens as the model predicts."""
+    """Fill the blanks of a text, each `___` with as many tokens as the model predicts.
+
+    `before` are ids that the model reads in front of the text, as the mode of a mixture. `decoder_only` is for a
+    decoder that reads the text with its blanks as a prefix, and then spells out the spans as an encoder-decoder does.
+    """
     ids = encode_blanks(tokenizer, text, tokenizer.special.sentinels)
-    return _fill_sentinels(model, tokenizer, ids, max_new_tokens=max_new_tokens, **sampling)
+    settings = {"max_new_tokens": max_new_tokens, "before": before, "decoder_only": decoder_only, **sampling}
+    return _fill_sentinels(model, tokenizer, ids, **settings)
 
 
 def sample_span_text(model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
@@ -248,22 +260,53 @@ def sample_span_text(model: nn.Module, tokenizer: Tokenizer, text: str, **sampli
     return _fill_sentinels(model, tokenizer, ids, max_new_tokens=2 * len(tokens) + 8, **sampling)
 
 
+def continue_span_text(
+    model: nn.Module, tokenizer: Tokenizer, text: str, *, max_new_tokens: int = 40, **sampling: Any
+) -> Completion:
+    """Continue a text until an end of text, by a blank at its end."""
+    prompt, blank = tokenizer.encode(text), tokenizer.special.sentinels[0]
+    spelled = _spell_spans(model, tokenizer, [*prompt, blank], max_new_tokens=max_new_tokens + 1, **sampling)
+    generated = [token for token in spelled if token not in tokenizer.special.sentinels][:max_new_tokens]
+    return Completion.of(tokenizer, prompt + generated, [False] * len(prompt) + [True] * len(generated))
+
+
 def _fill_sentinels(model: nn.Module, tokenizer: Tokenizer, ids: list[int], **settings: Any) -> Completion:
-    special = tokenizer.special
-    targets = fill_spans(
-        expect_model(model, EncoderDecoder),
-        torch.tensor([[*ids, special.eos]]),
-        start_id=special["decoder_start"],
-        eos=special.eos,
-        sentinels=special.sentinels,
-        suppressed=all_but(special, special.eos, *special.sentinels),
-        **settings,
-    )[0].tolist()
+    sentinels = tokenizer.special.sentinels
     answers: dict[int, list[int]] = {}
-    for k, span in split_spans(truncate_at_eos(targets, special.eos), special.sentinels):
-        answers.setdefault(special.sentinels[k], span)  # the first answer counts
-    text = [pair for token in ids for pair in _spell(token, answers, special.sentinels)]
+    for k, span in split_spans(_spell_spans(model, tokenizer, ids, **settings), sentinels):
+        answers.setdefault(sentinels[k], span)  # the first answer counts
+    text = [pair for token in ids for pair in _spell(token, answers, sentinels)]
     return Completion.of(tokenizer, [token for token, _ in text], [by_model for _, by_model in text])
+
+
+def _spell_spans(
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    ids: list[int],
+    *,
+    before: Sequence[int] = (),
+    decoder_only: bool = False,
+    **settings: Any,
+) -> list[int]:
+    """The targets that a model generates for a text with sentinels, up to an end of text."""
+    special = tokenizer.special
+    if decoder_only:
+        prompt = torch.tensor([[*before, *ids]])
+        asked = sum(token in special.sentinels for token in ids)
+        suppressed = all_but(special, special.eos, *special.sentinels[:asked])
+        settings = {"eos": special.eos, "suppressed": suppressed, "bidirectional_prompt": True, **settings}
+        targets = generate(expect_model(model, DecoderOnly), prompt, **settings)[0, prompt.shape[1] :].tolist()
+    else:
+        targets = fill_spans(
+            expect_model(model, EncoderDecoder),
+            torch.tensor([[*before, *ids, special.eos]]),
+            start_id=special["decoder_start"],
+            eos=special.eos,
+            sentinels=special.sentinels,
+            suppressed=all_but(special, special.eos, *special.sentinels),
+            **settings,
+        )[0].tolist()
+    return truncate_at_eos(targets, special.eos)
 
 
 def _spell(token: int, answers: dict[int, list[int]], sentinels: Sequence[int]) -> list[tuple[int, bool]]:

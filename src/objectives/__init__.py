@@ -16,6 +16,8 @@ from .objective import FloorExercise, Likelihood, Objective
 from .options import add_flags, options
 from .prefix_lm import PrefixLM
 from .span_corruption import SpanCorruption
+from .ul2 import UL2
+from .ul2r import UL2R
 
 OBJECTIVES: dict[str, type[Objective]] = {
     objective.name: objective
@@ -28,6 +30,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
         FillInTheMiddle,
         BlockDiffusion,
         MaskedNextToken,
+        UL2,
+        UL2R,
     )
 }
 """All objectives, by the name that the command line uses."""
@@ -35,6 +39,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
 __all__ = [
     "IGNORED",
     "OBJECTIVES",
+    "UL2",
+    "UL2R",
     "BlockDiffusion",
     "CausalLM",
     "Counts",

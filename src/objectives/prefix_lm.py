@@ -71,38 +71,15 @@ class PrefixLM(Objective):
         return prefix_batch(examples, place, 1 + (pivot * (length - 1)).long())  # a prefix of 1 .. n - 1
 
     def reads(self, batch: Batch) -> dict[tuple[str, str], Tensor]:
-        """By the labels, so that a batch or a model with another rank is found out: what stands before the first label
-        of a document is its prefix."""
-        labelled, documents = batch["labels"] != IGNORED, batch.get("document_ids")
-        so_far = labelled.cumsum(1)
-        if documents is not None:  # of its own document alone
-            begins = documents != torch.nn.functional.pad(documents, (1, 0), value=-1)[:, :-1]
-            so_far = so_far - (so_far - labelled.long()).masked_fill(~begins, 0).cummax(1).values
-        rank = (so_far > 0).cumsum(1)
-        mask = self_attention_mask(
-            batch["input_ids"],
-            causal=True,
-            attention_mask=batch.get("attention_mask"),
-            document_ids=batch.get("document_ids"),
-            reading_rank=rank,
-        )
-        return {("logits", "input_ids"): mask.expand(len(rank))}
+        """By the labels, so that a batch or a model with another rank is found out."""
+        return prefix_reads(batch)
 
     def targets(self, batch: Batch) -> dict[str, Target]:
         return {"logits": Target(next_token_labels(batch))}
 
     def check_batch(self, batch: Mapping[str, Any]) -> None:
         super().check_batch(batch)
-        check_next_tokens(batch)
-        rank, labels = batch["reading_rank"], next_token_labels(batch)
-        if rank.shape != labels.shape:
-            return  # the model says it better
-        read = (rank[:, 1:] <= rank[:, :-1]) & (labels[:, :-1] != IGNORED)
-        if bool(read.any()):
-            raise InputError(
-                f"{int(read.sum())} labels of this batch belong to tokens that the outputs before them read: the "
-                "prefix must not be in the loss, and reading_rank grows behind it"
-            )
+        check_prefix(batch)
 
     def entropy_floor(self, source: MarkovSource, batch: Batch, special: SpecialIds) -> dict[str, Tensor]:
         """Causal LM's, of the tokens after the prefix: what a token costs depends on the one before it alone."""
@@ -121,6 +98,38 @@ def prefix_batch(examples: Examples, place: Tensor, prefix_length: Tensor) -> Ba
         labels=examples.answers.masked_fill(place < prefix_length, IGNORED),
         **examples.reading_keys(),
     )
+
+
+def prefix_reads(batch: Batch) -> dict[tuple[str, str], Tensor]:
+    """Who reads whom by the labels: what stands before the first label of a document is its prefix."""
+    labelled, documents = batch["labels"] != IGNORED, batch.get("document_ids")
+    so_far = labelled.cumsum(1)
+    if documents is not None:  # of its own document alone
+        begins = documents != torch.nn.functional.pad(documents, (1, 0), value=-1)[:, :-1]
+        so_far = so_far - (so_far - labelled.long()).masked_fill(~begins, 0).cummax(1).values
+    rank = (so_far > 0).cumsum(1)
+    mask = self_attention_mask(
+        batch["input_ids"],
+        causal=True,
+        attention_mask=batch.get("attention_mask"),
+        document_ids=batch.get("document_ids"),
+        reading_rank=rank,
+    )
+    return {("logits", "input_ids"): mask.expand(len(rank))}
+
+
+def check_prefix(batch: Mapping[str, Any]) -> None:
+    """Raises `InputError` for labels of a prefix, whose tokens read one another, and for labels that are shifted."""
+    check_next_tokens(batch)
+    rank, labels = batch["reading_rank"], next_token_labels(batch)
+    if rank.shape != labels.shape:
+        return  # the model says it better
+    read = (rank[:, 1:] <= rank[:, :-1]) & (labels[:, :-1] != IGNORED)
+    if bool(read.any()):
+        raise InputError(
+            f"{int(read.sum())} labels of this batch belong to tokens that the outputs before them read: the "
+            "prefix must not be in the loss, and reading_rank grows behind it"
+        )
 
 
 def places_in_documents(examples: Examples) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,7 +12,7 @@ from ..checks import check_int
 from ..data.examples import IGNORED, Batch, Examples, shift_targets
 from ..data.masking import MaskScheme, scheme_mask
 from ..data.span_masking import random_spans_mask, rolled_mask, solve_span_lengths
-from ..data.spans import corrupt_span_batch
+from ..data.spans import CorruptedSpans, corrupt_span_batch
 from ..data.special_ids import SpecialIds
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..errors import InputError
@@ -90,12 +90,7 @@ class SpanCorruption(Objective):
             )
 
     def corrupt(self, examples: Examples) -> Batch:
-        labels = examples.labels
-        if labels is not None and bool(((labels != examples.tokens) & (labels != IGNORED)).any()):
-            raise InputError(
-                "span corruption predicts the hidden tokens themselves, but the rows bring other labels: give labels "
-                "that equal input_ids, -100 where nothing may be hidden, or none"
-            )
+        check_own_labels(examples)
         return span_batch(examples, self.choose(examples), final_sentinel=self.final_sentinel)
 
     def choose(self, examples: Examples) -> Tensor:
@@ -126,21 +121,7 @@ class SpanCorruption(Objective):
 
     def check_batch(self, batch: Mapping[str, Any]) -> None:
         super().check_batch(batch)
-        if "decoder_input_ids" not in batch:
-            raise InputError(
-                "expected decoder_input_ids in the batch, the labels one place later: was it made by the collator of "
-                "another objective?"
-            )
-        inputs, labels = batch["decoder_input_ids"], batch["labels"].long()
-        if inputs.shape != labels.shape:
-            return  # the loss says it better
-        here = labels != IGNORED
-        one_on = ((inputs[:, 1:] == labels[:, :-1]) | ~here[:, :-1]).all()
-        if bool(((inputs == labels).sum() * 2 > here.sum()) & ~one_on):
-            raise InputError(
-                "most of the decoder_input_ids equal the labels at their place, so the decoder would read its answers: "
-                "they must stand one place later, behind the start id (shift_targets)"
-            )
+        check_shifted(batch)
 
     def entropy_floor(self, source: MarkovSource, batch: Batch, special: SpecialIds) -> dict[str, Tensor]:
         """-ln p(targets | inputs), sentinels and end of text included: a sum over all spans that fit the inputs."""
@@ -160,17 +141,7 @@ class SpanCorruption(Objective):
 def span_batch(examples: Examples, hidden: Tensor, *, final_sentinel: bool = False) -> Batch:
     """The batch (B, S) and (B, L) of tokens (B, T) whose `hidden` runs (B, T) are replaced by sentinels."""
     special = examples.special
-    spans = corrupt_span_batch(
-        examples.tokens,
-        hidden,
-        special.sentinels,
-        eos=special.eos,
-        final_sentinel=final_sentinel,
-        is_token=examples.is_token,
-        pad=special.pad,
-        documents=examples.document_ids,
-        in_loss=examples.in_loss,
-    )
+    spans = corrupted(examples, hidden, final_sentinel=final_sentinel)
     in_inputs = torch.arange(spans.inputs.shape[1]) < spans.input_lengths[:, None]
     in_targets = torch.arange(spans.targets.shape[1]) < spans.target_lengths[:, None]
     in_loss = in_targets & examples.is_token.any(1, keepdim=True)  # an empty text has nothing to predict
@@ -184,3 +155,47 @@ def span_batch(examples: Examples, hidden: Tensor, *, final_sentinel: bool = Fal
     if spans.input_documents is not None and spans.target_documents is not None:
         batch["document_ids"], batch["decoder_document_ids"] = spans.input_documents, spans.target_documents
     return batch
+
+
+def corrupted(examples: Examples, hidden: Tensor, *, final_sentinel: bool = False) -> CorruptedSpans:
+    """Inputs (B, S) and targets (B, L) of tokens (B, T), with all that the examples know of them."""
+    return corrupt_span_batch(
+        examples.tokens,
+        hidden,
+        examples.special.sentinels,
+        eos=examples.special.eos,
+        final_sentinel=final_sentinel,
+        is_token=examples.is_token,
+        pad=examples.special.pad,
+        documents=examples.document_ids,
+        in_loss=examples.in_loss,
+    )
+
+
+def check_own_labels(examples: Examples) -> None:
+    """Raises `InputError` for rows with other labels than their tokens."""
+    labels = examples.labels
+    if labels is not None and bool(((labels != examples.tokens) & (labels != IGNORED)).any()):
+        raise InputError(
+            "span corruption predicts the hidden tokens themselves, but the rows bring other labels: give labels "
+            "that equal input_ids, -100 where nothing may be hidden, or none"
+        )
+
+
+def check_shifted(batch: Mapping[str, Any]) -> None:
+    """Raises `InputError` for decoder inputs that are not there, or that are the labels at their place."""
+    if "decoder_input_ids" not in batch:
+        raise InputError(
+            "expected decoder_input_ids in the batch, the labels one place later: was it made by the collator of "
+            "another objective?"
+        )
+    inputs, labels = batch["decoder_input_ids"], batch["labels"].long()
+    if inputs.shape != labels.shape:
+        return  # the loss says it better
+    here = labels != IGNORED
+    one_on = ((inputs[:, 1:] == labels[:, :-1]) | ~here[:, :-1]).all()
+    if bool(((inputs == labels).sum() * 2 > here.sum()) & ~one_on):
+        raise InputError(
+            "most of the decoder_input_ids equal the labels at their place, so the decoder would read its answers: "
+            "they must stand one place later, behind the start id (shift_targets)"
+        )

@@ -238,7 +238,7 @@ def _visible(trial: Trial) -> Finding | None:
     for name, target in trial.objective.targets(batch).items():
         if target.labels.shape != read.shape:
             continue
-        here = target.loss_mask
+        here = target.loss_mask & ~trial.special.is_special(target.labels.clamp(min=0))  # a sentinel may be repeated
         visible = read == target.labels
         if trial.objective.architecture == "decoder-only":  # whose answer is the next token, perhaps read
             reads_next = trial.objective.reads(batch)[name, "input_ids"].diagonal(1, 1, 2)  # (B, T - 1)
