@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,9 @@ from ..escape import escape_control_characters
 from ..progress import tracked
 from .blocks import Blocks
 from .corpora.cache import cache_folder, fingerprint, written_whole
+from .corpora.documents import Document
 from .packed_files import CheckedArray, PackedDescription, SummedFile
+from .tokenizers.ids import IdTokenizer
 from .tokenizers.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -108,7 +111,7 @@ def document_ids(tokens: Tensor, eos: int) -> Tensor:
 
 
 def pack(
-    documents: Iterable[str],
+    documents: Iterable[Document],
     tokenizer: Tokenizer,
     *,
     cache_dir: str | Path | None = None,
@@ -116,6 +119,8 @@ def pack(
     progress: bool = False,
 ) -> Packed:
     """Tokenise documents into one stream, or return the stream that was made of them before.
+
+    For an `IdTokenizer` documents are arrays (N,) of token ids.
 
     The stream is kept in the cache folder under a key of (content, tokenizer, format) and written atomically: a run
     that is killed leaves no partial stream, and two runs may write the same one at once. One that is damaged is made
@@ -135,6 +140,8 @@ def pack(
     folder = check_path(cache_dir, "cache_dir") if cache_dir is not None else cache_folder()
     if iter(documents) is documents:  # an iterator can be read only once
         documents = list(documents)
+    if isinstance(tokenizer, IdTokenizer):
+        documents = [one if isinstance(one, (str, np.ndarray)) else np.asarray(one) for one in documents]
     key = fingerprint(documents, f"{tokenizer.fingerprint} {PackedDescription.FORMAT}")
     found = read_if_whole(folder, key)
     if found is not None and (found.byte_counts is not None or not byte_counts or tokenizer.byte_lengths is not None):
@@ -144,7 +151,7 @@ def pack(
 
 
 def write_packed(
-    documents: Iterable[str], tokenizer: Tokenizer, folder: Path, key: str, *, byte_counts: bool = False
+    documents: Iterable[Document], tokenizer: Tokenizer, folder: Path, key: str, *, byte_counts: bool = False
 ) -> Packed:
     """Tokenise documents into `folder/KEY.bin`, described by `KEY.json`; each file is written atomically.
 
@@ -162,7 +169,7 @@ def write_packed(
         for text, ids, ended in encoded(documents, tokenizer):
             stream = np.array([*ids, tokenizer.special.eos] if ended else ids, dtype=dtype)
             file.write(stream.tobytes())
-            size, empty = len(text.encode()), empty and not ids
+            size, empty = len(text.encode()) if isinstance(text, str) else 0, empty and not ids
             totals["documents"] += ended
             totals["bytes"] += size
             totals["tokens"] += len(stream)
@@ -189,8 +196,8 @@ def write_packed(
     return read_packed(folder, key)
 
 
-def encoded(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[tuple[str, list[int], bool]]:
-    """(text, its token ids, whether a document ends there), tokenised in batches of bounded size.
+def encoded(documents: Iterable[Any], tokenizer: Tokenizer) -> Iterator[tuple[Any, list[int], bool]]:
+    """(text or ids, its token ids, whether a document ends there), tokenised in batches of bounded size.
 
     A document of more than about a million characters comes in pieces, whose tokens are those of the whole. Raises
     `InputError` for one that cannot be cut.
@@ -200,7 +207,7 @@ def encoded(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[tuple[st
     >>> list(encoded(["ab", "b"], train_characters(["ab"], sentinels=0)))
     [('ab', [4, 5], True), ('b', [5], True)]
     """
-    batch: list[tuple[str, bool]] = []
+    batch: list[tuple[Any, bool]] = []
     characters = 0
     for text, ended in _pieces(documents, tokenizer):
         if batch and (len(batch) == BATCH or characters + len(text) > CHARACTERS):
@@ -211,7 +218,7 @@ def encoded(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[tuple[st
     yield from _encoded(batch, tokenizer)
 
 
-def _pieces(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[tuple[str, bool]]:
+def _pieces(documents: Iterable[Any], tokenizer: Tokenizer) -> Iterator[tuple[Any, bool]]:
     for document in documents:
         left = len(document)
         for piece in tokenizer.cut(document):
@@ -219,7 +226,7 @@ def _pieces(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[tuple[st
             yield piece, left == 0
 
 
-def _encoded(batch: list[tuple[str, bool]], tokenizer: Tokenizer) -> Iterator[tuple[str, list[int], bool]]:
+def _encoded(batch: list[tuple[Any, bool]], tokenizer: Tokenizer) -> Iterator[tuple[Any, list[int], bool]]:
     for (text, ended), ids in zip(batch, tokenizer.encode_batch([text for text, _ in batch])):
         yield text, ids, ended
 

@@ -73,5 +73,5 @@ def encode_before_blank(tokenizer: Tokenizer, text: str) -> list[int]:
     Most vocabularies hold words with the space before them, and so the answer will bring it: a space at the end of the
     text would be a second one. A vocabulary of characters, say, has a token for the space, which stays.
     """
-    brings_space = any(len(token) > 1 and token[0] in SPACES for token in tokenizer.backend.get_vocab())
+    brings_space = any(len(token) > 1 and token[0] in SPACES for token in tokenizer.vocabulary)
     return tokenizer.encode(text.removesuffix(" ") if brings_space else text)

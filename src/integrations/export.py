@@ -29,6 +29,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..checks import check_path, check_type
+from ..data.tokenizers.adapted import AdaptedTokenizer
 from ..errors import InputError
 from ..models import DecoderOnly, EncoderDecoder, EncoderOnly
 from ..objectives import Objective
@@ -165,6 +166,10 @@ def _converted(model: DecoderOnly | EncoderOnly | EncoderDecoder, tokenizer: Tok
 
 
 def _transformers_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    if isinstance(tokenizer, AdaptedTokenizer):
+        raise InputError(
+            "expected a tokenizer that a tokenizer.json can hold, got one that an adapter asks"
+        )
     special = tokenizer.special
     named = {"pad_token": special.pad, "eos_token": special.eos, "mask_token": special.mask}
     backend = tokenizer.backend.from_str(tokenizer.backend.to_str())  # a copy: `transformers` changes it

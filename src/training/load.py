@@ -32,14 +32,15 @@ class TrainedRun:
     """Optimiser steps done."""
 
 
-def load_run(run: str | Path, *, objective: Objective | None = None) -> TrainedRun:
+def load_run(run: str | Path, *, objective: Objective | None = None, tokenizer: Tokenizer | None = None) -> TrainedRun:
     """The model of a run folder's last checkpoint, with its objective and tokenizer.
 
     The objective is restored from its name and options. Where it is a class of your own, or has options that are
-    functions, no file can hold it: give it as `objective`, whose names must be those of the run, functions included.
+    functions, no file can hold it: give it as `objective`, whose names must be those of the run, functions included. So
+    it is with a tokenizer of another library: `tokenizer=load_tokenizer(...)`.
 
-    Raises `InputError` for a folder without a run, an objective or a model that cannot be restored, an `objective` that
-    is another one than the run's, and a damaged checkpoint.
+    Raises `InputError` for a folder without a run, an objective or a model that cannot be restored, an `objective` or a
+    `tokenizer` that is another one than the run's, and a damaged checkpoint.
     """
     run = check_path(run, "the run folder")
     described = read_run(run)
@@ -50,8 +51,13 @@ def load_run(run: str | Path, *, objective: Objective | None = None) -> TrainedR
     model.eval()
     if described.get("tokenizer_sha256", written := sha256_of(run / "tokenizer.json")) != written:
         raise InputError(f"{run / 'tokenizer.json'} is not the one that this model was trained with")
-    # As it is: the model has no ids for more.
-    tokenizer = load_tokenizer(run / "tokenizer.json", sentinels=0, roles=described.get("special", {}))
+    if tokenizer is None:  # as it is: the model has no ids for more
+        tokenizer = load_tokenizer(run / "tokenizer.json", sentinels=0, roles=described.get("special", {}))
+    elif (check_type(tokenizer, Tokenizer, "the tokenizer").to_json(), tokenizer.special.named) != (
+        (run / "tokenizer.json").read_bytes(),
+        described.get("special"),
+    ):
+        raise InputError(f"{run} was trained with another tokenizer than the one that is given")
     return TrainedRun(objective, model, tokenizer, checkpoint.step)
 
 

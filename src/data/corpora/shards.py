@@ -31,11 +31,11 @@ from ...checks import check_path
 from ...errors import InputError
 from ..blocks import Blocks
 from ..packed_files import PackedDescription
-from ..packing import Packed, read_if_whole, read_packed, write_packed
+from ..packing import Packed, encoding_loss, read_if_whole, read_packed, write_packed
 from ..tokenizers.load import load_tokenizer
 from ..tokenizers.tokenizer import Tokenizer, tokenizing_in_one_thread
 from .cache import sha256_of
-from .descriptions import Description, Fingerprint, Sha256
+from .descriptions import Count, Description, Fingerprint, Sha256
 from .streamed import StreamedDocuments
 
 MAX_SHARDS = 256
@@ -61,6 +61,8 @@ class _Finished(Description):
     """Of the corpus and the tokenizer."""
     tokenizer: Sha256
     """Of tokenizer.json."""
+    special: dict[str, Count]
+    """The tokenizer's ids by their roles, which its file does not say where they were stated."""
     heldout: Sha256
     """The checksum that heldout.json holds of itself."""
     shards: Annotated[list[Sha256], Field(min_length=1, max_length=MAX_SHARDS)]
@@ -92,6 +94,11 @@ class PackedShards:
     def bytes(self) -> int:
         """Bytes of the text, in UTF-8."""
         return sum(shard.bytes for shard in self.shards)
+
+    @property
+    def encoding_loss(self) -> str:
+        """What of the text the tokens do not hold: see `Packed.encoding_loss`."""
+        return encoding_loss(self.shards)
 
     @property
     def tokenizer(self) -> str:
@@ -166,6 +173,7 @@ def pack_shards(
     _Finished(
         source=source,
         tokenizer=sha256_of(folder / "tokenizer.json"),
+        special=tokenizer.special.named,
         heldout=PackedDescription.read(folder / "heldout.json").seal,
         shards=[PackedDescription.read(folder / f"{name}.json").seal for name in names],
     ).write(folder / DESCRIPTION)
@@ -194,7 +202,7 @@ def open_shards(folder: str | Path) -> tuple[Tokenizer, PackedShards, Packed]:
         raise InputError(f"{folder} is damaged: {error.filename} is missing{cure}") from error
     except InputError as error:
         raise InputError(f"{str(error).removesuffix(cure)}{cure}") from error
-    tokenizer = load_tokenizer(folder / "tokenizer.json", sentinels=0)
+    tokenizer = load_tokenizer(folder / "tokenizer.json", sentinels=0, roles=described.special)
     if any(packed.tokenizer != tokenizer.fingerprint for packed in (heldout, *shards)):
         raise InputError(f"{folder / 'tokenizer.json'} is not the tokenizer that {folder} was packed with{cure}")
     return tokenizer, PackedShards(shards, described.seal), heldout

@@ -100,6 +100,20 @@ class AdaptedTokenizer(Tokenizer):
         """All tokens and their ids."""
         return self.adapter.vocabulary
 
+    def token(self, number: int) -> str | None:
+        """An id's token as the vocabulary writes it; None where the id stands for no token."""
+        return self._names.get(number)
+
+    @cached_property
+    def added(self) -> frozenset[int]:
+        """Ids of tokens that were added to the vocabulary, and are written as they are."""
+        return frozenset(self.adapter.added.values())
+
+    @cached_property
+    def layout(self) -> Layout | None:
+        """How the vocabulary writes where words begin, None where it is not known."""
+        return self.adapter.layout
+
     @cached_property
     def _names(self) -> dict[int, str]:
         return {n: name for name, n in self.vocabulary.items()}

@@ -11,8 +11,10 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from ...errors import InputError
 from ..corpora.cache import read_json
+from ..special_ids import SpecialIds
 from .adapted import Adapter
 from .folders import Declared, add_declared, decoder_start_beside, read_declared
+from .ids import KEY, special_ids_from
 from .sentencepiece_models import SentencePieceAdapter
 from .tables import BYTE_ALPHABET
 from .unknown import NAMES
@@ -38,11 +40,11 @@ REFUSED = {
 }
 """By how a name ends: what other files are, and what to do."""
 
-Opened = tuple[tokenizers.Tokenizer | Adapter, dict[str, int | None], list[str]]
+Opened = tuple[tokenizers.Tokenizer | Adapter | SpecialIds, dict[str, int | None], list[str]]
 
 
 def open_path(path: Path) -> Opened:
-    """(tokenizer, the ids that its folder declares by roles, notes) of a file or a folder.
+    """(tokenizer or special ids, the ids that its folder declares by roles, notes) of a file or a folder.
 
     Raises `FileNotFoundError` where there is none, and `InputError`, which says what it is, for a file of another kind.
     """
@@ -62,7 +64,7 @@ def open_path(path: Path) -> Opened:
         backend, notes = _byte_pairs(folder / "vocab.json", folder / "merges.txt", folder)
     else:
         opened, notes = _tokenizer_json(file), []
-        if isinstance(opened, SentencePieceAdapter):
+        if isinstance(opened, (SentencePieceAdapter, SpecialIds)):
             return opened, start, notes
         backend = opened
     return backend, add_declared(backend, declared, folder) | start, notes
@@ -93,7 +95,7 @@ def _refuse(file: Path) -> None:
             raise InputError(f"{file} is {kind}")
 
 
-def _tokenizer_json(path: Path) -> tokenizers.Tokenizer | SentencePieceAdapter:
+def _tokenizer_json(path: Path) -> tokenizers.Tokenizer | SentencePieceAdapter | SpecialIds:
     with path.open("rb") as file:
         begins = file.read(8)
     if begins[:1] == b"\x80" and begins[1:2] in (b"\2", b"\3", b"\4", b"\5"):
@@ -102,7 +104,7 @@ def _tokenizer_json(path: Path) -> tokenizers.Tokenizer | SentencePieceAdapter:
         _refuse(path)
     try:
         described = read_json(path, MAX_FILE_SIZE)
-        is_adapted = bool({"sentencepiece", "object"} & described.keys())
+        is_adapted = bool({"sentencepiece", "object", KEY} & described.keys())
         growth = max(_growth(described.get(name)) for name in ("normalizer", "pre_tokenizer", "decoder"))
         backend = None if is_adapted else tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except Exception as error:  # the library raises bare Exception
@@ -117,8 +119,10 @@ def _tokenizer_json(path: Path) -> tokenizers.Tokenizer | SentencePieceAdapter:
     return backend
 
 
-def _adapted(described: dict[str, Any], path: Path) -> SentencePieceAdapter:
-    """The adapter that an `AdaptedTokenizer` was saved with, where a file can hold it."""
+def _adapted(described: dict[str, Any], path: Path) -> SentencePieceAdapter | SpecialIds:
+    """The adapter that an `AdaptedTokenizer` was saved with, where a file can hold it, or special ids alone."""
+    if KEY in described:
+        return special_ids_from(described[KEY], path)
     if "sentencepiece" in described:
         return SentencePieceAdapter.from_json(described, path)
     raise InputError(

@@ -11,7 +11,8 @@ import tokenizers
 from ...errors import InputError
 from ..special_ids import SpecialIds
 from .adapted import AdaptedTokenizer, Adapter, adapt
-from .files import open_path
+from .files import Opened, open_path
+from .ids import IdTokenizer
 from .objects import ObjectAdapter
 from .roles import id_by_name, looks_special, stated_ids
 from .tables import vocabulary_tables
@@ -39,7 +40,7 @@ def load_tokenizer(source: str | Path | Any, sentinels: int = 100, roles: Roles 
     Files: tokenizer.json; vocab.txt (WordPiece, as BERT has it); vocab.json with merges.txt (byte-level BPE, as GPT-2
     has it); a SentencePiece .model, which is read by the package `sentencepiece`. Objects: a `tokenizers.Tokenizer`, a
     fast tokenizer of `transformers`, an Encoding of `tiktoken`, and any other with `encode`, `decode` and `get_vocab`,
-    which becomes an `AdaptedTokenizer`.
+    which becomes an `AdaptedTokenizer`. Special ids, or the file of an `IdTokenizer`, become one, as they are.
 
     What is missing of pad, end of text, mask, the `roles` and the sentinels is added behind the ids that exist, which
     keep their meaning; a model trained with the tokenizer as it was must grow its embedding to `vocab_size`. The source
@@ -68,6 +69,8 @@ def load_tokenizer(source: str | Path | Any, sentinels: int = 100, roles: Roles 
     """
     check_sentinels(sentinels)
     opened, declared, notes = _opened(source)
+    if isinstance(opened, SpecialIds):
+        return IdTokenizer(opened)
     if isinstance(opened, Adapter):
         return adapt(opened, declared, notes, sentinels, roles)
     vocabulary = opened.get_vocab(with_added_tokens=True)
@@ -90,8 +93,10 @@ def load_tokenizer(source: str | Path | Any, sentinels: int = 100, roles: Roles 
     return Tokenizer(backend, special, notes)
 
 
-def _opened(source: Any) -> tuple[tokenizers.Tokenizer | Adapter, dict[str, int | None], list[str]]:
+def _opened(source: Any) -> Opened:
     """(a copy of the source's backend, the ids that it declares itself for some roles, notes)."""
+    if isinstance(source, (SpecialIds, IdTokenizer)):
+        return source if isinstance(source, SpecialIds) else source.special, {}, []
     if isinstance(source, AdaptedTokenizer):
         return source.adapter, dict(source.special.named), []
     if isinstance(source, Tokenizer):

@@ -22,7 +22,7 @@ from ..corpora.cache import written_whole
 from ..corpora.documents import checked_text
 from ..special_ids import SpecialIds
 from .cutting import cut_text, panic_as_error
-from .tables import find_layout
+from .tables import Layout, find_layout
 from .text_encoder import text_encoder
 from .unknown import can_drop_text, unknown_id
 from .vocabulary import role_token
@@ -80,6 +80,20 @@ class Tokenizer:
     def vocabulary(self) -> dict[str, int]:
         """All tokens and their ids."""
         return self.backend.get_vocab(with_added_tokens=True)
+
+    def token(self, number: int) -> str | None:
+        """An id's token as the vocabulary writes it; None where the id stands for no token."""
+        return self.backend.id_to_token(number)
+
+    @cached_property
+    def added(self) -> frozenset[int]:
+        """Ids of tokens that were added to the vocabulary, and are written as they are."""
+        return frozenset(self.backend.get_added_tokens_decoder())
+
+    @cached_property
+    def layout(self) -> Layout | None:
+        """How the vocabulary writes where words begin: see `find_layout`."""
+        return find_layout(self.backend, self.vocabulary)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens; raises `InputError` for what is no Unicode text."""
@@ -142,9 +156,8 @@ class Tokenizer:
             json.loads(backend.pre_tokenizer.__getstate__()) if backend.pre_tokenizer is not None else {},
             separators=(",", ":"),
         )
-        vocabulary = backend.get_vocab(with_added_tokens=True)
         if (
-            find_layout(backend, vocabulary) != "bytes"
+            self.layout != "bytes"
             or backend.normalizer is not None
             or adds_space
             or self.unknown is not None
@@ -154,7 +167,7 @@ class Tokenizer:
             return None
         lengths = torch.zeros(self.vocab_size, dtype=torch.int64)
         special = set(self.special.all)
-        for token, number in vocabulary.items():
+        for token, number in self.vocabulary.items():
             if number not in special:
                 # A vocabulary of bytes writes each byte as one character; a token that was added is written as it is.
                 lengths[number] = len(token.encode()) if number in added else len(token)
