@@ -81,9 +81,9 @@ def fill_masks(
             blank = filled == mask_id  # (B, T)
             if not bool(blank.any()):
                 break
-            logits = model.unembed(call(model, filled, attention_mask, **flags)[blank]).masked_fill(
-                suppress, -torch.inf
-            )
+            states = call(model, filled, attention_mask, **flags)  # (B, T, D)
+            states = states.roll(1, 1) if predicts_next else states
+            logits = model.unembed(states[blank]).masked_fill(suppress, -torch.inf)
             tokens = sample_token(logits, **sampling)  # (N,) of logits (N, V)
             now = _chosen(order, blank, left, logits, tokens, generator)
             filled[now] = tokens[now[blank]].to(filled.dtype)

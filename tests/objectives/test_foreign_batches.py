@@ -29,6 +29,8 @@ TEXT = torch.arange(5, 21).view(2, 8)
 
 NEXT_TOKENS = {"causal", "fim"}
 """Fill-in-the-middle makes batches of causal LM's form, and another text."""
+A_PREFIX = {"prefix": "ul2r"}
+"""A row of UL2R is one of prefix LM and a mode, which a model that was called before may have read."""
 
 
 @pytest.mark.parametrize("made_for", OBJECTIVES)
@@ -40,7 +42,8 @@ def test_every_objective_refuses_the_batches_of_every_other(objective, made_for)
         return
     with pytest.raises(InputError):
         objective(reading_model(objective), batch)
-    if "decoder_input_ids" not in batch and objective.architecture != "encoder-decoder":
+    one_stack = "decoder_input_ids" not in batch and objective.architecture != "encoder-decoder"
+    if one_stack and A_PREFIX.get(objective.name) != made_for:
         with pytest.raises(InputError):
             objective(torch.zeros(*batch["labels"].shape, VOCAB), batch)
 
