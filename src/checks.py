@@ -32,7 +32,7 @@ def check_int(value: Any, name: str, least: int | None = None, most: int | None 
         if isinstance(value, bool):
             raise TypeError
         number = operator.index(value)
-    except TypeError:
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: of a tensor on the meta device
         raise InputError(f"{name} must be a whole number, got {value!r:.80} ({type(value).__name__})") from None
     if least is not None and number < least:
         raise InputError(f"{name} must be a whole number of at least {least}, got {number}")

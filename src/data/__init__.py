@@ -1,5 +1,6 @@
 """Hide: text to tokens to blocks to a corrupted batch."""
 
+from ..doors import explain_errors
 from .blocks import Blocks
 from .collator import Collator, Corruption
 from .corpora.corpus import Corpus, load_corpus
@@ -37,8 +38,8 @@ __all__ = [
     "CorpusReport",
     "Corruption",
     "Examples",
-    "MaskScheme",
     "IdTokenizer",
+    "MaskScheme",
     "Mixture",
     "Noise",
     "Packed",
@@ -79,3 +80,5 @@ __all__ = [
     "train_characters",
     "whole_word_mask",
 ]
+
+explain_errors(__name__)

@@ -1,5 +1,6 @@
 """Pictures, each made from the tensors that the model gets."""
 
+from ..doors import explain_errors
 from .attention import draw_attention
 from .comparison import draw_comparison, print_comparison, save_comparison
 from .curves import draw_loss
@@ -24,3 +25,5 @@ __all__ = [
     "show_objectives",
     "word_tokenizer",
 ]
+
+explain_errors(__name__)

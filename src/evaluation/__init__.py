@@ -4,6 +4,7 @@ The least loss that is possible is `objective.entropy_floor` on a language of `c
 down to it by `clozelab.evaluation.floor_experiment`.
 """
 
+from ..doors import explain_errors
 from .answer_leaks import AnswerReport, answer_leaks
 from .heldout import (
     HeldOut,
@@ -48,3 +49,5 @@ __all__ = [
     "unigram_baseline",
     "unigram_loss",
 ]
+
+explain_errors(__name__)

@@ -1,5 +1,6 @@
 """Generation: continue text, fill masks, fill spans, fill a middle; fine-tuning pairs and their answers."""
 
+from ..doors import explain_errors
 from .answers import answer_pairs, generate_answers
 from .completion import BLANK, Completion, encode_blanks
 from .decoding import fill_spans, generate, truncate_at_eos
@@ -47,3 +48,5 @@ __all__ = [
     "token_probabilities",
     "truncate_at_eos",
 ]
+
+explain_errors(__name__)

@@ -9,6 +9,7 @@ Models never see labels: they return hidden states (B, T, D) and own an `unembed
 outputs returns {name: Prediction} instead (`clozelab.objectives`).
 """
 
+from ..doors import explain_errors
 from .attention_mask import (
     AttentionMask,
     causal_mask,
@@ -51,3 +52,5 @@ __all__ = [
     "rank_mask",
     "self_attention_mask",
 ]
+
+explain_errors(__name__)

@@ -4,6 +4,7 @@
 """
 
 from ..data.examples import IGNORED
+from ..doors import explain_errors
 from .block_diffusion import BlockDiffusion
 from .causal_lm import CausalLM
 from .fill_in_the_middle import FillInTheMiddle
@@ -64,3 +65,5 @@ __all__ = [
     "total_counts",
     "unwrapped",
 ]
+
+explain_errors(__name__)

@@ -14,6 +14,7 @@
 `docs/scaling.md` goes through it from two cores to a thousand GPUs; `clozelab plan` prints it.
 """
 
+from ..doors import explain_errors
 from .compute import Flops, flops, optimizer_flops
 from .memory import Saved, State, backward_work, loss_work, saved, state
 from .network import Traffic, replicated, sharded
@@ -46,3 +47,5 @@ __all__ = [
     "sharded",
     "state",
 ]
+
+explain_errors(__name__)

@@ -12,9 +12,12 @@ A report counts what passed, what failed and what was *not checked*, which is no
 Without tests: `clozelab check my_module:my_scheme`, or `clozelab check diffusion` for an objective of clozelab.
 """
 
+from ..doors import explain_errors
 from .collator import check_collator
 from .mask_scheme import check_mask_scheme
 from .objective import check_objective
 from .report import CheckFailed, Finding, Report
 
 __all__ = ["CheckFailed", "Finding", "Report", "check_collator", "check_mask_scheme", "check_objective"]
+
+explain_errors(__name__)

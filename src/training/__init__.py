@@ -1,5 +1,6 @@
 """The one loop, its run folders and checkpoints, and the comparison of objectives."""
 
+from ..doors import explain_errors
 from ..errors import NotFinite, ProcessLost
 from .batches import Batches
 from .checkpoint import Checkpoint, latest_checkpoint, read_checkpoint, save_checkpoint
@@ -52,3 +53,5 @@ __all__ = [
     "train_step",
     "training_flops",
 ]
+
+explain_errors(__name__)

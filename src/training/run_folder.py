@@ -91,9 +91,9 @@ class RunFolder:
         self.processes.check_same(
             "run",
             {
-                **self.identity,
                 "tokenizer": tokenizer.fingerprint,
                 "special ids": tokenizer.special.named,
+                **self.identity,
                 "folder": str(self.path),
                 "resume": resume,
                 "world size": self.processes.world_size,

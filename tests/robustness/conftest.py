@@ -27,13 +27,20 @@ from clozelab.models import presets
 from clozelab.training import read_metrics
 
 sys.path.insert(0, str(Path(__file__).parent))
-import one_run  # where the processes find it too
+import one_rank  # where the processes find them too
+import one_run
 
 FORKSERVER = multiprocessing.get_context("forkserver")
 """Forks processes from one that has done the imports, which take longer than these runs."""
-FORKSERVER.set_forkserver_preload(["one_run", "torch._dynamo", "pytest"])
+FORKSERVER.set_forkserver_preload(["one_run", "one_rank", "torch._dynamo", "pytest"])
 STEPS = 80
 WORDS = ["the", "cat", "dog", "house", "tree", "river", "night", "sees", "hears", "finds", "loses", "under", "near"]
+
+
+@pytest.fixture(scope="session")
+def forkserver():
+    """Starts processes that have done the imports."""
+    return FORKSERVER
 
 
 # ------------------------------------------------------------------ the record
@@ -153,7 +160,7 @@ class Child:
     def __init__(self, folder: Path, words, *flags, torchrun: int = 0, alone: bool = False, **variables) -> None:
         self.log, self.rank = folder / f"log-{time.monotonic_ns()}", int(variables.get("RANK", 0))
         self.printed = Path(f"{self.log}.out")
-        variables["CLOZELAB_CACHE"] = str(folder / "cache")
+        variables.setdefault("CLOZELAB_CACHE", str(folder / "cache"))
         words = [str(self.log), *flags, *words]
         if torchrun or alone:
             launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(torchrun), "--"]

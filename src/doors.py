@@ -1,0 +1,269 @@
+"""The public doors of the library: a wrong argument is named, instead of what failed over it.
+
+Each room calls `explain_errors(__name__)` at the end of its `__init__`. Where something that its `__all__` names then
+fails with an error of Python or PyTorch, the arguments are compared with their annotations, and one of another kind
+raises an `InputError`: a number for a tokenizer, a string for several, a sparse tensor, a batch without tensors. A call
+that works is not slowed down; bounds and shapes are checked by the functions themselves.
+"""
+
+from __future__ import annotations
+
+import collections.abc as abc
+import functools
+import inspect
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .checks import check_int, check_number, tracing
+from .errors import InputError, NotFinite
+
+SHORT = 64
+"""The most elements of a list that are looked at."""
+OPERATORS = ("__init__", "__call__", "__getitem__")
+"""Methods with names of Python's that are doors."""
+
+BARE = (TypeError, AttributeError, ValueError, RuntimeError, LookupError, ArithmeticError, AssertionError)
+"""Errors that say nothing about the argument which caused them."""
+
+Check = Callable[[Any, str], Any]
+"""Raises `InputError` for a value of a parameter of this name."""
+
+
+def explain_errors(room: str) -> None:
+    """Have everything that a package names in `__all__` name the argument that it fails over."""
+    package = sys.modules[room]
+    for name in package.__all__:
+        door = getattr(package, name)
+        if inspect.isfunction(door) and not hasattr(door, "__wrapped__"):
+            explained = _explained(door)
+            setattr(package, name, explained)
+            setattr(sys.modules[door.__module__], name, explained)  # where pickle looks for it
+        elif inspect.isclass(door) and not issubclass(door, (BaseException, Enum, dict, tuple)):
+            _explain_methods(door)
+
+
+def _explain_methods(kind: type) -> None:
+    """The same for the methods that a class defines itself."""
+    for name, method in list(vars(kind).items()):
+        if name.startswith("_") and name not in OPERATORS:
+            continue
+        if isinstance(method, (staticmethod, classmethod)):
+            setattr(kind, name, type(method)(_explained(method.__func__, bound=isinstance(method, classmethod))))
+        elif inspect.isfunction(method) and not hasattr(method, "__wrapped__"):
+            setattr(kind, name, _explained(method, bound=True))
+
+
+def _explained(function: Callable[..., Any], *, bound: bool = False) -> Callable[..., Any]:
+    """The function, whose errors name a wrong argument; `bound` for a method, whose first one is itself."""
+
+    @functools.wraps(function)
+    def door(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except BARE as error:
+            if isinstance(error, (InputError, NotFinite)) or tracing():
+                raise
+            names, checks = _checks(function)
+            for name, value in [*list(zip(names, args))[bound:], *kwargs.items()]:
+                try:
+                    checks.get(name, _accept)(value, name)
+                except InputError as reason:
+                    raise InputError(f"{function.__qualname__}: {reason}") from error
+            raise
+
+    return door
+
+
+def _accept(value: Any, name: str) -> None:
+    """The check of a parameter whose annotation says nothing."""
+
+
+@functools.cache
+def _checks(function: Callable[..., Any]) -> tuple[list[str], dict[str, Check]]:
+    """(names of the positional parameters, the check of each parameter whose annotation says what to check).
+
+    Made when a call has failed, when every room is loaded that an annotation may name.
+    """
+    scope = {**_public_names(), **getattr(function, "__globals__", {})}
+    names, checks = [], {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            names.append(parameter.name)
+        hint = parameter.annotation
+        if isinstance(hint, str):
+            try:
+                hint = eval(hint, scope)  # an annotation of this library
+            except NameError:  # of a module that is not loaded, so that the value cannot be of that kind
+                continue
+        check = _check_of(hint)
+        if check is not None and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            default = parameter.default
+            checks[parameter.name] = check if default is not None else _or_none(check)
+    return names, checks
+
+
+def _public_names() -> dict[str, Any]:
+    """The classes of all rooms that are loaded, for annotations whose names are imported for type checkers alone."""
+    found: dict[str, Any] = {}
+    for name, module in list(sys.modules.items()):
+        if name.startswith("clozelab."):
+            found |= {key: one for key, one in vars(module).items() if inspect.isclass(one)}
+    return found
+
+
+def _check_of(hint: Any) -> Check | None:
+    """The check that an annotation asks for; None where it says nothing that can be checked."""
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _check_of_union(inside)
+    if origin is typing.Annotated:
+        return _check_of(inside[0])
+    if hint in _SIMPLE:
+        return _SIMPLE[hint]
+    if origin in _CONTAINERS:
+        return functools.partial(_check_container, origin, inside)
+    if origin is abc.Callable or hint is abc.Callable:
+        return _check_callable
+    if inspect.isclass(hint) and hint not in (object, type, Any) and not getattr(hint, "_is_protocol", False):
+        return functools.partial(_check_instance, hint)
+    return None
+
+
+def _check_of_union(members: tuple[Any, ...]) -> Check | None:
+    kinds = [one for one in members if one is not type(None)]
+    checks = [_check_path_like if one is Path and str in kinds else _check_of(one) for one in kinds]
+    known = [check for check in checks if check is not None]
+    if len(known) < len(checks):
+        return None
+    either = known[0] if len(known) == 1 else functools.partial(_check_any, known, " or ".join(map(_noun, kinds)))
+    return _or_none(either) if type(None) in members else either
+
+
+def _or_none(check: Check) -> Check:
+    return lambda value, name: None if value is None else check(value, name)
+
+
+def _check_any(checks: list[Check], kinds: str, value: Any, name: str) -> None:
+    """Raises `InputError` where every check refuses the value."""
+    for check in checks:
+        with suppress(InputError):
+            check(value, name)
+            return
+    raise InputError(f"expected {name} as {kinds}, got {value!r:.80} ({_kind(value)})")
+
+
+def _check_bool(value: Any, name: str) -> None:
+    if not isinstance(value, (bool, np.bool_)):
+        raise InputError(f"{name} must be True or False, got {value!r:.80} ({_kind(value)})")
+
+
+def _check_whole(value: Any, name: str) -> None:
+    _check_single(value, name)
+    check_int(value, name)
+
+
+def _check_real(value: Any, name: str) -> None:
+    _check_single(value, name)
+    check_number(value, name)
+
+
+def _check_single(value: Any, name: str) -> None:
+    if isinstance(value, (Tensor, np.ndarray)) and (getattr(value, "is_meta", False) or np.prod(value.shape) != 1):
+        raise InputError(f"{name} must be one number, got {_kind(value)} of shape {tuple(value.shape)}")
+
+
+def _check_device(value: Any, name: str) -> None:
+    try:
+        torch.device(value)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"{name} must be a device, such as cpu or cuda:0, got {value!r:.80}") from error
+
+
+def _check_path_like(value: Any, name: str) -> None:
+    if not isinstance(value, (str, os.PathLike)):
+        raise InputError(f"expected {name} as a path, got {value!r:.80} ({_kind(value)})")
+
+
+def _check_dense(value: Any, name: str) -> None:
+    if not isinstance(value, Tensor):
+        raise InputError(f"expected {name} as a tensor, got {value!r:.80} ({_kind(value)})")
+    if value.layout != torch.strided:
+        raise InputError(f"expected {name} as a dense tensor, got one of the layout {value.layout}: call .to_dense()")
+    if value.is_meta:
+        raise InputError(f"expected {name} as a tensor with values, got one on the meta device, which has none")
+    if value.dtype not in _DTYPES:
+        raise InputError(f"expected {name} of a dtype that PyTorch computes with, got {value.dtype}")
+
+
+def _check_container(kind: type, inside: tuple[Any, ...], value: Any, name: str) -> None:
+    """A list, mapping, iterable or the like; of a short one each element is checked too."""
+    text = isinstance(value, (str, bytes)) and kind is not abc.Mapping
+    if text or not (isinstance(value, kind) or _stands_for(value, kind)):
+        raise InputError(f"expected {name} as {_CONTAINERS[kind]}, got {value!r:.80} ({_kind(value)})")
+    elements: Any = value.values() if isinstance(value, abc.Mapping) else value
+    check = _check_of(inside[-1]) if inside and _is_object(inside[-1]) else None
+    if check is not None and isinstance(value, (list, tuple, dict)) and len(value) <= SHORT:
+        for element in elements:
+            check(element, f"each of {name}")
+
+
+def _stands_for(value: Any, kind: type) -> bool:
+    """Whether an array or a tensor may stand for a sequence, or anything that can be iterated over for an iterable."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return kind is not abc.Mapping and value.ndim > 0
+    return kind is abc.Iterable and hasattr(value, "__getitem__") and hasattr(value, "__len__")
+
+
+def _is_object(hint: Any) -> bool:
+    """Whether the elements of a container are tensors, or objects of this library."""
+    return hint is Tensor or getattr(hint, "__module__", "").startswith("clozelab")
+
+
+def _check_callable(value: Any, name: str) -> None:
+    if not callable(value):
+        raise InputError(f"expected {name} as a function, got {value!r:.80} ({_kind(value)})")
+
+
+def _check_instance(kind: type, value: Any, name: str) -> None:
+    if not isinstance(value, kind):
+        raise InputError(f"expected {name} as {kind.__name__}, got {value!r:.80} ({_kind(value)})")
+
+
+def _noun(hint: Any) -> str:
+    return getattr(hint, "__name__", str(hint))
+
+
+def _kind(value: Any) -> str:
+    return f"the class {value.__name__}: call it" if isinstance(value, type) else type(value).__name__
+
+
+_SIMPLE: dict[Any, Check] = {
+    int: _check_whole,
+    float: _check_real,
+    bool: _check_bool,
+    Tensor: _check_dense,
+    torch.device: _check_device,
+}
+_DTYPES = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+_DTYPES |= {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+_CONTAINERS = {
+    list: "a list",
+    tuple: "a tuple",
+    dict: "a dict",
+    abc.Mapping: "a mapping",
+    abc.Sequence: "a sequence",
+    abc.Collection: "a collection",
+    abc.Iterable: "several",
+}
+"""Kinds of containers, and what a message calls them."""

@@ -1,0 +1,201 @@
+"""Calls of everything public with values that cannot be meant: only `InputError` and what is documented may come.
+
+    python tests/robustness/fuzz_calls.py --calls 20000 --seed 7
+
+prints one JSON line for each failure, and the counts at the end. A call is a right one with one or two of its arguments
+exchanged, so that it comes past the first check.
+"""
+
+import argparse
+import builtins
+import contextlib
+import importlib
+import inspect
+import io
+import itertools
+import json
+import os
+import random
+import re
+import resource
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from enum import Enum
+from pathlib import Path
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from fuzz_values import Pool, spoiled
+
+from clozelab.errors import InputError, NotFinite
+from clozelab.objectives import Objective
+
+ROOMS = ("data", "objectives", "models", "generation", "training", "evaluation", "testing", "planning", "languages")
+ROOMS += ("course", "display")
+SECONDS = 20
+"""That a call may take."""
+MEMORY = 6 * 2**30
+"""Bytes that the process may use."""
+HOOKS = ("corrupt", "reads", "targets", "breakdown", "scored_ids", "check_batch", "loss", "entropy_floor")
+"""Methods that a class of objectives defines and the library calls, with batches that it has checked."""
+HANDED_ON = ("Processes", "Optimizers", "StreamedDocuments")
+"""Classes whose objects are given from function to function, and whose methods nobody calls by hand."""
+CALLED = ("__init__", "__call__", "__getitem__")
+"""Methods with names of Python's that are called too."""
+
+
+class TooLong(BaseException):
+    """A call took longer than it may."""
+
+
+def doors(pool: Pool) -> dict[str, object]:
+    """Every public function, class, and method of an object in the pool, by a name."""
+    found = {}
+    for room in ROOMS:
+        module = importlib.import_module(f"clozelab.{room}")
+        for name in module.__all__:
+            door = getattr(module, name)
+            is_class = inspect.isclass(door) and not issubclass(door, (BaseException, dict, Enum))
+            if name != "options" and (inspect.isfunction(door) or is_class):  # options is for authors of objectives
+                found[f"{room}.{name}"] = door
+    for kind, instances in pool.instances().items():
+        for name, method in inspect.getmembers(kind, inspect.isroutine):
+            ours = getattr(method, "__module__", None) or ""
+            if kind.__name__ in HANDED_ON or name in HOOKS:
+                continue
+            if ours.startswith("clozelab") and (not name.startswith("_") or name in CALLED[1:]):
+                found[f"{kind.__name__}().{name}"] = getattr(instances[0], name)
+    return found
+
+
+def documented(door: object) -> tuple[type[BaseException], ...]:
+    """The exceptions that a docstring, its own or that of its class, says it raises."""
+    text = f"{inspect.getdoc(door)} {inspect.getdoc(getattr(door, '__self__', None).__class__)}"
+    names = set(re.findall(r"`(\w+Error)`", text)) & {"IndexError", "KeyError", "TypeError", "OSError"}
+    return tuple(getattr(builtins, name) for name in sorted(names))
+
+
+def right_arguments(name: str, door: object, pool: Pool) -> dict[str, object]:
+    """Makers of arguments by parameter, for those without a default and for those that the pool knows."""
+    short = name.split(".")[-1]
+    made = {}
+    for parameter in inspect.signature(door).parameters.values():
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        maker = pool.right.get(f"{short}.{parameter.name}")
+        if maker is None and parameter.default is inspect.Parameter.empty:
+            maker = pool.right.get(parameter.name, object)
+        elif maker is None:
+            maker = lambda value=parameter.default: value
+        made[parameter.name] = (maker, parameter.kind == parameter.POSITIONAL_ONLY)
+    owner = getattr(door, "__self__", None)
+    if isinstance(owner, Objective):
+        own = {"batch": lambda: pool.batch(owner), "model": lambda: pool.model(owner.architecture)}
+        made |= {key: (maker, made[key][1]) for key, maker in own.items() if key in made}
+    return made
+
+
+def call(door: object, arguments: dict) -> None:
+    """Call it, and use what comes lazily."""
+    positional = [value for value, first in arguments.values() if first]
+    named = {name: value for name, (value, first) in arguments.items() if not first}
+    result = door(*positional, **named)
+    if hasattr(result, "__enter__") and inspect.isgenerator(getattr(result, "gen", None)):
+        with result:
+            pass
+    elif inspect.isgenerator(result):
+        for _ in itertools.islice(result, 3):
+            pass
+
+
+def attempt(door: object, arguments: dict) -> str | None:
+    """What is wrong about how a call ended; None where nothing is."""
+    allowed = (InputError, NotFinite, OSError, *documented(door))
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            call(door, arguments)
+    except allowed as error:
+        return None if len(str(error)) > 8 or isinstance(error, LookupError) else f"says only {str(error)!r}"
+    except TooLong:
+        return f"took longer than {SECONDS} s"
+    except (Exception, SystemExit) as error:
+        places = [frame for frame in inspect.getinnerframes(error.__traceback__) if "clozelab" in frame.filename or "/src/" in frame.filename]
+        place = f"{Path(places[-1].filename).name}:{places[-1].lineno}" if places else "?"
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:120]} [{place}]"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return None
+
+
+def shown(name: str, arguments: dict) -> str:
+    """The call, as far as it can be written."""
+    written = []
+    for key, (value, _) in arguments.items():
+        text = f"tensor{tuple(value.shape)} {value.dtype} {value.layout} {value.device}" if isinstance(value, torch.Tensor) else repr(value)
+        written.append(f"{key}={' '.join(text.split())[:60]}")
+    return f"{name}({', '.join(written)})"
+
+
+def fuzz(pool: Pool, count: int, seed: int, only: str = "") -> tuple[Counter, list[dict]]:
+    """(how many calls of each door were tried, the failures), spread over all doors alike."""
+    chosen = {name: door for name, door in doors(pool).items() if only in name}
+    tried, failures = Counter(), []
+    for name, door in chosen.items():
+        makers = right_arguments(name, door, pool)
+        moment = random.Random(f"{seed} {name}")
+        for number in range(max(1, count // len(chosen))):
+            arguments = {key: [maker(), first] for key, (maker, first) in makers.items()}
+            changed = moment.sample(sorted(makers), min(len(makers), moment.choice((1, 1, 1, 2)))) if number else ()
+            for key in changed:
+                try:
+                    hostile = moment.random() < 0.6
+                    arguments[key][0] = moment.choice(pool.hostile)() if hostile else spoiled(arguments[key][0], moment)
+                except Exception:  # this value cannot be spoiled so
+                    arguments[key][0] = None
+            text = shown(name, {key: arguments[key] for key in changed})
+            found = attempt(door, arguments)
+            tried[name] += 1
+            if found is not None:
+                failures.append({"call": text, "found": found})
+    return tried, failures
+
+
+def limit() -> None:
+    """Bound memory and time, so that a call that is not bounded fails by itself."""
+
+    def stop(*_):
+        raise TooLong
+
+    signal.signal(signal.SIGALRM, stop)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--calls", type=int, default=3000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="doors whose name holds this")
+    args = parser.parse_args()
+    begun = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        os.environ["CLOZELAB_CACHE"] = str(Path(folder, "cache"))
+        limit()
+        tried, failures = fuzz(Pool(Path(folder)), args.calls, args.seed, args.only)
+    for failure in failures:
+        print(json.dumps(failure))
+    print(json.dumps({"doors": len(tried), "tried": tried.total(), "failures": len(failures), "seconds": round(time.process_time() - begun, 1)}))
+
+
+if __name__ == "__main__":
+    main()
