@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ..escape import escape_control_characters
 from .parsing import Given, Parser
+from .special_ids import add_special_ids, print_notes, roles_of
 from .values import SHARE
 
 SUMMARY = "check a masking scheme, a collator or an objective of your own, or one of the library by its name"
@@ -22,8 +23,9 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     )
     parser.add_argument("--rate", type=SHARE, help="share of tokens that the scheme means to hide  (default: any)")
     parser.add_argument(
-        "--tokenizer", help="path of a tokenizer.json, for a collator that does not name its special ids"
+        "--tokenizer", help="file or folder of a tokenizer, for a collator that does not name its special ids"
     )
+    add_special_ids(parser, words)
     parser.add_argument(
         "--skip", nargs="+", default=(), metavar="CHECK", help="names of checks to leave out, as the report lists them"
     )
@@ -35,7 +37,11 @@ def run(args: argparse.Namespace, given: Given) -> int:
     from ..objectives import OBJECTIVES
     from ..testing import CheckFailed, target
 
-    special = load_tokenizer(args.tokenizer).special if args.tokenizer else None
+    roles, special = roles_of(args, ()), None
+    if args.tokenizer:
+        tokenizer = load_tokenizer(args.tokenizer, roles=roles)
+        print_notes(tokenizer)
+        special = tokenizer.special
     thing = OBJECTIVES[args.target] if args.target in OBJECTIVES else target.load(args.target)
     try:
         report = target.check(thing, rate=args.rate, special=special, skip=args.skip)

@@ -27,7 +27,7 @@ def add_corpus(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--skip-bad-rows", action="store_true", help="leave out and count rows that cannot be read")
     group.add_argument("--validation", metavar="FILE", help="file or folder to hold out, which is not trained on")
     group.add_argument("--split", choices=("auto", "hash", "position"), default="auto", help="how text is held out")
-    group.add_argument("--tokenizer", default="bpe", help='"bpe", "characters", or the path of a tokenizer.json')
+    group.add_argument("--tokenizer", default="bpe", help='"bpe", "characters", or a file or folder of one')
     group.add_argument("--vocab-size", type=COUNT, default=4096, help="of a trained BPE")
     group.add_argument("--sentinels", type=COUNT_OR_NONE, default=100, help="reserved for hidden spans")
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..escape import escape_control_characters
 from .parsing import Parser, value_of
 
 if TYPE_CHECKING:
+    from ..data import Tokenizer
     from ..objectives import Objective
 
 ABOUT = {
@@ -62,6 +65,12 @@ def roles_of(
             "was packed with, has its own special ids; leave it out, or give a tokenizer by --tokenizer"
         )
     return dict.fromkeys(role for objective in objectives for role in objective.roles) | stated
+
+
+def print_notes(tokenizer: Tokenizer) -> None:
+    """Print what was guessed or added as a tokenizer was loaded, a line each."""
+    for line in tokenizer.notes:
+        print(escape_control_characters(f"tokenizer: {line}"), file=sys.stderr)
 
 
 def _token(text: str) -> str | int:

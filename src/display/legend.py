@@ -62,7 +62,7 @@ def legend(tokenizer: Tokenizer, seen: Seen) -> Iterator[tuple[str, str, str]]:
         (named([*special.roles.values()]), SPECIAL, "role tokens, which mark the parts of a text that was moved"),
     ]
     for one in sorted(seen.ids & {*special.all} - names.keys()):
-        lines.append((tokenizer.backend.id_to_token(one) or f"<{one}>", SPECIAL, _meaning(tokenizer, one)))
+        lines.append((tokenizer.token(one) or f"<{one}>", SPECIAL, _meaning(tokenizer, one)))
     lines += [
         (like("^##"), READ, "continues the word before it"),
         (SPACE if like(SPACE) else "", READ, "a space"),

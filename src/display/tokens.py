@@ -10,7 +10,7 @@ from itertools import pairwise
 from rich.cells import cell_len
 
 from ..data import SpecialIds, Tokenizer
-from ..data.tokenizers.tables import BYTE_ALPHABET, SPACE_MARK, find_layout
+from ..data.tokenizers.tables import BYTE_ALPHABET, SPACE_MARK
 from ..escape import escape_control_characters
 
 SPACE = "␣"
@@ -102,12 +102,10 @@ def cuts_words(tokenizer: Tokenizer, ids: Sequence[int]) -> bool:
 
 def _raw_texts(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
     """The text of each token, its spaces included; a byte that is part of a character is a lone surrogate U+DCxx."""
-    backend = tokenizer.backend
-    layout = find_layout(backend, ())
-    added = backend.get_added_tokens_decoder()
+    layout, added = tokenizer.layout, tokenizer.added
     texts = []
     for one in ids:
-        token = backend.id_to_token(one)
+        token = tokenizer.token(one)
         if token is None:  # an id of a larger vocabulary that stands for nothing
             texts.append(f"<{one}>")
         elif one in added:
