@@ -12,7 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from ...errors import FULL, InputError
+from .documents import Document, content_of
 
 
 def cache_folder() -> Path:
@@ -27,28 +30,29 @@ def cache_folder() -> Path:
         raise InputError("this user has no home folder for a cache: set CLOZELAB_CACHE to a folder") from error
 
 
-def fingerprint(documents: Iterable[str], maker: str) -> str:
+def fingerprint(documents: Iterable[Document], maker: str) -> str:
     """A hash of documents and of everything else (tokenizer, format, settings) that decides what is made of them.
 
     >>> from clozelab.data.corpora.cache import fingerprint
     >>> fingerprint(["one", "two"], "format 1") == fingerprint(["onetwo"], "format 1")
     False
 
-    Raises `InputError` for documents that are not Unicode strings, and where there are none.
+    Raises `InputError` for documents that are neither Unicode strings nor arrays of ids, and where there are none.
     """
     content = hashlib.blake2b(digest_size=16)
     count = 0
     for document in documents:
-        if not isinstance(document, str):
+        if not isinstance(document, (str, np.ndarray)):
             raise InputError(f"expected documents that are strings, got {type(document).__name__} in place {count}")
         try:
-            encoded = document.encode()
+            document = document.encode() if isinstance(document, str) else document
         except UnicodeEncodeError as error:
             raise InputError(
                 f"document {count} is not Unicode text: {error}; was it decoded with errors kept?"
             ) from error
-        content.update(len(encoded).to_bytes(8, "little"))
-        content.update(encoded)
+        content.update(len(document).to_bytes(8, "little"))
+        for piece in [document] if isinstance(document, bytes) else content_of(document):
+            content.update(piece)
         count += 1
     if count == 0:
         raise InputError("expected at least one document, got none")
