@@ -3,7 +3,7 @@
 torchrun --nproc-per-node 2 one_of_several.py FOLDER [--replicated] [--sharded] [--resume] [--muon] [--few]
 
 Replicated unless `--sharded` alone is given; with both flags it does both, into FOLDER/replicated and FOLDER/sharded.
-With `--few` what is sharded is one objective of each architecture and the one of two parts.
+With `--few` it trains one objective of each architecture and the one of two parts, not all.
 """
 
 import sys
@@ -68,8 +68,8 @@ class TwoHeads(CausalLM):
 EVERY = (*(objective() for objective in OBJECTIVES.values()), TwoHeads())
 
 
-FEW = tuple({objective.architecture: objective for objective in EVERY}.values())
-"""The last one of each architecture."""
+FEW = (*{objective.architecture: objective for objective in reversed(EVERY[:-1])}.values(), EVERY[-1])
+"""The first one of each architecture, and the one of two parts."""
 
 
 def runs(
@@ -101,6 +101,6 @@ if __name__ == "__main__":
         for way in ways:
             place = Path(folder) / (way if len(ways) == 2 else "")
             name, again = "muon" if "--muon" in flags else "adamw", "--resume" in flags
-            which = FEW if way == "sharded" and "--few" in flags else EVERY
+            which = FEW if "--few" in flags else EVERY
             settings = {"optimizer": name, "resume": again, "objectives": which}
             runs(place, replace(these, sharded=way == "sharded"), **settings)

@@ -59,8 +59,16 @@ def assert_same(folder, reference, within, names=NAMES):
 
 
 @pytest.fixture(scope="module")
+def few_alone(tmp_path_factory):
+    """The runs of one process, of one objective of each architecture and one of two parts."""
+    folder = tmp_path_factory.mktemp("few_alone")
+    runs(folder, Processes(), objectives=FEW)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """The runs of one process."""
+    """The runs of one process, of every objective."""
     folder = tmp_path_factory.mktemp("alone")
     runs(folder, Processes())
     return folder
@@ -74,24 +82,34 @@ def by_two(tmp_path_factory):
     return folder
 
 
-def test_two_processes_make_the_run_of_one_and_one_goes_on_with_it(alone, by_two):
+def test_two_processes_make_the_run_of_one_and_one_goes_on_with_it(few_alone, by_two):
+    """Of a few objectives; the slow tests below have them all."""
     folder = by_two / "replicated"
-    assert_same(folder, alone, within=1e-12)
-    forget_the_end(folder)
-    runs(folder, Processes(), resume=True)
-    assert_same(folder, alone, within=1e-12)
+    assert_same(folder, few_alone, within=1e-12, names=FEW_NAMES)
+    forget_the_end(folder, FEW_NAMES)
+    runs(folder, Processes(), resume=True, objectives=FEW)
+    assert_same(folder, few_alone, within=1e-12, names=FEW_NAMES)
 
 
-def test_shards_make_the_run_of_one_and_any_number_goes_on_with_them(alone, by_two):
-    """Of a few objectives; the slow test below has them all."""
+def test_shards_make_the_run_of_one_and_any_number_goes_on_with_them(few_alone, by_two):
     folder, name = by_two / "sharded", next(name for name in FEW_NAMES if name in OBJECTIVES)
-    assert_same(folder, alone, within=1e-12, names=FEW_NAMES)
+    assert_same(folder, few_alone, within=1e-12, names=FEW_NAMES)
     forget_the_end(folder, FEW_NAMES)
     with pytest.raises(InputError, match="in shards"):
         load_run(folder / name)
     train_on(1, folder, "--sharded", "--resume", "--few")
-    assert_same(folder, alone, within=1e-12, names=FEW_NAMES)
+    assert_same(folder, few_alone, within=1e-12, names=FEW_NAMES)
     assert load_run(folder / name).step == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [[], ["--sharded"]], ids=["replicated", "sharded"])
+def test_two_processes_make_the_run_of_one_for_every_objective(alone, tmp_path, flags):
+    train_on(2, tmp_path, *flags)
+    assert_same(tmp_path, alone, within=1e-12)
+    forget_the_end(tmp_path)
+    train_on(1, tmp_path, "--resume", *flags)
+    assert_same(tmp_path, alone, within=1e-12)
 
 
 @pytest.mark.slow
