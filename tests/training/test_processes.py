@@ -141,7 +141,7 @@ def test_the_command_line_runs_under_torchrun_and_a_bad_flag_is_no_traceback(tmp
     words = ["-m", "--", "clozelab", "train", *flags, "--precision", "float32", "--run", tmp_path / "run"]
     done = launch(2, *words, "--sample-every", 2)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("held-out loss") == 1  # one of them prints
+    assert done.stdout.count("causal: held-out loss") == 1  # one of them prints
     assert [line["step"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if "loss" in line] == [1, 2, 3, 4]
     assert json.loads((tmp_path / "run" / "run.json").read_text())["train"]["batch_size"] == 5
     again = launch(1, *words)  # the folder holds a run
