@@ -67,22 +67,34 @@ def _explain_methods(kind: type) -> None:
 def _explained(function: Callable[..., Any], *, bound: bool = False) -> Callable[..., Any]:
     """The function, whose errors name a wrong argument; `bound` for a method, whose first one is itself."""
 
+    def explain(error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raises `InputError` for the first argument of another kind than its annotation says."""
+        if isinstance(error, (InputError, NotFinite)) or tracing():
+            return
+        names, checks = _checks(function)
+        for name, value in [*list(zip(names, args))[bound:], *kwargs.items()]:
+            try:
+                checks.get(name, _accept)(value, name)
+            except InputError as reason:
+                raise InputError(f"{function.__qualname__}: {reason}") from error
+
     @functools.wraps(function)
     def door(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
         except BARE as error:
-            if isinstance(error, (InputError, NotFinite)) or tracing():
-                raise
-            names, checks = _checks(function)
-            for name, value in [*list(zip(names, args))[bound:], *kwargs.items()]:
-                try:
-                    checks.get(name, _accept)(value, name)
-                except InputError as reason:
-                    raise InputError(f"{function.__qualname__}: {reason}") from error
+            explain(error, args, kwargs)
             raise
 
-    return door
+    @functools.wraps(function)
+    def lazy_door(*args: Any, **kwargs: Any) -> Any:
+        try:
+            yield from function(*args, **kwargs)
+        except BARE as error:
+            explain(error, args, kwargs)
+            raise
+
+    return lazy_door if inspect.isgeneratorfunction(function) else door
 
 
 def _accept(value: Any, name: str) -> None:
@@ -101,11 +113,11 @@ def _checks(function: Callable[..., Any]) -> tuple[list[str], dict[str, Check]]:
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             names.append(parameter.name)
         hint = parameter.annotation
-        if isinstance(hint, str):
+        while isinstance(hint, str):
             try:
                 hint = eval(hint, scope)  # an annotation of this library
-            except NameError:  # of a module that is not loaded, so that the value cannot be of that kind
-                continue
+            except NameError as error:  # of a module that is not loaded, so that no value can be of that kind
+                scope[error.name] = _Unloaded
         check = _check_of(hint)
         if check is not None and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             default = parameter.default
@@ -117,7 +129,7 @@ def _public_names() -> dict[str, Any]:
     """The classes of all rooms that are loaded, for annotations whose names are imported for type checkers alone."""
     found: dict[str, Any] = {}
     for name, module in list(sys.modules.items()):
-        if name.startswith("clozelab."):
+        if name.startswith(("clozelab.", "matplotlib.axes")):
             found |= {key: one for key, one in vars(module).items() if inspect.isclass(one)}
     return found
 
@@ -207,37 +219,44 @@ def _check_dense(value: Any, name: str) -> None:
 
 
 def _check_container(kind: type, inside: tuple[Any, ...], value: Any, name: str) -> None:
-    """A list, mapping, iterable or the like; of a short one each element is checked too."""
+    """A list, mapping, iterable or the like; of a short one each element is checked too.
+
+    A tensor or an array of numbers may stand for a sequence of them.
+    """
     text = isinstance(value, (str, bytes)) and kind is not abc.Mapping
-    if text or not (isinstance(value, kind) or _stands_for(value, kind)):
+    scalar = isinstance(value, (Tensor, np.ndarray)) and value.ndim == 0
+    if text or scalar or not (isinstance(value, kind) or _stands_for(value, kind)):
         raise InputError(f"expected {name} as {_CONTAINERS[kind]}, got {value!r:.80} ({_kind(value)})")
     elements: Any = value.values() if isinstance(value, abc.Mapping) else value
-    check = _check_of(inside[-1]) if inside and _is_object(inside[-1]) else None
-    if check is not None and isinstance(value, (list, tuple, dict)) and len(value) <= SHORT:
+    check = _check_of(inside[-1]) if inside and inside[-1] is not Ellipsis else None
+    if check is not None and isinstance(value, (list, tuple, dict, np.ndarray)) and len(value) <= SHORT:
         for element in elements:
             check(element, f"each of {name}")
+    elif isinstance(value, Tensor):
+        if inside[-1:] not in ((int,), (float,), (bool,), (Any,)):
+            raise InputError(f"expected {name} as {_CONTAINERS[kind]}, got a tensor of shape {tuple(value.shape)}")
+        _check_dense(value, name)
 
 
 def _stands_for(value: Any, kind: type) -> bool:
     """Whether an array or a tensor may stand for a sequence, or anything that can be iterated over for an iterable."""
     if isinstance(value, (Tensor, np.ndarray)):
-        return kind is not abc.Mapping and value.ndim > 0
+        return kind in (abc.Sequence, abc.Collection, abc.Iterable)
     return kind is abc.Iterable and hasattr(value, "__getitem__") and hasattr(value, "__len__")
 
 
-def _is_object(hint: Any) -> bool:
-    """Whether the elements of a container are tensors, or objects of this library."""
-    return hint is Tensor or getattr(hint, "__module__", "").startswith("clozelab")
-
-
 def _check_callable(value: Any, name: str) -> None:
-    if not callable(value):
+    if not callable(value) or isinstance(value, type):
         raise InputError(f"expected {name} as a function, got {value!r:.80} ({_kind(value)})")
 
 
 def _check_instance(kind: type, value: Any, name: str) -> None:
     if not isinstance(value, kind):
         raise InputError(f"expected {name} as {kind.__name__}, got {value!r:.80} ({_kind(value)})")
+
+
+class _Unloaded:
+    """The kind of what comes from a module that is not loaded."""
 
 
 def _noun(hint: Any) -> str:

@@ -36,7 +36,7 @@ class Blocks(torch.utils.data.Dataset):
     def __init__(self, packed: Packed | PackedShards | Mixture, length: int) -> None:
         if not hasattr(packed, "parts"):
             raise InputError(f"expected packed text, which pack makes, got {type(packed).__name__}")
-        if check_int(length, "the length of a block") < 1:
+        if check_int(length, "the length of a block", most=2**40) < 1:
             raise InputError(f"a block needs at least 1 token, got {length}")
         self._parts = [part.tokens[: len(part) // length * length].reshape(-1, length) for part in packed.parts]
         self._starts = np.cumsum([0, *map(len, self._parts)])  # the number of each part's first block

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ..checks import WHOLE, check_int, check_tensor
+from ..checks import WHOLE, check_int, check_same_shape, check_tensor
 from ..errors import InputError
 from .noise import Noise
 from .special_ids import SpecialIds
@@ -96,7 +96,11 @@ class Examples:
         return begins.long().cumsum(1).masked_fill(self.special.is_special(self.tokens) | ~self.is_token, -1)
 
     def rows(self, index: Tensor) -> Examples:
-        """Some of the examples (N,) with their own noise: for a mixture of corruptions."""
+        """Some of the examples (N,) with their own noise: for a mixture of corruptions.
+
+        Raises `IndexError` for a number that no example has.
+        """
+        check_tensor(index, "the numbers of examples", "(N)")
         picked = {
             name: None if (value := getattr(self, name)) is None else value[index]
             for name in ("tokens", "is_token", "maskable", "labels", "word_ids", "document_ids", "in_loss")
@@ -119,6 +123,7 @@ def smallest(noise: Tensor, k: Tensor, among: Tensor) -> Tensor:
     >>> smallest(noise, torch.tensor([[2]]), among)
     tensor([[False,  True,  True, False]])
     """
+    check_same_shape(noise=noise, among=among)
     rank = noise.masked_fill(~among, 2.0).argsort(1).argsort(1)
     return (rank < k) & among
 
@@ -178,7 +183,8 @@ def arrange(batch: Mapping[str, Tensor], order: Tensor, pad: int) -> Batch:
     tensor([[6, 7, 5],
             [9, 8, 0]])
     """
-    kept = order >= 0
+    check_int(pad, "pad", 0, 2**31)
+    kept = check_tensor(order, "the order", "(B, W)", WHOLE) >= 0
     width = int(kept.sum(1).max()) if len(order) else 0
     index = torch.where(kept, order, torch.iinfo(order.dtype).max).argsort(dim=1, stable=True)[:, :width]
     inside = kept.gather(1, index)

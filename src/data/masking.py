@@ -57,6 +57,7 @@ def scheme_mask(scheme: MaskScheme, examples: Examples, maskable: Tensor, stream
     It is not called for an example in which nothing is maskable. Raises `InputError` for a mask of another type or
     shape, or of what is not maskable.
     """
+    check_same_shape(tokens=examples.tokens, maskable=check_tensor(maskable, "maskable", "(B, T)", FLAGS))
     mask = torch.zeros_like(maskable)
     data = {key: _data_of(examples, key) for key in scheme_keys(scheme)}
     for b, generator in enumerate(examples.noise.generators(stream)):

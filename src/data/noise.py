@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import check_int
+from ..checks import WHOLE, check_int, check_tensor
 from ..errors import InputError
 
 MOST = 2**63 - 1
@@ -112,7 +112,8 @@ class Noise:
         return Noise(self.keys[b : b + 1])
 
     def rows(self, index: Tensor) -> Noise:
-        """The noise of some of the examples, by their numbers (N,)."""
+        """The noise of some of the examples, by their numbers (N,); `IndexError` for one that no example has."""
+        check_tensor(index, "the numbers of examples", "(N)", WHOLE)
         return Noise(self.keys[index.numpy()])
 
     def _of_stream(self, stream: int) -> np.ndarray:

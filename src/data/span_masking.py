@@ -120,6 +120,10 @@ def _cut(total: int, parts: int, noise: Tensor) -> Tensor:
     return torch.diff(torch.cat([torch.zeros_like(ends), cuts, ends], 1))
 
 
+MAX_TEXT = 2**22
+"""Tokens of the longest text whose lengths are solved for."""
+
+
 def check_spans(noise_density: float, mean_noise_span_length: float) -> None:
     """Raises `InputError` for a density outside (0, 1) and a mean span below 1."""
     if not isinstance(noise_density, (int, float)) or not 0.0 < noise_density < 1.0:
@@ -194,6 +198,11 @@ def solve_span_lengths(
     # The inputs never shrink as the text grows: double until it is too long, then binary search.
     raw, too_long = 2, 3
     while lengths(too_long).inputs <= inputs:
+        if too_long > MAX_TEXT:
+            raise InputError(
+                f"inputs of {inputs:,} tokens would be those of a text of more than {MAX_TEXT:,} tokens: choose a "
+                f"lower noise_density than {noise_density}, or a shorter mean_noise_span_length"
+            )
         raw, too_long = too_long, 2 * too_long
     while too_long - raw > 1:
         middle = (raw + too_long) // 2

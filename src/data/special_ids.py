@@ -9,8 +9,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..checks import check_int, check_type
+from ..checks import WHOLE, check_int, check_tensor, check_type
 from ..errors import InputError
+
+MAX_IDS = 2**24
+"""Of a vocabulary, so that tables of its ids stay small: sixty times the largest vocabulary in use."""
 
 
 class _Table:
@@ -89,8 +92,8 @@ class SpecialIds:
         object.__setattr__(
             self, "roles", {str(name): check_int(one, f"the role {name}") for name, one in roles.items()}
         )
-        if not 1 <= self.vocab_size <= 2**31:
-            raise InputError(f"vocab_size must lie in 1 .. 2^31, got {self.vocab_size}")
+        if not 1 <= self.vocab_size <= MAX_IDS:
+            raise InputError(f"vocab_size must lie in 1 .. {MAX_IDS:,}, got {self.vocab_size}")
         for one in self.all:
             if not 0 <= one < self.vocab_size:
                 raise InputError(
@@ -146,7 +149,8 @@ class SpecialIds:
 
     def is_special(self, tokens: Tensor) -> Tensor:
         """True where a token is a special id; any shape in, the same shape out."""
-        return self._is_special.to(tokens.device).index_select(0, tokens.flatten().long()).view(tokens.shape)
+        ids = check_tensor(tokens, "tokens", "(...)", WHOLE).flatten().long()
+        return self._is_special.to(tokens.device).index_select(0, ids).view(tokens.shape)
 
     @cached_property
     def _is_special(self) -> Tensor:

@@ -114,6 +114,8 @@ def draw_comparison(rows: Sequence[Compared], path: str | Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    if not len(rows):
+        raise InputError("expected at least one row to draw, got none")
     lines = math.ceil(len(rows) / PANELS)
     columns = math.ceil(len(rows) / lines)
     figure = Figure(figsize=(4.2 * columns, 3.9 * lines), layout="tight")

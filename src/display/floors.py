@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import InputError
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -88,6 +90,8 @@ def draw_floors(results: Sequence[FloorResult], path: str | Path) -> None:
     by_name: dict[str, list[FloorResult]] = {}
     for result in results:
         by_name.setdefault(result.objective, []).append(result)
+    if not by_name:
+        raise InputError("expected at least one result to draw, got none")
     breakdowns = [(name, *item) for name, runs in by_name.items() for item in runs[0].breakdown.items()]
     panels = len(by_name) + len(breakdowns)
     columns = min(panels, 4)

@@ -95,10 +95,9 @@ def linear_probe(train: Tensor, labels: Tensor, test: Tensor, test_labels: Tenso
     _check(train, labels, test, test_labels)
     mean, scale = train.mean(0), train.std(0, correction=0).clamp(min=1e-6)
     train, test = (train - mean) / scale, (test - mean) / scale
-    labels, test_labels = labels.long(), test_labels.long()
-    classes = int(max(labels.max(), test_labels.max())) + 1
-    weight = torch.zeros(classes, train.shape[1], requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
+    classes, labels = labels.long().unique(return_inverse=True)  # a classifier of those that there are
+    weight = torch.zeros(len(classes), train.shape[1], requires_grad=True)
+    bias = torch.zeros(len(classes), requires_grad=True)
     fit = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
@@ -108,7 +107,7 @@ def linear_probe(train: Tensor, labels: Tensor, test: Tensor, test_labels: Tenso
         return loss
 
     fit.step(closure)
-    return float((F.linear(test, weight, bias).argmax(1) == test_labels).float().mean())
+    return float((classes[F.linear(test, weight, bias).argmax(1)] == test_labels).float().mean())
 
 
 def nearest_neighbours(train: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor) -> float:

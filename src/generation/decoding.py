@@ -14,6 +14,9 @@ from ..models import Cache, DecoderOnly, EncoderDecoder, EncoderOnly, eval_mode
 from ..models.language_model import call
 from .sampling import Sampling, sample_token
 
+MAX_NEW_TOKENS = 2**20
+"""Tokens that are generated at a time."""
+
 
 def generate(
     model: DecoderOnly,
@@ -134,7 +137,7 @@ def truncate_at_eos(ids: Sequence[int], eos: int) -> list[int]:
     >>> truncate_at_eos([5, 6, 1, 1], eos=1)
     [5, 6]
     """
-    generated = list(ids)
+    generated = ids.tolist() if isinstance(ids, Tensor) else list(ids)
     return generated[: generated.index(eos)] if eos in generated else generated
 
 
@@ -175,5 +178,4 @@ def _check_prompt(ids: Tensor, name: str, max_new_tokens: int) -> None:
             f"expected {name} (B, T) with at least one token, got shape {tuple(ids.shape)}: to begin from nothing, "
             "begin with the end-of-text token"
         )
-    if check_int(max_new_tokens, "max_new_tokens") < 1:
-        raise InputError(f"max_new_tokens must be at least 1, got {max_new_tokens!r}")
+    check_int(max_new_tokens, "max_new_tokens", 1, MAX_NEW_TOKENS)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from ..checks import check_int
 from ..data.corpora.documents import checked_text
 from ..data.spans import split_spans
 from ..data.special_ids import SpecialIds
@@ -16,7 +17,7 @@ from ..data.tokenizers.tokenizer import Tokenizer
 from ..errors import InputError
 from ..models import DecoderOnly, EncoderDecoder, EncoderOnly
 from .completion import BLANK, Completion, encode_before_blank, encode_blanks
-from .decoding import fill_spans, generate, truncate_at_eos
+from .decoding import MAX_NEW_TOKENS, fill_spans, generate, truncate_at_eos
 from .masks import fill_masks
 
 ROUNDS = 50
@@ -154,7 +155,8 @@ def complete_masked_text(
     special = tokenizer.special
     if BLANK in checked_text(text):
         return fill_masked_text(model, tokenizer, text, order=order, **sampling)
-    ids = tokenizer.encode(text) + [special["mask"]] * max_new_tokens
+    masks = check_int(max_new_tokens, "max_new_tokens", 1, MAX_NEW_TOKENS)
+    ids = tokenizer.encode(text) + [special["mask"]] * masks
     return _fill_masks(model, tokenizer, ids, order=order, may_end=True, **sampling)
 
 
@@ -213,7 +215,8 @@ def continue_by_blocks(
     """
     special = tokenizer.special
     prompt = tokenizer.encode(text)
-    row, end = torch.tensor([prompt]).long(), len(prompt) + max_new_tokens
+    end = len(prompt) + check_int(max_new_tokens, "max_new_tokens", 1, MAX_NEW_TOKENS)
+    row, block_size = torch.tensor([prompt]).long(), check_int(block_size, "block_size", 1)
     settings = {"suppressed": all_but(special, special.eos), "generator": torch.Generator().manual_seed(0), **sampling}
     while row.shape[1] < end and not bool((row[:, len(prompt) :] == special.eos).any()):
         masks = min(block_size - row.shape[1] % block_size, end - row.shape[1])

@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..checks import WHOLE, check_same_shape, check_tensor, check_type
+from ..checks import REAL, WHOLE, check_same_shape, check_tensor, check_type
 from ..data.examples import IGNORED
 from ..data.spans import split_spans
 from ..data.special_ids import SpecialIds
@@ -61,6 +61,8 @@ def masked_costs(source: MarkovSource, seen: Tensor, labels: Tensor, channel: Te
     check_tensor(labels, "labels", "(B, T)", WHOLE)
     check_symbols(labels[labels != IGNORED], source.symbols)
     check_same_shape(labels=labels, seen=check_tensor(seen, "seen", "(B, T)", WHOLE))
+    for name, one in (("channel", channel), ("own_channel", own_channel)):
+        check_tensor(one, name, "(K, S)", REAL)
     check_symbols(seen, channel.shape[1])
     k, evidence = source.symbols, channel.T[seen]  # (B, T, K)
     before = [source.stationary.expand(len(seen), k)]  # p(x[t], what was seen before t), up to a factor

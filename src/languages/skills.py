@@ -73,6 +73,8 @@ OTHERS = _words(
 COPIED = (*(form for forms in (*NOUNS, *VERBS) for form in forms[:2]), *PEOPLE, *CITIES)
 """What lists are made of."""
 
+MAX_LENGTH = 2**20
+"""Ids of a text, and texts of a block."""
 SKILLS = ("agreement", "facts", "facts turned round", "arithmetic", "copying", "translation", "strangers")
 ASKED = ("facts", "arithmetic", "copying", "translation")
 """The skills of which there are questions."""
@@ -150,7 +152,7 @@ class World:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seed", check_int(self.seed, "the seed"))
-        object.__setattr__(self, "without", tuple(self.without))
+        object.__setattr__(self, "without", tuple(map(str, self.without)))
         if unknown := set(self.without) - {*SKILLS, "interviews"}:
             raise InputError(f"a world can be without {', '.join(SKILLS)} or interviews, got {', '.join(unknown)}")
 
@@ -179,7 +181,7 @@ class World:
 
         It consists of whole texts of a few sentences, with an end of text after each; the last is cut off.
         """
-        length = check_int(length, "length", 0)
+        length = check_int(length, "length", 0, MAX_LENGTH)
         rng, words = Random(f"{self.seed} text {check_int(n, 'the number of a text')}"), [END]
         while len(words) < length:
             words += [*self._some_text(rng), END]
@@ -187,11 +189,12 @@ class World:
 
     def block(self, n: int, rows: int, length: int) -> Tensor:
         """(rows, length) int64: texts number n x rows and following, as batch n of training."""
-        rows, n = check_int(rows, "rows", 1), check_int(n, "the number of a block")
+        rows, n = check_int(rows, "rows", 1, MAX_LENGTH), check_int(n, "the number of a block")
         return torch.tensor([self.text(n * rows + row, length) for row in range(rows)])
 
     def prose(self, n: int, length: int) -> list[int]:
         """One long text of prose alone, to see how reading more of it helps: `length` ids, an end of text first."""
+        check_int(length, "length", 1, MAX_LENGTH)
         rng, words = Random(f"{self.seed} prose {n}"), [END]
         return self.ids((words + self._prose(rng, sentences=length // 4))[:length])  # none has less than 5 words
 

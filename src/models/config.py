@@ -46,7 +46,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ("vocab_size", "d_model", "n_layers", "n_heads", "d_ff", "n_decoder_layers"):
             if getattr(self, name) is not None or name not in ("d_ff", "n_decoder_layers"):
-                check_int(getattr(self, name), name, least=1)
+                check_int(getattr(self, name), name, 1, 2**40)
         if self.d_model % (2 * self.n_heads):
             raise InputError(
                 f"d_model {self.d_model} must be an even multiple of n_heads {self.n_heads}: each head gets "

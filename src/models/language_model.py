@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import check_tensor, check_type, tracing
+from ..checks import REAL, check_tensor, check_type, tracing
 from ..errors import InputError
 from .attention_mask import AttentionMask
 from .config import ModelConfig
@@ -52,7 +52,7 @@ class LanguageModel(nn.Module):
 
     def unembed(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of hidden states (..., D)."""
-        if check_tensor(hidden, "hidden", "(..., D)").shape[-1] != self.config.d_model:
+        if check_tensor(hidden, "hidden", "(..., D)", REAL).shape[-1] != self.config.d_model:
             raise InputError(f"expected hidden states of width {self.config.d_model}, got {hidden.shape[-1]}")
         return F.linear(hidden, self.unembedding)
 

@@ -276,7 +276,7 @@ def next_token_labels(batch: Mapping[str, Tensor]) -> Tensor:
     """
     if "shift_labels" in batch:
         return check_tensor(batch["shift_labels"], "shift_labels", "(B, T)", WHOLE).long()
-    labels = check_tensor(batch["labels"], "labels", "(B, T)", WHOLE).long()
+    labels = check_tensor(batch.get("labels"), "labels", "(B, T)", WHOLE).long()
     check_same_shape(labels=labels, **{key: batch[key] for key in ("attention_mask", "document_ids") if key in batch})
     following = torch.full_like(labels, IGNORED)
     following[:, :-1] = labels[:, 1:]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
-from ..checks import check_type, tracing
+from ..checks import check_int, check_type, tracing
 from ..data.collator import Collator
 from ..data.examples import IGNORED, Batch, Examples
 from ..data.masking import KNOWN_TO_COLLATOR, scheme_keys
@@ -302,7 +302,7 @@ class Objective(nn.Module):
 
     def uniform_values(self, vocab_size: int) -> dict[str, float]:
         """Nats that a uniform predictor costs, by part."""
-        return {"logits": math.log(vocab_size)}
+        return {"logits": math.log(check_int(vocab_size, "vocab_size", 1))}
 
     def scored_ids(self, batch: Batch) -> Tensor:
         """The ids of the text that the loss is a likelihood of, any shape: their bytes make bits per byte."""

@@ -141,6 +141,7 @@ def save_checkpoint(run: Path, step: int, model: nn.Module, optimizer: Optimizer
 
     Raises `OSError` when the disk is full; what was complete before stays as it was.
     """
+    step = check_int(step, "step", 0)
     beside = begin_checkpoint(run, step)
     try:
         save_model(model, str(beside / "model.safetensors"))

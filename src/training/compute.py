@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.utils import flop_counter
 
+from ..checks import check_type
+from ..objectives import Loss
 from .fit import LossFn
 
 
@@ -31,7 +33,7 @@ def training_flops(loss_fn: LossFn, model: nn.Module, batches: Iterable[Any]) ->
     count = 0
     with counter:
         for batch in batches:
-            loss_fn(model, batch).mean.backward()
+            check_type(loss_fn(model, batch), Loss, "what the loss function returns").mean.backward()
             count += 1
     model.zero_grad()
     return counter.get_total_flops() / max(count, 1)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..data import Batch
+from ..errors import InputError
 from ..objectives import Loss, total_counts
 from .optimizers import Optimizers
 from .processes import SINGLE, Processes, loss_module_of
@@ -52,6 +53,8 @@ def train_step(
     """
     batches = [{key: value.to(device) for key, value in batch.items()} for batch in micro_batches]
     objective = loss_module_of(loss_module).objective
+    if not batches:
+        raise InputError("a step needs at least one micro-batch, got none")
     counts = processes.all_sum(total_counts(objective.counts(batch) for batch in batches))
     losses = []
     for number, batch in enumerate(batches, start=1):

@@ -22,6 +22,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections import Counter
 from enum import Enum
@@ -36,15 +37,21 @@ from fuzz_values import Pool, spoiled
 
 from clozelab.errors import InputError, NotFinite
 from clozelab.objectives import Objective
+from clozelab.testing import CheckFailed
 
 ROOMS = ("data", "objectives", "models", "generation", "training", "evaluation", "testing", "planning", "languages")
 ROOMS += ("course", "display")
+RESULT_IS_LARGE = ("build", "build_model", "seeded_model", "causal_mask", "full_mask", "sample", "model_config")
+RESULT_IS_LARGE += ("__init__", "DecoderOnly", "EncoderOnly", "EncoderDecoder", "Transformer", "LanguageModel")
+"""Doors whose result is as large as the numbers say: PyTorch's message of an allocation that fails is allowed there."""
 SECONDS = 20
 """That a call may take."""
 MEMORY = 6 * 2**30
 """Bytes that the process may use."""
 HOOKS = ("corrupt", "reads", "targets", "breakdown", "scored_ids", "check_batch", "loss", "entropy_floor")
 """Methods that a class of objectives defines and the library calls, with batches that it has checked."""
+FOR_AUTHORS = ("options", "add_flags")
+"""What is called as a class of objectives or a command line is written, and then with the same arguments for ever."""
 HANDED_ON = ("Processes", "Optimizers", "StreamedDocuments")
 """Classes whose objects are given from function to function, and whose methods nobody calls by hand."""
 CALLED = ("__init__", "__call__", "__getitem__")
@@ -63,14 +70,15 @@ def doors(pool: Pool) -> dict[str, object]:
         for name in module.__all__:
             door = getattr(module, name)
             is_class = inspect.isclass(door) and not issubclass(door, (BaseException, dict, Enum))
-            if name != "options" and (inspect.isfunction(door) or is_class):  # options is for authors of objectives
+            if name not in FOR_AUTHORS and (inspect.isfunction(door) or is_class):
                 found[f"{room}.{name}"] = door
     for kind, instances in pool.instances().items():
         for name, method in inspect.getmembers(kind, inspect.isroutine):
             ours = getattr(method, "__module__", None) or ""
             if kind.__name__ in HANDED_ON or name in HOOKS:
                 continue
-            if ours.startswith("clozelab") and (not name.startswith("_") or name in CALLED[1:]):
+            is_door = (not name.startswith("_") or name in CALLED[1:]) and name != "backward"  # which is once for a loss
+            if ours.startswith("clozelab") and is_door:
                 found[f"{kind.__name__}().{name}"] = getattr(instances[0], name)
     return found
 
@@ -79,6 +87,8 @@ def documented(door: object) -> tuple[type[BaseException], ...]:
     """The exceptions that a docstring, its own or that of its class, says it raises."""
     text = f"{inspect.getdoc(door)} {inspect.getdoc(getattr(door, '__self__', None).__class__)}"
     names = set(re.findall(r"`(\w+Error)`", text)) & {"IndexError", "KeyError", "TypeError", "OSError"}
+    if getattr(door, "__name__", "") == "__getitem__":  # as Python's own sequences and mappings do
+        names |= {"IndexError", "KeyError"}
     return tuple(getattr(builtins, name) for name in sorted(names))
 
 
@@ -117,7 +127,7 @@ def call(door: object, arguments: dict) -> None:
 
 def attempt(door: object, arguments: dict) -> str | None:
     """What is wrong about how a call ended; None where nothing is."""
-    allowed = (InputError, NotFinite, OSError, *documented(door))
+    allowed = (InputError, NotFinite, OSError, CheckFailed, *documented(door))
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -126,13 +136,22 @@ def attempt(door: object, arguments: dict) -> str | None:
         return None if len(str(error)) > 8 or isinstance(error, LookupError) else f"says only {str(error)!r}"
     except TooLong:
         return f"took longer than {SECONDS} s"
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error) or getattr(door, "__name__", "") not in RESULT_IS_LARGE:
+            return told(error)
     except (Exception, SystemExit) as error:
-        places = [frame for frame in inspect.getinnerframes(error.__traceback__) if "clozelab" in frame.filename or "/src/" in frame.filename]
-        place = f"{Path(places[-1].filename).name}:{places[-1].lineno}" if places else "?"
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:120]} [{place}]"
+        return told(error)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     return None
+
+
+def told(error: BaseException) -> str:
+    """The error, and the line of the library that it came from."""
+    places = [frame for frame in traceback.extract_tb(error.__traceback__) if "/robustness/" not in frame.filename]
+    ours = [frame for frame in places if "site-packages" not in frame.filename and "/lib/python" not in frame.filename]
+    place = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "?"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]} [{place}]"
 
 
 def shown(name: str, arguments: dict) -> str:
