@@ -199,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> Result:
     budget = visit.choose(200.0, fast=3.0)
     figures: dict[str, list[float]] = {}
     curves: dict[str, list[list[tuple[float, float]]]] = {name: [] for name in OBJECTIVES}
-    for seed in visit.seeds:
+    for seed in visit.track(visit.seeds):
         for name in OBJECTIVES:
             student = Student(name, seed, rows=visit.choose(200, fast=40))
             found = student.account()

@@ -243,10 +243,10 @@ def main(arguments: Sequence[str] | None = None) -> Result:
     """Train, measure, judge, draw."""
     visit = LESSON.visit(arguments)
     steps, unit_steps = visit.choose((1000, 400), fast=(30, 12))
-    measured = [measure(seed, steps) for seed in visit.seeds]
+    measured = [measure(seed, steps) for seed in visit.track(visit.seeds)]
     runs = [
         figures | measure_units("letters", seed, unit_steps) | measure_units("BPE", seed, unit_steps)
-        for seed, (figures, _) in zip(visit.seeds, measured)
+        for seed, (figures, _) in zip(visit.track(visit.seeds, "seeds of two tokenizers"), measured)
     ]
     f = {name: Seeds(tuple(run[name] for run in runs)) for name in runs[0]}
     ours, theirs = f["sum causal, all ids"], (*f["sum masked"].values, *f["sum perfect masked"].values)

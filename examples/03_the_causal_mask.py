@@ -196,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> Result:
     """Train, measure, judge, draw."""
     visit = LESSON.visit(arguments)
     steps, texts = visit.choose((400, 500), fast=(60, 60))
-    runs = {way: [measure(way, seed, steps, texts) for seed in visit.seeds] for way in WAYS}
+    runs = {way: [measure(way, seed, steps, texts) for seed in visit.seeds] for way in visit.track(WAYS, "ways")}
     f = {way: {what: Seeds(tuple(run[what] for run, _ in runs[way])) for what in MEASURED} for way in WAYS}
     seen, back, rereading, masked = (f["without it"][what] for what in MEASURED)
     correct, least = f["with the mask"]["its text, with the mask"], float(chain_costs(SOURCE, FRESH)[:, 1:].mean())

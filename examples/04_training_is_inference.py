@@ -237,7 +237,7 @@ def main(arguments: list[str] | None = None) -> Result:
     cost = {name: arithmetic(objective, visit.choose(4, fast=1)) for name, objective in TRAINED.items()}
     count = dict.fromkeys(TRAINED, steps)
     count["span, 15% by threes"] = round(steps * cost["span, one run"] / cost["span, 15% by threes"])
-    found = [measure(seed, count, texts, rounds) for seed in visit.seeds]
+    found = [measure(seed, count, texts, rounds) for seed in visit.track(visit.seeds)]
     pairs, excess = ({way: Seeds(tuple(one[way][which] for one in found)) for way in found[0]} for which in (0, 1))
 
     best = {  # one blank at a time, in the order that suits a model best

@@ -187,7 +187,7 @@ def main(arguments=None) -> Result:
     """Run the lesson."""
     visit = LESSON.visit(arguments)
     steps, count = visit.choose(1800, fast=60), visit.choose(64, fast=8)
-    studies = [study(seed, steps, count) for seed in visit.seeds]
+    studies = [study(seed, steps, count) for seed in visit.track(visit.seeds)]
 
     def seeds(take) -> Seeds:
         return Seeds(tuple(take(one) for one in studies))

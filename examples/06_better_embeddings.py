@@ -204,7 +204,7 @@ def main(arguments: list[str] | None = None) -> Result:
     visit = LESSON.visit(arguments, corpus=True)
     steps, width = visit.choose(250, fast=30), visit.choose(64, fast=32)
     task = from_file(visit.corpus) if visit.corpus else synthetic(visit.choose(6000, fast=800))
-    per_seed = [scores(task, steps, width, seed) for seed in visit.seeds]
+    per_seed = [scores(task, steps, width, seed) for seed in visit.track(visit.seeds)]
     figures = {name: Seeds(tuple(one[name] for one in per_seed)) for name in per_seed[0]}
     ways = list(dict.fromkeys(name.split("/")[1] for name in figures))
 

@@ -251,7 +251,7 @@ def one_seed(seed: int, visit: Visit) -> dict[str, dict[str, float]]:
 def main(arguments: list[str] | None = None) -> Result:
     """Run the lesson."""
     visit = LESSON.visit(arguments)
-    runs = [one_seed(seed, visit) for seed in visit.seeds]
+    runs = [one_seed(seed, visit) for seed in visit.track(visit.seeds)]
     figures = {
         f"{route}: {what}": Seeds(tuple(run[route][what] for run in runs))
         for route in ROUTES

@@ -199,7 +199,7 @@ def main(arguments=None) -> Result:
     """Run the lesson."""
     visit = LESSON.visit(arguments)
     steps, tuning, count = visit.choose(1000, fast=30), visit.choose(60, fast=8), visit.choose(40, fast=6)
-    studies = [study(seed, steps, tuning, count) for seed in visit.seeds]
+    studies = [study(seed, steps, tuning, count) for seed in visit.track(visit.seeds)]
 
     def share(way: str, n: int, what: str, kinds: tuple[str, ...]) -> Seeds:
         """Mean over the kinds of question, a value for each seed."""

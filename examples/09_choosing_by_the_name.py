@@ -361,7 +361,9 @@ def one_seed(seed: int, name: str, visit: Visit) -> dict[str, float]:
 def main(arguments: list[str] | None = None) -> Result:
     """Run the lesson."""
     visit = LESSON.visit(arguments)
-    runs = {name: [one_seed(seed, name, visit) for seed in visit.seeds] for name in OBJECTIVES}
+    runs = {
+        name: [one_seed(seed, name, visit) for seed in visit.seeds] for name in visit.track(OBJECTIVES, "objectives")
+    }
     figures = {
         f"{name}: {what}": Seeds(tuple(run[what] for run in runs[name]))
         for name in OBJECTIVES

@@ -214,7 +214,7 @@ def main(arguments: list[str] | None = None) -> Result:
     strengths, texts = visit.choose([100, 300, 1000], fast=[80]), visit.choose(500, fast=100)
     curves: dict[int, dict[str, Tensor]] = {}
     judged: dict[tuple[int, str, str], Seeds] = {}
-    for steps in strengths:
+    for steps in visit.track(strengths, "amounts of training"):
         models = [trained(seed, steps) for seed in visit.seeds]
         error = [errors(model, texts, seed) for model, seed in zip(models, visit.seeds)]
         curves[steps] = {name: torch.stack([one[name] for one in error]) for name in error[0]}  # (seeds, T)

@@ -162,7 +162,7 @@ def main(arguments=None) -> Result:
     """Run the lesson."""
     visit = LESSON.visit(arguments)
     steps, tuning, count = visit.choose(700, fast=10), visit.choose(120, fast=4), visit.choose(100, fast=6)
-    studies = [study(seed, steps, tuning, count) for seed in visit.seeds]
+    studies = [study(seed, steps, tuning, count) for seed in visit.track(visit.seeds)]
     whole, words = ({key: Seeds(tuple(one[key][which] for one in studies)) for key in studies[0]} for which in (0, 1))
     less = {(skill, n): words[skill, "present", n] - words[skill, "absent", n] for skill in SKILLS for n in EXAMPLES}
     better = [less[skill, n].above for skill in SKILLS for n in EXAMPLES[1:]]

@@ -191,7 +191,7 @@ def main(arguments: list[str] | None = None) -> Result:
     for kind in ("clean", *DIRT):
         print(f"{kind:16} {spell(corpus(kind, 0, 0)['input_ids'][0])}")
     kinds = ["clean", "clean, half as many", *DIRT]
-    per_seed = [{kind: measure(kind, seed, steps, texts) for kind in kinds} for seed in visit.seeds]
+    per_seed = [{kind: measure(kind, seed, steps, texts) for kind in kinds} for seed in visit.track(visit.seeds)]
     figures = {f"{loss}/{kind}": Seeds(tuple(one[kind][loss] for one in per_seed)) for loss in LOSSES for kind in kinds}
     more = {name: values - figures[f"{name.split('/')[0]}/clean"] for name, values in figures.items()}
     half_as_many = figures["clean/clean, half as many"]

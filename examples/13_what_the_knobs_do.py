@@ -304,7 +304,7 @@ def main(arguments: list[str] | None = None) -> Result:
     few = {knob: dict(list(KNOBS[knob].items())[:2]) for knob in ("masks a text", "length of spans")}
     found = {
         knob: {name: measure(setting, tuple(visit.seeds), steps) for name, setting in settings.items()}
-        for knob, settings in visit.choose(KNOBS, fast=few).items()
+        for knob, settings in visit.track(visit.choose(KNOBS, fast=few).items(), "knobs")
     }
     matter = {knob: differences(settings)[0] for knob, settings in found.items() if differences(settings)}
     idle = [knob for knob in found if knob not in matter]

@@ -179,7 +179,7 @@ def tracked(items: Iterable[Item], name: str, *, unit: str, visible: bool = True
     if outer is not None:
         of = "" if total is None else f" of {total:,}"
         for number, item in enumerate(items, start=1):
-            outer.doing(f"{name}: {number:,}{of} {unit}")
+            outer.doing(f"{number:,}{of} {unit}")
             yield item
         return
     with progress_bar(name, total, unit=unit, visible=visible, transient=True) as bar:

@@ -303,12 +303,20 @@ def made_results(folder="results", numbers=("02", "01")):
 
 
 def test_course_lists_what_was_measured(capsys):
-    made_results("examples/results")
-    assert main(["course"]) == 0  # where the scripts wrote it
+    made_results()
+    assert main(["course", "--folder", "results"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert printed.index("01 Lesson") < printed.index("02 Lesson")
-    for word in ("[mask]", "held in part", "0.25", "processor minutes"):
+    assert printed.index("01 Lesson 1 held in part 1.2") < printed.index("02 Lesson 2 held in part 1.2")
+    assert "what was claimed and measured: clozelab course 1" in printed
+
+
+def test_course_shows_one_lesson_and_how_to_run_it(capsys):
+    """From any folder: those that came with the package."""
+    assert main(["course", "13"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for word in ("13 What the knobs do", "claim: The knobs of masking", "measured: Against", "verdict: held in part"):
         assert word in printed
+    assert re.search(r"to run it: python \S*/13_what_the_knobs_do\.py --fast", printed)
 
 
 def test_course_prints_the_table_of_the_readme(capsys):
@@ -467,7 +475,9 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(capsys, monkeypat
 
 
 def test_course_without_results_is_one_line(capsys):
-    refused(capsys, ["course"], "examples/results holds no results of lessons .*run a script of examples/ first")
+    refused(capsys, ["course", "--folder", "."], r"\. holds no results of lessons .*run a script of examples/ first")
+    refused(capsys, ["course", "99"], "there is no result of a lesson 99: clozelab course lists them")
+    refused(capsys, ["course", "x"], "expected the number of a lesson, got 'x'")
     refused(capsys, ["course", "--folder", "corpus.jsonl"], "corpus.jsonl holds no results")
     refused(capsys, ["course", "--folder", ""], "--folder: expected a path")
 

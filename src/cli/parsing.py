@@ -151,7 +151,8 @@ def parse(name: str, command: Command, words: Sequence[str]) -> tuple[argparse.N
     if unknown:
         parser.error(_explain(parser, unknown, getattr(args, "objective", None)))
     for action in parser._actions:
-        action.default = argparse.SUPPRESS
+        if action.option_strings:  # argparse would parse the default of a word that may be left out
+            action.default = argparse.SUPPRESS
     return args, vars(parser.parse_words(words)[0])
 
 

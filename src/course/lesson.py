@@ -6,19 +6,23 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import torch
 
 from ..errors import InputError
-from .results import VERDICTS, Result
+from ..escape import escape_control_characters
+from ..progress import tracked
+from .results import INSTALLED, VERDICTS, Result, print_result
 from .seeds import Seeds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Lesson:
 
         def main(arguments=None):
             visit = LESSON.visit(arguments)
-            gap = Seeds.of(lambda seed: measure(seed, steps=visit.choose(2000, fast=50)), visit.seeds)
+            gap = Seeds.of(lambda seed: measure(seed, steps=visit.choose(2000, fast=50)), visit.track(visit.seeds))
             return visit.conclude(
                 verdict="held" if gap.above else "contradicted",
                 finding=f"... {gap:.2f} nats ...",
@@ -74,6 +78,8 @@ class Lesson:
         if path is not None and not path.exists():
             parser.error(f"{path} does not exist")
         here = Path("runs") if arguments is not None else Path(script or "here").parent
+        if here.resolve() == INSTALLED:  # what is installed is not changed
+            here = Path("runs")
         out = args.out or (Path("runs/course") if args.fast else here / "results")
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -101,6 +107,13 @@ class Visit:
     def choose(self, whole: Any, *, fast: Any) -> Any:
         """The first value in a whole run, the second in a fast one."""
         return fast if self.fast else whole
+
+    def track(self, items: Iterable[Item], unit: str = "seeds") -> Iterator[Item]:
+        """The items of the longest loop, while a bar on standard error tells how far it is, and each training in it.
+
+        In a log file a line now and then takes the place of the bar.
+        """
+        return tracked(items, f"lesson {self.lesson.script[:2]}", unit=unit)
 
     def conclude(
         self,
@@ -137,7 +150,8 @@ class Visit:
         self.out.mkdir(parents=True, exist_ok=True)
         picture.savefig(str(self.out / f"{Path(lesson.script).stem}.png"), dpi=120)
         path = result.save(self.out)
-        _print(result, path)
+        print_result(result)
+        print(escape_control_characters(f"written:  {path}, {path.with_suffix('.png').name}"))
         return result
 
 
@@ -146,21 +160,3 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
-
-
-def _print(result: Result, path: Path) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{result.lesson} {result.title}", box=box.SIMPLE_HEAD)
-    for heading in result.headings:
-        table.add_column(heading)
-    for row in result.rows:
-        table.add_row(*row)
-    console = Console(markup=False, emoji=False)  # "[mask]" is text, not markup
-    console.print(table)
-    console.print(f"claim:    {result.claim}")
-    console.print(f"measured: {result.finding}")
-    console.print(f"verdict:  {result.verdict}, {len(result.seeds)} seeds, {result.seconds:.0f} s of processor time")
-    console.print(f"written:  {path}, {path.with_suffix('.png').name}")

@@ -112,25 +112,65 @@ def _in_a_cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
+INSTALLED = Path(__file__).parents[1] / "lessons"
+"""Where a wheel has the scripts of `examples/`, and what they recorded."""
+
+
+def lessons_folder() -> Path:
+    """The folder of the lessons' scripts, with `results/` in it: in a clone `examples/`, installed `clozelab/lessons/`.
+
+    >>> from clozelab.course import lessons_folder, read_results
+    >>> read_results(lessons_folder() / "results")[0].lesson
+    '01'
+
+    Raises `InputError` where neither is there.
+    """
+    clone = INSTALLED.parents[1] / "examples"
+    for folder in (INSTALLED, clone):
+        if (folder / "results").is_dir():
+            return folder
+    raise InputError(f"the lessons are missing: expected {INSTALLED}, as in a wheel, or {clone}, as in a clone")
+
+
 def print_results(results: Sequence[Result]) -> None:
-    """Print a table of the results on standard output."""
+    """Print a line for each result on standard output: lesson, verdict, processor time."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, show_lines=False, pad_edge=False)
-    for heading, settings in _COLUMNS.items():
-        table.add_column(heading, **settings)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("lesson")
+    table.add_column("verdict", min_width=12)
+    table.add_column("minutes", justify="right")
     for result in results:
-        texts = (f"{result.lesson} {result.title}", result.claim, result.finding, result.verdict)
-        table.add_row(*map(escape_control_characters, texts), f"{result.seconds / 60:.1f}")
-    table.caption = "min: processor minutes of the whole script; ± standard deviation over seeds"
-    Console(markup=False, emoji=False).print(table)  # "[mask]" is text, not markup
+        name = escape_control_characters(f"{result.lesson} {result.title}")
+        table.add_row(name, result.verdict, f"{result.seconds / 60:.1f}")
+    Console(markup=False, emoji=False, highlight=False).print(table)  # "[mask]" is text, not markup
 
 
-_COLUMNS: dict[str, dict[str, Any]] = {
-    "lesson": {"ratio": 3},
-    "the claim": {"ratio": 4},
-    "measured": {"ratio": 6},
-    "verdict": {"min_width": 12},
-    "min": {"justify": "right"},
-}
+def print_result(result: Result) -> None:
+    """Print one result on standard output: its table, the claim, what was measured, and the verdict."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    plain = escape_control_characters
+    console = Console(markup=False, emoji=False, highlight=False)
+
+    def table(plus_minus: str) -> Table:
+        made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for heading in result.headings:
+            made.add_column(plain(heading), overflow="fold")
+        for row in result.rows:
+            made.add_row(*(plain(cell).replace(" ± ", plus_minus) for cell in row))
+        return made
+
+    wide = console.options.update(max_width=10_000)
+    loose, tight = (console.measure(table(plus_minus), options=wide) for plus_minus in (" ± ", "±"))
+    # Without its spaces a number stays on one line, unless even that is too long for its column.
+    without_spaces = loose.maximum > console.width >= tight.minimum
+    console.print(plain(f"{result.lesson} {result.title}"), style="bold")
+    console.print(table("±" if without_spaces else " ± "))
+    console.print(plain(f"claim:    {result.claim}"))
+    console.print(plain(f"measured: {result.finding}"))
+    seeds = "one seed" if len(result.seeds) == 1 else f"{len(result.seeds)} seeds, ± their standard deviation"
+    console.print(f"verdict:  {result.verdict} ({seeds}, {result.seconds:.0f} s of processor time)")

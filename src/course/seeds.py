@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -42,7 +42,7 @@ class Seeds:
             raise InputError(f"expected finite values, got {self.values}: did the run of a seed diverge?")
 
     @classmethod
-    def of(cls, measure: Callable[[int], float], seeds: Sequence[int]) -> Seeds:
+    def of(cls, measure: Callable[[int], float], seeds: Iterable[int]) -> Seeds:
         """The values of `measure(seed)`, one for each seed."""
         return cls(tuple(measure(seed) for seed in seeds))
 

@@ -1,6 +1,7 @@
 """A lesson: its command line, and the result that it records."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from clozelab.course import Lesson, Result, Seeds, read_results
+from clozelab.course.worlds import pretrain
 from clozelab.errors import InputError
+from clozelab.languages import World
+from clozelab.progress import Bar, current_bar
 
 LESSON = Lesson("04_some_lesson.py", "Some lesson", claim="[mask] helps by 100%")
 
@@ -127,7 +131,7 @@ def test_a_conclusion_is_printed_and_saved(capsys):
         "[mask] helps by 100%",
         "a gap of 0.60 ± 0.10 nats",
         "a [b]gap[/b]",
-        "held, 3 seeds",
+        "held (3 seeds, ± their standard deviation",
     ):
         assert word in printed
     assert Path("out/04_some_lesson.png").read_bytes()[:4] == b"\x89PNG"
@@ -136,6 +140,49 @@ def test_a_conclusion_is_printed_and_saved(capsys):
     assert result.figures == {"gap": pytest.approx([0.5, 0.6, 0.7])}
     assert result.command == "python examples/04_some_lesson.py --seeds 3"
     assert 0 <= result.seconds < 60
+
+
+@pytest.fixture
+def every_line(monkeypatch):
+    """A line of a log file is due each time, and not now and then."""
+    for name in ("FIRST", "EVERY", "GROWTH"):
+        monkeypatch.setattr(f"clozelab.progress.{name}", 0.0)
+
+
+def test_a_lesson_says_how_far_it_is_and_each_training_in_it(capsys, every_line):
+    world = World(0)
+    models = [pretrain(world, steps=2) for seed in LESSON.visit(["--seeds", "2"]).track([0, 1])]
+    assert len(models) == 2
+    lines = capsys.readouterr().err.splitlines()
+    loss = r"loss \d\.\d{3} nats"
+    for done in (0, 1):
+        for step in (1, 2):
+            assert any(re.fullmatch(f"lesson 04: {done} of 2 seeds, step {step} of 2, {loss}", line) for line in lines)
+    assert any(re.fullmatch(r"lesson 04: 1 of 2 seeds, \d+ \w+ left", line) for line in lines)
+    pretrain(world, steps=1)
+    assert capsys.readouterr().err == ""  # outside of the loop
+
+
+def test_a_loop_that_is_left_leaves_no_bar_behind():
+    with pytest.raises(ZeroDivisionError):
+        [1 / seed for seed in LESSON.visit([]).track([0, 1])]
+    assert type(current_bar()) is Bar
+
+
+def test_loops_within_loops_share_a_bar(capsys, every_line):
+    visit = LESSON.visit([])
+    assert [(a, b) for a in visit.track("xy", "kinds") for b in visit.track([1, 2])] == [
+        *(("x", 1), ("x", 2), ("y", 1), ("y", 2))
+    ]
+    lines = capsys.readouterr().err.splitlines()
+    assert "lesson 04: 1 of 2 kinds, 2 of 2 seeds" in lines
+
+
+def test_what_is_installed_is_not_changed(monkeypatch, tmp_path):
+    monkeypatch.setattr("clozelab.course.lesson.INSTALLED", tmp_path)
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__file__=str(tmp_path / "04_some_lesson.py")))
+    monkeypatch.setattr(sys, "argv", ["04_some_lesson.py"])
+    assert LESSON.visit().out == Path("runs/results")
 
 
 def test_a_single_seed_is_not_judged():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from clozelab.course import Result, claims_table, print_results, read_results
+from clozelab.course import Result, claims_table, lessons_folder, print_result, print_results, read_results
 from clozelab.errors import InputError
 
 
@@ -50,11 +50,43 @@ def test_the_table_keeps_its_columns_where_a_text_has_bars_and_line_breaks(tmp_p
     ]
 
 
-def test_the_printed_table_shows_texts_as_they_are(capsys):
-    print_results([result(), result("02", verdict="held in part", title="Another [/b]")])
-    printed = " ".join(capsys.readouterr().out.split())
-    for word in ("01 A", "[mask]", "held in part", "1.5", "[/b]", "processor minutes"):
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_list_is_brief_and_fits(width, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_results([result(), result("02", verdict="held in part", title="Another [/b] " + "word " * 12)])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 4
+    assert all(len(line) <= width for line in lines)
+    printed = " ".join(" ".join(lines).split())
+    for word in ("01 A lesson held 1.5", "02 Another [/b]", "held in part"):
         assert word in printed
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_one_result_is_printed_whole_at_any_width(width, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    heading, cell = "a heading of several words", "a rather long description of a thing"
+    print_result(result(headings=[heading] * 4, rows=[[cell, "-5.0 ± 0.1", "x\x1b[31m", "12345.6 ± 0.1"]]))
+    lines = capsys.readouterr().out.splitlines()
+    printed = " ".join(" ".join(lines).split())
+    assert "…" not in printed
+    assert "\x1b" not in printed
+    assert all(len(line) <= width for line in lines)
+    assert ("-5.0±0.1" in printed) == ("-5.0 ± 0.1" not in printed) == (width < 120)
+    for word in ("01 A lesson", "Ice is [mask] | cold", "measured: -5.0 ± 0.1 degrees", "held (3 seeds", "90 s"):
+        assert word in printed
+
+
+def test_the_lessons_of_this_package_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = lessons_folder()
+    assert {(folder / result.script).is_file() for result in read_results(folder / "results")} == {True}
+
+
+def test_an_installation_without_lessons_says_where_they_would_be(tmp_path, monkeypatch):
+    monkeypatch.setattr("clozelab.course.results.INSTALLED", tmp_path / "site" / "clozelab" / "lessons")
+    with pytest.raises(InputError, match=r"the lessons are missing: expected .*clozelab/lessons, as in a wheel"):
+        lessons_folder()
 
 
 @pytest.mark.parametrize("make", [lambda folder: folder / "nowhere", lambda folder: folder])

@@ -96,5 +96,11 @@ def test_a_lesson_uses_public_names_alone(script):
         assert not private, f"line {node.lineno}: {private}"
 
 
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem[:2])
+def test_a_lesson_tells_how_far_it_is(script):
+    calls = [node for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    assert [call for call in calls if ast.unparse(call.func) == "visit.track"]
+
+
 def test_the_readme_holds_the_table():
     assert claims_table(ONES) in (ROOT / "README.md").read_text(encoding="utf-8")
