@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from dataclasses import replace
 from itertools import product
 from typing import cast
 
@@ -101,13 +102,15 @@ def _predicted(target: Target, texts: list[list[int]]) -> list[bool]:
 
 def levels(trial: CorruptionTrial) -> Finding | None:
     """Of a loss that is weighted in place: each set of hidden tokens has the weight that makes the sum a bound."""
-    batch = trial.copies(trial.special.replacements[:LENGTH].tolist(), range(DRAWS))
+    length = min(LENGTH, getattr(trial.objective, "block_size", LENGTH))  # one block
+    batch = trial.copies(trial.special.replacements[:length].tolist(), range(DRAWS))
     targets = list(trial.objective.targets(batch).values())
     if len(targets) != 1 or targets[0].weights is None or targets[0].count is None:
         return None
-    [target] = targets
-    if trial.objective.architecture != "encoder-only" or target.labels.shape != (DRAWS, LENGTH):
+    labels, in_place = targets[0].labels, targets[0].labels[:, :length]
+    if trial.objective.architecture != "encoder-only" or bool((labels[:, length:] != IGNORED).any()):
         return None
+    target = replace(targets[0], labels=in_place, weights=targets[0].weights[:, :length])
     hidden, weights = target.labels != IGNORED, cast(Tensor, target.weights).double()  # (B, n)
     mass = (weights * hidden).sum(1) / cast(Tensor, target.count).double().clamp(min=1)  # (B,)
     unbiased = abs(float(mass.mean()) - 1.0) <= SURE * float(mass.std()) / DRAWS**0.5 + 1e-3

@@ -90,10 +90,13 @@ def _end(trial: CorruptionTrial) -> Finding | None:
     if "logits" not in labels:
         return None
     last: dict[str, list[bool]] = defaultdict(list)
-    for read, row in zip(real_tokens(batch), labels["logits"].labels.tolist()):
+    reads = objective.reads(batch).get(("logits", "input_ids"))
+    for b, (read, row) in enumerate(zip(real_tokens(batch), labels["logits"].labels.tolist())):
+        n = len(read)
+        if n > 1 and reads is not None and bool(reads[b, n - 2, n - 1]):
+            continue  # read on both sides to its end, and not written
         name = str(read[-1]) if bool(special.is_special(torch.tensor(read[-1]))) else "a token of text"
-        answer = row[len(read) - 2] if len(read) > 1 else IGNORED
-        last[name].append(answer == read[-1] or (read[-1] == special.mask and answer != IGNORED))
+        last[name].append(n > 1 and row[n - 2] == read[-1])
     never = [name for name, in_loss in last.items() if len(in_loss) >= 10 and not any(in_loss)]
     if never:
         which = {str(special[role]): role for role in objective.roles} | {str(special.eos): "the end of text"}
