@@ -15,7 +15,7 @@ from contextlib import suppress
 from .. import __version__
 from ..errors import FULL, InputError, NotFinite, ProcessLost, is_raised_in_all
 from ..escape import escape_control_characters, shorten
-from . import check, compare, course, fill, floors, generate, pack, plan, show, train
+from . import check, compare, completion, course, fill, floors, generate, pack, plan, show, train
 from .parsing import Command, Parser, parse
 from .streams import open_streams, silence
 from .values import did_you_mean
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Command] = {
     "plan": plan,
     "generate": generate,
     "fill": fill,
+    "completion": completion,
 }
 """Modules with a SUMMARY, an EXAMPLE, `add_arguments(parser, words)` and `run(args, given) -> exit code`."""
 
@@ -90,8 +91,10 @@ def _run(words: Sequence[str]) -> int:
         build_parser().print_help()
         return 2
     name = words[0]
+    if name in ("-h", "--help", "--version"):
+        build_parser().parse_args(words[:1])  # ends here
     if name.startswith("-"):
-        build_parser().parse_args(words[:1])  # --help and --version end here
+        raise InputError(f"expected a command, got {name!r:.40}: flags come after it (see clozelab --help)")
     if name not in COMMANDS:
         raise InputError(f"there is no command {name!r:.40}{did_you_mean(name, COMMANDS)} (see clozelab --help)")
     command = COMMANDS[name]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ..errors import InputError
 from ..escape import escape_control_characters
 from . import parsing
+from .hints import command_line
 from .parsing import Given, Parser
 from .values import path
 
@@ -32,7 +33,9 @@ def run(args: argparse.Namespace, given: Given) -> int:
     trained = load_run(args.run)
     objective = trained.objective
     if "fill" not in objective.completes:
-        instead = "; it continues a text: clozelab generate" if "continue" in objective.completes else ""
+        begins = args.text.partition(BLANK)[0].strip()
+        instead = f"; it continues a text: {command_line('generate', args.run, begins)}"
+        instead = instead if "continue" in objective.completes else ""
         raise InputError(
             f"{args.run} holds a model of the {objective.name} objective, which does not fill blanks{instead}"
         )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from ..errors import InputError
-from .values import COUNT, POSITIVE, PROBABILITY, SEED, SIZE, TEMPERATURE, did_you_mean, objective_name
+from .values import COUNT, POSITIVE, PROBABILITY, SEED, SIZE, TEMPERATURE, did_you_mean, nearest, objective_name
 
 if TYPE_CHECKING:
     from ..objectives import Objective
@@ -88,21 +87,44 @@ class Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             choices = [str(choice) for choice in action.choices]
-            close = difflib.get_close_matches(str(value), choices, 1)
-            near = f": did you mean {close[0]}?" if close else ""
-            raise argparse.ArgumentError(action, f"expected one of {', '.join(choices)}, got {value!r:.40}{near}")
+            near = nearest(str(value), choices)
+            more = f": did you mean {near}?" if near else ""
+            raise argparse.ArgumentError(action, f"expected one of {', '.join(choices)}, got {value!r:.40}{more}")
 
     def error(self, message: str) -> NoReturn:
         for pattern, better in _BETTER:
             message = pattern.sub(better, message)
-        if needs := _NEEDS.fullmatch(message):
-            flag, following = needs[1], [*self._words, ""][self._words.index(needs[1]) + 1]
-            if following.startswith("-") and following not in self._option_string_actions:
-                message += f"; one that begins with - is given as {flag}={following:.40}"
+        raise InputError(f"{self._cured(message)} (see {self.prog} --help)")
+
+    def _cured(self, message: str) -> str:
+        """The message, and what was probably meant where it says that something is missing."""
+        flags = self._option_string_actions
+        strange = [word for word in self._words if word[:1] == "-" and word not in flags and not _is_number(word)]
+        if message.startswith("-h/--help takes no value"):
+            strange = [word for word in self._words if word.startswith("-h")]
+            return self._no_option(strange[0])
         if message.startswith("missing: "):
-            lists = [word for word in self._words if getattr(self._option_string_actions.get(word), "nargs", 0) == "+"]
-            message += f" (a list as that of {lists[-1]} ends at the next option, or at --)" if lists else ""
-        raise InputError(f"{message} (see {self.prog} --help)")
+            lists = [word for word in self._words if getattr(flags.get(word), "nargs", 0) == "+"]
+            if strange := [word for word in strange if "=" not in word]:
+                return self._no_option(strange[0])
+            return message + (f" (a list as that of {lists[-1]} ends at the next option, or at --)" if lists else "")
+        if needs := _NEEDS.fullmatch(message):
+            following = [*self._words, ""][self._words.index(needs[1]) + 1]
+            if following in strange or _is_number(following):
+                return f"{message}; one that begins with - is given as {needs[1]}={following:.40}"
+        return message
+
+    def _no_option(self, flag: str) -> str:
+        """There is no such option, and a similar one, or what to do with a text that looks like one."""
+        if _takes_text(self) and not flag.startswith("--"):
+            return f"there is no option {flag:.60}; a text that begins with - stands behind --"
+        flags = [one for one in self._option_string_actions if LITERAL not in one]
+        near = did_you_mean("--" + flag.lstrip("-"), flags) if len(flag) > 2 else ""
+        return f"there is no option {flag:.60}{near}"
+
+
+def _is_number(word: str) -> bool:
+    return word[1:2].isdigit() or word[1:2] == "."
 
 
 _BETTER = [
@@ -111,7 +133,9 @@ _BETTER = [
     (re.compile(r"argument (-\S+): ignored explicit argument"), r"\1 takes no value, got"),
     (re.compile(r"argument (-\S+): not allowed with argument (-\S+)"), r"\1 and \2 exclude each other: leave one out"),
     (re.compile(r"the following arguments are required: "), r"missing: "),
-    (re.compile(r"argument (-\S+): "), r"\1: "),
+    (re.compile(r"argument (\S+): "), r"\1: "),
+    (re.compile(r"invalid int value: "), r"expected a whole number, got "),
+    (re.compile(r"invalid float value: "), r"expected a number, got "),
 ]
 """Messages of argparse, and what is said instead."""
 _NEEDS = re.compile(r"(-\S+) needs a value")
@@ -172,14 +196,12 @@ def _explain(parser: Parser, unknown: Sequence[str], objective: str | None) -> s
         if owners and objective is not None:
             own = " and ".join(f"--{one.replace('_', '-')}" for one in OBJECTIVES[objective].declared_options())
             return f"{flag} is an option of {' and '.join(owners)}; {objective} has {own}"
-    name, commands = parser.prog.split()[-1], _commands_with(flag)
+    commands = _commands_with(flag)
     if commands:
-        return f"{flag} is an option of {' and '.join(commands)}, which {name} does not have"
-    flags = [one for one in parser._option_string_actions if LITERAL not in one]
-    near = did_you_mean("--" + flag.lstrip("-").lower(), flags)
-    if not near and _takes_text(parser):
-        near = "; a text that begins with - stands behind --"
-    return f"there is no option {flag:.60}{near}"
+        *most, last = commands
+        whose = f"{', '.join(most)}{' and ' * bool(most)}{last}"
+        return f"{flag} is an option of {whose}, which {parser.prog.split()[-1]} does not have"
+    return parser._no_option(flag)
 
 
 def _takes_text(parser: Parser) -> bool:

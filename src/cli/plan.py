@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from . import parsing
 from .parsing import Given, Parser
-from .values import COUNT, POSITIVE, PROBABILITY, SIZE, amount, number, whole
+from .values import AMOUNT, COUNT, PROBABILITY, SIZE, amount, number, whole
 
 SUMMARY = "what a run needs, on paper: operations, memory, network, time, and which strategy fits"
 EXAMPLE = "clozelab plan --params 7B --tokens 1T --objective causal --devices 8 --network 450e9"
@@ -37,12 +37,12 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
         "--devices", type=number(whole, 1, 10**6, "a whole number from 1 to 10^6"), default=1, help="all alike"
     )
     machine.add_argument("--kind", choices=("cuda", "cpu"), default="cuda", help="of a device")
-    machine.add_argument("--device-flops", type=POSITIVE, default=1e15, help="operations a second, at most")
-    machine.add_argument("--device-memory", type=POSITIVE, default=80e9, help="bytes")
-    machine.add_argument("--network", type=POSITIVE, default=50e9, help="bytes a second that a device sends")
+    machine.add_argument("--device-flops", type=AMOUNT, default=1e15, help="operations a second, at most")
+    machine.add_argument("--device-memory", type=AMOUNT, default=80e9, help="bytes")
+    machine.add_argument("--network", type=AMOUNT, default=50e9, help="bytes a second that a device sends")
     machine.add_argument("--utilisation", type=PROBABILITY, default=0.4, help="share of --device-flops that is used")
     machine.add_argument(
-        "--delivered", type=POSITIVE, help="tokens a second that one core makes batches of  (default: as measured)"
+        "--delivered", type=AMOUNT, help="tokens a second that one core makes batches of  (default: as measured)"
     )
 
 

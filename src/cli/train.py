@@ -87,7 +87,7 @@ def run(args: argparse.Namespace, given: Given) -> int:
     if processes.is_main:
         _print_result(objective, folder, result)
         if finished:
-            further = command_line("train", "--run", folder, "--extend", str(config.steps))
+            further = _further(args, folder, config)
             print(escape_control_characters(f"this run was finished before; train it further: {further}"))
     return 0 if result.finished else 130
 
@@ -139,13 +139,19 @@ def _is_finished(folder: Path, config: TrainConfig) -> bool:
     return config.progress(checkpoint.step, checkpoint.seconds) >= 1
 
 
+def _further(args: argparse.Namespace, folder: Path, config: TrainConfig) -> str:
+    """The command that trains a finished run further, or its weights in another run."""
+    if config.minutes is None:
+        return command_line("train", "--run", folder, "--extend", str(config.steps))
+    return command_line("train", "--objective", args.objective, "--init-from", folder, "--run", f"{folder}-2")
+
+
 def _extended(args: argparse.Namespace, folder: Path, config: TrainConfig, processes: Processes) -> TrainConfig:
     """The settings of a finished run with more steps; prints what its learning rate will do."""
     if config.minutes is not None:
-        fresh = command_line("train", "--objective", args.objective, "--init-from", folder, "--run", f"{folder}-2")
         raise InputError(
             f"{folder} ran for {config.minutes:g} minutes, and only a run of a number of steps can be extended: begin "
-            f"another one from its weights, {fresh}"
+            f"another one from its weights, {_further(args, folder, config)}"
         )
     if not _is_finished(folder, config):
         resume = command_line("train", "--run", folder, "--resume")
@@ -156,8 +162,8 @@ def _extended(args: argparse.Namespace, folder: Path, config: TrainConfig, proce
         print(
             escape_control_characters(
                 f"{folder} goes on from step {config.steps} to {longer.steps}: its learning rate rises from 0 to "
-                f"{config.learning_rate:g} once more, over {up} steps, and falls to 0 over the last {down}; the "
-                "optimiser and the order of the text continue"
+                f"{config.learning_rate:g} once more, over {up} step{'s' * (up > 1)}, and falls to 0 over the last "
+                f"{down}; the optimiser and the order of the text continue"
             ),
             file=sys.stderr,
         )
@@ -176,6 +182,11 @@ def _train(
     settings: dict[str, Any] = {**tokenizer_of(args, [objective]), "announce": print_report, "processes": processes}
     if source := folder if continues else args.init_from:  # with its tokenizer as it is
         special = processes.together(lambda: read_run(source)).get("special", {})
+        if lacking := [role for role in objective.roles if role not in (special or {})]:
+            raise InputError(
+                f"the tokenizer of {source} has no id for {lacking[0]}, which the {objective.name} objective needs: "
+                "train that run on a corpus that clozelab pack made, whose tokenizer has the ids of every objective"
+            )
         settings |= {"tokenizer": str(source / "tokenizer.json"), "sentinels": 0, "roles": special}
     shape: dict[str, Any] = {}
     if args.init_from:

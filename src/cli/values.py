@@ -22,10 +22,16 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
     ': choose from train, pack'
     """
     words = list(words)
-    close = difflib.get_close_matches(word, words, 1)
-    if close:
-        return f": did you mean {close[0]}?"
+    if near := nearest(word, words):
+        return f": did you mean {near}?"
     return "" if words[0].startswith("-") else f": choose from {', '.join(words)}"
+
+
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """The most similar word, whatever its case; None where none is similar."""
+    lower = {one.lower(): one for one in words}
+    close = difflib.get_close_matches(word.lower(), lower, 1)
+    return lower[close[0]] if close else None
 
 
 def number(kind: Callable[[str], Any], low: float, high: float, expected: str) -> Callable[[str], Any]:
@@ -83,7 +89,8 @@ COUNT = number(whole, 1, 10**12, "a whole number of at least 1, as 2000 or 2k")
 COUNT_OR_NONE = number(whole, 0, 10**12, "a whole number of at least 0")
 SIZE = number(whole, 1, 2**20, "a whole number from 1 to 2^20")
 SEED = number(int, 0, 2**63 - 1, "a whole number from 0 to 2^63 - 1")
-POSITIVE = number(amount, sys.float_info.min, sys.float_info.max, "a number above 0")
+POSITIVE = number(float, sys.float_info.min, sys.float_info.max, "a number above 0")
+AMOUNT = number(amount, sys.float_info.min, sys.float_info.max, "a number above 0, as 1e12 or 1T")
 SHARE = number(float, sys.float_info.min, math.nextafter(1, 0), "a share between 0 and 1, 0.15 for 15 percent")
 PROBABILITY = number(float, sys.float_info.min, 1, "a probability above 0, up to 1")
 WORKERS = number(int, 0, 256, "a whole number from 0 to 256")
@@ -106,6 +113,10 @@ def objective_name(text: str) -> str:
     """A type for argparse: the name of an objective."""
     from ..objectives import OBJECTIVES
 
-    if text not in OBJECTIVES:
-        raise argparse.ArgumentTypeError(f"there is no objective {text!r:.40}{did_you_mean(text, OBJECTIVES)}")
-    return text
+    if text in OBJECTIVES:
+        return text
+    if "," in text and set(text.split(",")) <= OBJECTIVES.keys():
+        raise argparse.ArgumentTypeError(f"expected one name in a word, got {text!r:.80}: separate them by spaces")
+    models = {kind.canonical.lower(): name for name, kind in OBJECTIVES.items()}
+    near = f": did you mean {models[text.lower()]}?" if text.lower() in models else did_you_mean(text, OBJECTIVES)
+    raise argparse.ArgumentTypeError(f"there is no objective {text!r:.40}{near}")
