@@ -27,7 +27,7 @@ Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 class PackedDescription(Description):
     """The content of NAME.json."""
 
-    FORMAT = 4
+    FORMAT = "packed text, 4"
 
     name: str
     """NAME, so that files which were swapped are found."""

@@ -24,7 +24,7 @@ MIN_DOCSTRING_LENGTH = 80
 class _Kept(Description):
     """The documents in the cache."""
 
-    FORMAT = 2
+    FORMAT = "documents of Python, 2"
 
     python: str
     documents: Annotated[list[str], Field(min_length=1)]
@@ -37,7 +37,7 @@ def builtin_documents() -> list[str]:
     are in the order of their names, each once.
     """
     version = platform.python_version()
-    path = cache_folder() / f"builtin-{version}-{_Kept.FORMAT}.json"
+    path = cache_folder() / f"builtin-{version}.json"
     kept = _Kept.read_if_whole(path)
     if kept is not None and kept.python == version:
         return kept.documents

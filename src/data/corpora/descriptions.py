@@ -24,6 +24,10 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{32,64}$")]
 
 
+class OtherFormat(InputError):
+    """A file of another format, which another version wrote."""
+
+
 class Fields(BaseModel):
     """The declared fields of a JSON object: nothing is converted (no bool is an int), numbers are finite."""
 
@@ -37,7 +41,7 @@ class Description(Fields):
     >>> from pathlib import Path
     >>> from clozelab.data.corpora.descriptions import Count, Description
     >>> class Size(Description):
-    ...     FORMAT = 1
+    ...     FORMAT = "size, 1"
     ...     rows: Count
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     Size(rows=3).write(Path(folder, "size.json"))
@@ -45,7 +49,8 @@ class Description(Fields):
     3
     """
 
-    FORMAT: ClassVar[int]
+    FORMAT: ClassVar[str]
+    """What kind of file it is, and the number of its format: "packed shards, 2"."""
 
     @property
     def seal(self) -> str:
@@ -65,18 +70,20 @@ class Description(Fields):
     def read(cls, path: Path, seal: str | None = None) -> Self:
         """The content of a file; with a `seal` it must be the one that had this checksum.
 
-        Raises `FileNotFoundError` where there is none, and `InputError` for another format, for a file that is not
-        what was written, and for a field that is missing, unknown or out of bounds.
+        Raises `FileNotFoundError` where there is none, `OtherFormat`, and `InputError` for a file that is not what was
+        written, and for a field that is missing, unknown or out of bounds.
         """
         content = read_json(path, most=2**28)
         if not isinstance(content, dict):
             raise InputError(f"{path} is damaged: expected a JSON object, got {type(content).__name__}")
-        if content.get("format") != cls.FORMAT or isinstance(content["format"], bool):
-            raise InputError(f"{path} is of a format that this version does not read (it reads format {cls.FORMAT})")
         found = content.pop(SEAL, None)
         if found != seal_of(content) or seal not in (None, found):
             raise InputError(f"{path} is damaged: it is not what was written")
-        del content["format"]
+        kind, number = cls.FORMAT.rsplit(", ", 1)
+        if (theirs := content.pop("format", None)) != cls.FORMAT:
+            if not str(theirs).startswith(f"{kind}, "):
+                raise InputError(f"{path} is damaged: it holds {theirs!s:.80} in place of {kind}")
+            raise OtherFormat(f"{path} is {theirs}, and this version reads format {number}: use the one that wrote it")
         return checked_fields(cls, content, str(path))
 
     @classmethod

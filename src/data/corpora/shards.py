@@ -14,6 +14,7 @@ damaged. The JSON file of a shard holds the checksums of its tokens, each verifi
 from __future__ import annotations
 
 import hashlib
+import logging
 import multiprocessing
 import os
 import threading
@@ -29,14 +30,17 @@ from pydantic import Field
 
 from ...checks import check_path
 from ...errors import InputError
+from ...escape import escape_control_characters
 from ..blocks import Blocks
 from ..packed_files import PackedDescription
 from ..packing import Packed, encoding_loss, read_if_whole, read_packed, write_packed
 from ..tokenizers.load import load_tokenizer
 from ..tokenizers.tokenizer import Tokenizer, tokenizing_in_one_thread
 from .cache import sha256_of
-from .descriptions import Count, Description, Fingerprint, Sha256
+from .descriptions import Count, Description, Fingerprint, OtherFormat, Sha256
 from .streamed import StreamedDocuments
+
+_log = logging.getLogger(__name__)
 
 MAX_SHARDS = 256
 """The most shards that a corpus is packed into."""
@@ -46,7 +50,7 @@ DESCRIPTION = "packed.json"
 class _Unfinished(Description):
     """The content of packing.json: what is being packed there."""
 
-    FORMAT = 2
+    FORMAT = "shards that are being packed, 2"
 
     source: Fingerprint
     """Of the corpus and the tokenizer."""
@@ -55,7 +59,7 @@ class _Unfinished(Description):
 class _Finished(Description):
     """The content of packed.json."""
 
-    FORMAT = 2
+    FORMAT = "packed shards, 2"
 
     source: Fingerprint
     """Of the corpus and the tokenizer."""
@@ -146,7 +150,7 @@ def pack_shards(
     source = hashlib.blake2b(f"{documents.fingerprint} {tokenizer.fingerprint}".encode(), digest_size=16).hexdigest()
     unfinished = folder / "packing.json"
     for known, kind in ((folder / DESCRIPTION, _Finished), (unfinished, _Unfinished)):
-        if known.exists() and kind.read(known).source != source:
+        if _source_of(known, kind) not in (None, source):
             raise InputError(f"{folder} holds another corpus, or tokens of another tokenizer: choose another folder")
     _Unfinished(source=source).write(unfinished)
     tokenizer.save(folder / "tokenizer.json")
@@ -206,6 +210,19 @@ def open_shards(folder: str | Path) -> tuple[Tokenizer, PackedShards, Packed]:
     if any(packed.tokenizer != tokenizer.fingerprint for packed in (heldout, *shards)):
         raise InputError(f"{folder / 'tokenizer.json'} is not the tokenizer that {folder} was packed with{cure}")
     return tokenizer, PackedShards(shards, described.seal), heldout
+
+
+def _source_of(path: Path, kind: type[_Finished] | type[_Unfinished]) -> str | None:
+    """The corpus that is packed, or being packed; None where there is no such file, or it is damaged."""
+    try:
+        return kind.read(path).source
+    except FileNotFoundError:
+        return None
+    except OtherFormat:
+        raise
+    except InputError as error:
+        _log.warning(escape_control_characters(f"{error}; the folder is packed again"))
+        return None
 
 
 def _names(count: int) -> list[str]:

@@ -89,7 +89,7 @@ def train_bpe(
 class _Kept(Description):
     """A trained tokenizer in the cache."""
 
-    FORMAT = 1
+    FORMAT = "trained tokenizer, 1"
 
     key: Fingerprint
     """Of the texts and the settings."""
