@@ -18,7 +18,8 @@ def wheel(tmp_path_factory) -> list[str]:
     copy = tmp_path_factory.mktemp("copy")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
-    shutil.copytree(ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("src", "examples"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(copy / "dist"), str(copy)]
     built = subprocess.run(command, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr[-2000:]
@@ -30,6 +31,13 @@ def test_the_wheel_holds_every_module_of_every_subpackage(wheel):
     here = {f"clozelab/{path.relative_to(ROOT / 'src')}" for path in (ROOT / "src").rglob("*.py")}
     assert here <= set(wheel)
     assert "clozelab/py.typed" in wheel
+
+
+def test_the_wheel_holds_the_lessons_and_what_they_recorded(wheel):
+    here = [path.name for path in (ROOT / "examples").glob("*.py")]
+    recorded = [f"results/{path.name}" for path in (ROOT / "examples" / "results").glob("*.json")]
+    assert len(recorded) >= 13
+    assert {f"clozelab/lessons/{name}" for name in (*here, *recorded)} <= set(wheel)
 
 
 def test_the_wheel_puts_nothing_but_clozelab_at_the_top(wheel):

@@ -7,13 +7,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 from clozelab.course import Lesson, Result, Seeds, read_results
-from clozelab.course.worlds import pretrain
 from clozelab.errors import InputError
-from clozelab.languages import World
+from clozelab.objectives import CausalLM
 from clozelab.progress import Bar, current_bar
+from clozelab.training import TrainConfig, fit
 
 LESSON = Lesson("04_some_lesson.py", "Some lesson", claim="[mask] helps by 100%")
 
@@ -150,16 +151,21 @@ def every_line(monkeypatch):
 
 
 def test_a_lesson_says_how_far_it_is_and_each_training_in_it(capsys, every_line):
-    world = World(0)
-    models = [pretrain(world, steps=2) for seed in LESSON.visit(["--seeds", "2"]).track([0, 1])]
-    assert len(models) == 2
+    objective, batch = CausalLM(), {"input_ids": torch.arange(8)[None], "labels": torch.arange(8)[None]}
+    model = objective.build_model(8, "tiny", d_model=8, n_layers=1, n_heads=1)
+
+    def train(steps):
+        fit(objective, model, lambda step: batch, TrainConfig(steps=steps))
+
+    for _ in LESSON.visit(["--seeds", "2"]).track([0, 1]):
+        train(2)
     lines = capsys.readouterr().err.splitlines()
     loss = r"loss \d\.\d{3} nats"
     for done in (0, 1):
         for step in (1, 2):
             assert any(re.fullmatch(f"lesson 04: {done} of 2 seeds, step {step} of 2, {loss}", line) for line in lines)
     assert any(re.fullmatch(r"lesson 04: 1 of 2 seeds, \d+ \w+ left", line) for line in lines)
-    pretrain(world, steps=1)
+    train(1)
     assert capsys.readouterr().err == ""  # outside of the loop
 
 
