@@ -98,7 +98,8 @@ def row_of_batch(objective: Objective, batch: Batch, text: int, special: Special
     """
     targets, rows = objective.targets(batch).values(), len(batch["input_ids"])
     hides_nothing = {key for key, value in batch.items() if key.endswith("attention_mask") and bool((value != 0).all())}
-    inputs = {key: value.shape[1] for key, value in batch.items() if key not in LOSS_KEYS | hides_nothing}
+    no_inputs = LOSS_KEYS | hides_nothing | {key for key, value in batch.items() if value.dim() < 2}  # such as a mode
+    inputs = {key: value.shape[1] for key, value in batch.items() if key not in no_inputs}
     return Row(
         text=text,
         inputs=tuple(inputs.items()),

@@ -9,7 +9,7 @@ from clozelab.models import DecoderOnly, EncoderOnly, ModelConfig
 from clozelab.objectives import CausalLM, FillInTheMiddle, MaskedDiffusion, MaskedLM, PrefixLM, options
 from clozelab.objectives.loss import Target, next_token_labels
 
-from ..objectives.cases import SPECIAL, VOCAB, all_objectives, each_objective, reading_model, texts
+from ..objectives.cases import SPECIAL, VOCAB, each_objective, from_the_left, reading_model, texts
 
 FULL = ModelConfig(vocab_size=VOCAB, d_model=16, n_layers=2, n_heads=2)
 
@@ -73,7 +73,7 @@ def test_a_prefix_in_the_loss_is_found():
     assert str(report).startswith("LEAK: logits 0 moves with its own answer, token 1 of example 0")
 
 
-@pytest.mark.parametrize("objective", [one for one in all_objectives() if one.architecture == "decoder-only"], ids=repr)
+@pytest.mark.parametrize("objective", from_the_left(), ids=repr)
 def test_a_causal_mask_that_was_lost_is_found(objective):
     """Every output leaks whose answer stands in the input."""
 

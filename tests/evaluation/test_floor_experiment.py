@@ -60,7 +60,15 @@ class Uniform(nn.Module):
         super().__init__()
         self.vocab_size, self.weight = vocab_size, nn.Parameter(torch.zeros(1))
 
-    def forward(self, input_ids, attention_mask=None, reading_rank=None, decoder_input_ids=None):
+    def forward(
+        self,
+        input_ids,
+        attention_mask=None,
+        reading_rank=None,
+        reading_group=None,
+        position_ids=None,
+        decoder_input_ids=None,
+    ):
         ids = input_ids if decoder_input_ids is None else decoder_input_ids
         return self.weight.expand(*ids.shape, self.vocab_size)
 

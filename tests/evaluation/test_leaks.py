@@ -12,7 +12,7 @@ from clozelab.models import DecoderOnly, EncoderDecoder, EncoderOnly, ModelConfi
 from clozelab.models.attention_mask import self_attention_mask
 from clozelab.objectives import CausalLM, MaskedLM, PrefixLM
 
-from ..objectives.cases import SPECIAL, all_objectives, batch_of, each_objective, reading_model
+from ..objectives.cases import SPECIAL, batch_of, each_objective, from_the_left, reading_model
 
 V = 30
 CONFIG = ModelConfig(vocab_size=V, d_model=16, n_layers=2, n_heads=2)
@@ -105,7 +105,7 @@ def test_a_prefix_that_is_read_from_the_left_only_is_found():
     assert report.blind == [(t, s) for t in range(prefix) for s in range(t + 1, prefix)]
 
 
-@pytest.mark.parametrize("objective", [one for one in all_objectives() if one.architecture == "decoder-only"], ids=repr)
+@pytest.mark.parametrize("objective", from_the_left(), ids=repr)
 def test_a_causal_mask_that_was_lost_is_found(objective):
     """In every row but those that may be read on both sides throughout."""
     batch = batch_of(objective, lengths=(12,) * 4)

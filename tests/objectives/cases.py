@@ -37,6 +37,13 @@ _FIRST = {cls.architecture: name for name, cls in reversed(OBJECTIVES.items())}.
 SAMPLED_NAMES = [pytest.param(name, id=name, marks=[] if name in _FIRST else pytest.mark.slow) for name in OBJECTIVES]
 """Every objective, for tests that cost seconds each: by default the first of each architecture alone is tried."""
 
+
+def from_the_left():
+    """Every objective of a decoder, as far as its rows are written from the left."""
+    decoders = [one for one in all_objectives() if one.architecture == "decoder-only"]
+    return [type(one)(causal_share=1.0) if hasattr(one, "causal_share") else one for one in decoders]
+
+
 each_objective = pytest.mark.parametrize("objective", all_objectives(), ids=repr)
 
 

@@ -237,9 +237,9 @@ def _by_the_text(trial: CorruptionTrial, offsets: tuple[int, ...]) -> Finding:
     at = batch.get("position_ids", torch.arange(labels.shape[1]).expand_as(labels))  # of each output, in the text
     if "position_ids" not in batch and labels.shape[1] != max(len(one["input_ids"]) for one in trial.examples):
         return Finding(NOT_CHECKED, "the corruption changes the number of tokens, and says no positions")
-    misses = {}
+    misses, asked = dict.fromkeys(offsets, 0), 0
     for offset in offsets:
-        misses[offset] = asked = 0
+        asked = 0
         for row, places, one in zip(labels, at + offset, trial.examples):
             text = torch.tensor(one["input_ids"])
             here = (row != IGNORED) & (places < len(text))
