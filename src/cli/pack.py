@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from ..escape import escape_control_characters
@@ -35,6 +36,8 @@ def run(args: argparse.Namespace, given: Given) -> int:
     packed = pack_shards(
         prepared.text.documents, list(prepared.corpus.heldout), prepared.tokenizer, args.out, workers=args.workers
     )
+    if packed.encoding_loss:
+        print(f"text: {packed.encoding_loss}", file=sys.stderr)
     print(
         f"{len(packed):,} tokens of {packed.documents:,} documents ({packed.bytes:,} bytes) in {len(packed.shards)} "
         + escape_control_characters(f"shards: {command_line('train', '--corpus', args.out)}")

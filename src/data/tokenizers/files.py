@@ -29,6 +29,7 @@ BERT_NAMES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 IN_FOLDER = ("tokenizer.json", ".model", ".spm", "vocab.txt", "merges.txt")
 """By how a name ends: the files of a folder that hold a tokenizer, the one to open first."""
+MODEL_FILES = ("config.json", ".safetensors", ".bin", ".gguf")
 REFUSED = {
     (".tiktoken",): "a vocabulary of tiktoken without its pattern: give load_tokenizer the tiktoken.Encoding",
     ("tekken.json",): "a vocabulary of mistral-common: give load_tokenizer a tokenizer of transformers that reads it",
@@ -36,7 +37,7 @@ REFUSED = {
     ("dict.txt",): "a dictionary of fairseq, which says nothing of how text is cut",
     (".vocab",): "the readable list of a SentencePiece vocabulary, whose model stands in the .model beside it",
     (".pkl", ".pickle", ".pt", ".joblib"): "a pickle, which runs code as it is opened: save its tokenizer.json",
-    (".safetensors", ".bin", ".gguf", "config.json"): "part of a model, which holds no tokenizer",
+    MODEL_FILES: "part of a model, which holds no tokenizer",
 }
 """By how a name ends: what other files are, and what to do."""
 
@@ -83,6 +84,9 @@ def _in_folder(folder: Path) -> Path:
             f"{folder} holds the settings of a {kind or 'tokenizer'} and no file with its vocabulary that can be read: "
             "give load_tokenizer the object, AutoTokenizer.from_pretrained(...) of transformers"
         )
+    parts = [file.name for file in files if file.name.endswith(MODEL_FILES)]
+    if parts:
+        raise InputError(f"{folder} holds a model ({', '.join(parts[:3])}) and no tokenizer")
     for file in files:
         _refuse(file)
     return folder / "tokenizer.json"
@@ -104,7 +108,9 @@ def _tokenizer_json(path: Path) -> tokenizers.Tokenizer | SentencePieceAdapter |
         _refuse(path)
     try:
         described = read_json(path, MAX_FILE_SIZE)
-        is_adapted = bool({"sentencepiece", "object", KEY} & described.keys())
+        if not isinstance(described, dict) or not {"model", "sentencepiece", "object", KEY} & described.keys():
+            raise InputError("expected a JSON object with a model")
+        is_adapted = "model" not in described
         growth = max(_growth(described.get(name)) for name in ("normalizer", "pre_tokenizer", "decoder"))
         backend = None if is_adapted else tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except Exception as error:  # the library raises bare Exception

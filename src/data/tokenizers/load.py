@@ -74,6 +74,7 @@ def load_tokenizer(source: str | Path | Any, sentinels: int = 100, roles: Roles 
     if isinstance(opened, Adapter):
         return adapt(opened, declared, notes, sentinels, roles)
     vocabulary = opened.get_vocab(with_added_tokens=True)
+    _check_ids(vocabulary, notes)
     stated = stated_ids(vocabulary, roles) if isinstance(roles, Mapping) else {}
     chosen = {role: n for role, n in declared.items() if n is not None} | stated
     known = {token.content: n for n, token in opened.get_added_tokens_decoder().items() if token.special}
@@ -154,7 +155,9 @@ def _special_ids(
     role_ids |= {role: n for role, n in chosen.items() if role not in (*KNOWN_NAMES, "unk")}
     if role_ids.get("decoder_start") == ids["pad"]:  # which it is where nothing else is said
         del role_ids["decoder_start"]
-    vocab_size, gaps = _checked_ids(backend)
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    vocab_size = max(vocabulary.values()) + 1
+    gaps = set(range(vocab_size)) - {*vocabulary.values()}
     unknown = {n for n in (unknown_id(backend), chosen.get("unk")) if n is not None}
     others = {*special_tokens, *gaps, *unknown} - meant - {*role_ids.values()}
     tables = vocabulary_tables(backend, vocab_size, meant | others | {*role_ids.values()})
@@ -162,13 +165,12 @@ def _special_ids(
     return SpecialIds(vocab_size, *meanings, **tables)
 
 
-def _checked_ids(backend: tokenizers.Tokenizer) -> tuple[int, set[int]]:
-    """(vocab_size, the ids below it that stand for no token)."""
-    vocabulary = backend.get_vocab(with_added_tokens=True)
-    vocab_size = max(vocabulary.values()) + 1
-    if vocab_size > MAX_VOCAB_SIZE:
+def _check_ids(vocabulary: Mapping[str, int], notes: list[str]) -> None:
+    """Raise `InputError` for ids that no model can have; ids without a token are told in `notes`."""
+    vocab_size = max(vocabulary.values(), default=-1) + 1
+    if not 0 < vocab_size <= MAX_VOCAB_SIZE:
         raise InputError(
-            f"expected a vocabulary of at most {MAX_VOCAB_SIZE:,} ids, but its ids go up to {vocab_size - 1:,}"
+            f"expected a vocabulary of 1 to {MAX_VOCAB_SIZE:,} ids, but its ids go up to {vocab_size - 1:,}"
         )
     names: dict[int, str] = {}
     for token, number in vocabulary.items():
@@ -176,4 +178,5 @@ def _checked_ids(backend: tokenizers.Tokenizer) -> tuple[int, set[int]]:
             raise InputError(
                 f"expected an id for each token, but {names[number]!r:.40} and {token!r:.40} have the same, {number}"
             )
-    return vocab_size, set(range(vocab_size)) - set(names)
+    if len(names) < vocab_size:
+        notes.append(f"ids: {vocab_size - len(names):,} of the {vocab_size:,} stand for no token")

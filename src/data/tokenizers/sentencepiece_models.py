@@ -30,9 +30,9 @@ class SentencePieceAdapter(Adapter):
             processor = library.SentencePieceProcessor(model_proto=model)
             size = processor.vocab_size()
         except Exception as error:  # RuntimeError and what its wrapper raises
-            raise InputError(f"{name} is no SentencePiece model: {str(error).strip():.120}") from error
+            raise InputError(f"{name} is no SentencePiece model, or is damaged ({type(error).__name__})") from error
         if not size:
-            raise InputError(f"{name} is no SentencePiece model: it has no pieces")
+            raise InputError(f"{name} is no SentencePiece model, or is damaged: it has no pieces")
         self.model = model
         self.processor = processor
         self.own = {processor.id_to_piece(n): n for n in range(size)}
@@ -83,5 +83,4 @@ class SentencePieceAdapter(Adapter):
         return self.processor.decode(list(ids))
 
     def ends(self, text: str, ids: Sequence[int]) -> list[int] | None:
-        pieces = self.processor.encode(text, out_type="immutable_proto").pieces
-        return [piece.end for piece in pieces]
+        return [end for _, end in self.processor.encode_as_offset_mapping(text)["offsets"]]
