@@ -103,9 +103,9 @@ class SpecialIds:
         for name in ("starts_word", "ends_sentence"):
             if not callable(vars(self)[name]):
                 getattr(self, name)  # checks its shape
-        # pad = eos is common in the wild; it is allowed, because padding here is known by position, never by id. The
-        # decoder's start may be any id.
-        own = [one for name, one in self.roles.items() if name != "decoder_start"]
+        # pad = eos is common in the wild; it is allowed, because padding here is known by position, never by id. What a
+        # text or a decoder begins with may be any id.
+        own = [one for name, one in self.roles.items() if name not in ("decoder_start", "bos")]
         meanings = [*{self.pad, self.eos}, *([] if self.mask is None else [self.mask]), *self.sentinels, *own]
         if len(set(meanings)) < len(meanings):
             raise InputError(

@@ -173,7 +173,8 @@ def _transformers_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     special = tokenizer.special
     named = {"pad_token": special.pad, "eos_token": special.eos, "mask_token": special.mask}
     backend = tokenizer.backend.from_str(tokenizer.backend.to_str())  # a copy: `transformers` changes it
-    extra = [*special.sentinels, *(one for role, one in special.roles.items() if role != "decoder_start")]
+    roles = [one for role, one in special.roles.items() if role != "decoder_start" and one not in named.values()]
+    extra = [*special.sentinels, *roles]
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         **{name: backend.id_to_token(one) for name, one in named.items() if one is not None},
