@@ -100,7 +100,7 @@ class Objective(nn.Module):
     architecture: ClassVar[str]
     """decoder-only, encoder-only or encoder-decoder: a key of `clozelab.models.ARCHITECTURES`."""
     colour: ClassVar[str] = "#000000"
-    """In pictures; of Okabe and Ito's palette, which colour-blind readers can tell apart."""
+    """In pictures; of Okabe and Ito's palette or Tol's "muted", which colour-blind readers can tell apart."""
     hides: ClassVar[str] = ""
     """What the model does not get to see, in a few words,"""
     attends_to: ClassVar[str] = ""

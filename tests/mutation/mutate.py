@@ -38,7 +38,10 @@ from cosmic_ray.mutating import mutate_code
 
 ROOT = Path(__file__).parents[2]
 PINNED = "tests/data/test_pinned_noise.py"
-OBJECTIVES = ["causal_lm", "masked_lm", "span_corruption", "prefix_lm", "masked_diffusion", "fill_in_the_middle"]
+OBJECTIVES = [
+    *("causal_lm", "masked_lm", "span_corruption", "prefix_lm", "masked_diffusion", "fill_in_the_middle"),
+    *("block_diffusion", "masked_next_token", "ul2"),
+]
 CONTRACT = [f"tests/objectives/test_{name}.py" for name in ("foreign_batches", "loss", "contract")]
 MODULES: dict[str, list[str]] = {
     "src/data/noise.py": [PINNED, "tests/data/test_noise.py"],
@@ -57,6 +60,7 @@ MODULES: dict[str, list[str]] = {
     "src/objectives/objective.py": CONTRACT,
     "src/objectives/model_calls.py": CONTRACT,
     "src/objectives/options.py": ["tests/objectives/test_options.py", *CONTRACT],
+    "src/objectives/ul2r.py": ["tests/objectives/test_ul2.py", *CONTRACT],
     **{f"src/objectives/{name}.py": [PINNED, f"tests/objectives/test_{name}.py", *CONTRACT] for name in OBJECTIVES},
 }
 """The modules, and the tests that should notice first."""
