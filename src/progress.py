@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager, suppress
@@ -57,6 +58,9 @@ class Bar:
     def doing(self, what: str) -> None:
         """What else is done meanwhile, such as an evaluation; the next `update` ends it."""
 
+    def beat(self) -> None:
+        """The work goes on, though nothing is told."""
+
     def print_line(self, text: str) -> None:
         """Print a line."""
 
@@ -77,6 +81,10 @@ class LogLines(Bar):
     def doing(self, what: str) -> None:
         if self.clock.is_due():
             self._print(f", {what}")
+
+    def beat(self) -> None:
+        if self.clock.is_due():
+            self._print(f", {duration(self.clock.last - self.clock.begin)} so far")
 
     def print_line(self, text: str) -> None:
         self.printed += 1
@@ -164,11 +172,14 @@ def _terminal_bar(name: str, total: int | None, done: int, transient: bool) -> I
             progress.stop()
 
 
-def tracked(items: Iterable[Item], name: str, *, unit: str, visible: bool = True) -> Iterator[Item]:
+def tracked(
+    items: Iterable[Item], name: str, *, unit: str, visible: bool = True, heartbeat: bool = False
+) -> Iterator[Item]:
     """The items, while a transient bar of that name counts them.
 
     What is done with an item can tell the bar by `current_bar`, as `clozelab.training.fit` does. A loop within such a
-    loop has no bar of its own: it tells the outer one where it is.
+    loop has no bar of its own: it tells the outer one where it is. With a `heartbeat`, a thread sees to it that a log
+    file gets its lines even where nothing tells anything for long, as in an evaluation.
 
     >>> from clozelab.progress import tracked
     >>> list(tracked("abc", "reading", unit="letters", visible=False))
@@ -182,7 +193,7 @@ def tracked(items: Iterable[Item], name: str, *, unit: str, visible: bool = True
             outer.doing(f"{number:,}{of} {unit}")
             yield item
         return
-    with progress_bar(name, total, unit=unit, visible=visible, transient=True) as bar:
+    with progress_bar(name, total, unit=unit, visible=visible, transient=True) as bar, _beating(bar, heartbeat):
         _CURRENT.set(bar)
         try:
             for done, item in enumerate(items, start=1):
@@ -190,6 +201,27 @@ def tracked(items: Iterable[Item], name: str, *, unit: str, visible: bool = True
                 bar.update(done)
         finally:
             _CURRENT.set(None)
+
+
+@contextmanager
+def _beating(bar: Bar, heartbeat: bool) -> Iterator[None]:
+    """Have a thread tell the bar once a second that the work goes on."""
+    if not heartbeat:
+        yield
+        return
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(1.0):
+            bar.beat()
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 _CURRENT: ContextVar[Bar | None] = ContextVar("bar", default=None)

@@ -113,7 +113,7 @@ class Visit:
 
         In a log file a line now and then takes the place of the bar.
         """
-        return tracked(items, f"lesson {self.lesson.script[:2]}", unit=unit)
+        return tracked(items, f"lesson {self.lesson.script[:2]}", unit=unit, heartbeat=True)
 
     def conclude(
         self,

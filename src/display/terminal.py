@@ -52,19 +52,22 @@ def show_objectives(
     named in the end. `seed` is that of the noise. Of a longer text the first `length` tokens are shown. The result is
     for `rich.print`, and a notebook displays it.
 
-    >>> from rich import print
+    >>> from rich.console import Console
     >>> from clozelab import PrefixLM
     >>> from clozelab.display import show_objectives, word_tokenizer
-    >>> print(show_objectives([PrefixLM()], word_tokenizer("the cat sat on it"), "the cat sat on it"))
-    prefix (UniLM, decoder-only): hides what follows a prefix; reads the prefix on both sides, then what comes before
-    it; predicts every token after the prefix
-    text      the cat sat on  it
-    reads     the cat sat on  it
-    rank      0   1   2   3   4
-    predicts  cat sat on  it  ·
-    4 of 5 outputs are in the loss
+    >>> text = "the cat sat on it"
+    >>> Console(width=80).print(show_objectives([PrefixLM()], word_tokenizer(text), text))
+    prefix (UniLM, decoder-only): hides what follows a prefix; reads the prefix on
+    both sides, then what comes before it; predicts every token after the prefix
+    text      the cat sat on it
+    reads     the cat sat on it
+    rank      0   0   1   2  3
+    predicts  ·   sat on  it ·
+    3 of 5 outputs are in the loss
     <BLANKLINE>
-    ...
+    ·     not in the loss
+    rank  a token reads the tokens of its own rank and of lower ranks
+    not shown of the batches: attention_mask (1 everywhere: nothing is padded)
 
     Raises `InputError` for a text without tokens, and for a vocabulary that lacks a role of an objective.
     """

@@ -3,6 +3,8 @@
 import json
 import re
 import sys
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -167,6 +169,14 @@ def test_a_lesson_says_how_far_it_is_and_each_training_in_it(capsys, every_line)
     assert any(re.fullmatch(r"lesson 04: 1 of 2 seeds, \d+ \w+ left", line) for line in lines)
     train(1)
     assert capsys.readouterr().err == ""  # outside of the loop
+
+
+def test_a_lesson_that_says_nothing_for_long_is_alive_all_the_same(capsys, every_line):
+    threads = threading.active_count()
+    for _ in LESSON.visit(["--seeds", "1"]).track([0]):
+        time.sleep(1.2)  # a heart beats once a second
+    assert "lesson 04: 0 of 1 seeds, 1 s so far" in capsys.readouterr().err.splitlines()
+    assert threading.active_count() == threads
 
 
 def test_a_loop_that_is_left_leaves_no_bar_behind():
