@@ -102,7 +102,7 @@ class Parser(argparse.ArgumentParser):
         strange = [word for word in self._words if word[:1] == "-" and word not in flags and not _is_number(word)]
         if message.startswith("-h/--help takes no value"):
             strange = [word for word in self._words if word.startswith("-h")]
-            return self._no_option(strange[0])
+            return self._no_option(strange[0]) if strange else message
         if message.startswith("missing: "):
             lists = [word for word in self._words if getattr(flags.get(word), "nargs", 0) == "+"]
             if strange := [word for word in strange if "=" not in word]:
@@ -128,12 +128,12 @@ def _is_number(word: str) -> bool:
 
 
 _BETTER = [
-    (re.compile(r"argument (-\S+): expected one argument"), r"\1 needs a value"),
-    (re.compile(r"argument (-\S+): expected at least one argument"), r"\1 needs at least one value"),
-    (re.compile(r"argument (-\S+): ignored explicit argument"), r"\1 takes no value, got"),
-    (re.compile(r"argument (-\S+): not allowed with argument (-\S+)"), r"\1 and \2 exclude each other: leave one out"),
-    (re.compile(r"the following arguments are required: "), r"missing: "),
-    (re.compile(r"argument (\S+): "), r"\1: "),
+    (re.compile(r"^argument (-\S+): expected one argument"), r"\1 needs a value"),
+    (re.compile(r"^argument (-\S+): expected at least one argument"), r"\1 needs at least one value"),
+    (re.compile(r"^argument (-\S+): ignored explicit argument"), r"\1 takes no value, got"),
+    (re.compile(r"^argument (-\S+): not allowed with argument (-\S+)"), r"\1 and \2 exclude each other: leave one out"),
+    (re.compile(r"^the following arguments are required: "), r"missing: "),
+    (re.compile(r"^argument (\S+): "), r"\1: "),
     (re.compile(r"invalid int value: "), r"expected a whole number, got "),
     (re.compile(r"invalid float value: "), r"expected a number, got "),
 ]
