@@ -4,7 +4,7 @@ from ..doors import explain_errors
 from .blocks import Blocks
 from .collator import Collator, Corruption
 from .corpora.corpus import Corpus, load_corpus
-from .corpora.report import CorpusReport
+from .corpora.report import CorpusReport, MixtureReport
 from .corpora.shards import PackedShards, is_packed, open_shards, pack_shards
 from .corpora.stream import Stream, StreamShard
 from .corpora.streamed import StreamedDocuments
@@ -41,6 +41,7 @@ __all__ = [
     "IdTokenizer",
     "MaskScheme",
     "Mixture",
+    "MixtureReport",
     "Noise",
     "Packed",
     "PackedShards",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..checks import check_number, check_type
+from ..checks import check_number
 from ..errors import InputError
 from .blocks import Blocks
 from .packing import Packed
@@ -49,21 +49,17 @@ class Mixture:
                 "expected two texts or more, each with its name and weight, got "
                 f"{len(self.texts)} texts, {len(self.names)} names, {len(self.weights)} weights"
             )
-        for name, text, weight in zip(self.names, self.texts, self.weights):
-            if not hasattr(check_type(text, object, name), "parts"):
+        for name, text in zip(self.names, self.texts):
+            if not hasattr(text, "parts"):
                 raise InputError(f"expected packed text, which pack makes, got {type(text).__name__} for {name}")
-            if not 0 < check_number(weight, f"the weight of {name}") < math.inf:
-                raise InputError(f"the weight of {name} must be positive and finite, got {weight!r}")
         if len({text.tokenizer for text in self.texts}) > 1:
             raise InputError(f"{', '.join(self.names)} were packed with different tokenizers: pack them with one")
-        for name, quota, share in zip(self.names, self.quotas, self.shares):
-            if quota == 0:
-                raise InputError(f"the share of {name} is {share:.2g}: expected at least 1 in {WINDOW:,}")
+        shares_of(self.names, self.weights)
 
     @property
     def shares(self) -> list[float]:
         """The shares of the training blocks, which add up to 1."""
-        return [weight / math.fsum(self.weights) for weight in self.weights]
+        return shares_of(self.names, self.weights)
 
     @property
     def quotas(self) -> list[int]:
@@ -87,6 +83,12 @@ class Mixture:
     def documents(self) -> int:
         """The number of documents of all corpora."""
         return sum(text.documents for text in self.texts)
+
+    @property
+    def encoding_loss(self) -> str:
+        """What of the texts the tokens do not hold: see `Packed.encoding_loss`."""
+        lost = ((name, text.encoding_loss) for name, text in zip(self.names, self.texts))
+        return "; ".join(f"{name}: {loss}" for name, loss in lost if loss)
 
     @property
     def tokenizer(self) -> str:
@@ -115,3 +117,22 @@ class Mixture:
     def block_counts(self, length: int) -> list[int]:
         """The number of whole blocks of each corpus."""
         return [sum(len(part) // length for part in text.parts) for text in self.texts]
+
+
+def shares_of(names: Sequence[str], weights: Sequence[float]) -> list[float]:
+    """The shares that weights are of their sum.
+
+    >>> from clozelab.data.mixture import shares_of
+    >>> shares_of(["a", "b"], [3, 1])
+    [0.75, 0.25]
+
+    Raises `InputError` for a weight that is not positive, and for a share of less than a thousandth.
+    """
+    for name, weight in zip(names, weights):
+        if not 0 < check_number(weight, f"the weight of {name}") < math.inf:
+            raise InputError(f"the weight of {name} must be positive and finite, got {weight!r}")
+    shares = [weight / math.fsum(weights) for weight in weights]
+    for name, share in zip(names, shares):
+        if share * WINDOW < 1:
+            raise InputError(f"the share of {name} is {share:.2g}: expected at least 1 in {WINDOW:,}")
+    return shares

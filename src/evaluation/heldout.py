@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_int, check_same_shape, check_tensor, check_type
-from ..data import IGNORED, Batch, Blocks, Collator, Packed
+from ..data import IGNORED, Batch, Blocks, Collator
+from ..data.special_ids import MAX_IDS
 from ..errors import InputError
 from ..models import eval_mode
 from ..objectives import Likelihood, Loss, Objective
@@ -37,14 +38,6 @@ def fixed_batches(blocks: Blocks, collator: Collator, *, rows: int = 256, batch_
         collator.block(blocks.take(ids), ids, epoch=EVALUATION_EPOCH, progress=1.0)
         for ids in (list(range(start, min(start + batch_size, n))) for start in range(0, n, batch_size))
     ]
-
-
-def heldout_blocks(heldout: Packed, length: int) -> Blocks:
-    """The blocks of held-out text; raises `InputError`, which says that it is of this text, where there is none."""
-    try:
-        return heldout.blocks(length)
-    except InputError as error:
-        raise InputError(f"too little is held out: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -92,6 +85,8 @@ class HeldOut:
     """By each name of `Objective.breakdown`, the mean nats of the rows of each value."""
     bins: dict[str, list[Bin]] = field(default_factory=dict)
     """The same by at most 6 ranges of values, which hold equally many values."""
+    corpora: dict[str, float] = field(default_factory=dict)
+    """Nats on the held-out text of each corpus of a mixture."""
 
     @property
     def by_kind(self) -> str:
@@ -124,13 +119,15 @@ def evaluate(
     batches: Iterable[Mapping[str, Tensor]],
     *,
     scored_bytes: int | None = None,
+    corpora: Sequence[str] = (),
     loss_fn: Callable[[Batch], Loss] | None = None,
 ) -> HeldOut:
     """The loss of a model over batches, from one forward pass of each: sums and counts are added, and divided once.
 
     `scored_bytes`, the UTF-8 bytes of the text that is scored, adds bits per byte where the objective's loss is a
-    likelihood or a bound of it; the function of that name counts them. The model is left in the mode it was in.
-    `loss_fn(batch)` replaces `objective(model, batch)`, where something is wrapped around both.
+    likelihood or a bound of it; the function of that name counts them. `corpora` names the corpus of each batch, for
+    the loss of each corpus. The model is left in the mode it was in. `loss_fn(batch)` replaces
+    `objective(model, batch)`, where something is wrapped around both.
 
     >>> import torch
     >>> from clozelab import CausalLM
@@ -151,12 +148,16 @@ def evaluate(
     total: Loss | None = None
     positions = loss_positions = 0
     splits: dict[str, _Split] = {}
-    for batch in batches:
+    by_corpus: dict[str, Loss] = {}
+    for number, batch in enumerate(batches):
         positions += positions_read(batch)
         here = {key: value.to(device) for key, value in batch.items()}
         with eval_mode(model), cross_entropy_only(objective):
             loss = (objective(model, here) if loss_fn is None else loss_fn(here)).detach()
         total = loss if total is None else total + loss
+        if corpora:
+            name = corpora[number]
+            by_corpus[name] = by_corpus[name] + loss if name in by_corpus else loss
         loss_positions += int(next(iter(objective.targets(here).values())).loss_mask.sum())
         for name, values in objective.breakdown(here).items():
             splits.setdefault(name, _Split()).add(values, loss, objective, here)
@@ -172,6 +173,7 @@ def evaluate(
         float(first.sum) / math.log(2) / scored_bytes if scored_bytes and has_likelihood else None,
         {name: split.means() for name, split in splits.items()},
         {name: split.bins() for name, split in splits.items()},
+        {name: float(loss.mean) for name, loss in by_corpus.items()},
     )
 
 
@@ -238,7 +240,7 @@ def positions_read(batch: Mapping[str, Tensor]) -> int:
 def label_counts(objective: Objective, batches: Iterable[Batch], vocab_size: int) -> dict[str, Tensor]:
     """How often each id is a target, by part: (V,) float64, each time counted with the weight of its position."""
     check_type(objective, Objective, "the objective")
-    check_int(vocab_size, "vocab_size", 1)
+    check_int(vocab_size, "vocab_size", 1, MAX_IDS)
     totals: dict[str, Tensor] = {}
     for batch in check_type(batches, Iterable, "the batches"):
         check_type(batch, Mapping, "each batch")

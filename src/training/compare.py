@@ -14,7 +14,8 @@ from torch import nn
 from ..checks import check_int, check_type
 from ..data import Batch
 from ..errors import InputError
-from ..evaluation.heldout import fixed_batches, heldout_blocks, uniform_baseline, unigram_baseline
+from ..evaluation.heldout import uniform_baseline, unigram_baseline
+from ..evaluation.heldout_batches import heldout_batches
 from ..objectives import Objective
 from ..progress import duration
 from .batches import Batches
@@ -117,7 +118,7 @@ def compare(
             say_rest=partial(_say_rest, left, say_rest or _rest),
             description=description,
         )
-        if not result.finished:
+        if result.interrupted:
             raise KeyboardInterrupt
         compared.append(_compared(objective, model, prepared, mine, result, prompt))
     return compared
@@ -176,13 +177,15 @@ def _batches(objective: Objective, prepared: Prepared, config: TrainConfig) -> t
     collator = objective.collator(prepared.tokenizer.special, seed=config.seed)
     length = objective.source_length(config.length)
     batches = Batches(prepared.text.blocks(length), collator, config.batch_size, config.total_steps)
-    return batches, fixed_batches(heldout_blocks(prepared.heldout, length), collator, rows=config.eval_rows)
+    return batches, heldout_batches(prepared.heldout, collator, length, rows=config.eval_rows).batches
 
 
 def _prompt(prepared: Prepared) -> str:
     """The first words of the first held-out document that has enough of them."""
-    for document in prepared.corpus.heldout:
-        words = document.split()
-        if len(words) >= 16:
-            return " ".join(words[:16])
-    return " ".join(prepared.tokenizer.decode(prepared.heldout.tokens[:24].tolist(), skip_special=True).split())
+    if prepared.corpus.special is None:
+        for document in prepared.corpus.heldout:
+            words = document.split()
+            if len(words) >= 16:
+                return " ".join(words[:16])
+    beginning = prepared.heldout.parts[0].tokens[:24].tolist()
+    return " ".join(prepared.tokenizer.decode(beginning, skip_special=True).split())

@@ -44,9 +44,10 @@ class Evaluator:
         interrupted: Sequence[str],
         processes: Processes,
         *,
+        corpora: Sequence[str] = (),
         bfloat16: bool = False,
     ) -> None:
-        self.loss_module, self.batches, self.scored_bytes = loss_module, batches, scored_bytes
+        self.loss_module, self.batches, self.scored_bytes, self.corpora = loss_module, batches, scored_bytes, corpora
         self.report, self.interrupted, self.processes, self.bfloat16 = report, interrupted, processes, bfloat16
         self.curve: dict[int, float] = processes.broadcast(lambda: dict(report.evaluated))
         """Held-out nats by step, those of a resumed run before it was stopped too."""
@@ -71,6 +72,7 @@ class Evaluator:
                     inner.model,
                     self._until_interrupted(),
                     scored_bytes=self.scored_bytes,
+                    corpora=self.corpora,
                     loss_fn=lambda batch: self.loss_module(batch)[1],
                 )
         except _Interrupted:

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from ..checks import check_type
-from ..data import Batch, Packed, PackedShards, Stream, Tokenizer
+from ..data import Mixture, Packed, PackedShards, Stream, Tokenizer
 from ..errors import InputError, NotFinite
-from ..evaluation.heldout import HeldOut, fixed_batches, heldout_blocks
-from ..evaluation.scored_bytes import scored_bytes
+from ..evaluation.heldout import HeldOut
+from ..evaluation.heldout_batches import HeldOutBatches, heldout_batches
 from ..models import LanguageModel
 from ..objectives import Objective
 from ..progress import duration
@@ -26,6 +26,7 @@ from .evaluator import Evaluator
 from .initial_weights import load_initial_weights
 from .interruptions import interruptions
 from .optimizers import optimizer_of
+from .order import Drawn
 from .precision import flushed_denormals, uses_bfloat16
 from .processes import SINGLE, Processes
 from .report import run_report
@@ -54,6 +55,10 @@ class TrainResult:
     """Time of all steps, evaluations not counted."""
     tokens: int = 0
     """Tokens of text in the examples of all steps."""
+    drawn: dict[str, Drawn] = field(default_factory=dict)
+    """What the examples of all steps were of each corpus of a mixture."""
+    interrupted: bool = False
+    """Whether a signal asked to stop, even where the run was finished by then."""
 
     @property
     def tokens_per_second(self) -> float:
@@ -65,8 +70,8 @@ def train(
     objective: Objective,
     model: nn.Module,
     tokenizer: Tokenizer,
-    text: Packed | PackedShards | Stream,
-    heldout: Packed,
+    text: Packed | PackedShards | Mixture | Stream,
+    heldout: Packed | Mixture,
     config: TrainConfig | None = None,
     *,
     run: str | Path | None = None,
@@ -95,7 +100,8 @@ def train(
     With `progress`, standard error shows a bar, or lines in a log file, and after the first steps how long the rest
     will take: in the words of `say_rest(seconds)`, where it is given.
 
-    A `Stream` as `text` is tokenised as it is read, by `workers` processes ahead of the steps, or by this one where 0.
+    Of a `Mixture` as `text` each corpus has its share of the examples, and of those that are evaluated. A `Stream` is
+    tokenised as it is read, by `workers` processes ahead of the steps, or by this one where 0.
 
     Raises `InputError` for arguments that do not belong together, a run folder that already holds a run, a resumed run
     that is not this one, a run that is extended before it is finished, weights of another architecture, shape or
@@ -153,7 +159,16 @@ def train(
         flushed_denormals(),
         batches.reading(),
     ):
-        evaluator = Evaluator(loss_module, fixed, in_text, report, interrupted, processes, bfloat16=bfloat16)
+        evaluator = Evaluator(
+            loss_module,
+            fixed.batches,
+            in_text,
+            report,
+            interrupted,
+            processes,
+            corpora=fixed.corpora,
+            bfloat16=bfloat16,
+        )
         estimate = Estimate(config)
         model.train()
         # The evaluation of this step is due where the run begins, or was interrupted when it stopped.
@@ -194,7 +209,8 @@ def train(
         folder.save(Position(step, seconds, batches.positions), model, optimizer, finished=finished)
         finished = finished and evaluator.at(step)
     curve = sorted(evaluator.curve.items())
-    return TrainResult(step, finished, evaluator.last, curve, seconds, step * tokens_per_step)
+    tokens, drawn = step * tokens_per_step, batches.drawn(step)
+    return TrainResult(step, finished, evaluator.last, curve, seconds, tokens, drawn, bool(interrupted))
 
 
 def is_due(step: int, every: int) -> bool:
@@ -206,8 +222,8 @@ def _check_fit(
     objective: Objective,
     model: nn.Module,
     tokenizer: Tokenizer,
-    text: Packed | PackedShards | Stream,
-    heldout: Packed,
+    text: Packed | PackedShards | Mixture | Stream,
+    heldout: Packed | Mixture,
     config: TrainConfig,
 ) -> None:
     """Raises `InputError` for arguments of `train` that do not belong together."""
@@ -215,7 +231,7 @@ def _check_fit(
     check_type(model, nn.Module, "the model")
     check_type(tokenizer, Tokenizer, "the tokenizer")
     for name, packed in (("text", text), ("held-out text", heldout)):
-        check_type(packed, (Packed, PackedShards, Stream), f"the {name}", "pack makes it")
+        check_type(packed, (Packed, PackedShards, Mixture, Stream), f"the {name}", "pack makes it")
         theirs = packed.tokenizer.fingerprint if isinstance(packed, Stream) else packed.tokenizer
         if theirs != tokenizer.fingerprint:
             raise InputError(f"the {name} was packed with another tokenizer than the one that is given: pack it again")
@@ -246,11 +262,11 @@ def _check_fit(
 def _batches(
     objective: Objective,
     tokenizer: Tokenizer,
-    text: Packed | PackedShards | Stream,
-    heldout: Packed,
+    text: Packed | PackedShards | Mixture | Stream,
+    heldout: Packed | Mixture,
     config: TrainConfig,
     workers: int,
-) -> tuple[Batches | StreamedBatches, list[Batch], int | None]:
+) -> tuple[Batches | StreamedBatches, HeldOutBatches, int | None]:
     """The batches of the steps, those of every evaluation, and the bytes of text that these score."""
     collator = objective.collator(tokenizer.special, seed=config.seed, within_documents=config.within_documents)
     length, size = objective.source_length(config.length), config.batch_size
@@ -258,19 +274,18 @@ def _batches(
         batches = StreamedBatches(text, length, collator, size, workers, config.first_steps)
     else:
         batches = Batches(text.blocks(length), collator, size, config.first_steps)
-    blocks = heldout_blocks(heldout, length)
-    fixed = fixed_batches(blocks, collator, rows=config.eval_rows, batch_size=size)
-    if not any(bool(count) for batch in fixed for count in objective.counts(batch).values()):
+    fixed = heldout_batches(heldout, collator, length, rows=config.eval_rows, batch_size=size)
+    if not any(bool(count) for batch in fixed.batches for count in objective.counts(batch).values()):
         raise InputError(
             f"examples of {config.length} input tokens leave the {objective.name} objective nothing to predict: "
             "choose a greater length"
         )
-    return batches, fixed, scored_bytes(objective, tokenizer, blocks, collator, fixed)
+    return batches, fixed, fixed.scored_bytes(objective, tokenizer, collator)
 
 
-def _sample(objective: Objective, model: nn.Module, tokenizer: Tokenizer, heldout: Packed, seed: int) -> str:
+def _sample(objective: Objective, model: nn.Module, tokenizer: Tokenizer, heldout: Packed | Mixture, seed: int) -> str:
     """What the model generates from the beginning of the held-out text."""
-    beginning = tokenizer.decode(torch.from_numpy(heldout.tokens[:PROMPT].astype("int64")).tolist())
+    beginning = tokenizer.decode(heldout.parts[0].tokens[:PROMPT].tolist())
     generator = torch.Generator().manual_seed(seed)
     return objective.sample(model, tokenizer, beginning, generator=generator).marked()
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ..data import (
     Corpus,
     CorpusReport,
+    IdTokenizer,
+    Mixture,
+    MixtureReport,
     Packed,
     PackedShards,
     Stream,
@@ -25,6 +29,7 @@ from ..data import (
     train_characters,
 )
 from ..data.corpora.cache import cache_folder
+from ..data.mixture import shares_of
 from ..data.tokenizers.load import Roles
 from ..data.tokenizers.round_trip import changed_documents
 from ..errors import InputError
@@ -33,15 +38,18 @@ from .processes import SINGLE, Processes
 
 _log = logging.getLogger(__name__)
 
+Announce = Callable[[Any], object]
+"""Is told what was found: a `CorpusReport` or a `MixtureReport`."""
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """A corpus, ready to be trained on."""
+    """A corpus, or a mixture of several, ready to be trained on."""
 
     corpus: Corpus
     tokenizer: Tokenizer
-    text: Packed | PackedShards
-    heldout: Packed
+    text: Packed | PackedShards | Mixture
+    heldout: Packed | Mixture
 
 
 @dataclass(frozen=True)
@@ -61,44 +69,55 @@ def prepare(
     vocab_size: int = 4096,
     sentinels: int = 100,
     roles: Roles = (),
-    announce: Callable[[CorpusReport], object] | None = None,
+    announce: Announce | None = None,
     progress: bool = False,
     processes: Processes = SINGLE,
 ) -> Prepared:
     """A tokenizer and packed text from a corpus: see `train_bpe` and `pack`.
 
-    `source` is a `Corpus`, or a name or strings that `load_corpus` takes. `tokenizer` is "bpe" (trained on the training
-    part), "characters", the path of a tokenizer.json, or a `Tokenizer`. It reserves ids for `sentinels` hidden spans
-    and for `roles`, which are those of the objectives that will be trained (`Objective.roles`). Of several `processes`
-    the main one makes tokenizer and packed text, and the others read them; it calls `announce` with the corpus's report
-    before it tokenises.
+    `source` is a `Corpus`, or a name or strings that `load_corpus` takes, or a folder that `pack_shards` made. Several
+    of them with their weights, `{"books/": 0.7, "news.jsonl": 0.3}`, become a `Mixture`: the weights are shares of the
+    blocks that are trained on, and so of the tokens, and each corpus holds out a part of its own.
 
-    A folder that `pack_shards` made is taken as it is, with its tokenizer; raises `InputError` where another is given,
-    and what the functions above raise.
+    `tokenizer` is "bpe" (trained on the training part, of all corpora), "characters", the path of a tokenizer.json, or
+    a `Tokenizer`. It reserves ids for `sentinels` hidden spans and for `roles`, which are those of the objectives that
+    will be trained (`Objective.roles`). Packed folders have their own, and a corpus of token ids needs none.
+
+    Of several `processes` the main one makes tokenizer and packed text, and the others read them; it calls `announce`
+    with the report of the corpora before it tokenises.
+
+    >>> from clozelab import load_corpus
+    >>> from clozelab.training import prepare
+    >>> few, many = (load_corpus([f"{n} is a number" for n in range(count)]) for count in (50, 500))
+    >>> prepare({few: 1, many: 3}, vocab_size=400).text.shares
+    [0.25, 0.75]
+
+    Raises `InputError` for a tokenizer besides that of the corpus, corpora with different ones, weights that
+    `Mixture` refuses, and what the functions above raise.
     """
-    if isinstance(source, (str, Path)) and is_packed(source):
-        own, text, heldout_text = open_shards(source)
-        same = tokenizer == "bpe" or (
-            tokenizer != "characters" and _tokenizer(tokenizer, (), 0, sentinels, roles).fingerprint == own.fingerprint
-        )
-        if not same:
-            raise InputError(f"{source} was packed with its own tokenizer, not with {tokenizer}: leave that out")
-        corpus = _packed_corpus(Path(source), text, heldout_text)
-        _announce(corpus, announce, processes)
-        if processes.is_main:
-            _tell_loss([text, heldout_text])
-        return Prepared(corpus, own, text, heldout_text)
-    corpus = source if isinstance(source, Corpus) else load_corpus(source)
-    if isinstance(corpus.train, StreamedDocuments):
-        raise InputError(f"{corpus.name} is streamed: prepare_stream takes it, or load it without streaming=True")
+    weights = dict(source) if isinstance(source, Mapping) else None
+    opened = [_opened(one) for one in (weights if weights is not None else [source])]
+    names = _different([one.corpus.name for one in opened])
+    shares = [] if weights is None else shares_of(names, list(weights.values()))
+    corpus = opened[0].corpus if weights is None else _mixed([one.corpus for one in opened], names, shares)
     _announce(corpus, announce, processes)
-    made, (text, heldout_text) = _packed(
-        lambda: _tokenizer(tokenizer, corpus.train, vocab_size, sentinels, roles, progress),
-        (corpus.train, corpus.heldout),
-        processes,
-        progress,
-    )
-    return Prepared(corpus, made, text, heldout_text)
+    own = _own_tokenizer(opened)
+
+    def make() -> Tokenizer:
+        texts = chain.from_iterable(one.corpus.train for one in opened) if own is None else ()
+        if own is not None and tokenizer == "bpe":
+            return own
+        made = _tokenizer(tokenizer, texts, vocab_size, sentinels, roles, progress and processes.is_main)
+        if own is not None and made.fingerprint != own.fingerprint:
+            raise InputError(f"{opened[0].corpus.name} has its own tokenizer, so another cannot be used: leave it out")
+        return made
+
+    made, packed = _packed(make, opened, processes, progress)
+    if weights is None:
+        [(text, heldout)] = packed
+        return Prepared(corpus, made, text, heldout)
+    texts, heldouts = (list(side) for side in zip(*packed))
+    return Prepared(corpus, made, Mixture(names, texts, shares), Mixture(names, heldouts, shares))
 
 
 BEGINNING = {"tokenizer": 10_000_000, "heldout": 4_000_000}
@@ -113,7 +132,7 @@ def prepare_stream(
     vocab_size: int = 4096,
     sentinels: int = 100,
     roles: Roles = (),
-    announce: Callable[[CorpusReport], object] | None = None,
+    announce: Announce | None = None,
     processes: Processes = SINGLE,
 ) -> PreparedStream:
     """`prepare` for a corpus that is too large for it: tables or a hub name, read during training.
@@ -125,25 +144,47 @@ def prepare_stream(
     Raises what `prepare` raises, and `InputError` for a corpus without a document to hold out.
     """
     corpus = source if isinstance(source, Corpus) else load_corpus(source, streaming=True)
-    if not isinstance(corpus.train, StreamedDocuments):
+    documents = corpus.train
+    if not isinstance(documents, StreamedDocuments):
         raise InputError(f"{corpus.name} is not streamed: load it with streaming=True")
     _announce(corpus, announce, processes)
     begins = list(_beginning(corpus.heldout, BEGINNING["heldout"]))
     if not begins:
         raise InputError(f"{corpus.name} has no document to hold out: use more text, or hold out a greater share")
 
-    made, [heldout_text] = _packed(
-        lambda: _tokenizer(tokenizer, _beginning(corpus.train, BEGINNING["tokenizer"]), vocab_size, sentinels, roles),
-        (begins,),
-        processes,
-    )
-    streamed = Stream(corpus.train, made)
-    return PreparedStream(replace(corpus, heldout=begins), made, streamed, heldout_text)
+    def make() -> Tokenizer:
+        own = _own_tokenizer([_Opened(corpus)])
+        if own is not None:
+            return own
+        return _tokenizer(tokenizer, _beginning(corpus.train, BEGINNING["tokenizer"]), vocab_size, sentinels, roles)
+
+    corpus = replace(corpus, heldout=begins)
+    made, [(_, heldout)] = _packed(make, [_Opened(corpus)], processes)
+    return PreparedStream(corpus, made, Stream(documents, made), heldout)
 
 
-def _announce(corpus: Corpus, announce: Callable[[CorpusReport], object] | None, processes: Processes) -> None:
+def _announce(corpus: Corpus, announce: Announce | None, processes: Processes) -> None:
     if announce is not None and processes.is_main:
         announce(corpus.report)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A corpus, and what is known of it before it is packed."""
+
+    corpus: Corpus
+    packed: tuple[Tokenizer, PackedShards, Packed] | None = None
+    """(tokenizer, training text, held-out text) of a packed folder."""
+
+
+def _opened(source: Any) -> _Opened:
+    if isinstance(source, (str, Path)) and is_packed(source):
+        tokenizer, text, heldout = open_shards(source)
+        return _Opened(_packed_corpus(Path(source), text, heldout), (tokenizer, text, heldout))
+    corpus = source if isinstance(source, Corpus) else load_corpus(source)
+    if isinstance(corpus.train, StreamedDocuments):
+        raise InputError(f"{corpus.name} is streamed: prepare_stream takes it, or load it without streaming=True")
+    return _Opened(corpus)
 
 
 def _packed_corpus(folder: Path, text: PackedShards, heldout: Packed) -> Corpus:
@@ -158,18 +199,63 @@ def _packed_corpus(folder: Path, text: PackedShards, heldout: Packed) -> Corpus:
     return Corpus(folder.name, (), (), report)
 
 
-def _packed(
-    make: Callable[[], Tokenizer], parts: Sequence[Iterable[str]], processes: Processes, progress: bool = False
-) -> tuple[Tokenizer, list[Packed]]:
-    """A tokenizer and the texts that it packed, the last of them held out; the main process makes them, the others find
-    them in the cache."""
+def _own_tokenizer(opened: Sequence[_Opened]) -> Tokenizer | None:
+    """The tokenizer that packed folders bring, or that stands for ids; None where one is needed."""
+    found: dict[str, Tokenizer] = {}
+    without = []
+    for one in opened:
+        if one.packed is not None:
+            found[one.corpus.name] = one.packed[0]
+        elif one.corpus.special is not None:
+            found[one.corpus.name] = IdTokenizer(one.corpus.special)
+        else:
+            without.append(one.corpus.name)
+    if len({tokenizer.fingerprint for tokenizer in found.values()}) > 1:
+        raise InputError(f"{' and '.join(found)} have different tokenizers or special ids: pack them with the same")
+    own = next(iter(found.values()), None)
+    if without and isinstance(own, IdTokenizer):
+        raise InputError(f"{' and '.join(found)} holds token ids, and {' and '.join(without)} text: mix one kind")
+    return own
 
+
+def _mixed(corpora: Sequence[Corpus], names: Sequence[str], shares: Sequence[float]) -> Corpus:
+    """The corpora of a mixture as one, for its name and report."""
+    reports = [corpus.report for corpus in corpora if isinstance(corpus.report, CorpusReport)]
+    report = MixtureReport(reports, names, shares)
+    train = list(chain.from_iterable(corpus.train for corpus in corpora))
+    heldout = list(chain.from_iterable(corpus.heldout for corpus in corpora))
+    return Corpus(report.name, train, heldout, report, corpora[0].special)
+
+
+def _different(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind those that were there before."""
+    found: list[str] = []
+    for name in names:
+        number = 1 + sum(one == name for one in names[: len(found)])
+        found.append(name if number == 1 else f"{name} ({number})")
+    return found
+
+
+def _packed(
+    make: Callable[[], Tokenizer], opened: Sequence[_Opened], processes: Processes, progress: bool = False
+) -> tuple[Tokenizer, list[tuple[Packed | PackedShards, Packed]]]:
+    """A tokenizer, and the (training text, held-out text) that it packed of each corpus.
+
+    The main process makes them, and the others find them in the cache. A streamed corpus has no packed training text:
+    its held-out text stands there too.
+    """
     progress = progress and processes.is_main
 
-    def pack_all(made: Tokenizer) -> list[Packed]:
-        *train, heldout = parts
-        texts = [pack(documents, made, progress=progress) for documents in train]
-        return [*texts, pack(heldout, made, byte_counts=True, progress=progress)]
+    def pack_all(made: Tokenizer) -> list[tuple[Packed | PackedShards, Packed]]:
+        texts: list[tuple[Packed | PackedShards, Packed]] = []
+        for one in opened:
+            if one.packed is not None:
+                texts.append(one.packed[1:])
+                continue
+            heldout = pack(one.corpus.heldout, made, byte_counts=True, progress=progress)
+            is_streamed = isinstance(one.corpus.train, StreamedDocuments)
+            texts.append((heldout if is_streamed else pack(one.corpus.train, made, progress=progress), heldout))
+        return texts
 
     def first() -> Tokenizer:
         made = make()
@@ -178,21 +264,23 @@ def _packed(
         return made
 
     made = processes.broadcast(first)
-    packed = processes.together(lambda: pack_all(made))
+    texts = processes.together(lambda: pack_all(made))
     if processes.is_main:
         for line in made.notes:
             _log.warning(escape_control_characters(f"tokenizer: {line}"))
-        if changed := changed_documents(parts[0], made):
-            _log.warning(escape_control_characters(f"text: {changed}"))
-        _tell_loss(packed)
-    return made, packed
+        for one, (text, heldout) in zip(opened, texts):
+            _tell_loss(one.corpus, made, text, heldout, f"{one.corpus.name}: " if len(opened) > 1 else "")
+    return made, texts
 
 
-def _tell_loss(texts: Sequence[Packed | PackedShards]) -> None:
-    """Log what of the training text, where there is one, and of the held-out text the tokens do not hold."""
-    for name, text in zip(("text", "held-out text")[-len(texts) :], texts):
-        if text.encoding_loss:
-            _log.warning(f"{name}: {text.encoding_loss}")
+def _tell_loss(corpus: Corpus, tokenizer: Tokenizer, text: Packed | PackedShards, heldout: Packed, where: str) -> None:
+    """Log what of the text the tokens do not hold."""
+    tried = corpus.heldout if isinstance(corpus.train, StreamedDocuments) else corpus.train
+    if corpus.special is None and (changed := changed_documents(tried, tokenizer)):
+        _log.warning(escape_control_characters(f"{where}text: {changed}"))
+    for name, packed in (("text", text), ("held-out text", heldout)):
+        if packed.encoding_loss and not (packed is heldout and name == "text"):
+            _log.warning(escape_control_characters(f"{where}{name}: {packed.encoding_loss}"))
 
 
 def _tokenizer(

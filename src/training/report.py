@@ -55,6 +55,8 @@ class Report:
             values |= _counted({name: asdict(part) for name, part in result.parts.items()})
             if result.breakdown:
                 values["breakdown"] = result.breakdown
+            if result.corpora:
+                values["corpora"] = result.corpora
             self._write(step, **values)
             self.evaluated[step] = result.nats
         self.bar.print_line(f"{self.name}, step {step}: held-out loss {result.nats:.4f} nats{result.per_byte}")

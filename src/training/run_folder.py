@@ -17,7 +17,7 @@ from torch import nn
 
 from .. import __version__
 from ..checks import check_path
-from ..data import Packed, PackedShards, Stream, Tokenizer
+from ..data import Mixture, Packed, PackedShards, Stream, Tokenizer
 from ..data.corpora.cache import read_json, sha256_of
 from ..errors import InputError, NotFinite
 from ..models import ModelConfig
@@ -45,8 +45,8 @@ class Position(NamedTuple):
 def identity_of(
     objective: Objective,
     model: nn.Module,
-    text: Packed | PackedShards | Stream,
-    heldout: Packed,
+    text: Packed | PackedShards | Mixture | Stream,
+    heldout: Packed | Mixture,
     config: TrainConfig,
 ) -> dict[str, Any]:
     """What must be the same for a run to be the same run, as run.json holds it."""

@@ -17,6 +17,7 @@ from ..data import Batch, Collator, Stream, StreamShard
 from ..data.tokenizers.tokenizer import tokenizing_in_one_thread
 from ..errors import InputError
 from .batches import progress_at
+from .order import Drawn
 from .processes import SINGLE, Processes
 
 AHEAD = 8
@@ -121,6 +122,10 @@ class StreamedBatches:
             ) from error
         finally:
             self._blocks = None
+
+    def drawn(self, n: int) -> dict[str, Drawn]:
+        """Nothing: a stream is no mixture."""
+        return {}
 
     def _rows(self, n: int) -> list[tuple[StreamShard, int]]:
         """(shard, number of the block in it) of each row of batch n."""

@@ -13,7 +13,7 @@ from ..special_ids import SpecialIds
 from .documents import digest_of, split_by_hash, split_by_position
 from .files import TABLES
 from .ids import IdRows
-from .report import CorpusReport, Counts, size_of
+from .report import CorpusReport, Counts, MixtureReport, size_of
 from .sources import FoundSource, Options, find_source
 from .streamed import FileSource, HubSource, stream_documents
 
@@ -26,7 +26,7 @@ class Corpus:
     train: Iterable[Any]
     """Can be iterated over repeatedly; a list unless the corpus is streamed."""
     heldout: Iterable[Any]
-    report: CorpusReport
+    report: CorpusReport | MixtureReport
     """What it was found to be: files, documents, and what was left out and why."""
     special: SpecialIds | None = None
     """Of a corpus of token ids."""

@@ -122,6 +122,26 @@ class CorpusReport:
                 yield f"            and {counts.bad - len(counts.bad_rows):,} more"
 
 
+@dataclass(frozen=True)
+class MixtureReport:
+    """What the corpora of a mixture were found to be, and their shares; `print(report)` shows it."""
+
+    reports: Sequence[CorpusReport]
+    names: Sequence[str]
+    """Different ones, also where corpora have the same name."""
+    shares: Sequence[float]
+    """Of the blocks that are trained on."""
+
+    @property
+    def name(self) -> str:
+        """The corpora and their shares in one line."""
+        return " + ".join(f"{share:.1%} {name}" for name, share in zip(self.names, self.shares))
+
+    def __str__(self) -> str:
+        head = f"mixture of {len(self.reports)} corpora, by share of the blocks that are trained on: {self.name}"
+        return "\n".join([escape_control_characters(head), *map(str, self.reports)])
+
+
 def size_of(documents: Iterable[Document]) -> tuple[int, int]:
     """(documents, characters or token ids)."""
     lengths = [len(document) for document in documents]
