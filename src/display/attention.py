@@ -44,6 +44,8 @@ def draw_attention(
 
     Raises `InputError` for a model without an `attention_matrix`.
     """
+    if "input_ids" not in batch:
+        raise InputError(f"expected a batch with input_ids, got {', '.join(batch) or 'an empty one'}")
     one = {key: value[row : row + 1] for key, value in batch.items() if isinstance(value, Tensor)}
     encoder = one["input_ids"][0].tolist() if "decoder_input_ids" in one else []
     ids = encoder + one["decoder_input_ids" if encoder else "input_ids"][0].tolist()
@@ -77,7 +79,9 @@ def _attention(model: nn.Module, one: Mapping[str, Tensor]) -> Tensor:
         raise InputError(
             f"{type(model).__name__} has no attention_matrix to draw: give None for what the objective declares"
         )
-    matrix = matrix_of(**{key: value for key, value in one.items() if key not in LOSS_KEYS})
+    # Positions move no cell, and numbers of a row, such as a mode, no model reads.
+    flags = {key: value for key, value in one.items() if key not in LOSS_KEYS | {"position_ids"} and value.dim() > 1}
+    matrix = matrix_of(**flags)
     if isinstance(matrix, dict):
         return _stacked(*(matrix[name][0] for name in ("encoder", "cross", "decoder")))
     return matrix[0]

@@ -146,11 +146,10 @@ def span_batch(examples: Examples, hidden: Tensor, *, final_sentinel: bool = Fal
     in_targets = torch.arange(spans.targets.shape[1]) < spans.target_lengths[:, None]
     in_loss = in_targets & examples.is_token.any(1, keepdim=True)  # an empty text has nothing to predict
     in_loss = in_loss if spans.target_in_loss is None else in_loss & spans.target_in_loss
-    shifted = shift_targets(spans.targets, special["decoder_start"], spans.target_documents)
     batch = Batch(
         input_ids=spans.inputs,
         attention_mask=in_inputs.long(),
-        decoder_input_ids=shifted.masked_fill(~in_targets, special.pad),  # or a short row would go on with its end
+        decoder_input_ids=shift_targets(spans.targets, special["decoder_start"], spans.target_documents),
         labels=spans.targets.masked_fill(~in_loss, IGNORED),
     )
     if spans.input_documents is not None and spans.target_documents is not None:

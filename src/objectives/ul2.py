@@ -163,7 +163,7 @@ def with_modes(examples: Examples, hidden: Tensor, mode: Tensor) -> tuple[Exampl
     """Examples and hidden tokens (B, T + documents) with the token of a mode (B,) before each document, or each row."""
     special, is_token = examples.special, examples.is_token
     documents = torch.zeros_like(examples.tokens) if examples.document_ids is None else examples.document_ids
-    last = documents.masked_fill(~is_token, -1).amax(1, keepdim=True)  # (B, 1), -1 of an empty row
+    last = F.pad(documents.masked_fill(~is_token, -1), (1, 0), value=-1).amax(1, keepdim=True)  # (B, 1), -1 of no token
     front = torch.arange(int(last.max()) + 1).expand(len(last), -1)  # (B, documents)
     ids = torch.tensor([special[role] for role in MODES])[mode][:, None]  # (B, 1)
     in_loss = is_token if examples.in_loss is None else examples.in_loss

@@ -25,13 +25,20 @@ def same(a, b):
 
 
 def stacked(parts, pad):
-    """Micro-batches as one batch: those of fill-in-the-middle have different widths."""
+    """Micro-batches as one batch: those of fill-in-the-middle, of UL2 and others have different widths."""
     fill = {"input_ids": pad, "labels": IGNORED}
     whole = {}
     for key in parts[0]:
         rows = [row for part in parts for row in part[key]]
         whole[key] = pad_rows(rows, fill.get(key, 0)) if rows[0].dim() else torch.stack(rows)
     return whole
+
+
+def without_ends(batch):
+    """Decoder inputs are targets one place later: behind a short row stands its end of text, which predicts nothing."""
+    if "decoder_input_ids" not in batch:
+        return batch
+    return batch | {"decoder_input_ids": batch["decoder_input_ids"].masked_fill(batch["labels"] == IGNORED, 0)}
 
 
 @each_objective
@@ -53,7 +60,7 @@ def test_micro_batches_of_all_processes_hold_what_the_batch_holds(objective, tok
     cut = [part for share in shares for part in share]
     whole = mine[4]
     assert all(len(part["input_ids"]) <= (size or 6) for part in cut)
-    assert same(whole, stacked(cut, tokenizer.special.pad))
+    assert same(without_ends(whole), without_ends(stacked(cut, tokenizer.special.pad)))
 
 
 def test_every_block_is_seen_once_in_an_epoch_and_in_another_order_in_the_next(tokenizer, text):
