@@ -9,7 +9,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import pairwise
+from itertools import count, pairwise, takewhile
 from typing import Any
 
 from torch import Tensor
@@ -249,7 +249,7 @@ def adapt(
         if role not in chosen and role != "unk":
             name = role_token(role)
             named[role] = vocabulary[name] if name in vocabulary else add(name)
-    existing = [n for k in range(len(vocabulary)) if (n := vocabulary.get(sentinel_token(k))) is not None]
+    existing = [vocabulary[name] for name in takewhile(vocabulary.__contains__, map(sentinel_token, count()))]
     new = {k: add(sentinel_token(k)) for k in reversed(range(len(existing), sentinels))}
     made = copy.copy(adapter)
     made.added = added

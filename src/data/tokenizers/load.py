@@ -68,6 +68,8 @@ def load_tokenizer(source: str | Path | Any, sentinels: int = 100, roles: Roles 
     a token of a role that does not exist, and a vocabulary of more than two million ids or with two tokens of one id.
     """
     check_sentinels(sentinels)
+    if isinstance(source, type):
+        raise InputError(f"expected a tokenizer, or the path of one, got the class {source.__name__}: call it")
     opened, declared, notes = _opened(source)
     if isinstance(opened, SpecialIds):
         return IdTokenizer(opened)

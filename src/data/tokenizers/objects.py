@@ -26,9 +26,9 @@ class ObjectAdapter(Adapter):
     """
 
     def __init__(self, source: Any) -> None:
-        get_vocab = getattr(source, "get_vocab", None)
+        get_vocab = None if isinstance(source, type) else getattr(source, "get_vocab", None)
         vocabulary = get_vocab() if callable(get_vocab) else getattr(source, "vocab", None)
-        if isinstance(source, type) or not isinstance(vocabulary, Mapping):
+        if not isinstance(vocabulary, Mapping):
             raise InputError(
                 "expected the path of a tokenizer, a tokenizer of tokenizers or transformers, or an object with "
                 f"encode(text), decode(ids) and get_vocab(), got {type(source).__name__}"
@@ -44,7 +44,7 @@ class ObjectAdapter(Adapter):
         self.unknown = _id_of(source, "unk")
         special = getattr(source, "all_special_ids", None)
         ids = special if isinstance(special, Iterable) else ()
-        self.own_special = frozenset(int(n) for n in ids if int(n) in self.own.values())
+        self.own_special = frozenset(int(n) for n in ids) & {*self.own.values()}
         self._encode_settings = _accepted(source.encode, add_special_tokens=False, verbose=False)
         self._decode_settings = _accepted(source.decode, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
@@ -54,27 +54,42 @@ class ObjectAdapter(Adapter):
         return {role: _id_of(self.source, role) for role in ("pad", "eos", "mask")}
 
     def encode(self, text: str) -> list[int]:
-        found = self.source.encode(text, **self._encode_settings)
+        kind = type(self.source).__name__
+        try:
+            found = self.source.encode(text, **self._encode_settings)
+        except Exception as error:  # whatever it raises for what its vocabulary lacks
+            raise InputError(
+                f"{kind}.encode failed on a text ({type(error).__name__}: {error!s:.100}): {text!r:.80}; does its "
+                "vocabulary lack a character?"
+            ) from error
         try:
             return [int(n) for n in getattr(found, "ids", found)]
         except (TypeError, ValueError) as error:
-            raise InputError(
-                f"expected token ids from {type(self.source).__name__}.encode, got {type(found).__name__}"
-            ) from error
+            raise InputError(f"expected token ids from {kind}.encode, got {type(found).__name__}") from error
 
     def decode(self, ids: Sequence[int]) -> str:
-        return str(self.source.decode(list(ids), **self._decode_settings))
+        kind = type(self.source).__name__
+        try:
+            return str(self.source.decode(list(ids), **self._decode_settings))
+        except Exception as error:
+            raise InputError(f"{kind}.decode failed on {ids!r:.80} ({type(error).__name__}: {error!s:.100})") from error
 
     def ends(self, text: str, ids: Sequence[int]) -> list[int] | None:
         return ends_by_decoding(text, ids, self.decode)
 
     def described(self) -> dict[str, Any]:
         kind = type(self.source)
-        spelled = json.dumps([sorted(self.own.items()), [self.encode(text) for text in _SAMPLES]])
+        spelled = json.dumps([sorted(self.own.items()), *map(self._sample, _SAMPLES)])
         return {
             "object": f"{kind.__module__}.{kind.__qualname__}",
             "encodes": hashlib.blake2b(spelled.encode(), digest_size=16).hexdigest(),
         }
+
+    def _sample(self, text: str) -> list[int] | str:
+        try:
+            return self.encode(text)
+        except InputError as error:
+            return str(error)
 
 
 def _id_of(source: Any, role: str) -> int | None:

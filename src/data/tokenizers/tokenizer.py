@@ -83,7 +83,7 @@ class Tokenizer:
 
     def token(self, number: int) -> str | None:
         """An id's token as the vocabulary writes it; None where the id stands for no token."""
-        return self.backend.id_to_token(number)
+        return self.backend.id_to_token(number) if 0 <= number < self.vocab_size else None
 
     @cached_property
     def added(self) -> frozenset[int]:
