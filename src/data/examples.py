@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ..checks import WHOLE, check_int, check_same_shape, check_tensor
+from ..checks import FLAGS, WHOLE, check_int, check_same_shape, check_tensor
 from ..errors import InputError
 from .noise import Noise
 from .special_ids import SpecialIds
@@ -123,12 +123,14 @@ def smallest(noise: Tensor, k: Tensor, among: Tensor) -> Tensor:
     >>> smallest(noise, torch.tensor([[2]]), among)
     tensor([[False,  True,  True, False]])
     """
-    check_same_shape(noise=noise, among=among)
+    check_same_shape(noise=noise, among=check_tensor(among, "among", "(B, T)", FLAGS))
+    if check_tensor(k, "k", "(B, 1)").shape != (len(noise), 1):
+        raise InputError(f"expected k (B, 1), a number for each of {len(noise)} rows, got {tuple(k.shape)}")
     rank = noise.masked_fill(~among, 2.0).argsort(1).argsort(1)
     return (rank < k) & among
 
 
-def pad_rows(rows: Sequence[Any], value: int) -> Tensor:
+def pad_rows(rows: Sequence[Sequence[int] | Tensor], value: int) -> Tensor:
     """Rows of any length as one tensor (B, T), padded on the right.
 
     >>> from clozelab.data import pad_rows
@@ -151,7 +153,8 @@ def fill_value(key: str, pad: int) -> int:
 def stack_batches(batches: Sequence[Batch], index: Tensor, pad: int) -> Batch:
     """Batches of different widths as one: row `index[i]` of the result is their i-th row, counted through.
 
-    Ids are padded with `pad`, labels with -100, all else with 0. Raises `InputError` for batches of different keys.
+    Ids are padded with `pad`, labels with -100, all else with 0. Raises `InputError` for batches of different keys, and
+    `IndexError` for an index that is no order of all rows.
 
     >>> import torch
     >>> from clozelab.data import stack_batches

@@ -73,6 +73,8 @@ class Noise:
         `epoch` is one for all or one for each; -1 is that of the held-out text, before all others. Raises `InputError`
         for anything else: 1.5 would be 1 unseen, and a seed below 0 or an epoch below -1 would be a large one.
         """
+        if isinstance(example_ids, Tensor):
+            check_tensor(example_ids, "the ids of the examples", "(B)")
         if isinstance(example_ids, str) or not isinstance(example_ids, Iterable):
             raise InputError(f"expected an id for each example, got {type(example_ids).__name__}")
         named = example_ids.tolist() if isinstance(example_ids, Tensor) else example_ids

@@ -150,7 +150,10 @@ class SpecialIds:
     def is_special(self, tokens: Tensor) -> Tensor:
         """True where a token is a special id; any shape in, the same shape out."""
         ids = check_tensor(tokens, "tokens", "(...)", WHOLE).flatten().long()
-        return self._is_special.to(tokens.device).index_select(0, ids).view(tokens.shape)
+        try:
+            return self._is_special.to(tokens.device).index_select(0, ids).view(tokens.shape)
+        except IndexError as error:
+            raise InputError(f"token ids must lie in 0 .. {self.vocab_size - 1}, and some do not") from error
 
     @cached_property
     def _is_special(self) -> Tensor:

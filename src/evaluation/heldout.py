@@ -273,7 +273,7 @@ def unigram_loss(seen: Tensor, heldout: Tensor, count: float | None = None) -> f
 
 def unigram_baseline(objective: Objective, seen: Iterable[Batch], heldout: Iterable[Batch], vocab_size: int) -> float:
     """Nats of the total loss, on held-out batches, of a model that knows nothing but how often each label is seen."""
-    heldout = list(heldout)
+    heldout, seen = _some(heldout, "held-out batches"), _some(seen, "batches")
     trained = label_counts(objective, seen, vocab_size)
     tested = label_counts(objective, heldout, vocab_size)
     counts = [objective.counts(batch) for batch in heldout]
@@ -284,7 +284,15 @@ def unigram_baseline(objective: Objective, seen: Iterable[Batch], heldout: Itera
     )
 
 
+def _some(batches: Iterable[Batch], what: str) -> list[Batch]:
+    """The batches as a list; raises `InputError` where there is none."""
+    found = list(batches)
+    if not found:
+        raise InputError(f"expected at least one of the {what}, got none")
+    return found
+
+
 def uniform_baseline(objective: Objective, heldout: Iterable[Batch], vocab_size: int) -> float:
     """Nats of the total loss of a model to which all ids are equally likely."""
-    targets = objective.targets(next(iter(heldout)))
+    targets = objective.targets(_some(heldout, "held-out batches")[0])
     return sum(targets[name].weight * nats for name, nats in objective.uniform_values(vocab_size).items())

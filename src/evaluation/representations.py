@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checks import WHOLE, check_int, check_tensor
+from ..data.special_ids import MAX_IDS
 from ..errors import InputError
 from ..models import EncoderDecoder, eval_mode
 from ..models.language_model import check_flags
@@ -70,6 +71,7 @@ def bag_of_words(input_ids: Tensor, attention_mask: Tensor | None, vocab_size: i
 
     Raises `InputError` for ids outside the vocabulary.
     """
+    check_int(vocab_size, "vocab_size", 1, MAX_IDS)
     mask = _mask_of(input_ids, attention_mask)
     if input_ids.numel() and not 0 <= int(input_ids.min()) <= int(input_ids.max()) < vocab_size:
         raise InputError(f"ids must lie in 0 .. {vocab_size - 1}, got {int(input_ids.min())} .. {int(input_ids.max())}")

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checks import check_int, check_tensor, check_type
+from ..data.special_ids import MAX_IDS
 from ..data import IGNORED, shift_targets
 from ..errors import InputError
 from ..models import eval_mode
@@ -127,7 +128,7 @@ def causal_log_prob(
     rows = _Rows.of(input_ids, attention_mask)
     ids, is_token = rows.ids, rows.is_token
     if start_id is not None:
-        start_id = check_int(start_id, "start_id")
+        start_id = check_int(start_id, "start_id", 0, MAX_IDS)
         ids = torch.cat([torch.full_like(ids[:, :1], start_id), ids], 1)  # (B, T + 1)
         is_token = torch.cat([is_token.any(1, keepdim=True), is_token], 1)
     targets, scored = ids[:, 1:], is_token[:, 1:]

@@ -101,7 +101,7 @@ class MarkovSource:
 
     def sample(self, texts: int, length: int, *, seed: int = 0) -> Tensor:
         """(texts, length) int64 of symbols 0 .. K - 1."""
-        texts, length = check_int(texts, "texts", 0), check_int(length, "length", 1)
+        texts, length = check_int(texts, "texts", 0, 2**40), check_int(length, "length", 1, 2**40)
         generator = _generator(seed)
         draws = torch.rand(texts, length, generator=generator, dtype=torch.float64)
         following = self.transition.cumsum(1)
@@ -117,6 +117,7 @@ class MarkovSource:
         if not check_tensor(text, "text", "(..., T)", WHOLE).shape[-1]:
             raise InputError("expected texts of at least one symbol")
         check_symbols(text, self.symbols)
+        text = text.long()  # uint8 would select by a mask
         first = self.stationary.log()[text[..., 0]]
         return first + self.transition.log()[text[..., :-1], text[..., 1:]].sum(-1)
 

@@ -238,7 +238,7 @@ class World:
         """
         if skill not in SKILLS:
             raise InputError(f"a skill is one of {', '.join(SKILLS)}, got {skill!r}")
-        count = check_int(count, "count", 0)
+        count = check_int(count, "count", 0, MAX_LENGTH)
         rng, found = Random(f"{self.seed} {skill} {draw}"), {}
         for _ in range(100 * count):
             exercise = self._exercise(skill, rng)

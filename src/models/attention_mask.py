@@ -196,6 +196,8 @@ def self_attention_mask(
 
     A `reading_rank` takes the place of the causal order.
     """
+    if not isinstance(tokens, Tensor) or tokens.dim() < 2:
+        raise InputError(f"expected tokens (B, T, ...), got shape {tuple(getattr(tokens, 'shape', ()))}")
     length = tokens.shape[1]
     masks = [
         None if _all_ones(attention_mask) else padding_mask(attention_mask),  # type: ignore[arg-type]

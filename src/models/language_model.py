@@ -54,6 +54,8 @@ class LanguageModel(nn.Module):
         """Logits (..., V) of hidden states (..., D)."""
         if check_tensor(hidden, "hidden", "(..., D)", REAL).shape[-1] != self.config.d_model:
             raise InputError(f"expected hidden states of width {self.config.d_model}, got {hidden.shape[-1]}")
+        if hidden.dtype != self.unembedding.dtype and not torch.is_autocast_enabled(hidden.device.type):
+            raise InputError(f"expected hidden states of {self.unembedding.dtype}, as the weights, got {hidden.dtype}")
         return F.linear(hidden, self.unembedding)
 
     def parameter_count(self, *, vocabulary: bool = True) -> int:

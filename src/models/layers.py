@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import REAL, check_tensor
+from ..checks import FLAGS, REAL, check_tensor
 from .attention_mask import AttentionMask
 from .config import ModelConfig
 
@@ -68,6 +68,8 @@ def attention_reference(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = N
     for name, heads in (("q", q), ("k", k), ("v", v)):
         check_tensor(heads, name, "(B, H, T, K)", REAL)
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (B, H, T, S)
+    if mask is not None:
+        check_tensor(mask, "the mask", "(..., T, S)", FLAGS)
     if mask is None:
         return scores.softmax(-1) @ v
     hide = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, torch.finfo(q.dtype).min)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..checks import check_int
 from ..data.examples import IGNORED, Batch, Examples, arrange
 from ..data.special_ids import SpecialIds
 from ..data.tokenizers.tokenizer import Tokenizer
@@ -78,6 +79,7 @@ class UL2R(UL2):
 
     def source_length(self, length: int) -> int:
         """The longest text whose rows fit: a mode, the text, two sentinels a span and an end of text."""
+        length = check_int(length, "the length of the inputs", 1, 2**20)
         longest = (
             n for n in range(length - 4, 0, -1) if n + 2 * max(one.spans(n) for one in self.denoisers) <= length - 2
         )

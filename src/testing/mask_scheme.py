@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_int, check_number
+from ..data.special_ids import MAX_IDS
 from ..data.masking import KNOWN_TO_COLLATOR, MaskScheme, scheme_keys
 from ..errors import InputError
 from . import mask_statistics
@@ -68,8 +69,8 @@ def check_mask_scheme(
     """
     if rate is not None and not 0 < check_number(rate, "rate") <= 1:
         raise InputError(f"rate must lie in (0, 1], or be None for any, got {rate!r}")
-    for name, value in (("length", length), ("count", count), ("vocab_size", vocab_size)):
-        check_int(value, name)
+    for name, value, most in (("length", length, 2**20), ("count", count, 10**6), ("vocab_size", vocab_size, MAX_IDS)):
+        check_int(value, name, most=most)
     if length < 8 or count < 100 or vocab_size < 2:
         raise InputError(
             f"expected length >= 8, count >= 100 and vocab_size >= 2, got {length}, {count} and {vocab_size}: fewer "

@@ -248,6 +248,7 @@ def init_processes(*, sharded: bool = False) -> Iterator[Processes]:
     Each takes the accelerator of its local rank where there is one. Raises `ProcessLost` where another process died,
     and `InputError` for `sharded` without `torchrun`.
     """
+    check_type(sharded, bool, "sharded")
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if "RANK" not in os.environ or (world_size == 1 and not sharded):
         if sharded:

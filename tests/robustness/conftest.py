@@ -27,8 +27,7 @@ from clozelab.models import presets
 from clozelab.training import read_metrics
 
 sys.path.insert(0, str(Path(__file__).parent))
-import one_rank  # where the processes find them too
-import one_run
+import one_run  # where the processes find it too
 
 FORKSERVER = multiprocessing.get_context("forkserver")
 """Forks processes from one that has done the imports, which take longer than these runs."""

@@ -6,7 +6,6 @@ import socket
 import one_rank
 import pytest
 
-
 ALIKE = "nothing"
 
 
