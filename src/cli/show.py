@@ -47,5 +47,6 @@ def run(args: argparse.Namespace, given: Given) -> int:
     console.print(shown)
     noisy = [one.name for one in objectives if depends_on_seed(one, tokenizer, args.text, length=args.length)]
     if noisy:
-        console.print(f"drawn with --seed {args.seed}: another seed shows another row of {', '.join(noisy)}")
+        drawn = f"drawn with --seed {args.seed}: another seed shows another row of {', '.join(noisy)}"
+        console.print(drawn, soft_wrap=True)
     return 0

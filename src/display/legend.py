@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ..data import Tokenizer
@@ -46,20 +46,28 @@ def legend(tokenizer: Tokenizer, seen: Seen) -> Iterator[tuple[str, str, str]]:
     names = special_names(special)
     texts = [text for text, _ in seen.cells]
 
-    def named(ids: list[int]) -> str:
-        shown = [names[one] for one in ids if one in seen.ids and one in names]
-        return " ".join(shown if len(shown) < 5 else [*shown[:2], "...", shown[-1]])
+    def named(ids: Iterable[int]) -> list[str]:
+        return [names[one] for one in ids if one in seen.ids and one in names]
 
     def like(pattern: str) -> str:
         """The first text that a pattern is found in: the part that was found."""
         found = (re.search(pattern, text) for text in sorted(texts))
         return next((one[0] for one in found if one), "")
 
+    sentinels = named(special.sentinels)
     lines = [
         ("·" if ("·", QUIET) in seen.cells else "", QUIET, "not in the loss"),
         ("[M]" if special.mask in seen.ids else "", SPECIAL, "the mask token, in the place of one hidden token"),
-        (named([*special.sentinels]), SPECIAL, "sentinels: each stands for a hidden run, and opens it in the targets"),
-        (named([*special.roles.values()]), SPECIAL, "role tokens, which mark the parts of a text that was moved"),
+        (
+            " ".join(sentinels if len(sentinels) < 5 else [*sentinels[:2], "...", sentinels[-1]]),
+            SPECIAL,
+            "sentinels: each stands for a hidden run, and opens it in the targets",
+        ),
+        (
+            " ".join(named(special.roles.values())),
+            SPECIAL,
+            "role tokens: they tell the model what stands where, or what is asked of it",
+        ),
     ]
     for one in sorted(seen.ids & {*special.all} - names.keys()):
         lines.append((tokenizer.token(one) or f"<{one}>", SPECIAL, _meaning(tokenizer, one)))

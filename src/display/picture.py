@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..data import IGNORED, Batch, Tokenizer
@@ -103,7 +104,8 @@ class Picture:
             if name in MASKS and bool((value == 1).all()):
                 self.left_out.append(f"{name} (1 everywhere: nothing is padded)")
             elif value.shape != self.batch[key].shape:
-                self.left_out.append(f"{name} {tuple(value.shape)}")
+                shape = "a number for each text" if value.dim() == 1 else "x".join(map(str, value.shape))
+                self.left_out.append(f"{name} ({shape})")
             else:
                 label = name.removeprefix("decoder_").removeprefix("reading_").removesuffix("_ids").replace("_", " ")
                 lines.append(Line(label, [(f"{number:g}", READ) for number in value[0].tolist()]))
@@ -116,24 +118,42 @@ class Picture:
         for name, target in targets.items():
             suffix = "" if len(targets) == 1 else f" ({name})"
             answers, weights = target.labels[0], target.weights
-            self.seen.ids.update(answers[answers != IGNORED].tolist())
-            lines.append(Line(f"predicts{suffix}", _or_dots(answers, self._words(answers.clamp(min=0).tolist()))))
+            lines.append(Line(f"predicts{suffix}", _or_dots(answers, self._answers(name, answers))))
             if weights is not None:
                 numbers = [f"{weight:.3g}" for weight in weights[0].tolist()]
                 lines.append(Line(f"weight{suffix}", _or_dots(answers, numbers)))
         return lines
 
+    def _answers(self, name: str, answers: Tensor) -> list[str]:
+        """What an output must predict: tokens, or numbers where it has other classes."""
+        vocab_size = self.tokenizer.vocab_size
+        if not math.isclose(self.objective.uniform_values(vocab_size).get(name, 0.0), math.log(vocab_size)):
+            return [str(one) for one in answers.tolist()]
+        self.seen.ids.update(answers[answers != IGNORED].tolist())
+        return self._words(answers.clamp(min=0).tolist())
+
     def _hidden_as(self, inputs: list[int]) -> dict[int, str]:
-        """By position, where each output predicts its own: whether a token of the loss is masked, random or kept."""
-        if self.objective.architecture != "encoder-only" or len(inputs) != len(self.text):
-            return {}
+        """By position: whether the token that is to be predicted is masked there, random or kept."""
         special = {*self.tokenizer.special.all}
-        in_loss = torch.stack([one.loss_mask[0] for one in self.objective.targets(self.batch).values()]).any(0).tolist()
         return {
-            t: "kept" if one == own else "mask" if one in special else "random"
-            for t, (one, own) in enumerate(zip(inputs, self.text))
-            if in_loss[t]
+            place: "kept" if inputs[place] == self.text[place] else "mask" if inputs[place] in special else "random"
+            for place in self._predicted_places(inputs)
         }
+
+    def _predicted_places(self, inputs: list[int]) -> list[int]:
+        """The positions of tokens that are hidden where they stand; none where a model only reads what was before.
+
+        Their outputs stand at the same position (BERT), or one earlier.
+        """
+        if len(inputs) != len(self.text):
+            return []
+        for target, shift in product(self.objective.targets(self.batch).values(), (0, 1)):
+            answers = {t + shift: one for t, one in enumerate(target.labels[0].tolist()) if one != IGNORED}
+            own = len(answers) > 0 and all(at < len(inputs) and one == self.text[at] for at, one in answers.items())
+            hidden = own and any(inputs[at] != self.text[at] for at in answers)
+            if hidden or (own and shift == 0 and self.objective.architecture == "encoder-only"):
+                return list(answers)
+        return []
 
     def _hiding(self, hidden_as: dict[int, str]) -> list[Line]:
         """A line that names random and kept tokens; none where all that is hidden is masked."""

@@ -1,6 +1,7 @@
 """`show_objectives` prints the batch that a model would get, and explains its signs."""
 
 import io
+import math
 import re
 
 import pytest
@@ -22,6 +23,8 @@ from clozelab.objectives import (
     MaskedLM,
     PrefixLM,
     SpanCorruption,
+    Target,
+    options,
 )
 
 SENTENCE = "Thank you for inviting me to your party last week ."
@@ -78,6 +81,38 @@ def test_random_and_kept_words_are_named_below_what_is_read(random, word):
     assert all((reads[t] == WORDS[t]) == (word == "kept") for t in in_loss)
     assert [predicts[t] for t in in_loss] == [WORDS[t] for t in in_loss]
     assert any(line.startswith("hidden as  what the model reads where it must predict") for line in lines)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, kind in OBJECTIVES.items() if "random_replace_prob" in kind.declared_options()]
+)
+def test_every_objective_that_draws_tokens_at_random_says_where(name):
+    objective = OBJECTIVES[name](mask_rate=0.3, mask_replace_prob=0.0, random_replace_prob=1.0)
+    for seed in range(4):
+        lines = lines_of(objective, seed=seed)
+        changed = [t for t, (read, word) in enumerate(zip(line(lines, "reads"), WORDS)) if read != word]
+        if changed:  # a causal row of a mixture has none
+            assert [t for t, how in enumerate(line(lines, "hidden as")) if how == "random"] == changed
+        else:
+            assert not [line for line in lines if line.startswith("hidden as")]
+
+
+def test_an_output_of_two_classes_predicts_numbers():
+    """As a discriminator's, whose labels are no ids of the vocabulary."""
+
+    @options
+    class Discriminator(MaskedLM):
+        name = "discriminator"
+
+        def targets(self, batch):
+            return {"replaced": Target((batch["labels"] != -100).long())}
+
+        def uniform_values(self, vocab_size):
+            return {"replaced": math.log(2)}
+
+    lines = lines_of(Discriminator(mask_rate=0.3))
+    assert sorted(line(lines, "predicts")) == ["0"] * 8 + ["1"] * 3
+    assert not [line for line in lines if line.startswith(("<pad>", "hidden as"))]
 
 
 def test_a_row_of_masks_alone_does_not_say_so_twice():
