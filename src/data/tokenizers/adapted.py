@@ -227,13 +227,14 @@ def adapt(
     _check_ids(vocabulary)
     stated = stated_ids(vocabulary, roles) if isinstance(roles, Mapping) else {}
     chosen = {role: n for role, n in declared.items() if n is not None} | stated
-    known = {name: n for name, n in vocabulary.items() if n in adapter.special}
-    added = dict(adapter.added)
+    already = adapter.special
+    known = {name: n for name, n in vocabulary.items() if n in already}
+    added, numbers = dict(adapter.added), count(max(vocabulary.values()) + 1)
 
     def add(name: str) -> int:
         while name in vocabulary:  # a text of that name is in the vocabulary
             name += "_"
-        added[name] = vocabulary[name] = max(vocabulary.values()) + 1
+        added[name] = vocabulary[name] = next(numbers)
         return vocabulary[name]
 
     ids: dict[str, int] = {}

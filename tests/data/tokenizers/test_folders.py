@@ -1,4 +1,4 @@
-"""Folders of `save_pretrained`, and the other files that tokenizers are kept in."""
+"""Folders of `save_pretrained`: what they declare."""
 
 import json
 
@@ -74,43 +74,6 @@ def test_a_damaged_declaration_is_named(config, backend, tmp_path):
     (tmp_path / "tokenizer_config.json").write_text(config)
     with pytest.raises((InputError, ValueError), match=r"tokenizer_config|damaged"):
         load_tokenizer(tmp_path)
-
-
-# ------------------------------------------------------------------ other files
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("vocab.txt", "WordPiece"),
-        ("spiece.model", "SentencePiece"),
-        ("tokenizer.model", "SentencePiece"),
-        ("vocab.json", "merges"),
-        ("merges.txt", "vocab.json"),
-        ("o200k.tiktoken", "tiktoken"),
-    ],
-)
-def test_other_files_are_called_by_their_names(name, kind, tmp_path):
-    (tmp_path / name).write_bytes(b"[PAD]\n[UNK]\nold\n\x00")
-    for source in (tmp_path / name, tmp_path):
-        with pytest.raises(InputError, match=f"is a .*{kind}|the merges.*{kind}") as caught:
-            load_tokenizer(source)
-        assert name in str(caught.value)
-        assert "save_pretrained" in str(caught.value)
-        assert "damaged" not in str(caught.value)
-
-
-def test_other_files_beside_a_tokenizer_json_do_no_harm(backend, tmp_path):
-    backend.save(str(tmp_path / "tokenizer.json"))
-    (tmp_path / "vocab.txt").write_text("old\n")
-    assert load_tokenizer(tmp_path).encode("old") == load_tokenizer(backend).encode("old")
-
-
-def test_a_folder_without_any_such_file_does_not_hold_a_tokenizer(tmp_path):
-    (tmp_path / "README.md").write_text("old")
-    for source in (tmp_path, tmp_path / "vocab.txt"):
-        with pytest.raises(FileNotFoundError):
-            load_tokenizer(source)
 
 
 # ------------------------------------------------------------------ what is told
