@@ -65,6 +65,8 @@ def run(args: argparse.Namespace, given: Given) -> int:
             f"{args.out} already holds a comparison, which was stopped: continue it by {resume}, or choose another "
             "folder by --out"
         )
+    elif args.out.exists() and not args.out.is_dir():
+        raise InputError(f"expected a folder for the comparison, but {args.out} is a file: choose another one by --out")
     if args.objectives is None:
         args.objectives = _first_of_each_architecture()
     if twice := {name for name in args.objectives if list(args.objectives).count(name) > 1}:
@@ -98,7 +100,7 @@ def _compare(args: argparse.Namespace, begun: Sequence[Path]) -> None:
     if args.resume:  # the tokenizer as it is
         special = read_run(begun[0].parent).get("special", {})
         settings |= {"tokenizer": str(begun[0].parent / "tokenizer.json"), "sentinels": 0, "roles": special}
-    prepared = prepare(corpus_of(args), **settings, progress=True)
+    prepared = prepare(corpus_of(args, objectives), **settings, progress=True)
     rows = compare(
         objectives,
         prepared,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,53 +14,144 @@ from .special_ids import roles_of
 from .values import COUNT, COUNT_OR_NONE
 
 if TYPE_CHECKING:
-    from ..data import Corpus, CorpusReport
+    from ..data import Corpus, CorpusReport, IdTokenizer, MixtureReport
     from ..objectives import Objective
 
 
 def add_corpus(parser: argparse.ArgumentParser) -> None:
     """The flags from which `corpus_of` loads a corpus, and `tokenizer_of` makes arguments of `prepare`."""
     group = parser.add_argument_group("corpus")
-    group.add_argument("--corpus", default="builtin", help='"builtin", a file or folder, or a hub name')
-    group.add_argument("--column", help="text column of a table, by name or number  (default: text)")
+    group.add_argument(
+        "--corpus",
+        action="append",
+        help='"builtin", a file or folder, or a hub name  (default: builtin); several are a mixture, each with its share '
+        "of the blocks that are trained on, and so of the tokens: --corpus books/=0.7 --corpus news.csv=0.3",
+    )
+    group.add_argument("--column", help="column of a table, by name or number  (default: text; of ids: input_ids)")
     group.add_argument("--lines", action="store_true", help="each line of a text file is a document")
     group.add_argument("--skip-bad-rows", action="store_true", help="leave out and count rows that cannot be read")
     group.add_argument("--validation", metavar="FILE", help="file or folder to hold out, which is not trained on")
     group.add_argument("--split", choices=("auto", "hash", "position"), default="auto", help="how text is held out")
-    group.add_argument("--tokenizer", default="bpe", help='"bpe", "characters", or a file or folder of one')
-    group.add_argument("--vocab-size", type=COUNT, default=4096, help="of a trained BPE")
+    group.add_argument(
+        "--tokenizer",
+        default="bpe",
+        help='"bpe", "characters", a file or folder of one, or "ids": the corpus holds token ids, in .npy files or '
+        "lists of JSON, Parquet or Arrow",
+    )
+    group.add_argument(
+        "--vocab-size", type=COUNT, help="of a trained BPE  (default: 4096); with ids, how many the corpus may hold"
+    )
     group.add_argument("--sentinels", type=COUNT_OR_NONE, default=100, help="reserved for hidden spans")
 
 
-def corpus_of(args: argparse.Namespace, *, streaming: bool = False) -> Corpus | Path:
-    """The corpus that the flags name, for `prepare` or `prepare_stream`; the folder where it is packed."""
-    from ..data import is_packed, load_corpus
-
+def corpus_of(
+    args: argparse.Namespace, objectives: Iterable[Objective | type[Objective]], *, streaming: bool = False
+) -> Any:
+    """The corpus that the flags name, for `prepare` or `prepare_stream`: a `Corpus`, the folder where it is packed, or
+    several with their weights."""
+    tokenizer = _ids_of(args, objectives)
     options = {
         "text_column": args.column,
         "lines": args.lines,
         "skip_bad_rows": args.skip_bad_rows,
         "validation": args.validation,
         "split": args.split,
+        "special": None if tokenizer is None else tokenizer.special,
     }
-    if not streaming and is_packed(args.corpus):
-        if any(value not in (None, False, "auto") for value in options.values()):
-            raise InputError(f"{args.corpus} is packed: how its corpus was read and split cannot be changed any more")
-        return Path(args.corpus)
-    return load_corpus(args.corpus, **options, streaming=streaming)
+    names = args.corpus or ["builtin"]
+    if len(names) > 1:
+        return _mixture(names, options, streaming)
+    name, mark, _ = names[0].rpartition("=")
+    if mark and Path(name).exists() and not Path(names[0]).exists():
+        raise InputError(f"--corpus {names[0]} is the only one, so its share would have no effect: give {name} alone")
+    return _open(names[0], options, streaming)
+
+
+def _open(name: str, options: Mapping[str, Any], streaming: bool) -> Corpus | Path:
+    from ..data import is_packed, load_corpus
+
+    if not streaming and is_packed(name):
+        if any(options[option] not in (None, False, "auto") for option in options if option != "special"):
+            raise InputError(f"{name} is packed: how its corpus was read and split cannot be changed any more")
+        return Path(name)
+    return load_corpus(name, **options, streaming=streaming)
+
+
+def _mixture(words: Sequence[str], options: dict[str, Any], streaming: bool) -> dict[Corpus | Path, float]:
+    """Several corpora and their weights. An option that only some of them know is for those."""
+    from ..data.corpora.sources import IdleOption
+
+    if streaming:
+        raise InputError("a mixture is not streamed: pack each corpus by clozelab pack, and mix the packed folders")
+    if options["validation"] is not None:
+        raise InputError("each corpus of a mixture holds out a part of its own: --validation cannot name one for all")
+    opened: dict[Corpus | Path, float] = {}
+    names: set[str] = set()
+    idle: dict[str, list[IdleOption]] = {}
+    for word in words:
+        name, weight = _weighted(word)
+        if name in names:
+            raise InputError(f"--corpus names {name} twice")
+        names.add(name)
+        mine = dict(options)
+        while True:
+            try:
+                opened[_open(name, mine, streaming)] = weight
+                break
+            except IdleOption as error:
+                idle.setdefault(error.option, []).append(error)
+                del mine[error.option]
+    for errors in idle.values():
+        if len(errors) == len(words):
+            raise errors[0]
+    return opened
+
+
+def _weighted(word: str) -> tuple[str, float]:
+    """(name, weight) of a corpus of a mixture; the name may contain "="."""
+    name, mark, number = word.rpartition("=")
+    try:
+        if not mark or Path(word).exists():
+            raise ValueError
+        return name, float(number)
+    except ValueError:
+        raise InputError(
+            f"--corpus {word} has no share: each of several corpora needs one, as in --corpus {word}=0.5"
+        ) from None
 
 
 def tokenizer_of(args: argparse.Namespace, objectives: Iterable[Objective | type[Objective]]) -> dict[str, Any]:
     """The arguments of `clozelab.training.prepare` about the tokenizer, with the roles that the objectives need."""
+    objectives = list(objectives)
     return {
-        "tokenizer": args.tokenizer,
-        "vocab_size": args.vocab_size,
+        "tokenizer": _ids_of(args, objectives) or args.tokenizer,
+        "vocab_size": args.vocab_size or 4096,
         "sentinels": args.sentinels,
         "roles": roles_of(args, objectives),
     }
 
 
-def print_report(report: CorpusReport) -> None:
+def _ids_of(args: argparse.Namespace, objectives: Iterable[Objective | type[Objective]]) -> IdTokenizer | None:
+    """The special ids of a corpus of token ids, in place of a tokenizer; None for a corpus of text."""
+    if args.tokenizer != "ids":
+        source = getattr(args, "init_from", None) or args.tokenizer
+        if source in ("bpe", "characters"):
+            return None
+        from ..data import IdTokenizer, load_tokenizer
+        from ..data.tokenizers.ids import is_of_ids
+
+        file = Path(source) / "tokenizer.json" if Path(source).is_dir() else Path(source)
+        tokenizer = load_tokenizer(file) if is_of_ids(file) else None
+        return tokenizer if isinstance(tokenizer, IdTokenizer) else None
+    from ..data import IdTokenizer
+    from ..data.tokenizers.ids import special_ids_behind
+
+    if args.vocab_size is None:
+        raise InputError("--tokenizer ids needs --vocab-size: how many ids the corpus may hold")
+    return IdTokenizer(*special_ids_behind(args.vocab_size, roles_of(args, objectives), args.sentinels))
+
+
+def print_report(report: CorpusReport | MixtureReport) -> None:
     """Print what a corpus was found to be."""
     if sys.stderr is not None:  # `2>&-` closes it
         with suppress(OSError):  # a closed terminal, or a pipe whose reader has gone: no run dies of that

@@ -31,15 +31,17 @@ def run(args: argparse.Namespace, given: Given) -> int:
     from ..objectives import OBJECTIVES
     from ..training import prepare_stream
 
-    settings = tokenizer_of(args, OBJECTIVES.values())  # any of them may be trained on it
-    prepared = prepare_stream(corpus_of(args, streaming=True), **settings, announce=print_report)
+    objectives = list(OBJECTIVES.values())  # any of them may be trained on it
+    corpus = corpus_of(args, objectives, streaming=True)
+    prepared = prepare_stream(corpus, **tokenizer_of(args, objectives), announce=print_report)
     packed = pack_shards(
         prepared.text.documents, list(prepared.corpus.heldout), prepared.tokenizer, args.out, workers=args.workers
     )
     if packed.encoding_loss:
         print(f"text: {packed.encoding_loss}", file=sys.stderr)
+    size = f" ({packed.bytes:,} bytes)" if packed.bytes else ""
     print(
-        f"{len(packed):,} tokens of {packed.documents:,} documents ({packed.bytes:,} bytes) in {len(packed.shards)} "
+        f"{len(packed):,} tokens of {packed.documents:,} documents{size} in {len(packed.shards)} "
         + escape_control_characters(f"shards: {command_line('train', '--corpus', args.out)}")
     )
     return 0

@@ -297,8 +297,8 @@ def refuse_idle(args: argparse.Namespace, given: Given) -> None:
     """Raises `InputError` for a flag that was given and would have no effect."""
     own = getattr(args, "tokenizer", None)
     idle = {
-        "vocab_size": (own not in (None, "bpe"), "this tokenizer has a size of its own"),
-        "column": (getattr(args, "corpus", None) == "builtin", "the builtin corpus has no columns"),
+        "vocab_size": (own not in (None, "bpe", "ids"), "this tokenizer has a size of its own"),
+        "column": (getattr(args, "corpus", ()) in (None, ["builtin"]), "the builtin corpus has no columns"),
         "steps": ("minutes" in given, "--minutes ends the run"),
     }
     if getattr(args, "init_from", None) is not None and "resume" not in given:

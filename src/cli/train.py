@@ -72,6 +72,8 @@ def run(args: argparse.Namespace, given: Given) -> int:
     elif (folder / "run.json").exists():
         resume = command_line("train", "--run", folder, "--resume")
         raise InputError(f"{folder} already holds a run: continue it by {resume}, or choose another folder by --run")
+    elif folder.exists() and not folder.is_dir():
+        raise InputError(f"expected a folder for the run, but {folder} is a file: choose another one by --run")
     if args.workers and not args.stream:
         raise InputError("--workers tokenise a stream: without --stream all text is tokenised before the first step")
     parsing.refuse_idle(args, given)
@@ -178,7 +180,7 @@ def _train(
     continues = bool(args.resume or args.extend)
     command = recorded(args, NOT_DESCRIBED)
     processes.check_same("command", {f"--{name.replace('_', '-')}": str(value) for name, value in vars(args).items()})
-    corpus = processes.together(lambda: corpus_of(args, streaming=args.stream))
+    corpus = processes.together(lambda: corpus_of(args, [objective], streaming=args.stream))
     settings: dict[str, Any] = {**tokenizer_of(args, [objective]), "announce": print_report, "processes": processes}
     if source := folder if continues else args.init_from:  # with its tokenizer as it is
         special = processes.together(lambda: read_run(source)).get("special", {})

@@ -32,11 +32,12 @@ class Estimate:
             return None
         if self.first is None:
             self.first = step, seconds  # the first step itself takes longer than others
+            return None
         since, begun = self.first
-        if seconds - begun < AFTER:
+        steps = self.config.steps - step
+        if seconds - begun < AFTER or steps == 0:
             return None
         self.done = True
-        steps = self.config.steps - step
         evaluations = 1 + (steps // self.config.eval_every if self.config.eval_every else 0)
         rest = steps * (seconds - begun) / (step - since) + evaluations * evaluation
         return rest if rest >= WORTH else None

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from clozelab.data import pack
+from clozelab.objectives import MaskedLM, options
 from clozelab.training import TrainConfig, seeded_model, train
 
 CONFIG = TrainConfig(
@@ -20,6 +21,17 @@ def packed(tokenizer, tmp_path_factory):
     documents = [f"Document {n} says that {n} and {n + 1} make {2 * n + 1}." for n in range(80)]
     cache = tmp_path_factory.mktemp("cache")
     return pack(documents[:60], tokenizer, cache_dir=cache), pack(documents[60:], tokenizer, cache_dir=cache)
+
+
+@options
+class Rising(MaskedLM):
+    """Hides the first token of a row at first, and the whole row at the end."""
+
+    name, uses_progress = "rising", True
+
+    def choose(self, examples, maskable):
+        share = torch.arange(maskable.shape[1]) / maskable.shape[1]
+        return maskable & (share <= examples.progress)
 
 
 @dataclass

@@ -13,6 +13,7 @@ from clozelab.errors import InputError, NotFinite
 from clozelab.objectives import OBJECTIVES, CausalLM, Loss, MaskedDiffusion, MaskedLM, SpanCorruption, options
 from clozelab.training import TrainConfig, latest_checkpoint, read_metrics, seeded_model
 
+from .conftest import Rising
 from .one_of_several import TwoHeads
 
 each_objective = pytest.mark.parametrize("objective", [cls() for cls in OBJECTIVES.values()], ids=lambda o: o.name)
@@ -136,17 +137,6 @@ def test_a_run_by_the_clock_ends_when_its_time_is_over(small_run):
     assert result.finished
     assert 1.2 <= result.seconds < 5
     assert result.step > 1
-
-
-@options
-class Rising(MaskedLM):
-    """Hides the first token of a row at first, and the whole row at the end."""
-
-    name, uses_progress = "rising", True
-
-    def choose(self, examples, maskable):
-        share = torch.arange(maskable.shape[1]) / maskable.shape[1]
-        return maskable & (share <= examples.progress)
 
 
 def test_an_objective_sees_how_far_the_run_is(small_run, tmp_path):

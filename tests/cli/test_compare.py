@@ -1,0 +1,157 @@
+"""Several objectives on one corpus: a table, which can be stopped and continued."""
+
+import argparse
+import importlib
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from clozelab import display
+from clozelab.cli import main
+from clozelab.cli.compare import _say_rest
+from clozelab.display import comparison
+from clozelab.training import evaluator, latest_checkpoint, run_folder
+
+from .commands import FAST, pasted, refused, stop_at
+
+compare = importlib.import_module("clozelab.training.compare")  # as an attribute, the function of that name
+prepare = importlib.import_module("clozelab.training.prepare")
+TWO = ["compare", "--objectives", "causal", "masked", "--corpus", "corpus.jsonl", "--tokens", "600", *FAST]
+
+
+def test_compare_ends_in_a_table_a_file_and_a_picture(capsys):
+    assert main(["compare", "--corpus", "corpus.jsonl", "--tokens", "1.5k", "--out", "out", *FAST]) == 0
+    printed = capsys.readouterr().out
+    for word in ("hides", "reads", "in the loss", "unigram guess", "uniform guess", "tokens a second"):
+        assert word in printed
+    rows = json.loads(Path("out/comparison.json").read_text())
+    assert [row["objective"] for row in rows] == ["causal", "masked", "span"]
+    assert all(row["heldout"]["nats"] > 0 and row["unigram"] < row["uniform"] for row in rows)
+    assert max(row["tokens"] for row in rows) < 1.1 * min(row["tokens"] for row in rows)
+    assert Path("out/comparison.png").read_bytes()[:4] == b"\x89PNG"
+    assert main(["compare", "--corpus", "corpus.jsonl", "--tokens", "1.5k", "--out", "out", *FAST]) == 2
+
+
+def test_compare_takes_any_objectives_and_marks_a_bound(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    some = ["compare", "--objectives", "prefix", "diffusion", "fim", "causal", "--corpus", "corpus.jsonl"]
+    assert main([*some, "--tokens", "1.5k", "--out", "out", *FAST]) == 0
+    rows = json.loads(Path("out/comparison.json").read_text())
+    assert [row["objective"] for row in rows] == ["prefix", "diffusion", "fim", "causal"]
+    assert [row["heldout"]["likelihood"] for row in rows] == ["exact", "bound", "bound", "exact"]
+    lines = capsys.readouterr().out.splitlines()
+    [line] = [line for line in lines if "held-out loss" in line]
+    assert [cell.startswith("at most") for cell in re.split(r"  +", line.strip())[1:]] == [False, True, True, False]
+    assert sum("by kind of row" in line for line in lines) == 1
+    assert [list(row["heldout"]["bins"]) for row in rows] == [[], ["hidden"], [], []]
+
+
+def test_a_comparison_refuses_before_it_trains(capsys):
+    refused(capsys, ["compare", "--corpus", "corpus.jsonl", "--sentinels", "0", "--out", "out", *FAST], "sentinels")
+    assert not Path("out").exists()
+    refused(capsys, ["compare", "--corpus", "corpus.jsonl", "--prompt", "\udcff", "--out", "out", *FAST], "character")
+    assert not Path("out").exists()
+
+
+def results(folder):
+    """The numbers of a comparison but for its speed, and the checksums of all weights."""
+    rows = [
+        {key: value for key, value in row.items() if key != "tokens_per_second"}
+        for row in json.loads(Path(folder, "comparison.json").read_text())
+    ]
+    sums = [latest_checkpoint(path.parent).state["sha256"] for path in sorted(Path(folder).glob("*/run.json"))]
+    return rows, sums
+
+
+def raising(*_, **__):
+    raise KeyboardInterrupt
+
+
+def signalling(number, real):
+    def signalled(*arguments, **settings):
+        os.kill(os.getpid(), number)
+        return real(*arguments, **settings)
+
+    return signalled
+
+
+PHASES = {
+    "tokenising": lambda patch: patch.setattr(prepare, "train_bpe", raising),
+    "evaluating": lambda patch: patch.setattr(evaluator, "evaluate", signalling(signal.SIGINT, evaluator.evaluate)),
+    "training": lambda patch: stop_at(patch, 3, signal.SIGTERM),
+    "training the second": lambda patch: stop_at(patch, 7, signal.SIGHUP),
+    "saving": lambda patch: patch.setattr(
+        run_folder, "save_checkpoint", signalling(signal.SIGTERM, run_folder.save_checkpoint)
+    ),
+    "counting labels": lambda patch: patch.setattr(compare, "unigram_baseline", raising),
+    "drawing": lambda patch: patch.setattr(display, "save_comparison", raising),
+}
+"""In each phase of a comparison, a signal, or the exception that it raises there."""
+
+
+@pytest.fixture
+def no_picture(monkeypatch):
+    """The picture takes a second, and is tested above."""
+    monkeypatch.setattr(comparison, "draw_comparison", lambda rows, path: None)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """`whole()`: the results of a comparison that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+
+    def results_of_whole():
+        if not (folder / "comparison.json").exists():
+            assert main([*TWO, "--out", str(folder)]) == 0
+        return results(folder)
+
+    return results_of_whole
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.usefixtures("no_picture")
+def test_a_comparison_that_is_stopped_in_any_phase_is_continued_to_the_same_numbers(phase, whole, capsys, monkeypatch):
+    expected = whole()
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        PHASES[phase](patch)
+        assert main([*TWO, "--out", "it's mine"]) == 130
+    printed = capsys.readouterr().out
+    if phase == "tokenising":
+        assert printed == "stopped, all saved; nothing was trained yet\n"
+        assert main([*TWO, "--out", "it's mine"]) == 0
+    else:
+        [hint] = re.findall("continue: (clozelab .*)", printed)
+        error = refused(capsys, [*TWO, "--out", "it's mine"], "already holds a comparison")
+        assert hint in error
+        assert main(pasted(hint)) == 0
+    assert results("it's mine") == expected
+
+
+@pytest.mark.usefixtures("no_picture")
+def test_a_comparison_is_continued_as_it_began_or_refused(capsys):
+    refused(capsys, [*TWO, "--resume", "--out", "nowhere"], "nowhere holds no comparison that could be continued")
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 2)
+        assert main([*TWO, "--out", "out"]) == 130
+    refused(capsys, ["compare", "--resume", "--out", "out", "--tokens", "700"], "was begun with --tokens 600, not 700")
+    refused(
+        capsys, ["compare", "--resume", "--out", "out", "--objectives", "causal", "span"], "causal masked, not causal"
+    )
+    error = refused(capsys, ["train", "--resume", "--run", "out/causal"], "is a part of a comparison: continue that")
+    assert "clozelab compare --out out --resume" in error
+    assert main(["compare", "--resume", "--out", "out", "--prompt", "Document 5"]) == 0  # the prompt is free
+    assert main(["compare", "--resume", "--out", "out"]) == 0  # finished: the table is printed again
+    refused(capsys, [*TWO, "--out", "out"], "already holds a comparison: choose another folder by --out, or print it")
+
+
+def test_a_long_comparison_says_how_long_it_takes_and_what_would_be_quicker():
+    args = argparse.Namespace(objectives=["causal", "masked", "span"], tokens=1_600_000, size="small")
+    line = _say_rest(args, 3600.0, 3)
+    assert line.startswith("60 min left on this machine for 3 objectives, if the others are as fast (Ctrl-C saves; ")
+    assert "--tokens 50k takes about 2 min, --size tiny trains a smaller model, in another --out)" in line
+    assert _say_rest(args, 60.0, 1) == "60 s left on this machine"

@@ -1,0 +1,46 @@
+"""The commands that need no corpus: floors, check, plan, show."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from clozelab.cli import main
+from clozelab.evaluation.floor_experiment import train_to_entropy_floor
+from clozelab.objectives import OBJECTIVES
+
+
+def test_floors_trains_the_objectives_that_are_named(monkeypatch):
+    monkeypatch.setitem(train_to_entropy_floor.__kwdefaults__, "rows", 100)  # of the 4000 that are measured on
+    assert main(["floors", "--objectives", "causal", "prefix", "--steps", "2", "--out", "out"]) == 0
+    assert [row["objective"] for row in json.loads(Path("out/floors.json").read_text())] == ["causal", "prefix"]
+    assert Path("out/floors.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_check_takes_an_objective_by_its_name(capsys):
+    long = ["corruption", "likelihood", "noise", "reads", "documents", "answers"]
+    assert main(["check", "--skip", *long, "--", "prefix"]) == 0
+    assert "PrefixLM: 14 passed, 0 failed, 6 not checked" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_plan_takes_each_objective(name, capsys):
+    assert main(["plan", "--objective", name, "--size", "tiny", "--length", "64", "--tokens", "1M"]) == 0
+    assert name in capsys.readouterr().out
+
+
+def test_show_draws_every_objective(capsys):
+    assert main(["show", "Thank you for inviting me to your party last week ."]) == 0
+    printed = capsys.readouterr().out
+    assert "10 of 11 outputs are in the loss" in printed  # causal: the last token predicts nothing
+    assert printed.count("predicts ") >= 2 * len(OBJECTIVES)  # in the title and in the lines
+    for name in OBJECTIVES:
+        assert f"{name} (" in printed
+
+
+def test_show_names_the_objectives_of_which_another_seed_shows_another_row(capsys):
+    assert main(["show", "Thank you for inviting me to your party last week .", "--seed", "3"]) == 0
+    [hint] = [line for line in capsys.readouterr().out.splitlines() if "--seed" in line]
+    assert hint.startswith("drawn with --seed 3: another seed shows another row of masked")
+    assert main(["show", "the cat sat on the mat", "--objective", "causal"]) == 0
+    assert "--seed" not in capsys.readouterr().out

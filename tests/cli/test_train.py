@@ -1,0 +1,120 @@
+"""From text to a trained model, by one command each."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from clozelab.cli import main
+from clozelab.display import comparison
+from clozelab.evaluation.floor_experiment import train_to_entropy_floor
+from clozelab.objectives import OBJECTIVES
+from clozelab.training import estimate, load_run
+
+from .commands import FAST, refused, train
+
+USES = {
+    "continue": ["generate", "run", "--tokens", "8", "Document 7"],
+    "fill": ["fill", "run", "--greedy", "Document ___ says that"],
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_each_objective_is_trained_and_used_for_what_it_completes_and_refused_for_the_rest(name, capsys):
+    assert train(name) == 0
+    assert re.search(rf"{name}: held-out loss \d\.\d+ nats per predicted token", capsys.readouterr().out)
+    for use, words in USES.items():
+        if use in OBJECTIVES[name].completes:
+            assert main(words) == 0
+            assert "Document" in capsys.readouterr().out
+        else:
+            refused(capsys, words, rf"run holds a model of the {name} objective, which does not {use}.*clozelab")
+
+
+def test_a_run_ends_with_its_loss_by_kind_of_row_where_the_class_has_kinds(capsys):
+    assert train("diffusion") == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"\nnats by kind of row: hidden \d+\.\.\d+ \d\.\d{3}(, \d+\.\.\d+ \d\.\d{3}){5}\n", printed)
+    assert train("causal", run="other") == 0
+    assert "by kind" not in capsys.readouterr().out
+
+
+def test_masks_are_filled_in_an_order_and_only_encoders_have_one(trained, capsys):
+    trained("masked")
+    assert main(["fill", "run", "Document ___ says ___", "--order", "left_to_right"]) == 0
+    refused(capsys, ["fill", "run", "Document ___", "--order", "alphabetical"], "order must be one of all")
+    trained("fim", run="fim")
+    refused(capsys, ["fill", "fim", "Document ___", "--order", "all"], "--order is for encoders")
+
+
+def test_options_reach_the_objective_and_the_run_folder():
+    assert train("masked", "--mask-rate", "0.4", "--scheme", "bernoulli") == 0
+    objective = load_run("run").objective
+    assert objective.mask_rate == 0.4
+    assert objective.scheme == "bernoulli"
+
+
+def test_a_corpus_is_packed_once_and_trained_on(capsys):
+    assert main(["pack", "--corpus", "corpus.jsonl", "--out", "packed", "--vocab-size", "400"]) == 0
+    assert "in 1 shards: clozelab train --corpus packed" in capsys.readouterr().out
+    assert main(["train", "--corpus", "packed", "--steps", "2", "--run", "run", "--batch-size", "4"]) == 0
+    assert main(["train", "--run", "run", "--resume"]) == 0
+    assert main(["pack", "--corpus", "corpus.jsonl", "--out", "packed", "--vocab-size", "420"]) == 2
+    assert "packed holds another corpus" in capsys.readouterr().err
+    assert main(["pack", "--corpus", "builtin", "--out", "elsewhere"]) == 2
+    assert "only tables, folders of tables, and hub names" in capsys.readouterr().err
+
+
+def test_a_run_with_few_sentinels_is_used(capsys):
+    """Loading its tokenizer once added the usual hundred, which the model does not know."""
+    assert train("span", "--sentinels", "10") == 0
+    assert main(["fill", "run", "Document ___ says"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("train --corpus corpus.jsonl --steps 4", r"\d+ s left on this machine"),
+        (
+            "compare --objectives causal masked --corpus corpus.jsonl --tokens 500",
+            r"\d+ s left .* for 2 objectives, if",
+        ),
+        ("floors --objectives causal prefix --steps 3", r"\d+ s left .*, \d+ s for all runs if the others are as fast"),
+    ],
+)
+def test_after_the_first_steps_the_time_that_is_left_is_said(words, line, capsys, monkeypatch):
+    monkeypatch.setattr(estimate, "AFTER", 0.0)
+    monkeypatch.setattr(estimate, "WORTH", 0.0)
+    monkeypatch.setitem(train_to_entropy_floor.__kwdefaults__, "rows", 100)
+    monkeypatch.setattr(comparison, "draw_comparison", lambda rows, path: None)
+    assert main([*words.split(), *(FAST if "corpus" in words else [])]) == 0
+    assert re.search(line, capsys.readouterr().err)
+
+
+def test_a_text_that_does_not_fit_the_command_is_refused(trained, capsys):
+    trained("fim")
+    refused(capsys, ["fill", "run", "no blanks"], "expected a text with blanks written ___")
+    refused(capsys, ["generate", "run", "a ___"], "which clozelab fill fills")
+    refused(capsys, ["fill", "run", "a ___", "--temperature", "0"], "temperature")
+    refused(capsys, ["fill", "nowhere", "a ___"], "holds no run")
+    refused(capsys, ["train", "--run", "nowhere", "--resume"], "holds no run")
+
+
+def test_weights_that_are_no_numbers_are_never_saved(capsys):
+    assert train("causal", "--learning-rate", "1e38", "--checkpoint-every", "1", steps="3") == 1
+    error = capsys.readouterr().err
+    assert "some weights are infinite or NaN, so they were not saved" in error or "the loss is nan" in error
+    assert "Traceback" not in error
+    assert not list(Path("run/checkpoints").glob("step-*")) if Path("run/checkpoints").exists() else True
+
+
+def test_a_reader_who_leaves_does_not_end_the_training(monkeypatch):
+    """`2>&1 | head -1`: nothing reads what the run says."""
+    read, write_end = os.pipe()
+    os.close(read)
+    monkeypatch.setattr(sys, "stderr", os.fdopen(write_end, "w"))
+    assert train("causal", steps="4") == 0
+    assert [path.name for path in Path("run/checkpoints").iterdir()] == ["step-00000004"]
+    monkeypatch.undo()
