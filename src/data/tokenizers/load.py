@@ -107,14 +107,20 @@ def _opened(source: Any) -> Opened:
     if isinstance(source, (str, Path)):
         return open_path(Path(source))
     if isinstance(source, tokenizers.Tokenizer):
-        return tokenizers.Tokenizer.from_str(source.to_str()), {}, []
+        return _copy(source), {}, []
     if isinstance(getattr(source, "backend_tokenizer", None), tokenizers.Tokenizer):
         declared = {name: getattr(source, f"{name}_token_id", None) for name in KNOWN_NAMES}
-        return tokenizers.Tokenizer.from_str(source.backend_tokenizer.to_str()), declared, []
+        return _copy(source.backend_tokenizer), declared, []
     if is_tiktoken(source):
         return from_tiktoken(source), {}, []
     adapter = ObjectAdapter(source)
     return adapter, adapter.declared, []
+
+
+def _copy(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """A copy; raises `InputError` for tokens that share an id, one of which it would lack."""
+    _check_ids(backend.get_vocab(with_added_tokens=True), [])
+    return tokenizers.Tokenizer.from_str(backend.to_str())
 
 
 def _with_unknown(
