@@ -74,7 +74,7 @@ def wrapped(lines: Sequence[Line], margin: int, width: int, encoding: str = "utf
             used += widths[end] + 1
             end += 1
         for line, cells in zip(lines, rows):
-            row = Text(f"{line.label:{margin}}", style="dim")
+            row = Text.assemble((f"{line.label:{margin}}", "dim"))
             for (cell, style), size in zip(cells[start:end], widths[start:end]):
                 row.append(cell, style=style)
                 row.append(" " * (size - cell_len(cell) + 1))
@@ -99,7 +99,7 @@ def defined(terms: Sequence[tuple[str, str, str]], width: int, encoding: str = "
         left = textwrap.wrap(sign, margin - 2) if cell_len(sign) > margin - 2 else [sign]
         right = textwrap.wrap(encodable(meaning, encoding), max(width - margin, 10))
         for term, words in zip_longest(left, right, fillvalue=""):
-            row = Text(term, style=style)
+            row = Text.assemble((term, style))
             row.append(" " * (margin - cell_len(term)))
             row.append(words, style="dim")
             row.rstrip()

@@ -229,6 +229,14 @@ def test_colours_are_explained_where_there_are_colours(no_colour):
     assert all("drawn at random" in line and "not text" in line for line in told)
 
 
+def test_only_what_is_not_in_the_loss_is_dim():
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="256")
+    lines = lines_of(MaskedLM(mask_replace_prob=0.0, random_replace_prob=1.0), console=console)
+    [reads], [predicts] = ([line for line in lines if label in line] for label in ("reads  ", "predicts  "))
+    assert reads.count("\x1b[1;35m") == predicts.count("\x1b[1;32m") == 2
+    assert "\x1b[2m·" in predicts
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 def test_a_terminal_that_knows_few_characters_gets_those_alone(encoding):
     with io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict") as file:
