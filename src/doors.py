@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .checks import check_int, check_number, tracing
 from .errors import InputError, NotFinite
@@ -33,7 +33,7 @@ SHORT = 64
 OPERATORS = ("__init__", "__call__", "__getitem__")
 """Methods with names of Python's that are doors."""
 
-BARE = (TypeError, AttributeError, ValueError, RuntimeError, LookupError, ArithmeticError, AssertionError)
+BARE = (TypeError, AttributeError, ValueError, RuntimeError, LookupError, ArithmeticError, StopIteration)
 """Errors that say nothing about the argument which caused them."""
 
 Check = Callable[[Any, str], Any]
@@ -72,11 +72,13 @@ def _explained(function: Callable[..., Any], *, bound: bool = False) -> Callable
         if isinstance(error, (InputError, NotFinite)) or tracing():
             return
         names, checks = _checks(function)
-        for name, value in [*list(zip(names, args))[bound:], *kwargs.items()]:
-            try:
+        given = dict([*list(zip(names, args))[bound:], *kwargs.items()])
+        try:
+            for name, value in given.items():
                 checks.get(name, _accept)(value, name)
-            except InputError as reason:
-                raise InputError(f"{function.__qualname__}: {reason}") from error
+            _check_alike({name: value for name, value in given.items() if isinstance(value, Tensor)})
+        except InputError as reason:
+            raise InputError(f"{function.__qualname__}: {reason}") from error
 
     @functools.wraps(function)
     def door(*args: Any, **kwargs: Any) -> Any:
@@ -147,6 +149,8 @@ def _check_of(hint: Any) -> Check | None:
         return functools.partial(_check_container, origin, inside)
     if origin is abc.Callable or hint is abc.Callable:
         return _check_callable
+    if inspect.isclass(hint) and issubclass(hint, nn.Module):
+        return functools.partial(_check_own_model, hint)
     if inspect.isclass(hint) and hint not in (object, type, Any) and not getattr(hint, "_is_protocol", False):
         return functools.partial(_check_instance, hint)
     return None
@@ -182,7 +186,7 @@ def _check_bool(value: Any, name: str) -> None:
 
 def _check_whole(value: Any, name: str) -> None:
     _check_single(value, name)
-    check_int(value, name)
+    check_int(value, name, -(2**63), 2**63 - 1)
 
 
 def _check_real(value: Any, name: str) -> None:
@@ -218,6 +222,33 @@ def _check_dense(value: Any, name: str) -> None:
         raise InputError(f"expected {name} of a dtype that PyTorch computes with, got {value.dtype}")
 
 
+def _check_alike(tensors: dict[str, Tensor]) -> None:
+    """Raises `InputError` for tensors on several devices, or real numbers of several dtypes."""
+    real = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    for what, values in (
+        ("device", {name: str(tensor.device) for name, tensor in tensors.items()}),
+        ("dtype", {name: str(tensor.dtype) for name, tensor in real.items()}),
+    ):
+        if len(set(values.values())) > 1:
+            raise InputError(f"expected tensors of one {what}, got {', '.join(f'{k} {v}' for k, v in values.items())}")
+
+
+def _check_model(value: Any, name: str) -> None:
+    """A model that computes: with weights, on a device that has values, with a forward that takes `input_ids`."""
+    _check_instance(nn.Module, value, name)
+    weights = list(value.parameters())
+    if not weights or any(weight.is_meta for weight in weights):
+        raise InputError(f"expected {name} with weights, got {_kind(value)} {'on the meta device' * bool(weights)}")
+    taken = inspect.signature(value.forward).parameters
+    if name == "model" and "input_ids" not in taken and all(one.kind != one.VAR_KEYWORD for one in taken.values()):
+        raise InputError(f"expected {name} as one whose forward takes input_ids, got {_kind(value)}, with {[*taken]}")
+
+
+def _check_own_model(kind: type, value: Any, name: str) -> None:
+    _check_instance(kind, value, name)
+    _check_model(value, name)
+
+
 def _check_container(kind: type, inside: tuple[Any, ...], value: Any, name: str) -> None:
     """A list, mapping, iterable or the like; of a short one each element is checked too.
 
@@ -229,13 +260,15 @@ def _check_container(kind: type, inside: tuple[Any, ...], value: Any, name: str)
         raise InputError(f"expected {name} as {_CONTAINERS[kind]}, got {value!r:.80} ({_kind(value)})")
     elements: Any = value.values() if isinstance(value, abc.Mapping) else value
     check = _check_of(inside[-1]) if inside and inside[-1] is not Ellipsis else None
-    if check is not None and isinstance(value, (list, tuple, dict, np.ndarray)) and len(value) <= SHORT:
+    if check is not None and isinstance(value, (list, tuple, dict)) and len(value) <= SHORT:
         for element in elements:
             check(element, f"each of {name}")
-    elif isinstance(value, Tensor):
+    elif isinstance(value, (Tensor, np.ndarray)):
         if inside[-1:] not in ((int,), (float,), (bool,), (Any,)):
             raise InputError(f"expected {name} as {_CONTAINERS[kind]}, got a tensor of shape {tuple(value.shape)}")
-        _check_dense(value, name)
+        if isinstance(value, np.ndarray) and value.dtype.kind not in "biuf":
+            raise InputError(f"expected {name} as {_CONTAINERS[kind]} of numbers, got an array of {value.dtype}")
+        _check_dense(torch.as_tensor(value), name)
 
 
 def _stands_for(value: Any, kind: type) -> bool:
@@ -273,6 +306,7 @@ _SIMPLE: dict[Any, Check] = {
     bool: _check_bool,
     Tensor: _check_dense,
     torch.device: _check_device,
+    nn.Module: _check_model,
 }
 _DTYPES = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 _DTYPES |= {torch.float16, torch.bfloat16, torch.float32, torch.float64}

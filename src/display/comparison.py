@@ -114,8 +114,8 @@ def draw_comparison(rows: Sequence[Compared], path: str | Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    if not len(rows):
-        raise InputError("expected at least one row to draw, got none")
+    if not len(rows) or not all(hasattr(row, "objective") for row in rows):
+        raise InputError(f"expected at least one row of a comparison to draw, got {rows!r:.80}")
     lines = math.ceil(len(rows) / PANELS)
     columns = math.ceil(len(rows) / lines)
     figure = Figure(figsize=(4.2 * columns, 3.9 * lines), layout="tight")

@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..checks import REAL, WHOLE, check_same_shape, check_tensor, check_type
+from ..checks import FLAGS, REAL, WHOLE, check_same_shape, check_tensor, check_type
 from ..data.examples import IGNORED
 from ..data.spans import split_spans
 from ..data.special_ids import SpecialIds
@@ -37,6 +37,8 @@ def chain_costs(source: MarkovSource, tokens: Tensor, predicted: Tensor | None =
     """
     check_type(source, MarkovSource, "the source")
     check_tensor(tokens, "tokens", "(B, T)", WHOLE)
+    if predicted is not None:
+        check_same_shape(pairs=tokens[:, 1:], predicted=check_tensor(predicted, "predicted", "(B, T - 1)", FLAGS))
     for part in (tokens[:, :-1], tokens[:, 1:]):
         check_symbols(part if predicted is None else part[predicted], source.symbols)
     inside = tokens.clamp(0, source.symbols - 1)
@@ -62,7 +64,8 @@ def masked_costs(source: MarkovSource, seen: Tensor, labels: Tensor, channel: Te
     check_symbols(labels[labels != IGNORED], source.symbols)
     check_same_shape(labels=labels, seen=check_tensor(seen, "seen", "(B, T)", WHOLE))
     for name, one in (("channel", channel), ("own_channel", own_channel)):
-        check_tensor(one, name, "(K, S)", REAL)
+        if len(check_tensor(one, name, "(K, S)", REAL)) != source.symbols or one.shape != channel.shape:
+            raise InputError(f"expected {name} ({source.symbols}, S), got {tuple(one.shape)}")
     check_symbols(seen, channel.shape[1])
     k, evidence = source.symbols, channel.T[seen]  # (B, T, K)
     before = [source.stationary.expand(len(seen), k)]  # p(x[t], what was seen before t), up to a factor

@@ -217,6 +217,8 @@ def cross_attention_mask(
     document_ids: Tensor | None = None,
 ) -> AttentionMask:
     """The mask of decoder tokens (B, T, ...) over encoder tokens (B, S, ...), without order."""
+    if min(tokens.dim(), encoder_tokens.dim()) < 2:
+        raise InputError(f"expected tokens (B, T, ...), got {tuple(tokens.shape)} and {tuple(encoder_tokens.shape)}")
     masks = [
         None if _all_ones(attention_mask) else padding_mask(attention_mask),  # type: ignore[arg-type]
         None

@@ -51,6 +51,7 @@ def train_step(
     `loss_module` is a `LossModule`, or what `Processes.wrap` put around it. A loss or gradient norm that is not finite
     changes no weight: check `StepResult.is_finite`.
     """
+    device = torch.device(device)
     batches = [{key: value.to(device) for key, value in batch.items()} for batch in micro_batches]
     objective = loss_module_of(loss_module).objective
     if not batches:

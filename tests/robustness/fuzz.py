@@ -47,6 +47,8 @@ def timed(function, argument, interrupt=False):
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             return function(argument)
+    except KeyboardInterrupt:
+        return None if interrupt else "interrupted"
     except TooLong:
         return f"took longer than {SECONDS} s"
     except (Exception, SystemExit) as error:

@@ -33,6 +33,8 @@ HOOKS = ("corrupt", "reads", "targets", "breakdown", "scored_ids", "check_batch"
 """Methods that a class of objectives defines and the library calls, with batches that it has checked."""
 FOR_AUTHORS = ("options", "add_flags")
 """What is called as a class of objectives or a command line is written, and then with the same arguments for ever."""
+LONG = ("compare", "train", "fit")
+"""What works for as long as the numbers say, and can be interrupted."""
 HANDED_ON = ("Processes", "Optimizers", "StreamedDocuments")
 """Classes whose objects are given from function to function, and whose methods nobody calls by hand."""
 CALLED = ("__call__", "__getitem__")
@@ -156,7 +158,8 @@ def fuzz(pool: Pool, count: int, seed: int, only: str, timed) -> tuple[Counter, 
                 except Exception:  # this value cannot be spoiled so
                     arguments[key][0] = None
             text = shown(name, {key: arguments[key] for key in changed})
-            found = timed(lambda made, door=door: attempt(door, made), arguments)
+            is_long = name.split(".")[-1] in LONG
+            found = timed(lambda made, door=door: attempt(door, made), arguments, interrupt=is_long)
             tried[name] += 1
             if found is not None:
                 failures.append({"call": text, "found": found})
