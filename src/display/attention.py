@@ -59,10 +59,12 @@ def draw_attention(
     shade = (cells * strength)[..., None]  # (T, T, 1): 0 is white, 1 is the colour
     words = token_texts(tokenizer, ids)
     axes.imshow((1 - shade * (1 - paint)).numpy())
-    axes.set_xticks(range(len(ids)), words, rotation=90, fontsize=8)
-    axes.set_yticks(range(len(ids)), words, fontsize=8)
+    axes.set_xticks(range(len(ids)), words, rotation=90, fontsize=8, parse_math=False)  # a $ is a $
+    axes.set_yticks(range(len(ids)), words, fontsize=8, parse_math=False)
     for t, word in zip(answers, token_texts(tokenizer, answers.values())):
-        axes.text(len(ids) - 0.3, t, word, color=objective.colour, va="center", fontsize=8, weight="bold")
+        axes.text(
+            len(ids) - 0.3, t, word, color=objective.colour, va="center", fontsize=8, weight="bold", parse_math=False
+        )
     if encoder:
         axes.axhline(len(encoder) - 0.5, color="black", linewidth=1)
         axes.axvline(len(encoder) - 0.5, color="black", linewidth=1)

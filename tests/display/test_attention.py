@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from tokenizers import models
 
+from clozelab.data import load_tokenizer
 from clozelab.display import draw_attention, word_tokenizer
 from clozelab.errors import InputError
 from clozelab.objectives import OBJECTIVES, CausalLM, MaskedLM, PrefixLM, SpanCorruption
@@ -77,6 +80,16 @@ def test_the_model_attends_as_the_objective_declares_and_in_its_colour(name):
     assert np.array_equal(cells[-outputs:], declared[-outputs:])
     paint = axes.images[0].get_array().data.reshape(-1, 3)
     assert np.allclose(paint[paint.sum(1).argmin()], to_rgb(OBJECTIVES[name].colour), atol=1e-6)
+
+
+def test_tokens_are_no_formulas(tmp_path):
+    """Between two dollar signs matplotlib reads TeX, and refuses what is none."""
+    words = {"$\\frac$": 0, "[UNK]": 1}
+    tokenizer = load_tokenizer(tokenizers.Tokenizer(models.WordLevel(words, unk_token="[UNK]")), sentinels=0)
+    batch = CausalLM().collator(tokenizer.special).block(torch.tensor([tokenizer.encode("$\\frac$") * 2]), [0])
+    figure = Figure()
+    draw_attention(figure.subplots(), CausalLM(), None, batch, tokenizer)
+    figure.savefig(tmp_path / "picture.png")
 
 
 def test_documents_are_seen():
