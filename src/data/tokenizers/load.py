@@ -29,6 +29,7 @@ from .vocabulary import (
     existing_id,
     role_of,
     sentinel_token,
+    unused_ids,
 )
 
 Roles = Iterable[str] | Mapping[str, str | int | None]
@@ -165,9 +166,8 @@ def _special_ids(
         del role_ids["decoder_start"]
     vocabulary = backend.get_vocab(with_added_tokens=True)
     vocab_size = max(vocabulary.values()) + 1
-    gaps = set(range(vocab_size)) - {*vocabulary.values()}
     unknown = {n for n in (unknown_id(backend), chosen.get("unk")) if n is not None}
-    others = {*special_tokens, *gaps, *unknown} - meant - {*role_ids.values()}
+    others = {*special_tokens, *unused_ids(vocabulary), *unknown} - meant - {*role_ids.values()}
     tables = vocabulary_tables(backend, vocab_size, meant | others | {*role_ids.values()})
     meanings = (ids["pad"], ids["eos"], ids["mask"], sentinel_ids, sorted(others), role_ids)
     return SpecialIds(vocab_size, *meanings, **tables)

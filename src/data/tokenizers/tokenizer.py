@@ -25,7 +25,7 @@ from .cutting import cut_text, panic_as_error
 from .tables import Layout, find_layout
 from .text_encoder import text_encoder
 from .unknown import can_drop_text, unknown_id
-from .vocabulary import role_token
+from .vocabulary import role_token, unused_ids
 
 
 class Tokenizer:
@@ -111,9 +111,9 @@ class Tokenizer:
     @cached_property
     def _encoder(self) -> tokenizers.Tokenizer:
         """The backend, or a copy of it that finds no special id in a text."""
-        added, special = self.backend.get_added_tokens_decoder(), self.special
         # Further ids that somebody declared, and the backend has as ordinary tokens, are parts of its other tokens.
-        parts = {n for n in special.others if n not in added and n != self.unknown}
+        special, own = self.special, self.added | unused_ids(self.vocabulary) | {self.unknown}
+        parts = set(special.others) - own
         return text_encoder(self.backend, set(special.all) - parts)
 
     def _encode(self, text: str) -> tokenizers.Encoding:

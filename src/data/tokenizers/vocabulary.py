@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import tokenizers
@@ -88,24 +88,29 @@ def add_special_tokens(backend: tokenizers.Tokenizer, names: Sequence[str]) -> N
     backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
 
 
+def unused_ids(vocabulary: Mapping[str, int]) -> set[int]:
+    """The ids up to the last one that stand for no token, those that were filled included."""
+    missing = set(range(max(vocabulary.values()) + 1)) - {*vocabulary.values()}
+    filled = {n for token, n in vocabulary.items() if token.startswith("<unused_") and token == f"<unused_{n}>"}
+    return missing | filled
+
+
 def _fill_holes(backend: tokenizers.Tokenizer) -> None:
-    """Give a special token to each id that stands for none: `tokenizers` numbers a new token by how many there are,
-    which is an id that is taken where some are missing."""
+    """Give a token to each id that stands for none: `tokenizers` numbers a new token by how many there are, which is an
+    id that is taken where some are missing."""
     vocabulary = backend.get_vocab(with_added_tokens=True)
     names = {n: token for token, n in vocabulary.items()}
     size = max(names, default=-1) + 1
     if size == len(names) or size > MAX_VOCAB_SIZE:
         return
-    holes = {n: f"<unused_{n}>" for n in range(size) if n not in names}
     described = json.loads(backend.to_str())
     model = described["model"]
-    names |= holes
+    names |= {n: f"<unused_{n}>" for n in range(size) if n not in names}
     if isinstance(model["vocab"], list):
         model["vocab"] += [[names[n], 0.0] for n in range(len(model["vocab"]), size)]
     else:
         model["vocab"] |= {token: n for n, token in names.items()}
     backend.model = tokenizers.Tokenizer.from_str(json.dumps(described)).model
-    backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in holes.values()])
 
 
 def existing_id(backend: tokenizers.Tokenizer, name: str) -> int:

@@ -135,10 +135,15 @@ def test_what_is_not_spelled_by_decoding_has_no_ends():
 # ------------------------------------------------------------------ what is no tokenizer
 
 
-@pytest.mark.parametrize("thing", [3, None, [], object(), Letters, {"a": 1}])
+@pytest.mark.parametrize("thing", [3, None, [], object(), {"a": 1}])
 def test_what_neither_encodes_nor_decodes_is_refused(thing):
     with pytest.raises(InputError, match=r"an object with encode\(text\), decode\(ids\) and get_vocab\(\)"):
         load_tokenizer(thing)
+
+
+def test_a_class_is_not_an_object_of_it():
+    with pytest.raises(InputError, match="got the class Letters: call it"):
+        load_tokenizer(Letters)
 
 
 def test_an_object_that_answers_wrongly_is_refused():
