@@ -14,45 +14,56 @@ from ..objectives import Likelihood
 from .curves import draw_loss
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from ..training import Compared
 
 PANELS = 3
 """In a row of the picture, at most."""
+MARGIN, COLUMN = 18, 20
+"""Terminal cells of the labels, and of the least column of an objective."""
 
 
 def print_comparison(rows: Sequence[Compared], corpus: str) -> None:
     """The table on standard output, then what each model makes of the same text.
 
-    Raises `InputError` where there is no row.
+    More objectives than the terminal has room for are several tables. Raises `InputError` where there is no row.
     """
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     if not rows:
         raise InputError("there is nothing to compare: expected at least one objective")
     millions = rows[0].result.tokens / 1e6
     number = f"{len(rows)} objectives" if len(rows) > 1 else "one objective"
-    table = Table(
-        title=Text(f"{number} on {escape_control_characters(corpus)}, {millions:.2f} M tokens of text each"),
-        caption="nats per predicted token on held-out text; objectives answer different questions, "
-        "so compare each with its own baselines",
-        box=box.SIMPLE_HEAD,
+    console = Console(markup=False, emoji=False, highlight=False)
+    corpus = escape_control_characters(corpus)
+    console.print(f"{number} on {corpus}, {millions:.2f} M tokens of text each", style="bold")
+    lines = [(label, cells) for label, cell in LINES if any(cells := [cell(row) for row in rows])]
+    together = max(1, (console.width - MARGIN) // COLUMN)
+    for first in range(0, len(rows), together):
+        part = slice(first, first + together)
+        console.print(_table(rows[part], [(label, cells[part]) for label, cells in lines]))
+    console.print(
+        "nats per predicted token on held-out text; objectives answer different questions, so compare each with its "
+        "own baselines"
     )
-    table.add_column("", style="bold")
-    for row in rows:
-        table.add_column(f"{row.objective.name} ({row.objective.canonical})", overflow="fold")
-    for label, cell in LINES:
-        if any(cells := [cell(row) for row in rows]):
-            table.add_row(label, *cells)
-    console = Console()
-    console.print(table)
     console.print("The same text, in brackets what the model generated:", style="bold")
     margin = max(len(row.objective.name) for row in rows) + 2
     for row in rows:
-        sample = escape_control_characters(" ".join(row.sample.split()))
-        console.print(f"{row.objective.name:{margin}}{sample}", markup=False, highlight=False)
+        console.print(f"{row.objective.name:{margin}}{escape_control_characters(' '.join(row.sample.split()))}")
+
+
+def _table(rows: Sequence[Compared], lines: Sequence[tuple[str, Sequence[str]]]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", style="bold", no_wrap=True)
+    for row in rows:
+        table.add_column(f"{row.objective.name} ({row.objective.canonical})", overflow="fold")
+    for label, cells in lines:
+        table.add_row(label, *cells)
+    return table
 
 
 def _at_most(row: Compared) -> str:
