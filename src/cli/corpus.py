@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..escape import escape_control_characters
 from .special_ids import roles_of
 from .values import COUNT, COUNT_OR_NONE
 
 if TYPE_CHECKING:
-    from ..data import Corpus, CorpusReport, IdTokenizer, MixtureReport
+    from ..data import Corpus, CorpusReport, IdTokenizer, Mixture, MixtureReport
     from ..objectives import Objective
+    from ..training import TrainConfig
+    from ..training.order import Drawn
 
 
 def add_corpus(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +27,8 @@ def add_corpus(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--corpus",
         action="append",
-        help='"builtin", a file or folder, or a hub name  (default: builtin); several are a mixture, each with its share '
-        "of the blocks that are trained on, and so of the tokens: --corpus books/=0.7 --corpus news.csv=0.3",
+        help='"builtin", a file or folder, or a hub name  (default: builtin); several are a mixture, each with its '
+        "share of the blocks that are trained on, and so of the tokens: --corpus books/=0.7 --corpus news.csv=0.3",
     )
     group.add_argument("--column", help="column of a table, by name or number  (default: text; of ids: input_ids)")
     group.add_argument("--lines", action="store_true", help="each line of a text file is a document")
@@ -80,19 +83,22 @@ def _open(name: str, options: Mapping[str, Any], streaming: bool) -> Corpus | Pa
 def _mixture(words: Sequence[str], options: dict[str, Any], streaming: bool) -> dict[Corpus | Path, float]:
     """Several corpora and their weights. An option that only some of them know is for those."""
     from ..data.corpora.sources import IdleOption
+    from ..data.mixture import shares_of
 
     if streaming:
         raise InputError("a mixture is not streamed: pack each corpus by clozelab pack, and mix the packed folders")
     if options["validation"] is not None:
         raise InputError("each corpus of a mixture holds out a part of its own: --validation cannot name one for all")
-    opened: dict[Corpus | Path, float] = {}
-    names: set[str] = set()
-    idle: dict[str, list[IdleOption]] = {}
+    weights: dict[str, float] = {}
     for word in words:
         name, weight = _weighted(word)
-        if name in names:
+        if name in weights:
             raise InputError(f"--corpus names {name} twice")
-        names.add(name)
+        weights[name] = weight
+    shares_of(list(weights), list(weights.values()))
+    opened: dict[Corpus | Path, float] = {}
+    idle: dict[str, list[IdleOption]] = {}
+    for name, weight in weights.items():
         mine = dict(options)
         while True:
             try:
@@ -151,8 +157,25 @@ def _ids_of(args: argparse.Namespace, objectives: Iterable[Objective | type[Obje
     return IdTokenizer(*special_ids_behind(args.vocab_size, roles_of(args, objectives), args.sentinels))
 
 
-def print_report(report: CorpusReport | MixtureReport) -> None:
-    """Print what a corpus was found to be."""
+def print_mixture(text: Mixture, objective: Objective, config: TrainConfig) -> None:
+    """Print how often a run reads each corpus, before it begins; nothing where the clock ends it."""
+    if config.total_steps is not None:
+        from ..training.order import MixtureOrder
+
+        length = text.blocks(objective.source_length(config.length)).length
+        order = MixtureOrder(text.block_counts(length), text.quotas, config.seed)
+        print_report(said(dict(zip(text.names, order.drawn(config.total_steps * config.batch_size)))))
+
+
+def said(drawn: Mapping[str, Drawn]) -> str:
+    """What a run reads of each corpus, in one line."""
+    return "; ".join(
+        f"{name}: {one.examples:,} blocks ({one.share:.1%}), {one.epochs:.2f} epochs" for name, one in drawn.items()
+    )
+
+
+def print_report(report: CorpusReport | MixtureReport | str) -> None:
+    """Print what a corpus was found to be, or a line about it."""
     if sys.stderr is not None:  # `2>&-` closes it
         with suppress(OSError):  # a closed terminal, or a pipe whose reader has gone: no run dies of that
-            print(report, file=sys.stderr)
+            print(escape_control_characters(report) if isinstance(report, str) else report, file=sys.stderr)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..escape import escape_control_characters
 from . import parsing
-from .corpus import add_corpus, corpus_of, print_report, tokenizer_of
+from .corpus import add_corpus, corpus_of, print_mixture, print_report, said, tokenizer_of
 from .hints import command_line
 from .parsing import Given, Parser
 from .resuming import recorded, restored
@@ -102,6 +102,9 @@ def _print_result(objective: Objective, folder: Path, result: TrainResult) -> No
     assert result.heldout is not None
     loss = f"held-out loss {result.heldout.nats:.4f} nats per predicted token{result.heldout.per_byte}"
     print(escape_control_characters(f"{objective.name}: {loss}, in {folder}"))
+    if result.heldout.corpora:
+        by_corpus = ", ".join(f"{name} {nats:.4f}" for name, nats in result.heldout.corpora.items())
+        print(escape_control_characters(f"nats by corpus: {by_corpus}; trained on {said(result.drawn)}"))
     if result.heldout.by_kind:
         print(escape_control_characters(f"nats by kind of row: {result.heldout.by_kind}"))
 
@@ -175,6 +178,7 @@ def _extended(args: argparse.Namespace, folder: Path, config: TrainConfig, proce
 def _train(
     objective: Objective, args: argparse.Namespace, folder: Path, config: TrainConfig, processes: Processes
 ) -> TrainResult:
+    from ..data import Mixture
     from ..training import prepare, prepare_stream, read_run, seeded_model, train
 
     continues = bool(args.resume or args.extend)
@@ -194,6 +198,8 @@ def _train(
     if args.init_from:
         shape = processes.together(lambda: _shape_of(source, args.sharded and continues))
     prepared = prepare_stream(corpus, **settings) if args.stream else prepare(corpus, **settings, progress=True)
+    if isinstance(prepared.text, Mixture) and processes.is_main:
+        print_mixture(prepared.text, objective, config)
     shape["vocab_size"] = prepared.tokenizer.vocab_size
     model = seeded_model(objective, size=args.size, seed=args.seed, **shape)
     return train(

@@ -87,6 +87,8 @@ class HeldOut:
     """The same by at most 6 ranges of values, which hold equally many values."""
     corpora: dict[str, float] = field(default_factory=dict)
     """Nats on the held-out text of each corpus of a mixture."""
+    has_bytes: bool = True
+    """False for token ids, which stand for no text."""
 
     @property
     def by_kind(self) -> str:
@@ -103,7 +105,7 @@ class HeldOut:
         """ ", 1.234 bits per byte" for a message, "at most" where it is a bound, "not defined" where the bytes are not
         known; empty for a loss that is no likelihood."""
         if self.bits_per_byte is None:
-            return "" if self.likelihood is Likelihood.NONE else ", bits per byte not defined"
+            return "" if self.likelihood is Likelihood.NONE or not self.has_bytes else ", bits per byte not defined"
         bound = "at most " if self.likelihood is Likelihood.BOUND else ""
         return f", {bound}{self.bits_per_byte:.3f} bits per byte"
 
@@ -125,9 +127,9 @@ def evaluate(
     """The loss of a model over batches, from one forward pass of each: sums and counts are added, and divided once.
 
     `scored_bytes`, the UTF-8 bytes of the text that is scored, adds bits per byte where the objective's loss is a
-    likelihood or a bound of it; the function of that name counts them. `corpora` names the corpus of each batch, for
-    the loss of each corpus. The model is left in the mode it was in. `loss_fn(batch)` replaces
-    `objective(model, batch)`, where something is wrapped around both.
+    likelihood or a bound of it; the function of that name counts them, and finds 0 for token ids without a text.
+    `corpora` names the corpus of each batch, for the loss of each corpus. The model is left in the mode it was in.
+    `loss_fn(batch)` replaces `objective(model, batch)`, where something is wrapped around both.
 
     >>> import torch
     >>> from clozelab import CausalLM
@@ -144,7 +146,8 @@ def evaluate(
     device = next(check_type(model, nn.Module, "the model").parameters()).device
     if not isinstance(batches, Iterable):
         raise InputError(f"expected batches to evaluate on, got {type(batches).__name__}")
-    scored_bytes = 0 if scored_bytes is None else check_int(scored_bytes, "scored_bytes", 0)
+    if scored_bytes is not None:
+        check_int(scored_bytes, "scored_bytes", 0)
     total: Loss | None = None
     positions = loss_positions = 0
     splits: dict[str, _Split] = {}
@@ -174,6 +177,7 @@ def evaluate(
         {name: split.means() for name, split in splits.items()},
         {name: split.bins() for name, split in splits.items()},
         {name: float(loss.mean) for name, loss in by_corpus.items()},
+        scored_bytes != 0,
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_type
-from ..data import IGNORED, Batch, Blocks, Collator, Packed, SpecialIds, Tokenizer
+from ..data import IGNORED, Batch, Blocks, Collator, IdTokenizer, Packed, SpecialIds, Tokenizer
 from ..errors import InputError
 from ..objectives import Likelihood, Objective
 from .heldout import EVALUATION_EPOCH
@@ -27,7 +27,8 @@ def scored_bytes(
 
     Where the ids of a tokenizer stand for bytes (`Tokenizer.byte_lengths`), those of the scored ids are added. For any
     other, they are counted in the text itself as it is packed, `pack(..., byte_counts=True)`: each token has the bytes
-    up to its end. None, not an estimate, where the bytes are not known, and for a loss that is no likelihood.
+    up to its end. Ids of an `IdTokenizer` have none. The result is None, not an estimate, where the bytes are not
+    known, and for a loss that is no likelihood.
 
     >>> from clozelab import CausalLM
     >>> from clozelab.data import pack, train_characters
@@ -40,6 +41,8 @@ def scored_bytes(
     """
     check_type(objective, Objective, "the objective")
     check_type(tokenizer, Tokenizer, "the tokenizer")
+    if isinstance(tokenizer, IdTokenizer):
+        return 0
     if objective.likelihood is Likelihood.NONE:
         return None
     if tokenizer.byte_lengths is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -101,17 +102,9 @@ def prepare(
     shares = [] if weights is None else shares_of(names, list(weights.values()))
     corpus = opened[0].corpus if weights is None else _mixed([one.corpus for one in opened], names, shares)
     _announce(corpus, announce, processes)
-    own = _own_tokenizer(opened)
-
-    def make() -> Tokenizer:
-        texts = chain.from_iterable(one.corpus.train for one in opened) if own is None else ()
-        if own is not None and tokenizer == "bpe":
-            return own
-        made = _tokenizer(tokenizer, texts, vocab_size, sentinels, roles, progress and processes.is_main)
-        if own is not None and made.fingerprint != own.fingerprint:
-            raise InputError(f"{opened[0].corpus.name} has its own tokenizer, so another cannot be used: leave it out")
-        return made
-
+    texts = chain.from_iterable(one.corpus.train for one in opened)
+    settings = (vocab_size, sentinels, roles, progress and processes.is_main)
+    make = partial(_own_or_new, opened, tokenizer, texts, *settings)
     made, packed = _packed(make, opened, processes, progress)
     if weights is None:
         [(text, heldout)] = packed
@@ -152,12 +145,8 @@ def prepare_stream(
     if not begins:
         raise InputError(f"{corpus.name} has no document to hold out: use more text, or hold out a greater share")
 
-    def make() -> Tokenizer:
-        own = _own_tokenizer([_Opened(corpus)])
-        if own is not None:
-            return own
-        return _tokenizer(tokenizer, _beginning(corpus.train, BEGINNING["tokenizer"]), vocab_size, sentinels, roles)
-
+    texts = _beginning(documents, BEGINNING["tokenizer"])
+    make = partial(_own_or_new, [_Opened(corpus)], tokenizer, texts, vocab_size, sentinels, roles)
     corpus = replace(corpus, heldout=begins)
     made, [(_, heldout)] = _packed(make, [_Opened(corpus)], processes)
     return PreparedStream(corpus, made, Stream(documents, made), heldout)
@@ -281,6 +270,22 @@ def _tell_loss(corpus: Corpus, tokenizer: Tokenizer, text: Packed | PackedShards
     for name, packed in (("text", text), ("held-out text", heldout)):
         if packed.encoding_loss and not (packed is heldout and name == "text"):
             _log.warning(escape_control_characters(f"{where}{name}: {packed.encoding_loss}"))
+
+
+def _own_or_new(
+    opened: Sequence[_Opened], tokenizer: str | Tokenizer, texts: Iterable[str], *settings: Any
+) -> Tokenizer:
+    """The tokenizer that the corpora bring, or the one of that name; raises `InputError` where both differ."""
+    own = _own_tokenizer(opened)
+    if own is None:
+        return _tokenizer(tokenizer, texts, *settings)
+    if tokenizer == "bpe":
+        return own
+    made = None if tokenizer == "characters" else _tokenizer(tokenizer, (), *settings)
+    if made is None or made.fingerprint != own.fingerprint:
+        what = "holds token ids" if isinstance(own, IdTokenizer) else "was packed with its own tokenizer"
+        raise InputError(f"{opened[0].corpus.name} {what}, so {tokenizer} cannot be used: leave that out")
+    return made
 
 
 def _tokenizer(
