@@ -164,7 +164,7 @@ def with_modes(examples: Examples, hidden: Tensor, mode: Tensor) -> tuple[Exampl
     special, is_token = examples.special, examples.is_token
     documents = torch.zeros_like(examples.tokens) if examples.document_ids is None else examples.document_ids
     last = F.pad(documents.masked_fill(~is_token, -1), (1, 0), value=-1).amax(1, keepdim=True)  # (B, 1), -1 of no token
-    front = torch.arange(int(last.max()) + 1).expand(len(last), -1)  # (B, documents)
+    front = torch.arange(int(last.max()) + 1 if len(last) else 0).expand(len(last), -1)  # (B, documents)
     ids = torch.tensor([special[role] for role in MODES])[mode][:, None]  # (B, 1)
     in_loss = is_token if examples.in_loss is None else examples.in_loss
     columns = {

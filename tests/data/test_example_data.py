@@ -15,8 +15,10 @@ from clozelab.objectives import (
     SpanCorruption,
 )
 
-ROLES = {"fim_prefix": 90, "fim_suffix": 91, "fim_middle": 92, "fim_end": 93}
-SPECIAL = SpecialIds(94, pad=0, eos=1, mask=2, sentinels=range(89, 79, -1), roles=ROLES)
+from . import cases
+
+ROLES = {role: 90 + n for n, role in enumerate(cases.ROLES)}
+SPECIAL = SpecialIds(90 + len(ROLES), pad=0, eos=1, mask=2, sentinels=range(89, 79, -1), roles=ROLES)
 
 
 # ------------------------------------------------------------------ schemes that ask for data

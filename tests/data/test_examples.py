@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from clozelab.data import Examples, Noise, SpecialIds, pad_rows, shift_targets, smallest, stack_batches
+from clozelab.data import IGNORED, Examples, Noise, SpecialIds, pad_rows, shift_targets, smallest, stack_batches
 from clozelab.errors import InputError
 from clozelab.objectives import OBJECTIVES
+
+from .cases import ROLES
 
 SPECIAL = SpecialIds(
     vocab_size=100,
@@ -13,7 +15,7 @@ SPECIAL = SpecialIds(
     eos=1,
     mask=2,
     sentinels=range(99, 79, -1),
-    roles={"fim_prefix": 3, "fim_suffix": 4, "fim_middle": 5, "fim_end": 6},
+    roles=ROLES,
 )
 
 
@@ -52,6 +54,8 @@ def test_each_row_of_a_mixture_is_corrupted_as_if_alone(name):
     for key in whole:
         if key == "reading_rank":  # what it is at padding is read by nobody
             stacked[key], whole[key] = (batch[key] * batch["attention_mask"] for batch in (stacked, whole))
+        if key == "decoder_input_ids":  # behind a short row stands its end of text, which predicts nothing
+            stacked[key], whole[key] = (batch[key] * (batch["labels"] != IGNORED) for batch in (stacked, whole))
         assert torch.equal(stacked[key], whole[key]), key
 
 

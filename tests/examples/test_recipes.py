@@ -15,8 +15,9 @@ from clozelab.objectives import OBJECTIVES, CausalLM, MaskedLM
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "recipes.py"
 TWO = Path(__file__).parent / "recipes_on_two_processes.py"
-ROLES = {"fim_prefix": 94, "fim_suffix": 93, "fim_middle": 92, "fim_end": 91}
-SPECIAL = SpecialIds(vocab_size=100, pad=0, eos=1, mask=2, sentinels=range(99, 94, -1), roles=ROLES)
+NAMES = dict.fromkeys(role for objective in OBJECTIVES.values() for role in objective.roles if role != "mask")
+ROLES = {role: 79 - n for n, role in enumerate(NAMES)}
+SPECIAL = SpecialIds(vocab_size=100, pad=0, eos=1, mask=2, sentinels=range(99, 79, -1), roles=ROLES)
 NEEDS = {
     "Accelerate": "accelerate",
     "Fabric": "lightning.fabric",

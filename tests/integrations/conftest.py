@@ -9,6 +9,8 @@ from clozelab import OBJECTIVES, SpecialIds
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 VOCABULARY = 120
+ROLES = sorted({role for objective in OBJECTIVES.values() for role in objective.roles} - {"mask"})
+WORDS = 90 - len(ROLES)
 
 
 def gpt2(transformers, vocab_size):
@@ -34,8 +36,8 @@ BY_ARCHITECTURE = {"decoder-only": gpt2, "encoder-only": bert, "encoder-decoder"
 
 
 def special_ids():
-    """Ids 3 .. 84 are text; the roles of fill-in-the-middle, and thirty sentinels from the last id down."""
-    roles = {"fim_prefix": 85, "fim_suffix": 86, "fim_middle": 87, "fim_end": 88}
+    """Ids from 3 on are text; then the roles of all objectives, and thirty sentinels from the last id down."""
+    roles = {role: WORDS + n for n, role in enumerate(ROLES)}
     return SpecialIds(VOCABULARY, pad=0, eos=1, mask=2, sentinels=range(119, 89, -1), roles=roles)
 
 
@@ -54,7 +56,7 @@ def _special():
 def rows():
     """Eight rows of 6 to 48 tokens, so that each has another number of loss positions."""
     generator = torch.Generator().manual_seed(0)
-    return [{"input_ids": torch.randint(3, 85, (6 * k,), generator=generator)} for k in range(1, 9)]
+    return [{"input_ids": torch.randint(3, WORDS, (6 * k,), generator=generator)} for k in range(1, 9)]
 
 
 @pytest.fixture

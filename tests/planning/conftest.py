@@ -10,7 +10,7 @@ from clozelab.models import ModelConfig
 from clozelab.objectives import OBJECTIVES, Objective
 from clozelab.planning.rows import row_of_batch
 
-from ..objectives.cases import SAMPLED_NAMES
+from ..objectives.cases import ROLES, SAMPLED_NAMES
 
 SHAPES = {
     "even": {"rows": 2, "length": 32, "d_model": 32, "n_layers": 2, "n_heads": 2},
@@ -27,10 +27,10 @@ class Small:
             shape["n_decoder_layers"] = shape["n_layers"] + 1
         self.config = ModelConfig(vocab_size, **shape)
         self.model = self.objective.build_model(vocab_size, **shape)
-        roles = {"fim_prefix": 3, "fim_suffix": 4, "fim_middle": 5, "fim_end": 6}
+        roles = {role: 3 + n for n, role in enumerate(ROLES)}
         sentinels = range(vocab_size - 1, vocab_size - 61, -1)
         special = SpecialIds(vocab_size, pad=0, eos=1, mask=2, sentinels=sentinels, roles=roles)
-        text = torch.randint(7, vocab_size - 60, (rows, self.objective.source_length(length)))
+        text = torch.randint(3 + len(ROLES), vocab_size - 60, (rows, self.objective.source_length(length)))
         self.batch = self.objective.collator(special).block(text, example_ids=range(rows))
         self.rows, self.row = rows, row_of_batch(self.objective, self.batch, text.shape[1], special)
 
