@@ -134,6 +134,6 @@ def _cure(error: OSError) -> str:
         return ": files may not be that large here; raise the limit (ulimit -f) and continue, a run by --resume"
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return ": raise the limit (ulimit -n), or take fewer --workers"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and ".cache" in str(error.filename):
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR) and ".cache" in str(error.filename):
         return ": set CLOZELAB_CACHE to a folder that can be written to"
     return ""

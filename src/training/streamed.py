@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from .processes import SINGLE, Processes
 
 AHEAD = 8
 """Batches that each worker prefetches."""
+FILES = 8
+"""Open files that each worker costs this process, and as many for all of them."""
 GRACE = 10
 """Seconds after SIGTERM at which a worker ends, if it was not stopped before."""
 
@@ -171,6 +174,7 @@ class _Feed(IterableDataset):
 
 def _ahead(feed: _Feed, workers: int) -> Iterator[Any]:
     """What the feed yields in each of several workers, alternating."""
+    _check_open_files(FILES * (workers + 1))
     loader = DataLoader(
         feed,
         batch_size=None,
@@ -183,6 +187,19 @@ def _ahead(feed: _Feed, workers: int) -> Iterator[Any]:
     with tokenizing_in_one_thread():
         ahead = iter(loader)
     yield from ahead
+
+
+def _check_open_files(count: int) -> None:
+    """Raises `OSError` where so many more files cannot be opened: PyTorch would fail half way, with a traceback."""
+    opened = []
+    try:
+        for _ in range(count):
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}: {count} are needed for the workers") from error
+    finally:
+        for number in opened:
+            os.close(number)
 
 
 def _as_it_is(item: Any) -> Any:
