@@ -39,10 +39,10 @@ def run(args: argparse.Namespace, given: Given) -> int:
     """Train each, print and save the table; 1 where a model went below its floor."""
     from ..display import print_floors, save_floors
     from ..evaluation.floor_experiment import train_to_entropy_floor
-    from ..objectives import OBJECTIVES, Objective
+    from ..objectives import OBJECTIVES
     from ..training import TrainConfig
 
-    known = [name for name, kind in OBJECTIVES.items() if kind.entropy_floor is not Objective.entropy_floor]
+    known = [name for name, kind in OBJECTIVES.items() if kind.declares("entropy_floor")]
     for name in args.objectives or ():
         if name not in known:
             raise InputError(f"no exact floor is known for {name}: choose from {', '.join(known)}")

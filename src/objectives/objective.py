@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import inspect
 import math
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -278,7 +279,7 @@ class Objective(nn.Module):
         does not know, and labels at padding of an objective that predicts in place.
         """
         order = [key for key in ("reading_rank", "reading_group") if key in batch]
-        if order and type(self).reads is Objective.reads:
+        if order and not self.declares("reads"):
             raise InputError(
                 f"the {self.name} objective has an order of reading, and this batch brings another, "
                 f"{' and '.join(order)}: was it made by the collator of another objective? A class of your own "
@@ -328,6 +329,12 @@ class Objective(nn.Module):
         return self.complete(model, tokenizer, text, max_new_tokens=24, **sampling)
 
     # ------------------------------------------------------------------ options
+
+    @classmethod
+    def declares(cls, claim: str) -> bool:
+        """Whether the class itself says who reads whom ("reads"), or knows its floor ("entropy_floor")."""
+        own, default = (inspect.unwrap(getattr(kind, claim)) for kind in (cls, Objective))
+        return own is not default
 
     @classmethod
     def declared_options(cls) -> dict[str, Option]:

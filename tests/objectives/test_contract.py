@@ -356,7 +356,7 @@ def test_claims_about_a_loss_are_not_inherited():
         name = "child"
 
     assert Child.likelihood is Objective.likelihood
-    assert Child.reads is Objective.reads
+    assert not Child.declares("reads")
     assert Child.colour == Objective.colour
     with pytest.raises(InputError, match="no exact floor is known for child"):
         Child().entropy_floor(None, {}, SPECIAL)

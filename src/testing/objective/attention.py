@@ -13,7 +13,7 @@ from ...data import IGNORED, Batch
 from ...evaluation import LeakReport, answer_leaks, probe_objective
 from ...evaluation.perturbation import differ, repeat
 from ...models import LanguageModel, eval_mode
-from ...objectives import Objective, unwrapped
+from ...objectives import unwrapped
 from ..report import FAULT, NOT_CHECKED, NOTE, OK, SURE, Finding, percent
 from .trial import Trial
 
@@ -122,7 +122,7 @@ def _judged(trial: Trial, batch: Batch, rows: list[int], many: Batch, tolerance:
             )
         if report.inconclusive:
             return Finding(NOT_CHECKED, f"{name}: {report.verdict}")
-        if report.blind and (_declares_its_own(trial.objective) or _is_ours(trial)):
+        if report.blind and (trial.objective.declares("reads") or _is_ours(trial)):
             return Finding(
                 FAULT,
                 f"{name}: {len(report.blind)} of {int(report.declared.sum())} declared pairs never move, such as "
@@ -200,10 +200,6 @@ def _moved_at_once(trial: Trial, batch: Batch, output: str, key: str, tolerance:
             changed[:, s] = others[:, s]
             columns.append(differ(before, trial.outputs({**batch, key: changed})[output].states, tolerance))
     return torch.stack(columns, 2)
-
-
-def _declares_its_own(objective: Objective) -> bool:
-    return type(objective).reads is not Objective.reads
 
 
 def _is_ours(trial: Trial) -> bool:
