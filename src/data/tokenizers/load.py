@@ -160,8 +160,8 @@ def _special_ids(
         number: token.content for number, token in backend.get_added_tokens_decoder().items() if token.special
     }
     meant = {*ids.values(), *sentinel_ids}
-    role_ids |= {role: n for n, name in special_tokens.items() if n not in meant and (role := role_of(name))}
-    role_ids |= {role: n for role, n in chosen.items() if role not in (*KNOWN_NAMES, "unk")}
+    named = {role: n for n, name in special_tokens.items() if n not in meant and (role := role_of(name))}
+    role_ids |= {role: n for role, n in (named | chosen).items() if role not in (*KNOWN_NAMES, "unk")}
     if role_ids.get("decoder_start") == ids["pad"]:  # which it is where nothing else is said
         del role_ids["decoder_start"]
     vocabulary = backend.get_vocab(with_added_tokens=True)

@@ -58,6 +58,15 @@ def test_an_id_that_does_not_exist_is_refused_with_the_last_one():
             load_tokenizer(words(["<unk>", "old", "lamp"]), roles={"eos": number})
 
 
+def test_a_second_token_that_is_named_after_pad_mask_or_unknown_has_no_role(tmp_path):
+    names = ["<unk>", "<pad>", "</s>", "<mask>", "<|pad|>", "<|mask|>", "<|unk|>", "<|bos|>", "<|decoder_start|>"]
+    tokenizer = load_tokenizer(words([*names, "old"], special=names), sentinels=0)
+    assert tokenizer.special.named == {"pad": 1, "eos": 2, "mask": 3, "bos": 7, "decoder_start": 8}
+    assert tokenizer.special.others == (0, 4, 5, 6)
+    tokenizer.save(tmp_path / "tokenizer.json")
+    assert load_tokenizer(tmp_path, sentinels=0, roles=tokenizer.special.named).special == tokenizer.special
+
+
 def test_two_roles_of_one_id_are_refused():
     with pytest.raises(InputError, match="two meanings"):
         load_tokenizer(words(["<unk>", "old", "lamp"]), roles={"eos": "old", "mask": 1})
