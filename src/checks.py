@@ -74,8 +74,12 @@ def check_path(value: Any, name: str) -> Path:
 
     Raises `InputError` for what is no path, and for an empty one, which would stand for the current folder.
     """
-    if not isinstance(value, (str, os.PathLike)) or not str(value) or "\0" in str(value):
-        raise InputError(f"expected {name} as a path, got {value!r:.80}")
+    try:
+        encoded = os.fsencode(value)
+    except (TypeError, UnicodeEncodeError):
+        encoded = b""
+    if isinstance(value, bytes) or not encoded or b"\0" in encoded:
+        raise InputError(f"expected {name} as a path, got {value!r:.80} ({type(value).__name__})")
     return Path(value)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import collections.abc as abc
 import functools
 import inspect
-import os
 import sys
 import types
 import typing
@@ -25,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .checks import check_int, check_number, tracing
+from .checks import check_int, check_number, check_path, tracing
 from .errors import InputError, NotFinite
 
 SHORT = 64
@@ -207,8 +206,7 @@ def _check_device(value: Any, name: str) -> None:
 
 
 def _check_path_like(value: Any, name: str) -> None:
-    if not isinstance(value, (str, os.PathLike)):
-        raise InputError(f"expected {name} as a path, got {value!r:.80} ({_kind(value)})")
+    check_path(value, name)
 
 
 def _check_dense(value: Any, name: str) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..checks import WHOLE, check_int, check_number, check_tensor
-from ..data.special_ids import SpecialIds
+from ..data.special_ids import MAX_IDS, SpecialIds
 from ..errors import InputError
 
 
@@ -126,7 +126,7 @@ class MarkovSource:
 
         `roles` beside pad, eos and mask get the ids after those.
         """
-        k, sentinels = self.symbols, check_int(sentinels, "sentinels", 0)
+        k, sentinels = self.symbols, check_int(sentinels, "sentinels", 0, MAX_IDS // 2)
         more = [role for role in roles if role not in ("pad", "eos", "mask")]
         size = k + 3 + len(more) + sentinels
         ids = {role: k + 3 + n for n, role in enumerate(more)}

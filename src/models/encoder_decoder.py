@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..checks import check_tensor
+from ..checks import REAL, check_tensor
 from ..errors import InputError
 from .attention_mask import cross_attention_mask, self_attention_mask
 from .config import ModelConfig
@@ -91,7 +91,7 @@ class EncoderDecoder(LanguageModel):
         x = self._embed(decoder_input_ids, "decoder_input_ids")  # (B, T, D)
         flags = {"decoder_attention_mask": decoder_attention_mask, "decoder_document_ids": decoder_document_ids}
         check_flags(decoder_input_ids, **flags)
-        if check_tensor(encoder_hidden_states, "encoder_hidden_states", "(B, S, D)").shape[::2] != x.shape[::2]:
+        if check_tensor(encoder_hidden_states, "encoder_hidden_states", "(B, S, D)", REAL).shape[::2] != x.shape[::2]:
             raise InputError(
                 f"expected encoder_hidden_states ({len(x)}, S, {x.shape[2]}), got {tuple(encoder_hidden_states.shape)}"
             )

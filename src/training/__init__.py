@@ -14,7 +14,7 @@ from .optimizers import Optimizers, optimizer_of
 from .prepare import Prepared, PreparedStream, prepare, prepare_stream
 from .processes import Processes, init_processes
 from .report import read_metrics
-from .run_folder import read_run
+from .run_description import read_run
 from .seeding import seeded_model
 from .step import StepResult, clip_and_step, train_step
 from .streamed import StreamedBatches

@@ -15,30 +15,50 @@ SHA-256 of its files and of `state.json` itself, so that damage is found before 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 import os
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
 from ..checks import check_int, check_path
 from ..data.corpora.cache import read_json, sha256_of, written_whole
+from ..data.corpora.descriptions import SEAL, Count, Fields, Sha256, checked_fields, seal_of
 from ..errors import InputError
+from ..escape import shorten
 from .optimizers import Optimizers
 
 FORMAT = 3
 """Of state.json. clozelab 0.1 wrote formats 1 and 2."""
 KEPT = 2
 """Checkpoints that are kept: the last, and the one before it in case the last is damaged."""
+
+
+FileName = Annotated[str, Field(pattern=r"^(\w[\w.-]*/)*\w[\w.-]*\.safetensors$", max_length=200)]
+"""Of a file inside of the checkpoint."""
+
+
+class _State(Fields):
+    """The content of state.json."""
+
+    model_config = ConfigDict(extra="allow")
+
+    step: Annotated[Count, Field(le=10**12)]
+    seconds: Annotated[float, Field(ge=0)]
+    objective: str
+    sha256: dict[FileName, Sha256]
+    sharded: bool = False
+    positions: dict[str, dict[str, Any]] | None = None
+    param_groups: list[dict[str, Any]] | None = None
+    moments_of: Count = 0
 
 
 @dataclass(frozen=True)
@@ -95,9 +115,8 @@ class Checkpoint:
         except SafetensorError as error:
             raise _damaged(self.path, f"model.safetensors cannot be read ({error})") from error
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
             raise InputError(
-                f"{self.path} holds the weights of a model of another shape ({reason:.300}); {_cure(self.path)}"
+                f"{self.path} holds the weights of a model of another shape ({shorten(error)}); {_cure(self.path)}"
             ) from error
 
     def load_optimizer(self, optimizer: Optimizers) -> None:
@@ -186,7 +205,7 @@ def finish_checkpoint(beside: Path, run: Path, step: int, **state: Any) -> Path:
     files = sorted(str(file.relative_to(beside)) for file in beside.rglob("*.safetensors"))
     sums = {name: sha256_of(beside / name) for name in files}
     state = json.loads(json.dumps({"format": FORMAT, "step": step, "sha256": sums, **state}))  # as it will be read
-    write_json(beside / "state.json", {**state, "sha256_of_this": _sha256_of_state(state)})
+    write_json(beside / "state.json", {**state, SEAL: seal_of(state)})
     for name in (*sums, "."):
         _fsync(beside / name)
     if path.exists():  # the same step, written again by a run that was resumed: equal but for its times
@@ -232,36 +251,21 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             f"{path} was written in format {state['format']!s:.80}, this version reads format {FORMAT}: use the "
             "version that wrote it"
         )
-    try:
-        sums, expected = (
-            {str(name): value for name, value in dict(state["sha256"]).items()},
-            state.pop("sha256_of_this"),
-        )
-        if not 0 <= float(state["seconds"]) < math.inf:
-            raise ValueError(f"its steps took {state['seconds']} seconds")
-        if path.name != _name(check_int(state["step"], "step")):
-            raise ValueError(f"it is of step {state['step']}")
-        whole = expected == _sha256_of_state(state)
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise _damaged(path, f"state.json cannot be read ({error})") from error
-    if not whole:
+    if state.pop(SEAL, None) != seal_of(state):
         raise _damaged(path, "state.json is not what was written")
+    try:
+        sums = checked_fields(_State, state, "state.json").sha256
+    except InputError as error:
+        raise _damaged(path, str(error)) from error
+    if path.name != _name(state["step"]):
+        raise _damaged(path, f"state.json is of step {state['step']}")
     needed = () if state.get("sharded") else ("model.safetensors", "optimizer.safetensors")
     for name in dict.fromkeys((*needed, *sums)):
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise _damaged(path, f"state.json names {name!r:.80}, which lies elsewhere")
-        if not _is_file(path / name):
+        if not (path / name).is_file():
             raise _damaged(path, f"{name:.80} is missing")
         if sha256_of(path / name) != sums.get(name):
             raise _damaged(path, f"{name} is not what was written")
     return Checkpoint(path, state)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that no file can have
-        return False
 
 
 def _damaged(path: Path, what: str) -> InputError:
@@ -274,10 +278,6 @@ def _cure(path: Path) -> str:
     return (
         f"delete it to continue from {others[-1]}" if others else "there is no other one in this run: begin another run"
     )
-
-
-def _sha256_of_state(state: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def _name(step: int) -> str:

@@ -11,7 +11,7 @@ from ..checks import check_path
 from ..data import Tokenizer, load_tokenizer
 from ..errors import InputError
 from .checkpoint import latest_checkpoint
-from .run_folder import read_run
+from .run_description import read_run
 
 
 def load_initial_weights(run: str | Path, model: nn.Module, tokenizer: Tokenizer) -> dict[str, Any]:

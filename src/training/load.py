@@ -14,10 +14,11 @@ from ..checks import check_path, check_type
 from ..data import Tokenizer, load_tokenizer
 from ..data.corpora.cache import sha256_of
 from ..errors import InputError
+from ..escape import shorten
 from ..models import ARCHITECTURES, ModelConfig
 from ..objectives import OBJECTIVES, Objective
 from .checkpoint import Checkpoint, latest_checkpoint
-from .run_folder import read_run
+from .run_description import read_run
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def load_run(run: str | Path, *, objective: Objective | None = None, tokenizer: 
     model = _model(run, described, objective, checkpoint)
     checkpoint.load_model(model)
     model.eval()
-    if described.get("tokenizer_sha256", written := sha256_of(run / "tokenizer.json")) != written:
+    if described["tokenizer_sha256"] != sha256_of(run / "tokenizer.json"):
         raise InputError(f"{run / 'tokenizer.json'} is not the one that this model was trained with")
     if tokenizer is None:  # as it is: the model has no ids for more
         tokenizer = load_tokenizer(run / "tokenizer.json", sentinels=0, roles=described.get("special", {}))
@@ -63,15 +64,13 @@ def load_run(run: str | Path, *, objective: Objective | None = None, tokenizer: 
 
 def _restored(run: Path, described: Mapping[str, Any]) -> Objective:
     """The objective that run.json records."""
-    name, kind_name = described.get("objective"), described.get("class")
-    functions, options = described.get("unrecorded_options"), described.get("options")
-    if not isinstance(name, str) or name not in OBJECTIVES or kind_name != OBJECTIVES[name].__name__:
+    name, kind_name = described["objective"], described["class"]
+    functions, options = described["unrecorded_options"], described["options"]
+    if name not in OBJECTIVES or kind_name != OBJECTIVES[name].__name__:
         raise InputError(
             f"{run} was trained with an objective of your own ({kind_name!s:.80}, called {name!s:.80}): give it, "
             "load_run(run, objective=...)"
         )
-    if not isinstance(options, dict) or not isinstance(functions, dict):
-        raise InputError(f"{run / 'run.json'} is damaged: expected the options of the {name} objective")
     kind = OBJECTIVES[name]
     if functions:
         missing = ", ".join(f"{option}={function!s:.80}" for option, function in functions.items())
@@ -83,7 +82,7 @@ def _restored(run: Path, described: Mapping[str, Any]) -> Objective:
         return kind(**options)
     except (TypeError, InputError) as error:
         raise InputError(
-            f"{run / 'run.json'} is damaged: its options make no {name} objective ({error!s:.200})"
+            f"{run / 'run.json'} is damaged: its options make no {name} objective ({shorten(error, 200)})"
         ) from error
 
 
@@ -97,14 +96,14 @@ def _checked(run: Path, described: Mapping[str, Any], objective: Objective) -> O
         ("unrecorded_options", "other functions", objective.unrecorded_options()),
     ):
         if described.get(key) != mine:
-            raise InputError(f"{run} was trained with {what}: {described.get(key)!s:.300}, not {mine}")
+            raise InputError(f"{run} was trained with {what}: {shorten(described.get(key))}, not {mine}")
     return objective
 
 
 def _model(run: Path, described: Mapping[str, Any], objective: Objective, checkpoint: Checkpoint) -> nn.Module:
     """The model that run.json describes, built once it is known to be as large as its weights, and no larger."""
-    architecture, shape = described.get("architecture"), described.get("model")
-    if architecture not in ARCHITECTURES or not isinstance(shape, dict) or "vocab_size" not in shape:
+    architecture, shape = described["architecture"], described["model"]
+    if architecture not in ARCHITECTURES or "vocab_size" not in shape:
         raise InputError(
             f"{run} was trained with a model of your own ({architecture!s:.80}): build it in your code, and read its "
             "weights by latest_checkpoint(run).load_model(model)"
@@ -123,7 +122,7 @@ def _model(run: Path, described: Mapping[str, Any], objective: Objective, checkp
         with torch.device("meta"):
             sketch = build()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{run / 'run.json'} is damaged: it describes no model ({error!s:.200})") from error
+        raise InputError(f"{run / 'run.json'} is damaged: it describes no model ({shorten(error, 200)})") from error
     for name, parameter in sketch.named_parameters():
         if there.get(name) != list(parameter.shape):
             raise InputError(

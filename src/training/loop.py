@@ -30,7 +30,8 @@ from .order import Drawn
 from .precision import flushed_denormals, uses_bfloat16
 from .processes import SINGLE, Processes
 from .report import run_report
-from .run_folder import Position, RunFolder, identity_of
+from .run_description import identity_of
+from .run_folder import Position, RunFolder
 from .seeding import seeded_rng
 from .step import StepResult, train_step
 from .streamed import StreamedBatches

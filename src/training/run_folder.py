@@ -1,13 +1,11 @@
-"""The folder of a run: what the run is, so that another one is never continued by mistake, and its checkpoints."""
+"""The folder of a run: begun or resumed, by one process at a time, and its checkpoints."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,18 +15,13 @@ from torch import nn
 
 from .. import __version__
 from ..checks import check_path
-from ..data import Mixture, Packed, PackedShards, Stream, Tokenizer
-from ..data.corpora.cache import read_json, sha256_of
+from ..data import Tokenizer
+from ..data.corpora.cache import sha256_of
 from ..errors import InputError, NotFinite
-from ..models import ModelConfig
-from ..objectives import Objective
 from .checkpoint import latest_checkpoint, save_checkpoint, write_json
-from .config import TrainConfig
 from .optimizers import Optimizers
 from .processes import Processes, local
-
-FORMAT = 2
-"""Of run.json. clozelab 0.1 wrote format 1."""
+from .run_description import FORMAT, read_run
 
 
 class Position(NamedTuple):
@@ -40,30 +33,6 @@ class Position(NamedTuple):
     """Time that they took."""
     stream: Mapping[str, Any]
     """Of a streamed corpus: where each of its shards was read."""
-
-
-def identity_of(
-    objective: Objective,
-    model: nn.Module,
-    text: Packed | PackedShards | Mixture | Stream,
-    heldout: Packed | Mixture,
-    config: TrainConfig,
-) -> dict[str, Any]:
-    """What must be the same for a run to be the same run, as run.json holds it."""
-    shape = getattr(model, "config", None)
-    size = {"files": text.documents.files} if isinstance(text, Stream) else {"tokens": len(text)}
-    return {
-        "objective": objective.name,
-        "class": type(objective).__name__,
-        "options": objective.options(),
-        "unrecorded_options": objective.unrecorded_options(),
-        "architecture": getattr(model, "architecture", type(model).__name__),
-        "model": asdict(shape)
-        if isinstance(shape, ModelConfig)
-        else {name: list(parameter.shape) for name, parameter in model.named_parameters()},
-        "corpus": {"fingerprint": text.fingerprint, **size, "heldout": heldout.fingerprint},
-        "train": json.loads(json.dumps(asdict(config))),
-    }
 
 
 class RunFolder:
@@ -288,22 +257,6 @@ def _before_extension(train: Mapping[str, Any]) -> dict[str, Any] | None:
     """The settings of a run before its last extension; None where it was never extended."""
     *earlier, last = train["extended"] or [None]
     return None if last is None else {**train, "steps": last, "extended": earlier}
-
-
-def read_run(run: str | Path) -> dict[str, Any]:
-    """The contents of `run.json`.
-
-    Raises `InputError` for a folder without one, one that clozelab 0.1 wrote, and one of any other format.
-    """
-    path = check_path(run, "the run folder") / "run.json"
-    if not path.is_file():
-        raise InputError(f"{run} holds no run: {path} is missing; is the path right?")
-    described = read_json(path)
-    if isinstance(described, dict) and described.get("format") == 1:
-        raise InputError(f"{run} was written by clozelab 0.1 and cannot be read: train it again, or use that version")
-    if not isinstance(described, dict) or described.get("format") != FORMAT:
-        raise InputError(f"{path} is of a format that this version does not read (it reads format {FORMAT})")
-    return described
 
 
 def _difference(theirs: Any, mine: Any) -> str:

@@ -27,6 +27,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from ..errors import InputError
+from ..escape import shorten
 from .checkpoint import Checkpoint, begin_checkpoint, could_not_write, finish_checkpoint
 from .optimizers import Optimizers
 from .processes import Processes
@@ -56,7 +57,7 @@ def save_sharded(
     except SafetensorError as error:
         failure = could_not_write(beside, error)
     except CheckpointException as error:  # of any of the processes, raised in all
-        failure = OSError(f"could not write {beside}: {' '.join(str(error).split())[-300:]}")
+        failure = OSError(f"could not write {beside}: {shorten(error)}")
 
     def finish() -> None:
         if failure is not None:
@@ -82,8 +83,7 @@ def load_sharded(checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizers
         merged: dict[str, Any] = {**state, **moments}
         set_optimizer_state_dict(model, optimizer.parts, merged, options=FLAT)
     except (CheckpointException, RuntimeError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{checkpoint.path} does not hold this model's weights: {reason[-300:]}") from error
+        raise InputError(f"{checkpoint.path} does not hold this model's weights: {shorten(error)}") from error
 
 
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from ..data import Batch, Collator, Stream, StreamShard
 from ..data.tokenizers.tokenizer import tokenizing_in_one_thread
 from ..errors import InputError
+from ..escape import shorten
 from .batches import progress_at
 from .order import Drawn
 from .processes import SINGLE, Processes
@@ -120,7 +121,7 @@ class StreamedBatches:
             if "DataLoader worker" not in str(error):
                 raise
             raise OSError(
-                f"a worker that reads {self.name} died ({' '.join(str(error).split()):.120}); was there too little "
+                f"a worker that reads {self.name} died ({shorten(error, 120)}); was there too little "
                 "memory? The last checkpoint is kept: continue the run by --resume"
             ) from error
         finally:
