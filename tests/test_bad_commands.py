@@ -1,6 +1,6 @@
 """Commands that cannot be meant: each is one line on standard error, exit code 2, and nothing was begun.
 
-`tests/test_cli.py` tests the messages; this tries every flag of every command.
+`tests/cli/` tests the messages; this tries every flag of every command.
 """
 
 import json
@@ -29,10 +29,17 @@ train --corpus corpus.jsonl --z-loss -1 --steps 1
 train --corpus corpus.jsonl --minutes 1 --steps 2
 train --corpus corpus.jsonl --tokenizer characters --vocab-size 500 --steps 1
 train --corpus corpus.jsonl --sharded --steps 1
+train --corpus corpus.jsonl --init-from nowhere --steps 1
+train --corpus corpus.jsonl --init-from corpus.jsonl --steps 1
+train --corpus corpus.jsonl --init-from span --steps 1
+train --corpus corpus.jsonl --init-from causal --size base --steps 1
+train --run causal --extend 0
+train --run folder --extend 5
+train --run causal --extend 5 --seed 3
 train --corpus corpus.jsonl --objective nothing --steps 1
 train --corpus corpus.jsonl --objective --steps 1
 train --corpus corpus.jsonl --noise-density nan --objective span --steps 1
-train --corpus corpus.jsonl --steps 1e3
+train --corpus corpus.jsonl --steps 1e-3
 train --corpus corpus.jsonl --steps -3
 train --corpus corpus.jsonl --steps 99999999999999999999
 train --corpus corpus.jsonl --minutes -1
@@ -133,6 +140,11 @@ compare --objectives nothing
 compare --objectives causal causal
 compare --objectives causal --mask-rate 0.3
 compare --objective causal
+compare --resume --out nowhere
+compare --resume --out folder
+compare --out corpus.jsonl
+completion
+completion fish
 floors --seeds 0
 floors --seeds x
 floors --steps 0

@@ -57,6 +57,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse_words(self, words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         """The arguments, and the words that are none."""
+        if any(LITERAL in word for word in words):
+            self.error("expected words without the character NUL, which no command line holds")
         end = words.index("--") if "--" in words else len(words)
         flags = words[:end]
         self._words = flags
