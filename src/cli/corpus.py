@@ -60,6 +60,7 @@ def corpus_of(
         "validation": args.validation,
         "split": args.split,
         "special": None if tokenizer is None else tokenizer.special,
+        "id_count": args.vocab_size if args.tokenizer == "ids" else None,
     }
     names = args.corpus or ["builtin"]
     if len(names) > 1:
@@ -74,7 +75,9 @@ def _open(name: str, options: Mapping[str, Any], streaming: bool) -> Corpus | Pa
     from ..data import is_packed, load_corpus
 
     if not streaming and is_packed(name):
-        if any(options[option] not in (None, False, "auto") for option in options if option != "special"):
+        if any(
+            options[option] not in (None, False, "auto") for option in options if option not in ("special", "id_count")
+        ):
             raise InputError(f"{name} is packed: how its corpus was read and split cannot be changed any more")
         return Path(name)
     return load_corpus(name, **options, streaming=streaming)

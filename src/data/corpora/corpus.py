@@ -36,6 +36,7 @@ def load_corpus(
     source: str | Path | Iterable[Any],
     *,
     special: SpecialIds | None = None,
+    id_count: int | None = None,
     text_column: str | int | None = None,
     split: str = "auto",
     heldout: float = 0.1,
@@ -60,7 +61,8 @@ def load_corpus(
     With `special` the corpus holds token ids of that vocabulary and needs no tokenizer: in a .npy file, in a column of
     lists of whole numbers ("input_ids" by default) of JSON lines, Parquet or Arrow, or as an array or lists. An array
     (N, T) is a document a row; one of shape (N,) has documents that end with `special.eos`. Padding at the end of a row
-    is left out; any other special id but an end of text, unknown and the like is a bad row.
+    is left out; any other special id but an end of text, unknown and the like is a bad row. `id_count` says that the
+    corpus holds ids below it alone, where special ids that it does not know lie behind them.
 
     `text_column` ("text" by default) is text as it is written: digits, dates and `NA` are not interpreted, and the
     other columns are not read. "data.content" is a field of an object. A CSV file without a header has its columns
@@ -103,7 +105,7 @@ def load_corpus(
         )
     if streaming and split == "position":
         raise InputError('the length of a streamed corpus is not known, so it can only be split by "hash"')
-    ids = None if special is None else IdRows(check_type(special, SpecialIds, "special ids"))
+    ids = None if special is None else IdRows(check_type(special, SpecialIds, "special ids"), id_count)
     options = Options(None if text_column is None else str(text_column), lines, skip_bad_rows, streaming, ids)
     found = find_source(source, options)
     if validation is not None:

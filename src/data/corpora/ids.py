@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ...checks import check_int
 from ...errors import InputError
 from ..special_ids import SpecialIds
 from .documents import IDS_AT_ONCE, BadRow, Row
@@ -33,8 +35,10 @@ class IdRows:
     BadRow(place='row 2', reason='id 12 in place 1 is too large: expected 0 to 9')
     """
 
-    def __init__(self, special: SpecialIds) -> None:
+    def __init__(self, special: SpecialIds, count: int | None = None) -> None:
         self.special = special
+        self.count = special.vocab_size if count is None else check_int(count, "id_count", 1, special.vocab_size)
+        """Documents hold ids below this one."""
 
     def __call__(self, values: Any, place: str) -> Row:
         if values is None:
@@ -42,24 +46,24 @@ class IdRows:
         ids = _as_ids(values)
         if isinstance(ids, str):
             return BadRow(place, ids)
-        if len(ids) and ids[-1] == self.special.pad:
+        if len(ids) and ids[-1] == self.special.pad < self.count:
             kept = np.flatnonzero(ids != self.special.pad)
             ids = ids[: kept[-1] + 1] if len(kept) else ids[:0]
-        if len(ids) and ids[-1] == self.special.eos:
+        if len(ids) and ids[-1] == self.special.eos < self.count:
             ids = ids[:-1]
         bad = self.bad_places(ids)
         return BadRow(place, self.reason(ids[bad[0]], int(bad[0]))) if len(bad) else ids
 
     def bad_places(self, ids: np.ndarray) -> np.ndarray:
         """Where ids (N,) are none that may stand in a document."""
-        inside = (ids >= 0) & (ids < self.special.vocab_size)
+        inside = (ids >= 0) & (ids < self.count)
         if not inside.all():
             return np.flatnonzero(~inside | ~self._allowed[np.where(inside, ids, 0).astype(np.int64)])
         return np.flatnonzero(~self._allowed[ids.astype(np.int64)])
 
     def reason(self, value: Any, place: int) -> str:
         """Why an id may not stand in a document."""
-        value, most = int(value), self.special.vocab_size - 1
+        value, most = int(value), self.count - 1
         if not 0 <= value <= most:
             return (
                 f"id {value} in place {place:,} is {'negative' if value < 0 else 'too large'}: expected 0 to {most:,}"
@@ -82,12 +86,14 @@ class IdRows:
             for number, row in enumerate(values, 1):
                 yield self(row, f"{place}, row {number}")
             return
-        pieces = range(0, len(values), IDS_AT_ONCE)
-        ends = [start + np.flatnonzero(values[start : start + IDS_AT_ONCE] == self.special.eos) for start in pieces]
-        bad = [start + self.bad_places(values[start : start + IDS_AT_ONCE]) for start in pieces]
-        wrong = np.concatenate(bad) if bad else np.zeros(0, np.int64)
-        begin = 0
-        for end in [*np.concatenate([np.zeros(0, np.int64), *ends]).tolist(), len(values)]:
+        ends, bad = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for start in range(0, len(values), IDS_AT_ONCE):
+            piece = values[start : start + IDS_AT_ONCE]
+            bad.append(start + self.bad_places(piece))
+            if self.special.eos < self.count:
+                ends.append(start + np.flatnonzero(piece == self.special.eos))
+        begin, wrong = 0, np.concatenate(bad)
+        for end in [*np.concatenate(ends).tolist(), len(values)]:
             first = np.searchsorted(wrong, begin)
             if first < len(wrong) and wrong[first] < end:
                 at = int(wrong[first])
@@ -104,7 +110,7 @@ def read_array(path: Path, ids: IdRows) -> Iterator[Row]:
     """
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError) as error:
+    except (ValueError, EOFError, OSError, SyntaxError, zipfile.BadZipFile) as error:
         if isinstance(error, OSError) and error.errno:
             raise
         reason = " ".join(str(error).split()) or "it is cut short"
