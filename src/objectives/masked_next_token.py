@@ -43,7 +43,9 @@ class MaskedNextToken(MaskedLM):
 
     The loss of a row is its mean over the tokens that it predicts, times the n - 1 that it could predict: a causal row
     has about 1 / mask_rate as many loss positions as a masked one, and would outweigh it. So `causal_share` is a share
-    of the loss too, as in GPT-BERT, which averages the means of its devices. Nats over all tokens but the first.
+    of the loss too, as in GPT-BERT, which averages the means of its devices. AntLM alternates the kinds: a run with
+    `causal_share=1`, and one with 0 from its weights (`clozelab train --init-from RUN`). Nats over all tokens but the
+    first.
 
     >>> import torch
     >>> from clozelab import SpecialIds
