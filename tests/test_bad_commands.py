@@ -28,6 +28,20 @@ train --corpus corpus.jsonl --label-smoothing 1 --steps 1
 train --corpus corpus.jsonl --z-loss -1 --steps 1
 train --corpus corpus.jsonl --minutes 1 --steps 2
 train --corpus corpus.jsonl --tokenizer characters --vocab-size 500 --steps 1
+train --corpus corpus.jsonl --pad 3 --steps 1
+train --corpus corpus.jsonl --tokenizer characters --eos x --steps 1
+train --corpus corpus.jsonl --tokenizer causal --mask nothing --steps 1
+train --corpus corpus.jsonl --tokenizer causal --bos 99999 --steps 1
+train --corpus corpus.jsonl --tokenizer causal --unk --steps 1
+train --corpus corpus.jsonl --tokenizer causal --decoder-start -1 --steps 1
+train --corpus corpus.jsonl --tokenizer folder --steps 1
+train --corpus corpus.jsonl --tokenizer pq.parquet --steps 1
+train --corpus corpus.jsonl --tokenizer fifo.json --steps 1
+train --run causal --resume --pad 3
+pack --corpus corpus.jsonl --out packed --fim-prefix 3
+check causal --eos 3
+show "the cat" --mask 5
+show "the cat" --tokenizer causal --mask ""
 train --corpus corpus.jsonl --sharded --steps 1
 train --corpus corpus.jsonl --init-from nowhere --steps 1
 train --corpus corpus.jsonl --init-from corpus.jsonl --steps 1
