@@ -148,7 +148,7 @@ def _check_of(hint: Any) -> Check | None:
         return functools.partial(_check_container, origin, inside)
     if origin is abc.Callable or hint is abc.Callable:
         return _check_callable
-    if inspect.isclass(hint) and issubclass(hint, nn.Module):
+    if inspect.isclass(hint) and issubclass(hint, nn.Module) and hint.__module__.startswith("clozelab.models"):
         return functools.partial(_check_own_model, hint)
     if inspect.isclass(hint) and hint not in (object, type, Any) and not getattr(hint, "_is_protocol", False):
         return functools.partial(_check_instance, hint)
