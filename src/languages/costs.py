@@ -46,6 +46,30 @@ def chain_costs(source: MarkovSource, tokens: Tensor, predicted: Tensor | None =
     return torch.cat([first, -source.transition.log()[inside[:, :-1], inside[:, 1:]]], 1)
 
 
+def step_costs(source: MarkovSource, tokens: Tensor, steps: int, predicted: Tensor) -> Tensor:
+    """(B, T - steps) float64: -ln p(x[t + steps] | x[t]) where `predicted` (B, T - steps) says so, 0 elsewhere.
+
+    Nothing between the two is known; the expectation rises with `steps` from the entropy rate to the entropy of a
+    single symbol.
+
+    >>> import torch
+    >>> from clozelab.languages import MarkovSource, step_costs
+    >>> coin = MarkovSource(torch.tensor([[0.9, 0.1], [0.1, 0.9]]))
+    >>> step_costs(coin, torch.tensor([[0, 0, 1]]), 2, torch.tensor([[True]])).exp()  # 1 / (0.9 0.1 + 0.1 0.9)
+    tensor([[5.5556]], dtype=torch.float64)
+
+    Raises `InputError` for a predicted pair that is not of symbols.
+    """
+    check_type(source, MarkovSource, "the source")
+    check_tensor(tokens, "tokens", "(B, T)", WHOLE)
+    first, last = tokens[:, : tokens.shape[1] - steps], tokens[:, steps:]
+    for part in (first, last):
+        check_symbols(part[predicted], source.symbols)
+    jump = torch.linalg.matrix_power(source.transition, steps).log()
+    inside = [part.clamp(0, source.symbols - 1) for part in (first, last)]
+    return -jump[inside[0], inside[1]] * predicted
+
+
 def masked_costs(source: MarkovSource, seen: Tensor, labels: Tensor, channel: Tensor, own_channel: Tensor) -> Tensor:
     """(B, T) float64: -ln p(label | the whole row as it is seen, this position was hidden), 0 where there is no label.
 

@@ -23,8 +23,9 @@ from .attention_mask import (
 )
 from .config import ModelConfig
 from .encoder_decoder import EncoderDecoder
-from .language_model import LanguageModel, eval_mode
+from .language_model import LanguageModel, Prediction, eval_mode
 from .layers import Cache, attention_reference
+from .multi_token import MultiTokenDecoder
 from .presets import ARCHITECTURES, PRESETS, build, model_config
 from .transformer import DecoderOnly, EncoderOnly, Transformer
 
@@ -38,6 +39,8 @@ __all__ = [
     "EncoderOnly",
     "LanguageModel",
     "ModelConfig",
+    "MultiTokenDecoder",
+    "Prediction",
     "Transformer",
     "attention_reference",
     "build",

@@ -65,10 +65,10 @@ class EncoderDecoder(LanguageModel):
         self, input_ids: Tensor, attention_mask: Tensor | None = None, document_ids: Tensor | None = None
     ) -> Tensor:
         """The encoder's hidden states (B, S, D) of a text (B, S)."""
-        x = self._embed(input_ids)  # (B, S, D)
+        x = self.embed(input_ids)  # (B, S, D)
         check_flags(input_ids, attention_mask=attention_mask, document_ids=document_ids)
         mask = self_attention_mask(x, causal=False, attention_mask=attention_mask, document_ids=document_ids)
-        freqs = self._rotary_freqs(None, mask, x.device)
+        freqs = self.rotary_freqs(None, mask, x.device)
         for block in self.encoder:
             x = block(x, mask, freqs)
         return rms_norm(x, self.config.norm_eps)
@@ -88,7 +88,7 @@ class EncoderDecoder(LanguageModel):
 
         A cache as in `Transformer`; `attention_mask` and `document_ids` are those of the encoder's text.
         """
-        x = self._embed(decoder_input_ids, "decoder_input_ids")  # (B, T, D)
+        x = self.embed(decoder_input_ids, "decoder_input_ids")  # (B, T, D)
         flags = {"decoder_attention_mask": decoder_attention_mask, "decoder_document_ids": decoder_document_ids}
         check_flags(decoder_input_ids, **flags)
         if check_tensor(encoder_hidden_states, "encoder_hidden_states", "(B, S, D)", REAL).shape[::2] != x.shape[::2]:
@@ -107,7 +107,7 @@ class EncoderDecoder(LanguageModel):
             past=0 if cache is None else cache.length,
         )
         cross = cross_attention_mask(x, encoder_hidden_states, attention_mask, decoder_document_ids, document_ids)
-        freqs = self._rotary_freqs(None, mask, x.device)
+        freqs = self.rotary_freqs(None, mask, x.device)
         for block in self.decoder:
             x = block(x, mask, freqs, encoder_hidden_states, cross, cache)
         if cache is not None:

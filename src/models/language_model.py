@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +18,16 @@ from ..errors import InputError
 from .attention_mask import AttentionMask
 from .config import ModelConfig
 from .layers import rotary_freqs
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An output of a model: hidden states (B, T, D) and the table (V, D) they are compared with, or logits alone."""
+
+    states: Tensor
+    """(B, T, D), or logits (B, T, V) where there is no table."""
+    table: Tensor | None = None
+    """(V, D)"""
 
 
 class LanguageModel(nn.Module):
@@ -63,7 +74,7 @@ class LanguageModel(nn.Module):
         tables = () if vocabulary else (self.embedding.weight, self.head)
         return sum(p.numel() for p in self.parameters() if not any(p is table for table in tables))
 
-    def _embed(self, ids: Tensor, name: str = "input_ids") -> Tensor:
+    def embed(self, ids: Tensor, name: str = "input_ids") -> Tensor:
         """(B, T) -> (B, T, D), checked at this one door."""
         if not isinstance(ids, Tensor):
             raise InputError(f"expected {name} as a tensor (B, T), got {type(ids).__name__}")
@@ -79,7 +90,7 @@ class LanguageModel(nn.Module):
                 )
         return self.embedding(ids)
 
-    def _rotary_freqs(self, position_ids: Tensor | None, mask: AttentionMask, device: torch.device) -> Tensor:
+    def rotary_freqs(self, position_ids: Tensor | None, mask: AttentionMask, device: torch.device) -> Tensor:
         """Rotations (T, K/2) of the newest positions of a cache, or (B, 1, T, K/2) of the positions that are given."""
         if position_ids is None:
             positions = torch.arange(mask.keys - mask.queries, mask.keys, device=device)

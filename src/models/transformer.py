@@ -48,10 +48,10 @@ class Transformer(LanguageModel):
         position_ids: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
-        x = self._embed(input_ids)  # (B, T, D)
+        x = self.embed(input_ids)  # (B, T, D)
         flags = {"attention_mask": attention_mask, "document_ids": document_ids, "reading_group": reading_group}
         mask = self._mask(input_ids, reading_rank, position_ids, cache, **flags)
-        freqs = self._rotary_freqs(position_ids, mask, x.device)
+        freqs = self.rotary_freqs(position_ids, mask, x.device)
         for block in self.blocks:
             x = block(x, mask, freqs, cache=cache)
         if cache is not None:

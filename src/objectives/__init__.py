@@ -13,6 +13,7 @@ from .masked_diffusion import MaskedDiffusion
 from .masked_lm import MaskedLM
 from .masked_next_token import MaskedNextToken
 from .model_calls import LossModule, unwrapped
+from .multi_token_prediction import MultiTokenPrediction
 from .objective import FloorExercise, Likelihood, Objective
 from .options import add_flags, options
 from .prefix_lm import PrefixLM
@@ -33,6 +34,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
         MaskedNextToken,
         UL2,
         UL2R,
+        MultiTokenPrediction,
     )
 }
 """All objectives, by the name that the command line uses."""
@@ -53,6 +55,7 @@ __all__ = [
     "MaskedDiffusion",
     "MaskedLM",
     "MaskedNextToken",
+    "MultiTokenPrediction",
     "Objective",
     "Part",
     "Prediction",

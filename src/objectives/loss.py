@@ -12,20 +12,11 @@ from torch import Tensor
 from ..checks import WHOLE, check_same_shape, check_tensor, is_whole, tracing
 from ..data.examples import IGNORED
 from ..errors import InputError
+from ..models.language_model import Prediction
 from .cross_entropy import loss_terms, unembedded_terms
 
 Counts = dict[str, Tensor]
 """What the sum of each part is divided by: scalars, by name."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """An output of a model: hidden states (B, T, D) and the table (V, D) they are compared with, or logits alone."""
-
-    states: Tensor
-    """(B, T, D), or logits (B, T, V) where there is no table."""
-    table: Tensor | None = None
-    """(V, D)"""
 
 
 @dataclass(frozen=True)
