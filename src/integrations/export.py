@@ -167,9 +167,7 @@ def _converted(model: DecoderOnly | EncoderOnly | EncoderDecoder, tokenizer: Tok
 
 def _transformers_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     if isinstance(tokenizer, AdaptedTokenizer):
-        raise InputError(
-            "expected a tokenizer that a tokenizer.json can hold, got one that an adapter asks"
-        )
+        raise InputError("expected a tokenizer that a tokenizer.json can hold, got one that an adapter asks")
     special = tokenizer.special
     named = {"pad_token": special.pad, "eos_token": special.eos, "mask_token": special.mask}
     backend = tokenizer.backend.from_str(tokenizer.backend.to_str())  # a copy: `transformers` changes it

@@ -6,6 +6,15 @@ from .markov import MarkovSource
 from .mixture import MixtureSource
 from .skills import Exercise, World
 
-__all__ = ["Exercise", "MarkovSource", "MixtureSource", "World", "chain_costs", "masked_costs", "span_costs", "step_costs"]
+__all__ = [
+    "Exercise",
+    "MarkovSource",
+    "MixtureSource",
+    "World",
+    "chain_costs",
+    "masked_costs",
+    "span_costs",
+    "step_costs",
+]
 
 explain_errors(__name__)

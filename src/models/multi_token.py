@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention_mask import self_attention_mask
@@ -65,7 +64,7 @@ class MultiTokenDecoder(nn.Module):
         state = state.detach() if self.detached else state
         for k, head in enumerate(self.heads, start=1):
             if self.sequential:
-                told = self._norm(_ahead(self.trunk.embedding(input_ids), k, **flags))
+                told = self._norm(self._told(self.trunk.embedding(input_ids), k, **flags))
                 state = self._norm(head(self.joins[k - 1](torch.cat([told, self._norm(state)], -1)), mask, freqs))
                 states.append(state)
             else:
@@ -76,14 +75,14 @@ class MultiTokenDecoder(nn.Module):
     def _norm(self, x: Tensor) -> Tensor:
         return rms_norm(x, self.config.norm_eps)
 
-
-def _ahead(embedded: Tensor, k: int, attention_mask: Tensor | None, document_ids: Tensor | None) -> Tensor:
-    """(B, T, D): at t the embedding of token t + k of the same document, zero where there is none."""
-    told = F.pad(embedded[:, k:], (0, 0, 0, min(k, embedded.shape[1])))
-    here = torch.ones(embedded.shape[:2], dtype=torch.bool, device=embedded.device)
-    here[:, max(0, here.shape[1] - k) :] = False
-    if attention_mask is not None:
-        here &= F.pad(attention_mask[:, k:] != 0, (0, min(k, here.shape[1])))
-    if document_ids is not None:
-        here &= document_ids == document_ids.roll(-k, 1)
-    return told * here[..., None]
+    def _told(
+        self, embedded: Tensor, k: int, attention_mask: Tensor | None = None, document_ids: Tensor | None = None
+    ) -> Tensor:
+        """(B, T, D): at t the embedding of token t + k of the same document, zero where there is none."""
+        length = embedded.shape[1]
+        here = torch.arange(length, device=embedded.device).expand(embedded.shape[:2]) < length - k
+        if attention_mask is not None:
+            here = here & (attention_mask.roll(-k, 1) != 0)
+        if document_ids is not None:
+            here = here & (document_ids.roll(-k, 1) == document_ids)
+        return embedded.roll(-k, 1) * here[..., None]

@@ -74,7 +74,7 @@ class MultiTokenPrediction(Objective):
     ahead_weight: NotNegative = 0.3
     """Weight of all further heads together; each has an equal share."""
     detach_heads: bool = False
-    """The further heads learn from the trunk's states and teach them nothing; the vocabulary's table is still shared."""
+    """The further heads learn from the trunk, and teach nothing but the table of the vocabulary, which is shared."""
 
     # hide: nothing but the future, by the causal mask
 

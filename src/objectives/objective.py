@@ -111,7 +111,7 @@ class Objective(nn.Module):
     roles: ClassVar[tuple[str, ...]] = ()
     """Special ids that the vocabulary must hold, as `SpecialIds` names them."""
     likelihood: ClassVar[Likelihood] = Likelihood.NONE
-    """Of the sum of the loss over a text."""
+    """Of the sum of the loss over a text; of the first part, where there are several."""
     completes: ClassVar[tuple[str, ...]] = ()
     """What `complete` does with a text: "continue" it, "fill" its blanks, or both."""
     exercise: ClassVar[FloorExercise] = FloorExercise()

@@ -10,6 +10,7 @@ from . import (  # noqa: F401  each adds its faults
     catalogue_corruptions,
     catalogue_declarations,
     catalogue_functions,
+    catalogue_heads,
     catalogue_mixtures,
     catalogue_models,
     catalogue_noise,

@@ -240,7 +240,8 @@ def _visible(trial: Trial) -> Finding | None:
             reads_next = trial.objective.reads(batch)[name, "input_ids"].diagonal(1, 1, 2)  # (B, T - 1)
             visible[:, :-1] |= reads_next & (read[:, 1:] == target.labels[:, :-1])
         share = float(visible[here].double().mean())
-        usual = min(1.0, kept + 1.0 / len(trial.special.replacements))  # a random or repeated token may be the same
+        tokens = 1 + (trial.objective.architecture == "decoder-only")  # that may be the same by chance
+        usual = min(1.0, kept + tokens / len(trial.special.replacements))
         allowed = usual + SURE * max(usual * (1 - usual), 0.01) ** 0.5 / max(int(here.sum()), 1) ** 0.5
         if share > allowed:
             return Finding(

@@ -24,11 +24,11 @@ DRAWS = 4000
 
 
 def likelihood(trial: Trial) -> Finding:
-    """EXACT: exp(-sum) adds up to 1 over all texts with the same given tokens. BOUND: to 1 at most."""
+    """EXACT: exp(-sum) adds up to 1 over all texts with the same given tokens. BOUND: to 1 at most.
+
+    Of the first output, which the claim is about.
+    """
     claim = trial.objective.likelihood
-    targets = trial.objective.targets(trial.sample)
-    if len(targets) > 1:
-        return Finding(NOT_CHECKED, f"the class claims {claim.name}, and has {len(targets)} outputs")
     sets = levels(trial)
     if sets is not None and sets.verdict == FAULT:
         return sets
@@ -63,7 +63,7 @@ def _sums(trial: Trial, example_id: int) -> list[float]:
     ids = trial.special.replacements[:IDS].tolist()
     texts = [list(text) for text in product(ids, repeat=LENGTH)]
     batch = trial.collate([trial.example_of(text, example_id=example_id) for text in texts])
-    [(name, target)] = trial.objective.targets(batch).items()
+    name, target = next(iter(trial.objective.targets(batch).items()))
     costs = _costs(trial, batch, name, target, torch.tensor(ids))
     predicted = _predicted(target, texts)
     groups: dict[tuple[int, ...], float] = defaultdict(float)
