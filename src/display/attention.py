@@ -90,10 +90,9 @@ def _attention(model: nn.Module, one: Mapping[str, Tensor]) -> Tensor:
 
 
 def _reads(objective: Objective, one: Mapping[str, Tensor]) -> Tensor:
-    """(T, T) bool of a batch of one row: which inputs may move which outputs; an encoder has no outputs."""
-    by_input: dict[str, Tensor] = {}
-    for (_, key), reads in objective.reads(dict(one)).items():
-        by_input[key] = by_input[key] | reads[0] if key in by_input else reads[0]
+    """(T, T) bool of a batch of one row: which inputs may move the first output; an encoder has no outputs."""
+    first = next(iter(objective.targets(dict(one))))
+    by_input = {key: reads[0] for (output, key), reads in objective.reads(dict(one)).items() if output == first}
     if "decoder_input_ids" not in by_input:
         return by_input["input_ids"]
     cross = by_input["input_ids"]

@@ -50,6 +50,12 @@ class MultiTokenDecoder(nn.Module):
         """(V, D), of the trunk and of all heads."""
         return self.trunk.unembedding
 
+    def attention_matrix(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, document_ids: Tensor | None = None
+    ) -> Tensor:
+        """Bool (B, T, T): whether token t attends to s, in the trunk and in each head."""
+        return self.trunk.attention_matrix(input_ids, attention_mask, document_ids)
+
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, document_ids: Tensor | None = None
     ) -> dict[str, Prediction]:

@@ -50,10 +50,10 @@ class MultiTokenPrediction(Objective):
     ahead_1      7     8     9  -100  -100
     ahead_2      8     9  -100  -100  -100
 
-    Raises `InputError` for a model without the heads (a model of another design fails where its floor is compared, not
-    here), for labels that were shifted already, and for a batch that was made for another objective.
+    Raises `InputError` for a model without the heads, for labels that were shifted already, and for a batch that was
+    made for another objective.
 
-    Sources: Gloeckle et al. 2024, section 2 (parallel); DeepSeek-AI 2024 (DeepSeek-V3), section 2.2 (sequential; weight
+    Source: Gloeckle et al. 2024, section 2 (parallel); DeepSeek-AI 2024 (DeepSeek-V3), section 2.2 (sequential; weight
     0.3, later 0.1). `detach_heads` is Megatron's option of that name.
     """
 

@@ -130,9 +130,12 @@ def config_near(total: float, objective: Objective, vocab_size: int = 32_768) ->
     d_head, step = (128, 512) if total >= 1e9 else (64, 128 if total >= 1e8 else 64)
     best: tuple[float, ModelConfig] | None = None
     for width in range(step, math.isqrt(int(total)) + 1, step):  # a block alone has more than D^2 numbers
-        one = parameters(objective, ModelConfig(vocab_size, d_model=width, n_layers=1, n_heads=width // d_head))
-        layers = max(1, round((total - one.in_tables) / one.in_blocks))
-        distance = abs(math.log((one.in_tables + layers * one.in_blocks) / total))
+        one, two = (
+            parameters(objective, ModelConfig(vocab_size, d_model=width, n_layers=n, n_heads=width // d_head)).total
+            for n in (1, 2)
+        )
+        layers = max(1, 1 + round((total - one) / (two - one)))  # heads, where there are any, do not grow with them
+        distance = abs(math.log((one + (layers - 1) * (two - one)) / total))
         aspect = math.log(width / layers / ASPECT)
         score = 10 * distance + abs(aspect)
         if distance <= 0.05 and (best is None or score < best[0]):

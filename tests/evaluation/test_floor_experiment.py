@@ -22,7 +22,7 @@ from clozelab.objectives import (
     options,
 )
 
-from ..objectives.cases import WITH_FLOOR
+from ..objectives.cases import WITH_FLOOR, batch_of
 
 each_class = pytest.mark.parametrize("cls", WITH_FLOOR.values(), ids=WITH_FLOOR)
 
@@ -54,11 +54,11 @@ class Peeking(nn.Module):
 
 
 class Uniform(nn.Module):
-    """All tokens are equally likely, whatever is trained."""
+    """All tokens are equally likely in every output, whatever is trained."""
 
-    def __init__(self, vocab_size):
+    def __init__(self, vocab_size, outputs=("logits",)):
         super().__init__()
-        self.vocab_size, self.weight = vocab_size, nn.Parameter(torch.zeros(1))
+        self.vocab_size, self.outputs, self.weight = vocab_size, outputs, nn.Parameter(torch.zeros(1))
 
     def forward(
         self,
@@ -70,7 +70,8 @@ class Uniform(nn.Module):
         decoder_input_ids=None,
     ):
         ids = input_ids if decoder_input_ids is None else decoder_input_ids
-        return self.weight.expand(*ids.shape, self.vocab_size)
+        logits = Prediction(self.weight.expand(*ids.shape, self.vocab_size))
+        return dict.fromkeys(self.outputs, logits)
 
 
 def test_a_model_that_looks_ahead_is_found_below_the_floor():
@@ -92,8 +93,11 @@ def test_a_causal_model_comes_down_to_its_floor_and_not_below():
 def test_a_uniform_model_costs_the_uniform_value_of_the_class_and_is_above_the_floor(cls):
     """Ln V per count; by every value of a breakdown too, since the weights are right for each."""
     vocab_size = vocab_size_of(cls)
-    result = train_to_entropy_floor(cls, steps=1, rows=100, model=Uniform(vocab_size))
-    assert result.nats == pytest.approx(sum(cls().uniform_values(vocab_size).values()), rel=1e-5)
+    objective = cls(**cls.exercise.options)
+    values = objective.uniform_values(vocab_size)
+    result = train_to_entropy_floor(cls, steps=1, rows=100, model=Uniform(vocab_size, list(values)))
+    targets = objective.targets(batch_of(objective))
+    assert result.nats == pytest.approx(sum(targets[name].weight * values[name] for name in values), rel=1e-5)
     assert (result.objective, result.verdict) == (cls.name, "not reached")
     for rows in result.breakdown.values():
         assert [row.nats for row in rows] == pytest.approx([math.log(vocab_size)] * len(rows), rel=1e-5)

@@ -32,6 +32,8 @@ from clozelab.objectives import (
     options,
 )
 
+from ..objectives.cases import DRAW_NOTHING
+
 TEXTS = ["Thank you for inviting me to your party last week .", "The cat sat on the mat."] * 40
 
 
@@ -56,7 +58,7 @@ def test_held_out_masks_never_change_and_are_not_those_of_training(objective, to
     collator.set_epoch(5)
     again = fixed_batches(blocks, collator, rows=8, batch_size=4)
     assert all(torch.equal(a[key], b[key]) for a, b in zip(first, again) for key in a)
-    if objective.name != "causal":  # which draws nothing
+    if objective.name not in DRAW_NOTHING:
         trained = [collator.block(blocks.take(range(4)), range(4), epoch=epoch) for epoch in range(3)]
         assert not any(
             first[0].keys() == batch.keys()
@@ -286,12 +288,11 @@ def test_labels_are_counted_where_they_are_in_the_loss_with_their_weights(object
 
 
 def losses_of(logits, objective, batches):
-    """The loss of a model that always gives the same logits (V,)."""
+    """The loss of a model that always gives the same {output: logits (V,)}."""
 
     def outputs(batch):
-        names = objective.targets(batch)
-        shape = next(iter(names.values())).labels.shape
-        return dict.fromkeys(names, Prediction(logits.expand(*shape, -1)))
+        targets = objective.targets(batch)
+        return {name: Prediction(logits[name].expand(*one.labels.shape, -1)) for name, one in targets.items()}
 
     losses = [objective.loss(outputs(batch), batch) for batch in batches]
     return sum(losses[1:], losses[0]).mean.item()
@@ -301,10 +302,10 @@ def test_baselines_are_the_losses_of_models_that_give_the_same_logits_everywhere
     collator, size = objective.collator(tokenizer.special), tokenizer.vocab_size
     seen = [collator.block(blocks.take(range(8)), range(8), epoch=epoch) for epoch in range(3)]
     batches = fixed_batches(blocks, collator, rows=8, batch_size=3)
-    uniform = losses_of(torch.zeros(size).double(), objective, batches)
+    counted = label_counts(objective, seen, size)
+    uniform = losses_of({name: torch.zeros(size).double() for name in counted}, objective, batches)
     assert uniform_baseline(objective, batches, size) == pytest.approx(uniform, rel=1e-6)
-    frequencies = label_counts(objective, seen, size)["logits"] + 1
-    unigram = losses_of(frequencies.log(), objective, batches)
+    unigram = losses_of({name: (counts + 1).log() for name, counts in counted.items()}, objective, batches)
     assert unigram_baseline(objective, seen, batches, size) == pytest.approx(unigram, rel=1e-6)
     assert unigram < uniform
 

@@ -34,7 +34,7 @@ class Maskless(DecoderOnly):
     """Its causal mask was forgotten, and its attention matrix still shows it."""
 
     def forward(self, input_ids, attention_mask=None):
-        x = self._embed(input_ids)
+        x = self.embed(input_ids)
         mask = self_attention_mask(input_ids, causal=False)
         for block in self.blocks:
             x = block(x, mask, self._rotary_freqs(None, mask, x.device))

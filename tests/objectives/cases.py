@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from clozelab.data import SpecialIds
-from clozelab.objectives import OBJECTIVES
+from clozelab.objectives import OBJECTIVES, Prediction
 
 WORDS = 40  # ids 0 .. 39 are text
 ROLES = sorted({role for objective in OBJECTIVES.values() for role in objective.roles} - {"mask"})
@@ -39,12 +39,27 @@ SAMPLED_NAMES = [pytest.param(name, id=name, marks=[] if name in _FIRST else pyt
 
 
 def from_the_left():
-    """Every objective of a decoder, as far as its rows are written from the left."""
-    decoders = [one for one in all_objectives() if one.architecture == "decoder-only"]
+    """Every objective of a decoder with one output, as far as its rows are written from the left."""
+    decoders = [one for one in all_objectives() if one.architecture == "decoder-only" and one.name != "mtp"]
     return [type(one)(causal_share=1.0) if hasattr(one, "causal_share") else one for one in decoders]
 
 
+def logits_of(objective, batch, make):
+    """{output: `Prediction`} of logits (B, T, V) as `make` makes them for each output that the objective reads."""
+    return {name: Prediction(make(*one.labels.shape, VOCAB)) for name, one in objective.targets(batch).items()}
+
+
+NEXT_TOKENS = {"causal", "fim", "mtp"}
+"""Objectives whose batches have the form of causal LM's; fill-in-the-middle moves the text, and another head or more
+predicts from the same batch."""
+DRAW_NOTHING = {"causal", "mtp"}
+"""Objectives whose batches are the text itself."""
+
 each_objective = pytest.mark.parametrize("objective", all_objectives(), ids=repr)
+each_of_one_output = pytest.mark.parametrize(
+    "objective", [one for one in all_objectives() if len(one.uniform_values(VOCAB)) == 1], ids=repr
+)
+"""Those that take bare logits, as anybody's model returns them."""
 
 
 WITH_FLOOR = {name: cls for name, cls in OBJECTIVES.items() if cls.declares("entropy_floor")}

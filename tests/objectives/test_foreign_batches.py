@@ -20,15 +20,13 @@ from clozelab.objectives import (
     SpanCorruption,
 )
 
-from .cases import SPECIAL, VOCAB, batch_of, each_objective, reading_model
+from .cases import NEXT_TOKENS, SPECIAL, VOCAB, batch_of, each_objective, reading_model
 
 TEXT = torch.arange(5, 21).view(2, 8)
 
 
 # ------------------------------------------------------------------ batches of other objectives
 
-NEXT_TOKENS = {"causal", "fim"}
-"""Fill-in-the-middle makes batches of causal LM's form, and another text."""
 A_PREFIX = {"prefix": "ul2r"}
 """A row of UL2R is one of prefix LM and a mode, which a model that was called before may have read."""
 
