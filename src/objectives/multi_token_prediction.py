@@ -57,7 +57,7 @@ class MultiTokenPrediction(Objective):
     0.3, later 0.1). `detach_heads` is Megatron's option of that name.
     """
 
-    name, canonical, architecture, colour = "mtp", "DeepSeek-V3", "decoder-only", "#332288"
+    name, canonical, architecture, colour = "mtp", "DeepSeek-V3", "decoder-only", "#AA4499"
     hides, attends_to = "the next tokens", "what comes before it"
     predicts, completes = "every next token, and by further heads those behind it", ("continue",)
     likelihood = Likelihood.EXACT  # of the first part
