@@ -37,7 +37,7 @@ class Maskless(DecoderOnly):
         x = self.embed(input_ids)
         mask = self_attention_mask(input_ids, causal=False)
         for block in self.blocks:
-            x = block(x, mask, self._rotary_freqs(None, mask, x.device))
+            x = block(x, mask, self.rotary_freqs(None, mask, x.device))
         return x
 
 
