@@ -61,6 +61,7 @@ MODULES: dict[str, list[str]] = {
     "src/objectives/model_calls.py": CONTRACT,
     "src/objectives/options.py": ["tests/objectives/test_options.py", *CONTRACT],
     "src/objectives/ul2r.py": ["tests/objectives/test_ul2.py", *CONTRACT],
+    "src/objectives/multi_token_prediction.py": ["tests/objectives/test_multi_token_prediction.py", *CONTRACT],
     **{f"src/objectives/{name}.py": [PINNED, f"tests/objectives/test_{name}.py", *CONTRACT] for name in OBJECTIVES},
 }
 """The modules, and the tests that should notice first."""
