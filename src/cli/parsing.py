@@ -101,7 +101,7 @@ class Parser(argparse.ArgumentParser):
     def _cured(self, message: str) -> str:
         """The message, and what was probably meant where it says that something is missing."""
         flags = self._option_string_actions
-        strange = [word for word in self._words if word[:1] == "-" and word not in flags and not _is_number(word)]
+        strange = [word for word in self._words if word not in flags and _looks_like_a_flag(word)]
         if message.startswith("-h/--help takes no value"):
             strange = [word for word in self._words if word.startswith("-h")]
             return self._no_option(strange[0]) if strange else message
@@ -112,7 +112,7 @@ class Parser(argparse.ArgumentParser):
             return message + (f" (a list as that of {lists[-1]} ends at the next option, or at --)" if lists else "")
         if needs := _NEEDS.fullmatch(message):
             following = [*self._words, ""][self._words.index(needs[1]) + 1]
-            if following in strange or _is_number(following):
+            if following not in flags and following.startswith("-"):
                 return f"{message}; one that begins with - is given as {needs[1]}={following:.40}"
         return message
 
@@ -125,8 +125,9 @@ class Parser(argparse.ArgumentParser):
         return f"there is no option {flag:.60}{near}"
 
 
-def _is_number(word: str) -> bool:
-    return word[1:2].isdigit() or word[1:2] == "."
+def _looks_like_a_flag(word: str) -> bool:
+    """As argparse sees it: neither a text of several words nor a number."""
+    return len(word) > 1 and word[0] == "-" and " " not in word and not (word[1].isdigit() or word[1] == ".")
 
 
 _BETTER = [

@@ -81,10 +81,10 @@ def run(args: argparse.Namespace, given: Given) -> int:
     if not objective.completes and "sample_every" not in given:
         args.sample_every = 0
     with init_processes(sharded=args.sharded) as processes:
-        config = _config(args, folder)
-        finished = args.resume and _is_finished(folder, config)
-        if args.extend:
-            config = _extended(args, folder, config, processes)
+        config = processes.together(lambda: _config(args, folder))
+        finished = args.resume and processes.together(lambda: _is_finished(folder, config))
+        if args.extend and processes.is_main:
+            print(escape_control_characters(_schedule(folder, config)), file=sys.stderr)
         result = _train(objective, args, folder, config, processes)  # the model is gone before the processes part
     if processes.is_main:
         _print_result(objective, folder, result)
@@ -110,7 +110,7 @@ def _print_result(objective: Objective, folder: Path, result: TrainResult) -> No
 
 
 def _config(args: argparse.Namespace, folder: Path) -> TrainConfig:
-    """The settings that the flags say; of a run that was extended before, with its extensions."""
+    """The settings that the flags say, with the extensions of the run, those before and the one that is asked for."""
     from ..training import TrainConfig, read_run
 
     config = TrainConfig(
@@ -131,8 +131,8 @@ def _config(args: argparse.Namespace, folder: Path) -> TrainConfig:
     if args.resume or args.extend:
         trained = read_run(folder).get("train")
         if isinstance(trained, dict) and trained.get("extended"):
-            return replace(config, steps=trained.get("steps"), extended=trained["extended"])
-    return config
+            config = replace(config, steps=trained.get("steps"), extended=trained["extended"])
+    return _extended(args, folder, config) if args.extend else config
 
 
 def _is_finished(folder: Path, config: TrainConfig) -> bool:
@@ -151,8 +151,8 @@ def _further(args: argparse.Namespace, folder: Path, config: TrainConfig) -> str
     return command_line("train", "--objective", args.objective, "--init-from", folder, "--run", f"{folder}-2")
 
 
-def _extended(args: argparse.Namespace, folder: Path, config: TrainConfig, processes: Processes) -> TrainConfig:
-    """The settings of a finished run with more steps; prints what its learning rate will do."""
+def _extended(args: argparse.Namespace, folder: Path, config: TrainConfig) -> TrainConfig:
+    """The settings of a finished run with more steps."""
     if config.minutes is not None:
         raise InputError(
             f"{folder} ran for {config.minutes:g} minutes, and only a run of a number of steps can be extended: begin "
@@ -161,18 +161,18 @@ def _extended(args: argparse.Namespace, folder: Path, config: TrainConfig, proce
     if not _is_finished(folder, config):
         resume = command_line("train", "--run", folder, "--resume")
         raise InputError(f"{folder} is not finished, so it cannot be extended yet: continue it by {resume}")
-    longer = config.extend(args.extend)
-    if processes.is_main:
-        up, down = (max(1, round(share * args.extend)) for share in (config.warmup, config.decay))
-        print(
-            escape_control_characters(
-                f"{folder} goes on from step {config.steps} to {longer.steps}: its learning rate rises from 0 to "
-                f"{config.learning_rate:g} once more, over {up} step{'s' * (up > 1)}, and falls to 0 over the last "
-                f"{down}; the optimiser and the order of the text continue"
-            ),
-            file=sys.stderr,
-        )
-    return longer
+    return config.extend(args.extend)
+
+
+def _schedule(folder: Path, config: TrainConfig) -> str:
+    """What the learning rate will do in the last extension of a run."""
+    begin = config.extended[-1]
+    up, down = (max(1, round(share * (config.steps - begin))) for share in (config.warmup, config.decay))
+    return (
+        f"{folder} goes on from step {begin} to {config.steps}: its learning rate rises from 0 to "
+        f"{config.learning_rate:g} once more, over {up} step{'s' * (up > 1)}, and falls to 0 over the last {down}; the "
+        "optimiser and the order of the text continue"
+    )
 
 
 def _train(
