@@ -117,7 +117,7 @@ def _checks(function: Callable[..., Any]) -> tuple[list[str], dict[str, Check]]:
         while isinstance(hint, str):
             try:
                 hint = eval(hint, scope)  # an annotation of this library
-            except NameError as error:  # of a module that is not loaded, so that no value can be of that kind
+            except NameError as error:  # of a module that is not loaded
                 scope[error.name] = _Unloaded
         check = _check_of(hint)
         if check is not None and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
@@ -140,6 +140,8 @@ def _check_of(hint: Any) -> Check | None:
     origin, inside = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return _check_of_union(inside)
+    if hint is _Unloaded:
+        return None
     if origin is typing.Annotated:
         return _check_of(inside[0])
     if hint in _SIMPLE:
@@ -258,7 +260,7 @@ def _check_container(kind: type, inside: tuple[Any, ...], value: Any, name: str)
         raise InputError(f"expected {name} as {_CONTAINERS[kind]}, got {value!r:.80} ({_kind(value)})")
     elements: Any = value.values() if isinstance(value, abc.Mapping) else value
     check = _check_of(inside[-1]) if inside and inside[-1] is not Ellipsis else None
-    if check is not None and isinstance(value, (list, tuple, dict)) and len(value) <= SHORT:
+    if check is not None and isinstance(value, (abc.Sequence, abc.Mapping)) and len(value) <= SHORT:
         for element in elements:
             check(element, f"each of {name}")
     elif isinstance(value, (Tensor, np.ndarray)):
@@ -287,7 +289,10 @@ def _check_instance(kind: type, value: Any, name: str) -> None:
 
 
 class _Unloaded:
-    """The kind of what comes from a module that is not loaded."""
+    """The kind of what comes from a module that is not loaded, whatever it is made of."""
+
+    def __class_getitem__(cls, _: Any) -> Any:
+        return cls
 
 
 def _noun(hint: Any) -> str:

@@ -1,8 +1,8 @@
-"""Calls that cannot be meant, a line each in `bad_calls.txt`: each is refused by name, in a sentence.
+"""Calls whose arguments are of the right kind and cannot be meant, a line each in `bad_calls.txt`: each is refused.
 
-None of them is a bare error or a figure. A plain mistake brings another type to a public function, a wrong shape, NaN,
-a number out of all bounds, nothing at all, or what belongs to another tokenizer or model. `tests/test_bad_input.py`
-tests what the sentence is, this file that there is one.
+A wrong shape, NaN, a number out of all bounds, nothing at all, what belongs to another tokenizer or model: none of them
+is a bare error or a figure. Arguments of another kind are what `tests/robustness/test_fuzz.py` tries;
+`tests/test_bad_input.py` tests what the sentence says, this file that there is one.
 """
 
 import math

@@ -125,7 +125,8 @@ def span_costs(source: MarkovSource, inputs: Tensor, labels: Tensor, special: Sp
     """
     check_type(source, MarkovSource, "the source")
     check_tensor(inputs, "inputs", "(B, S)", WHOLE)
-    check_tensor(labels, "labels", "(B, L)", WHOLE)
+    if not len(check_tensor(labels, "labels", "(B, L)", WHOLE)) or len(labels) != len(inputs):
+        raise InputError(f"expected inputs and labels of as many rows, got {len(inputs)} and {len(labels)}")
     powers = [source.transition]  # powers[l] = P^(l + 1)
     nats = []
     for row, targets in zip(inputs.tolist(), labels.tolist()):

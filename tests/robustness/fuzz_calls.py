@@ -29,7 +29,7 @@ ROOMS += ("course", "display")
 RESULT_IS_LARGE = ("build", "build_model", "seeded_model", "model_config", "causal_mask", "full_mask", "sample")
 RESULT_IS_LARGE += ("DecoderOnly", "EncoderOnly", "EncoderDecoder", "Transformer", "LanguageModel", "uniform")
 """Doors whose result is as large as the numbers say: PyTorch's message of an allocation that fails is allowed there."""
-HOOKS = ("corrupt", "reads", "targets", "breakdown", "scored_ids", "check_batch", "loss", "entropy_floor")
+HOOKS = ("corrupt", "reads", "targets", "breakdown", "scored_ids", "check_batch", "loss", "entropy_floor", "declares")
 """Methods that a class of objectives defines and the library calls, with batches that it has checked."""
 FOR_AUTHORS = ("options", "add_flags")
 """What is called as a class of objectives or a command line is written, and then with the same arguments for ever."""
