@@ -165,9 +165,10 @@ class AdaptedTokenizer(Tokenizer):
         """The text of ids; special ids appear by their names, or are left out with `skip_special`."""
         parts: list[str] = []
         run: list[int] = []
+        special = self.adapter.special | self._not_text
         try:
             for n in [*map(int, ids), -1]:
-                if n in self._names and n not in self.adapter.special:
+                if n in self._names and n not in special:
                     run.append(n)
                     continue
                 parts.append(self.adapter.decode(run) if run else "")

@@ -161,7 +161,7 @@ def _special_ids(
     }
     meant = {*ids.values(), *sentinel_ids}
     named = {role: n for n, name in special_tokens.items() if n not in meant and (role := role_of(name))}
-    role_ids |= {role: n for role, n in (named | chosen).items() if role not in (*KNOWN_NAMES, "unk")}
+    role_ids |= {role: n for role, n in {**named, **chosen}.items() if role not in (*KNOWN_NAMES, "unk")}
     if role_ids.get("decoder_start") == ids["pad"]:  # which it is where nothing else is said
         del role_ids["decoder_start"]
     vocabulary = backend.get_vocab(with_added_tokens=True)

@@ -13,6 +13,10 @@ from .folders import Declared
 from .vocabulary import import_extra
 
 
+MAX_SIZE = 2**26
+"""Bytes of a model."""
+
+
 class SentencePieceAdapter(Adapter):
     """A SentencePiece model (Kudo and Richardson 2018), of unigrams, byte pairs, characters or words.
 
@@ -45,6 +49,8 @@ class SentencePieceAdapter(Adapter):
     @classmethod
     def read(cls, path: Path, declared: Declared) -> tuple[Self, dict[str, int | None], list[str]]:
         """(adapter, ids by roles, notes) of a .model file and what its folder declares."""
+        if path.stat().st_size > MAX_SIZE:
+            raise InputError(f"{path} has {path.stat().st_size:,} bytes, expected at most {MAX_SIZE:,}")
         adapter = cls(path.read_bytes(), name=str(path))
         added = {name: number for number, name, _ in declared.listed if name not in adapter.own}
         for name in declared.names:

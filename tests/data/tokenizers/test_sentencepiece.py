@@ -154,6 +154,13 @@ def test_a_damaged_model_is_named(damage, t5, tmp_path):
         load_tokenizer(tmp_path)
 
 
+def test_a_file_that_is_far_too_large_is_not_read(tmp_path):
+    with (tmp_path / "spiece.model").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(InputError, match=r"has 1,099,511,627,776 bytes, expected at most"):
+        load_tokenizer(tmp_path)
+
+
 @pytest.mark.parametrize(
     "change", [{"sentencepiece": "%%%"}, {"sentencepiece": 3}, {"added": [1]}, {"added": {"a": -1}}]
 )
