@@ -15,6 +15,8 @@ from .documents import BadRow, Row
 
 CHARACTERS_AT_ONCE = 2**18
 """Characters that are read together, up to the end of their last line."""
+LONGEST_NAME = 60
+"""Characters; a first line with a longer cell is a row of text, and no header."""
 
 
 def csv_rows(
@@ -67,7 +69,14 @@ def _column(header: list[str], column: str, path: Path) -> int:
     if header.count(column) > 1:
         raise InputError(f"{path} has {header.count(column)} columns {column!r}: expected different names")
     if column in header:
-        return header.index(column)
+        place = header.index(column)
+        if column.isdecimal() and int(column) != place and max(map(len, header)) > LONGEST_NAME:
+            first = ", ".join(f"{one!r:.40}" for one in header[:3])
+            raise InputError(
+                f"{path} has columns 0 to {len(header) - 1}; {column} stands in its first line, which is long for "
+                f"names: {first}. Count from 0 where there is no header"
+            )
+        return place
     if column.isdecimal() and int(column) < len(header):
         return int(column)
     error = no_column(path, column, header)

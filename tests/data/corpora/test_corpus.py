@@ -47,6 +47,21 @@ def test_a_table_without_a_header_has_its_columns_numbered(tmp_path):
     assert everything(corpus) == sorted(f'Text "{n}" of it' for n in range(100))
 
 
+def test_a_number_in_a_first_line_of_text_is_no_name_of_a_column(tmp_path):
+    """Of a class, a title and a text, column 3 would be the class, where a document begins with class 3."""
+    path = tmp_path / "news.csv"
+    path.write_text("".join(f'{n % 4 + 3},"Title {n}","{"A sentence. " * 9}{n}"\n' for n in range(40)))
+    with pytest.raises(InputError, match="has columns 0 to 2; 3 stands in its first line, which is long for names"):
+        load_corpus(path, text_column="3")
+    assert all(text.startswith("A sentence") for text in everything(load_corpus(path, text_column="2")))
+
+
+def test_a_year_may_be_the_name_of_a_column(tmp_path):
+    path = tmp_path / "years.csv"
+    path.write_text("2019,2020\n" + "".join(f"old {n},new {n}\n" for n in range(40)))
+    assert sorted(everything(load_corpus(path, text_column="2020"))) == sorted(f"new {n}" for n in range(40))
+
+
 def test_a_text_file_is_one_document_split_by_position(tmp_path):
     path = tmp_path / "book.txt"
     path.write_text("".join(DOCUMENTS), encoding="utf-8")
