@@ -12,7 +12,6 @@ from .adapted import Adapter
 from .folders import Declared
 from .vocabulary import import_extra
 
-
 MAX_SIZE = 2**26
 """Bytes of a model."""
 
