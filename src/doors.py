@@ -203,7 +203,7 @@ def _check_single(value: Any, name: str) -> None:
 def _check_device(value: Any, name: str) -> None:
     try:
         torch.device(value)
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{name} must be a device, such as cpu or cuda:0, got {value!r:.80}") from error
 
 

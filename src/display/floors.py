@@ -88,10 +88,10 @@ def draw_floors(results: Sequence[FloorResult], path: str | Path) -> None:
     from matplotlib.figure import Figure
 
     by_name: dict[str, list[FloorResult]] = {}
-    for result in results:
+    for result in results if all(hasattr(one, "objective") for one in results) else ():
         by_name.setdefault(result.objective, []).append(result)
     if not by_name:
-        raise InputError("expected at least one result to draw, got none")
+        raise InputError(f"expected at least one result of train_to_entropy_floor to draw, got {results!r:.80}")
     breakdowns = [(name, *item) for name, runs in by_name.items() for item in runs[0].breakdown.items()]
     panels = len(by_name) + len(breakdowns)
     columns = min(panels, 4)

@@ -59,7 +59,7 @@ class MarkovSource:
         Random numbers, sharpened or flattened until the entropy is right. Raises `InputError` for an entropy outside
         (0, ln K).
         """
-        most = math.log(check_int(symbols, "symbols", 1))
+        most = math.log(check_int(symbols, "symbols", 1, 2**14))
         if not 0.0 < check_number(entropy, "entropy") < most:
             raise InputError(
                 f"the entropy of {symbols} symbols lies between 0 and ln {symbols} = {most:.4f}, got {entropy}"

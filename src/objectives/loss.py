@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import WHOLE, check_same_shape, check_tensor, is_whole, tracing
+from ..checks import WHOLE, check_same_shape, check_tensor, check_type, is_whole, tracing
 from ..data.examples import IGNORED
 from ..errors import InputError
 from ..models.language_model import Prediction
@@ -245,7 +245,7 @@ def total_counts(counts: Iterable[Counts]) -> Counts:
     >>> total_counts([{"logits": torch.tensor(3)}, {"logits": torch.tensor(1)}])
     {'logits': tensor(4)}
     """
-    first, *others = list(counts) or [{}]
+    first, *others = [check_type(one, Mapping, "each of the counts") for one in counts] or [{}]
     return {name: sum((one[name] for one in others), first[name]) for name in first}
 
 

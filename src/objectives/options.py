@@ -88,7 +88,7 @@ class Option:
         ):
             return value
         if isinstance(self.allowed, tuple):
-            if value not in self.allowed or isinstance(value, bool) != (self.kind is bool):
+            if not isinstance(value, self.kind) or value not in self.allowed or isinstance(value, bool) != (self.kind is bool):
                 function = " or a function (tokens, maskable, generator) -> bool[T]" if self.takes_function else ""
                 came = f"the class {value.__name__}: call it" if isinstance(value, type) else f"{value!r:.80}"
                 raise InputError(

@@ -104,7 +104,7 @@ def spoiled(value, random):
             lambda v: dict.fromkeys(range(len(v))),
         ]
         ways += [lambda v: [spoiled(x, random) for x in v]]
-    elif isinstance(value, nn.Module):
+    elif isinstance(value, nn.Module) and list(value.parameters()):
         ways = [
             lambda v: nn.Linear(2, 2),
             lambda v: nn.Identity(),

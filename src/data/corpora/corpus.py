@@ -97,7 +97,8 @@ def load_corpus(
     """
     if split not in ("auto", "hash", "position"):
         raise InputError(f'split must be "auto", "hash" or "position", got {split!r}')
-    if not 0.0 < check_number(heldout, "heldout") < 1.0:
+    heldout = check_number(heldout, "heldout")
+    if not 0.0 < heldout < 1.0:
         raise InputError(f"heldout must lie strictly between 0 and 1, got {heldout!r}: it is a share, 0.1 for a tenth")
     if validation is not None and split != "auto":
         raise InputError(

@@ -53,7 +53,7 @@ def test_blocks_are_cut_from_each_shard_and_numbered_consecutively(corpus, token
     shards = packed(corpus, tokenizer, tmp_path)
     expected = []
     for part in shards.parts:
-        expected += [part[i : i + length].tolist() for i in range(0, len(part) - length + 1, length)]
+        expected += [part.tokens[i : i + length].tolist() for i in range(0, len(part) - length + 1, length)]
     blocks = shards.blocks(length)
     assert blocks.take(range(len(blocks))).tolist() == expected
     assert blocks.take([len(blocks) - 1, 0]).tolist() == [expected[-1], expected[0]]
