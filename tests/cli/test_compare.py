@@ -14,7 +14,7 @@ from clozelab import display
 from clozelab.cli import main
 from clozelab.cli.compare import _say_rest
 from clozelab.display import comparison
-from clozelab.training import evaluator, latest_checkpoint, run_folder
+from clozelab.training import estimate, evaluator, latest_checkpoint, run_folder
 
 from .commands import FAST, pasted, refused, stop_at
 
@@ -36,6 +36,7 @@ def test_compare_ends_in_a_table_a_file_and_a_picture(capsys):
     assert main(["compare", "--corpus", "corpus.jsonl", "--tokens", "1.5k", "--out", "out", *FAST]) == 2
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_compare_takes_any_objectives_and_marks_a_bound(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     some = ["compare", "--objectives", "prefix", "diffusion", "fim", "causal", "--corpus", "corpus.jsonl"]
@@ -147,6 +148,16 @@ def test_a_comparison_is_continued_as_it_began_or_refused(capsys):
     assert main(["compare", "--resume", "--out", "out", "--prompt", "Document 5"]) == 0  # the prompt is free
     assert main(["compare", "--resume", "--out", "out"]) == 0  # finished: the table is printed again
     refused(capsys, [*TWO, "--out", "out"], "already holds a comparison: choose another folder by --out, or print it")
+
+
+@pytest.mark.usefixtures("no_picture")
+def test_the_time_that_is_left_is_said_after_the_first_steps_of_each(capsys, monkeypatch):
+    monkeypatch.setattr(estimate, "AFTER", 0.0)
+    monkeypatch.setattr(estimate, "WORTH", 0.0)
+    assert main([*TWO, "--out", "out"]) == 0
+    error = capsys.readouterr().err
+    assert re.search(r"\d+ s left on this machine for 2 objectives, if the others are as fast\n", error)
+    assert re.search(r"\d+ s left on this machine\n", error)
 
 
 def test_a_long_comparison_says_how_long_it_takes_and_what_would_be_quicker():

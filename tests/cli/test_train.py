@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 
 from clozelab.cli import main
-from clozelab.display import comparison
-from clozelab.evaluation.floor_experiment import train_to_entropy_floor
 from clozelab.objectives import OBJECTIVES
-from clozelab.training import estimate, load_run
+from clozelab.training import load_run
 
-from .commands import FAST, refused, train
+from .commands import refused, train
 
 USES = {
     "continue": ["generate", "run", "--tokens", "8", "Document 7"],
@@ -71,26 +69,6 @@ def test_a_run_with_few_sentinels_is_used(capsys):
     """Loading its tokenizer once added the usual hundred, which the model does not know."""
     assert train("span", "--sentinels", "10") == 0
     assert main(["fill", "run", "Document ___ says"]) == 0
-
-
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        ("train --corpus corpus.jsonl --steps 4", r"\d+ s left on this machine"),
-        (
-            "compare --objectives causal masked --corpus corpus.jsonl --tokens 500",
-            r"\d+ s left .* for 2 objectives, if",
-        ),
-        ("floors --objectives causal prefix --steps 3", r"\d+ s left .*, \d+ s for all runs if the others are as fast"),
-    ],
-)
-def test_after_the_first_steps_the_time_that_is_left_is_said(words, line, capsys, monkeypatch):
-    monkeypatch.setattr(estimate, "AFTER", 0.0)
-    monkeypatch.setattr(estimate, "WORTH", 0.0)
-    monkeypatch.setitem(train_to_entropy_floor.__kwdefaults__, "rows", 100)
-    monkeypatch.setattr(comparison, "draw_comparison", lambda rows, path: None)
-    assert main([*words.split(), *(FAST if "corpus" in words else [])]) == 0
-    assert re.search(line, capsys.readouterr().err)
 
 
 def test_a_text_that_does_not_fit_the_command_is_refused(trained, capsys):
