@@ -88,7 +88,8 @@ class Option:
         ):
             return value
         if isinstance(self.allowed, tuple):
-            if not isinstance(value, self.kind) or value not in self.allowed or isinstance(value, bool) != (self.kind is bool):
+            known = isinstance(value, self.kind) and value in self.allowed
+            if not known or isinstance(value, bool) != (self.kind is bool):
                 function = " or a function (tokens, maskable, generator) -> bool[T]" if self.takes_function else ""
                 came = f"the class {value.__name__}: call it" if isinstance(value, type) else f"{value!r:.80}"
                 raise InputError(
