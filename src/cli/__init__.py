@@ -15,7 +15,7 @@ from contextlib import suppress
 from .. import __version__
 from ..errors import FULL, InputError, NotFinite, ProcessLost, is_raised_in_all
 from ..escape import escape_control_characters, shorten
-from . import check, compare, completion, course, fill, floors, generate, pack, plan, show, train
+from . import check, compare, completion, course, fill, floors, generate, objectives, pack, plan, show, train
 from .parsing import Command, Parser, parse
 from .streams import open_streams, silence
 from .values import did_you_mean
@@ -25,6 +25,7 @@ COMMANDS: dict[str, Command] = {
     "pack": pack,
     "compare": compare,
     "floors": floors,
+    "objectives": objectives,
     "show": show,
     "check": check,
     "course": course,
