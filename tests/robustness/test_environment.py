@@ -109,21 +109,13 @@ def test_a_user_without_a_home_is_told_of_the_variable(monkeypatch):
 
 @pytest.mark.faults
 def test_nothing_is_written_but_to_the_run_folder_and_the_cache(corpus, tmp_path):
-    for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME"):
+    empty = {name: str(tmp_path / name) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
+    for name in empty:
         (tmp_path / name).mkdir()
-        monkeypatch.setenv(name, str(tmp_path / name))
-    line = f"clozelab train --corpus {corpus} --stream --run run --steps 1 {SHORT}"
-    code, _, err = shell(line, **{name: str(tmp_path / name) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")})
+    code, _, err = shell(f"clozelab train --corpus {corpus} --stream --run run --steps 1 {SHORT}", **empty)
     assert code == 0, err
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "HOME",
-        "TMPDIR",
-        "XDG_CACHE_HOME",
-        "cache",
-        "run",
-        "tables",
-    ]
-    assert [path for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME") for path in (tmp_path / name).iterdir()] == []
+    assert {path.name for path in tmp_path.iterdir()} == {*empty, "cache", "run", "tables"}
+    assert [path for folder in empty.values() for path in Path(folder).iterdir()] == []
 
 
 @pytest.fixture
