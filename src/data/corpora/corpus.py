@@ -125,7 +125,7 @@ def _loaded(found: FoundSource, split: str, share: float, options: Options) -> C
     rows = found.rows(found.train, options, unpacked)
     train = list(counts.documents(rows, options.skip_bad_rows))
     if not train:
-        left_out = f": {counts.rows:,} rows are {counts.left_out}" if counts.rows else ""
+        left_out = f": its rows are left out, {counts.left_out}" if counts.rows else ""
         left_out += "".join(f"; {row.place}: {row.reason}" for row in counts.bad_rows[:1])
         raise InputError(f"the corpus {found.name} holds no text{left_out}")
     if found.validation is not None:

@@ -57,7 +57,7 @@ def csv_rows(
             yield BadRow(f"{name}, line {number}", f"the number of cells is {len(cells)}, expected {columns}")
         else:
             cell = cells[place]
-            yield cell if cell.isascii() else check(cell, f"{name}, line {number}")
+            yield cell if cell.isascii() and "\0" not in cell else check(cell, f"{name}, line {number}")
 
 
 def _reader(lines: Iterable[str], tabs: bool) -> Any:

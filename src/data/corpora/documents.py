@@ -25,6 +25,8 @@ class BadRow(NamedTuple):
 
 Row = Document | BadRow | None
 """A row of a corpus: its document, None where it is missing, or why it cannot be read."""
+_ZEROS = "\0" * 512
+DAMAGED = "a run of zero bytes, as a crash or a full disk leaves it: the file is damaged"
 IDS_AT_ONCE = 2**20
 """Token ids that are hashed or encoded together."""
 
@@ -41,6 +43,11 @@ def checked_text(text: str, name: str = "the text") -> str:
             "its bytes in another encoding than UTF-8?"
         ) from error
     return text
+
+
+def is_damaged(text: str) -> bool:
+    """Whether a text holds a run of zeros, of the length of a sector of a disk: a file that was never written."""
+    return "\0" in text and _ZEROS in text
 
 
 def content_of(document: Document) -> Iterator[bytes]:

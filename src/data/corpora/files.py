@@ -121,7 +121,7 @@ def _in_folder(folder: Path, split: str) -> Found:
     if not files:
         raise InputError(
             f"{folder} holds neither text files nor tables: {_listed(left_out)}expected names that end in "
-            f"{_ENDINGS}, text, FASTA, JSON, CSV and TSV also with {', '.join(COMPRESSED)} behind"
+            f"{_ENDINGS}; all but Parquet, Arrow and NumPy also with {', '.join(COMPRESSED)} behind"
         )
     kinds = Counter(file.kind for file in files.values())
     if len(kinds) > 1:

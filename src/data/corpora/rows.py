@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 
 from ...errors import InputError
 from .csv_rows import csv_rows, no_column
-from .documents import BadRow, Row
-from .files import CorpusFile
+from .documents import DAMAGED, BadRow, Row, is_damaged
+from .files import CorpusFile, classify
 from .ids import IdRows, read_array
 from .signatures import decoded, encoding_advice, opened
 
@@ -116,7 +116,7 @@ def checked(column: str, value: Any, place: str) -> Row:
                 value.encode()
         except UnicodeEncodeError as error:
             return BadRow(place, _half_a_character(value, error))
-        return value
+        return BadRow(place, DAMAGED) if is_damaged(value) else value
     if value is None:
         return None
     return BadRow(place, f"column {column!r} holds {_NAMES.get(type(value), type(value).__name__)}, expected text")
@@ -136,10 +136,25 @@ def _half_a_character(value: str, error: UnicodeEncodeError) -> str:
 
 def _whole_text(content: BinaryIO, path: Path) -> Iterator[Row]:
     data = content.read()
+    if classify(path) is None and _is_json_line(data):
+        raise InputError(
+            f"{path} begins with a JSON object, and its name does not say what it is: name it with .jsonl at the end, "
+            "or with .txt if it is meant as text"
+        )
     try:
-        yield decoded(data, str(path))
+        text = decoded(data, str(path))
+        yield BadRow(str(path), DAMAGED) if is_damaged(text) else text
     except InputError as error:
         yield BadRow(str(path), str(error).removeprefix(f"{path} is "))
+
+
+def _is_json_line(data: bytes) -> bool:
+    """Whether the first line is a JSON object."""
+    line = data[: data.find(b"\n") + 1 or None]
+    try:
+        return line.startswith(b"{") and isinstance(_decode_text(line.decode()), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _lines_of_text(content: BinaryIO, path: Path) -> Iterator[Row]:
@@ -150,7 +165,7 @@ def _lines_of_text(content: BinaryIO, path: Path) -> Iterator[Row]:
             yield BadRow(f"{path}, line {number}", str(error).removeprefix("line is "))
             continue
         if text.strip():
-            yield text
+            yield BadRow(f"{path}, line {number}", DAMAGED) if is_damaged(text) else text
 
 
 def _lines(content: BinaryIO, path: Path) -> Iterator[bytes]:

@@ -9,8 +9,7 @@ import pytest
 from clozelab.cli import main
 from clozelab.data import load_corpus
 from clozelab.data.corpora.hub import read_hub
-from clozelab.training import prepare, prepare_stream
-from clozelab.training import read_run
+from clozelab.training import prepare, prepare_stream, read_run
 
 TEXTS = [f"Document {n} says that {n} and {n + 1} make {2 * n + 1}." for n in range(120)]
 FAST = ["--length", "16", "--batch-size", "4", "--tokenizer", "characters", "--steps", "1", "--sample-every", "0"]

@@ -250,7 +250,8 @@ def test_a_bad_json_array_is_refused_with_its_line(tmp_path):
 def test_all_rows_bad_is_no_corpus_even_where_they_may_be_left_out(tmp_path):
     path = write(tmp_path / "a.jsonl", "one\ntwo\n")
     with pytest.raises(
-        InputError, match=r"a.jsonl holds no text: 2 rows are 2 not readable; .*line 1: no JSON: Expecting value"
+        InputError,
+        match=r"a.jsonl holds no text: its rows are left out, 2 not readable; .*line 1: no JSON: Expecting value",
     ):
         load_corpus(path, skip_bad_rows=True)
 
@@ -283,8 +284,8 @@ INPUTS = {  # the name of a file, its content, and its rows, or the reason why i
     "a comma at the end of rows": ("a.csv", "text,n\na,1,\n", "line 2: the number of cells is 3, expected 2"),
     "single quotes": ("a.csv", "text\n'a, b'\n", "line 2: the number of cells is 2, expected 1"),
     "lines in a cell of TSV": ("a.tsv", 'text\tn\n"a\nb"\t1\n', "line 2: the number of cells is 1, expected 2"),
-    "nulls alone": ("a.jsonl", '{"text": null}\n' * 5, "holds no text: 5 rows are 5 without text"),
-    "white space alone": ("a.csv", "text\n \n  \n", "holds no text: 2 rows are 2 empty"),
+    "nulls alone": ("a.jsonl", '{"text": null}\n' * 5, "holds no text: its rows are left out, 5 without text"),
+    "white space alone": ("a.csv", "text\n \n  \n", "holds no text: its rows are left out, 2 empty"),
 }
 
 
