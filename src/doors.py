@@ -148,6 +148,8 @@ def _check_of(hint: Any) -> Check | None:
         return _SIMPLE[hint]
     if origin in _CONTAINERS:
         return functools.partial(_check_container, origin, inside)
+    if origin is type and inspect.isclass(inside[0]):
+        return functools.partial(_check_subclass, inside[0])
     if origin is abc.Callable or hint is abc.Callable:
         return _check_callable
     if inspect.isclass(hint) and issubclass(hint, nn.Module) and hint.__module__.startswith("clozelab.models"):
@@ -231,6 +233,11 @@ def _check_alike(tensors: dict[str, Tensor]) -> None:
     ):
         if len(set(values.values())) > 1:
             raise InputError(f"expected tensors of one {what}, got {', '.join(f'{k} {v}' for k, v in values.items())}")
+
+
+def _check_subclass(kind: type, value: Any, name: str) -> None:
+    if not (isinstance(value, type) and issubclass(value, kind)):
+        raise InputError(f"expected {name} as a class of {kind.__name__}, got {value!r:.80} ({_kind(value)})")
 
 
 def _check_model(value: Any, name: str) -> None:

@@ -239,6 +239,7 @@ def right_arguments(pool) -> dict:
         "corrupt_span_batch.mask": lambda: ids % 3 == 0,
         "number": lambda: 0,
         "value": lambda: 0,
+        "kinds": lambda: [objectives.CausalLM],
         "smallest.k": lambda: torch.tensor([[2], [1], [3]]),
         "continue_by_blocks.model": lambda: pool.model("encoder-only"),
         "generators.stream": lambda: 3,
