@@ -118,7 +118,7 @@ class CheckedArray:
         width, content = self.values.itemsize, None
         for chunk in range(start * width // CHUNK, (stop * width - 1) // CHUNK + 1):
             if not self._verified[chunk]:
-                content = memoryview(self.values).cast("B") if content is None else content
+                content = self.values.data.cast("B") if content is None else content
                 begin = chunk * CHUNK
                 if xxhash.xxh3_64_hexdigest(content[begin : begin + CHUNK]) != self.checksums[chunk]:
                     end = min(begin + CHUNK, len(content))
