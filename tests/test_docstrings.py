@@ -3,16 +3,29 @@
 import ast
 import doctest
 import importlib
+import inspect
 import pkgutil
 
 import pytest
 
 import clozelab
+import clozelab.data.packing
 from clozelab.objectives import OBJECTIVES
 
 MODULES = [
     name for _, name, _ in pkgutil.walk_packages(clozelab.__path__, "clozelab.") if not name.endswith("__main__")
 ]
+
+
+class Finder(doctest.DocTestFinder):
+    """Finds the examples of functions whose errors are explained, which are wrapped."""
+
+    def _from_module(self, module, object):  # noqa: A002  (doctest's own name)
+        return super()._from_module(module, inspect.unwrap(object) if callable(object) else object)
+
+
+def test_wrapped_functions_have_their_examples_found():
+    assert any(test.examples for test in Finder().find(clozelab.data.packing, globs={}) if test.name.endswith(".pack"))
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -21,7 +34,7 @@ def test_the_examples_of_a_module_can_be_pasted_and_tell_the_truth(name, monkeyp
     monkeypatch.setenv("CLOZELAB_CACHE", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
-    for example in doctest.DocTestFinder().find(importlib.import_module(name), globs={}):
+    for example in Finder().find(importlib.import_module(name), globs={}):
         runner.run(example)
     assert runner.summarize().failed == 0
 
