@@ -20,7 +20,7 @@ MODULES = [
 class Finder(doctest.DocTestFinder):
     """Finds the examples of functions whose errors are explained, which are wrapped."""
 
-    def _from_module(self, module, object):  # noqa: A002  (doctest's own name)
+    def _from_module(self, module, object):
         return super()._from_module(module, inspect.unwrap(object) if callable(object) else object)
 
 

@@ -210,4 +210,5 @@ def _as_it_is(item: Any) -> Any:
 def _ignore_stop(worker: int) -> None:
     """A signal to stop reaches the workers too, but the main process may need one more batch to end its step."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a handler of the main process would be inherited
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))

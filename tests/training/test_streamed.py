@@ -1,9 +1,12 @@
 """A stream gives the same batches whichever process or worker reads it, and wherever reading starts again."""
 
 import json
+import multiprocessing
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import pyarrow as pa
 import pytest
@@ -21,6 +24,7 @@ from clozelab.training import (
     read_checkpoint,
     read_metrics,
     seeded_model,
+    streamed,
     train,
 )
 
@@ -135,6 +139,27 @@ def test_a_bad_row_far_into_the_stream_is_one_line(tmp_path, tokenizer, workers)
     made = batches(Stream(load_corpus(folder, streaming=True).train, tokenizer), tokenizer, workers=workers)
     with pytest.raises(InputError, match=r"2.jsonl, line 75: column 'text' holds a number[^\n]*$"):
         first(made, 1)
+
+
+def worker_that_waits(begun):
+    streamed._ignore_stop(0)
+    begun.set()
+    time.sleep(60)
+
+
+def test_a_worker_ends_some_time_after_sigterm_whatever_handles_alarms_in_the_main_process(monkeypatch):
+    """As pytest-timeout does, whose handler printed traces of workers."""
+    monkeypatch.setattr(streamed, "GRACE", 1)
+    fork = multiprocessing.get_context("fork")
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    begun = fork.Event()
+    worker = fork.Process(target=worker_that_waits, args=(begun,))
+    worker.start()
+    signal.signal(signal.SIGALRM, before)
+    assert begun.wait(30)
+    worker.terminate()
+    worker.join(20)
+    assert worker.exitcode == -signal.SIGALRM
 
 
 # ------------------------------------------------------------------ in the loop
