@@ -59,9 +59,8 @@ class MultiTokenDecoder(nn.Module):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, document_ids: Tensor | None = None
     ) -> dict[str, Prediction]:
-        flags = {"attention_mask": attention_mask, "document_ids": document_ids}
         x = self.trunk.embed(input_ids)
-        mask = self_attention_mask(input_ids, causal=True, **flags)
+        mask = self_attention_mask(input_ids, causal=True, attention_mask=attention_mask, document_ids=document_ids)
         freqs = self.trunk.rotary_freqs(None, mask, x.device)
         for block in self.trunk.blocks[:-1]:
             x = block(x, mask, freqs)
@@ -70,7 +69,7 @@ class MultiTokenDecoder(nn.Module):
         state = state.detach() if self.detached else state
         for k, head in enumerate(self.heads, start=1):
             if self.sequential:
-                told = self._norm(self._told(self.trunk.embedding(input_ids), k, **flags))
+                told = self._norm(self._told(self.trunk.embedding(input_ids), k, attention_mask, document_ids))
                 state = self._norm(head(self.joins[k - 1](torch.cat([told, self._norm(state)], -1)), mask, freqs))
                 states.append(state)
             else:

@@ -245,7 +245,8 @@ def total_counts(counts: Iterable[Counts]) -> Counts:
     >>> total_counts([{"logits": torch.tensor(3)}, {"logits": torch.tensor(1)}])
     {'logits': tensor(4)}
     """
-    first, *others = [check_type(one, Mapping, "each of the counts") for one in counts] or [{}]
+    every: list[Counts] = [check_type(one, Mapping, "each of the counts") for one in counts] or [{}]
+    first, *others = every
     return {name: sum((one[name] for one in others), first[name]) for name in first}
 
 

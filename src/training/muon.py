@@ -64,11 +64,12 @@ class Muon(torch.optim.Optimizer):
 
     def _averaged(self, weight: Tensor, momentum: float) -> Tensor:
         """The gradient, averaged over the steps, and looking one step ahead (Nesterov); whole where it was cut."""
-        state = self.state[weight]
+        state, gradient = self.state[weight], weight.grad
+        assert gradient is not None
         if not state:
             state["momentum_buffer"] = torch.zeros_like(weight)
-        average = state["momentum_buffer"].lerp_(weight.grad, 1 - momentum)
-        ahead = weight.grad.lerp(average, momentum)
+        average = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+        ahead = gradient.lerp(average, momentum)
         return getattr(ahead, "full_tensor", lambda: ahead)()
 
 

@@ -28,8 +28,8 @@ class HeadPredictsWhatItIsTold(MultiTokenPrediction):
 class ToldTooMuch(MultiTokenDecoder):
     """Head k is told token t + k + 1, which it must predict."""
 
-    def _told(self, embedded, k, **flags):
-        return super()._told(embedded, k + 1, **flags)
+    def _told(self, embedded, k, *flags):
+        return super()._told(embedded, k + 1, *flags)
 
 
 @objective("reads", "answers", depth=1)
