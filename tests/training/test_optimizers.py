@@ -18,7 +18,7 @@ MUON = TrainConfig(optimizer="muon", matrix_learning_rate=0.1, learning_rate=0.0
 def test_muon_takes_the_matrices_inside_the_blocks_and_adamw_the_tables(name, tied):
     model = OBJECTIVES[name]().build_model(50, "tiny", d_model=16, n_layers=1, n_heads=2, tied=tied)
     adamw, by_muon = optimizer_of(model, MUON).parts
-    tables = {id(model.embedding.weight), id(model.unembedding)}
+    tables = {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)} | {id(model.unembedding)}
     assert isinstance(by_muon, Muon)
     assert {id(p) for group in adamw.param_groups for p in group["params"]} == tables
     inner = {id(p) for group in by_muon.param_groups for p in group["params"]}
