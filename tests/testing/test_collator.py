@@ -27,7 +27,8 @@ def faults(collator, **settings):
 def test_the_collator_of_every_objective_passes(objective):
     roles = {role: 3 + n for n, role in enumerate(objective.roles) if role != "mask"}
     special = SpecialIds(vocab_size=200, pad=0, eos=1, mask=2, sentinels=range(199, 99, -1), roles=roles)
-    assert check_collator(objective.collator(special), spans=(0.15, 3.0)).passed
+    spans = None if hasattr(objective, "denoisers") else (0.15, 3.0)  # those of a mixture are many
+    assert check_collator(objective.collator(special), spans=spans).passed
 
 
 def test_only_the_noise_of_a_mixture_with_rows_that_hide_nothing_is_checked():
