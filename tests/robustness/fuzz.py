@@ -30,7 +30,7 @@ from fuzz_values import Pool
 
 SECONDS = 20
 """That a call, a command or a file may take."""
-PATIENCE = 1.5
+PATIENCE = 2.5
 """Seconds after which a command is interrupted, as by Ctrl-C: it may be one that works for hours."""
 MEMORY = 6 * 2**30
 """Bytes that the process may use."""
@@ -40,10 +40,14 @@ class TooLong(BaseException):
     """It took longer than it may."""
 
 
+patience: list[bool] = [False]
+"""Whether what runs is interrupted first."""
+
+
 def timed(function, argument, interrupt=False):
     """What is wrong, as the function says, or the error that it ended with; None where nothing is."""
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
-    signal.setitimer(signal.ITIMER_PROF, PATIENCE if interrupt else 0)
+    patience[:] = [interrupt]
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE if interrupt else SECONDS, SECONDS)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             return function(argument)
@@ -55,17 +59,18 @@ def timed(function, argument, interrupt=False):
         return fuzz_calls.told(error)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def bound() -> None:
     """Bound memory and time, so that what is not bounded itself fails here."""
 
     def stop(*_):
-        raise TooLong
+        interrupt, patience[:] = patience[0], [False]
+        if not interrupt:
+            raise TooLong
+        signal.raise_signal(signal.SIGINT)
 
     signal.signal(signal.SIGALRM, stop)
-    signal.signal(signal.SIGPROF, lambda *_: signal.raise_signal(signal.SIGINT))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
