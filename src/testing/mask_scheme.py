@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..checks import check_int, check_number
-from ..data.special_ids import MAX_IDS
 from ..data.masking import KNOWN_TO_COLLATOR, MaskScheme, scheme_keys
+from ..data.special_ids import MAX_IDS
 from ..errors import InputError
 from . import mask_statistics
 from .mask_trial import MaskTrial, Row
