@@ -27,8 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checks import check_int, check_tensor, check_type
-from ..data.special_ids import MAX_IDS
 from ..data import IGNORED, shift_targets
+from ..data.special_ids import MAX_IDS
 from ..errors import InputError
 from ..models import eval_mode
 from ..models.language_model import call
