@@ -68,7 +68,7 @@ def run(args: argparse.Namespace, given: Given) -> int:
     elif args.out.exists() and not args.out.is_dir():
         raise InputError(f"expected a folder for the comparison, but {args.out} is a file: choose another one by --out")
     if args.objectives is None:
-        args.objectives = _first_of_each_architecture()
+        args.objectives = parsing.first_of_each_architecture()
     if twice := {name for name in args.objectives if list(args.objectives).count(name) > 1}:
         raise InputError(f"--objectives names {' and '.join(sorted(twice))} twice: each can be compared once")
     parsing.refuse_idle(args, given)
@@ -116,15 +116,6 @@ def _compare(args: argparse.Namespace, begun: Sequence[Path]) -> None:
     )
     print_comparison(rows, prepared.corpus.name)
     save_comparison(rows, args.out)
-
-
-def _first_of_each_architecture() -> list[str]:
-    from ..objectives import OBJECTIVES
-
-    first: dict[str, str] = {}
-    for name, kind in OBJECTIVES.items():
-        first.setdefault(kind.architecture, name)
-    return list(first.values())
 
 
 def _say_rest(args: argparse.Namespace, seconds: float, objectives: int) -> str:

@@ -249,6 +249,16 @@ def value_of(flag: str, words: Sequence[str]) -> str | None:
     return value
 
 
+def first_of_each_architecture() -> list[str]:
+    """The names of the objectives that stand side by side unless others are asked for."""
+    from ..objectives import OBJECTIVES
+
+    first: dict[str, str] = {}
+    for name, kind in OBJECTIVES.items():
+        first.setdefault(kind.architecture, name)
+    return list(first.values())
+
+
 def objective_of(name: str, args: argparse.Namespace) -> Objective:
     """The objective of a name, with the options that were given."""
     from ..objectives import OBJECTIVES

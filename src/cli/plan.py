@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from ..errors import InputError
 from . import parsing
-from .parsing import Given, Parser
-from .values import AMOUNT, COUNT, PROBABILITY, SIZE, amount, number, whole
+from .parsing import Given, Parser, first_of_each_architecture
+from .values import AMOUNT, COUNT, PROBABILITY, SIZE, amount, number, objective_name, whole
 
 SUMMARY = "what a run needs, on paper: operations, memory, network, time, and which strategy fits"
 EXAMPLE = "clozelab plan --params 7B --tokens 1T --objective causal --devices 8 --network 450e9"
@@ -15,7 +16,14 @@ EXAMPLE = "clozelab plan --params 7B --tokens 1T --objective causal --devices 8 
 
 def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     """Declare the arguments."""
-    parsing.add_objective(parser, words, default=None, about="only this one, by each strategy  (default: all)")
+    parsing.add_objective(parser, words, default=None, about="one, by each strategy")
+    parser.add_argument(
+        "--objectives",
+        nargs="+",
+        type=objective_name,
+        metavar="NAME",
+        help="or several, side by side  (default: the first of each architecture)",
+    )
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument(
         "--params",
@@ -50,9 +58,10 @@ def run(args: argparse.Namespace, given: Given) -> int:
     """Print the table and what it cannot say."""
     from ..display import plan_notes, plan_table
     from ..models import model_config
-    from ..objectives import OBJECTIVES
     from ..planning import Machine, config_near, plan
 
+    if args.objective is not None and args.objectives is not None:
+        raise InputError("--objective and --objectives: give one of them, one objective by its strategies or several")
     machine = Machine(
         devices=args.devices,
         flops=args.device_flops,
@@ -62,7 +71,7 @@ def run(args: argparse.Namespace, given: Given) -> int:
         kind=args.kind,
     )
     plans = []
-    for name in OBJECTIVES if args.objective is None else (args.objective,):
+    for name in [args.objective] if args.objective is not None else args.objectives or first_of_each_architecture():
         objective = parsing.objective_of(name, args)
         if args.size is None:
             config = config_near(args.params, objective, args.vocab_size)

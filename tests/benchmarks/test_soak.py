@@ -29,6 +29,7 @@ def compared(module, samples):
     return report.soak_goals(record), report.soak_table(record)
 
 
+@pytest.mark.slow
 def test_a_quick_run_is_watched_to_its_end(module, tmp_path, monkeypatch, capsys):
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("\n\n".join(f"The number {n} comes before {n + 1}." for n in range(200)))

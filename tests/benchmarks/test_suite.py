@@ -5,6 +5,7 @@ import json
 import pytest
 
 pytest.importorskip("transformers")
+pytestmark = pytest.mark.slow  # half a minute
 
 FIGURES = {
     "batches": 6,

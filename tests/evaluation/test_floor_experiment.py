@@ -129,13 +129,8 @@ def test_several_parts_are_each_divided_by_their_own_count():
         def entropy_floor(self, source, batch, special):
             return {"every": torch.full((len(batch["labels"]),), 7.0), "last": torch.full((len(batch["labels"]),), 3.0)}
 
-    class Heads(Uniform):
-        def forward(self, input_ids, attention_mask=None):
-            logits = Prediction(super().forward(input_ids))
-            return {"every": logits, "last": logits}
-
     vocab_size = vocab_size_of(TwoHeads)
-    result = train_to_entropy_floor(TwoHeads, rows=100, model=Heads(vocab_size))
+    result = train_to_entropy_floor(TwoHeads, rows=100, model=Uniform(vocab_size, ("every", "last")))
     assert result.floor == pytest.approx(7 / 7 + 0.5 * 3 / 1)
     assert result.nats == pytest.approx(1.5 * math.log(vocab_size), rel=1e-5)
 

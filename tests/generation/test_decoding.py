@@ -161,7 +161,7 @@ def test_what_cannot_be_generated_is_refused_with_the_reason(decoder, encoder_de
         generate(decoder, torch.zeros(1, 0).long(), max_new_tokens=1)
     with pytest.raises(InputError, match="at least one token"):
         fill_spans(encoder_decoder, torch.zeros(1, 0).long(), start_id=0, eos=1, max_new_tokens=1)
-    with pytest.raises(InputError, match="max_new_tokens must be at least 1"):
+    with pytest.raises(InputError, match="max_new_tokens must be a whole number of at least 1, got 0"):
         generate(decoder, PROMPTS, max_new_tokens=0)
     with pytest.raises(InputError, match="temperature must be above 0"):
         generate(decoder, PROMPTS, max_new_tokens=1, temperature=0.0)

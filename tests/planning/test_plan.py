@@ -146,13 +146,20 @@ def test_the_command_prints_each_strategy_of_one_objective(capsys):
     assert "so the weights are sharded" in out
 
 
-def test_the_command_prints_all_objectives_side_by_side(capsys):
-    out = printed(capsys, "--size", "tiny", "--vocab-size", "4096", "--length", "128", "--markdown")
+@pytest.mark.parametrize(
+    "names", [[], ["causal", "ul2r"], pytest.param(list(OBJECTIVES), marks=pytest.mark.slow)], ids=len
+)
+def test_the_command_prints_objectives_side_by_side(names, capsys):
+    """Those that are named, or the first of each architecture."""
+    flags = ["--objectives", *names] if names else []
+    out = printed(capsys, "--size", "tiny", "--vocab-size", "4096", "--length", "128", "--markdown", *flags)
     heading, rule, *lines = out.splitlines()
-    assert heading == "|  | " + " | ".join(f"{name}, one device" for name in OBJECTIVES) + " |"
-    assert rule == "|---" * (1 + len(OBJECTIVES)) + "|"
-    assert all(line.count("|") == len(OBJECTIVES) + 2 for line in lines if line.startswith("|"))
-    assert "| parameters | 1.31 M | 1.31 M | 1.45 M | 1.31 M | 1.31 M | 1.31 M |" in lines
+    names = names or ["causal", "masked", "span"]
+    assert heading == "|  | " + " | ".join(f"{name}, one device" for name in names) + " |"
+    assert rule == "|---" * (1 + len(names)) + "|"
+    assert all(line.count("|") == len(names) + 2 for line in lines if line.startswith("|"))
+    of_each = {"span": "1.45 M", "ul2": "1.45 M", "mtp": "1.55 M"}
+    assert "| parameters | " + " | ".join(of_each.get(name, "1.31 M") for name in names) + " |" in lines
 
 
 def test_the_command_names_what_would_help(capsys):
@@ -166,12 +173,13 @@ def test_the_command_names_what_would_help(capsys):
     [
         (["--params", "0"], "a number of parameters from 1 to 1e15"),
         (["--params", "1e4"], "no shape has about 1e\\+04 parameters"),
-        (["--params", "7e9", "--size", "tiny"], "not allowed with"),
+        (["--params", "7e9", "--size", "tiny"], "--size and --params exclude each other"),
         (["--tokens", "nan"], "--tokens: expected a number of tokens"),
         (["--objective", "next"], "next"),
         (["--devices", "2.5"], "--devices: expected a whole number"),
         (["--devices", "3000"], "too few for 3,000 devices"),
         (["--utilisation", "40"], "--utilisation: expected a probability"),
+        (["--objective", "causal", "--objectives", "span"], "give one of them"),
         (["--network", "inf"], "--network: expected a number above 0"),
         (["--length", "1", "--objective", "causal"], "nothing to predict"),
         (["--length", "2", "--objective", "span"], "cannot hold a visible token"),
