@@ -20,10 +20,10 @@ STRATEGIES = ("one device", "replicated", "sharded")
 """In order of preference: each sends more than the one before it, and needs less memory."""
 MOST_DEVICES = 10**6
 
-DELIVERED = 2.1e6
-"""Tokens of text a second of which one core makes batches: the slowest of the six objectives, fill-in-the-middle, from
-packed text, 64 rows of 512 input tokens at a time. `benchmarks/delivery.py` measured it, in processor time of a thread
-of an AMD EPYC beside other work; causal LM came to twenty times as many."""
+DELIVERED = 1.5e6
+"""Tokens of text a second of which one core makes batches: the slowest of the objectives, block diffusion, from packed
+text, 64 rows of 512 input tokens at a time. `benchmarks/delivery.py` measured it, in processor time of a thread of an
+AMD EPYC; causal LM came to thirty times as many."""
 
 
 @dataclass(frozen=True)

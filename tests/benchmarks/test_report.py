@@ -166,7 +166,11 @@ def finished_run(tmp_path):
     shape = {"vocab_size": 70, "d_model": 16, "n_layers": 2, "n_heads": 2, "dropout": 0.2, "tied": False}
     train = {"minutes": 1.5, "length": 256, "batch_size": 24}
     objective = {"objective": "causal", "class": "CausalLM", "options": {}, "unrecorded_options": {}}
-    text = {"corpus": {"fingerprint": "0" * 32, "heldout": "1" * 32}, "tokenizer_sha256": "2" * 64, "special": {"pad": 0}}
+    text = {
+        "corpus": {"fingerprint": "0" * 32, "heldout": "1" * 32},
+        "tokenizer_sha256": "2" * 64,
+        "special": {"pad": 0},
+    }
     run = {"architecture": "decoder-only", "model": shape, "train": train, "versions": {"torch": "2.0"}}
     described = {"format": 2, **objective, **text, **run, "description": {}}
     (tmp_path / "run.json").write_text(json.dumps(described))
