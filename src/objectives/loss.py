@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -245,7 +245,7 @@ def total_counts(counts: Iterable[Counts]) -> Counts:
     >>> total_counts([{"logits": torch.tensor(3)}, {"logits": torch.tensor(1)}])
     {'logits': tensor(4)}
     """
-    every: list[Counts] = [check_type(one, Mapping, "each of the counts") for one in counts] or [{}]
+    every: Sequence[Mapping[str, Tensor]] = [check_type(one, Mapping, "each of the counts") for one in counts] or [{}]
     first, *others = every
     return {name: sum((one[name] for one in others), first[name]) for name in first}
 
