@@ -58,7 +58,7 @@ def test_the_survivor_ends_with_one_line_and_both_continue(two, begin, ends_alik
         assert left.end(SOON) == 1
         assert time.monotonic() - begun < SOON
         message = left.output().strip().splitlines()[-1]
-        assert message.startswith("clozelab: another process of this run died or cannot be reached"), message
+        assert message.startswith("clozelab: another process of this run died, refused its input"), message
         assert "the last checkpoint is kept: continue by --resume" in message
         assert ends_alike(run)
 
