@@ -142,7 +142,7 @@ def _changed_answers(objective: Objective, before: Batch, after: Batch) -> dict[
         same &= (before[key] == after[key]).flatten(1).all(1) if before[key].dim() > 1 else before[key] == after[key]
     own = "decoder_input_ids" if "decoder_input_ids" in before else "input_ids"
     kept, targets = before[own] == after[own], objective.targets(after)
-    if objective.architecture == "decoder-only" and _keeps_tokens(objective):
+    if objective.architecture == "decoder-only" and kept_share(objective) > 0:
         reads_next = objective.reads(before)["logits", "input_ids"].diagonal(1, 1, 2)  # (N, T - 1)
         kept[:, :-1] &= ~reads_next | kept[:, 1:]
     changed = {}
@@ -153,9 +153,10 @@ def _changed_answers(objective: Objective, before: Batch, after: Batch) -> dict[
     return {name: pairs & same[:, None] for name, pairs in changed.items()}
 
 
-def _keeps_tokens(objective: Objective) -> bool:
-    """Whether an option lets some hidden tokens stay as they are."""
-    return getattr(objective, "mask_replace_prob", 1.0) + getattr(objective, "random_replace_prob", 0.0) < 1.0
+def kept_share(objective: Objective) -> float:
+    """The share of the hidden tokens that its options let stay as they are."""
+    replaced = getattr(objective, "mask_replace_prob", 1.0) + getattr(objective, "random_replace_prob", 0.0)
+    return max(0.0, 1.0 - replaced)
 
 
 def _moved(objective: Objective, model: nn.Module, name: str, before: Batch, after: Batch, tolerance: float) -> Tensor:

@@ -15,10 +15,9 @@ from ..data.tokenizers.tokenizer import Tokenizer
 from ..errors import InputError
 from ..generation import BLANK, Completion, continue_text, fill_masked_text, sample_masked_text
 from ..languages import MarkovSource, chain_costs, masked_costs
-from ..models import self_attention_mask
 from .loss import Target, next_token_labels
 from .masked_lm import MaskedLM
-from .objective import FloorExercise, Objective
+from .objective import FloorExercise, Objective, reads_of_one_stack
 from .options import Probability, options
 
 KIND = 2  # stream of an example's noise, behind those of masked LM
@@ -99,14 +98,7 @@ class MaskedNextToken(MaskedLM):
     def reads(self, batch: Batch) -> dict[tuple[str, str], Tensor]:
         """Both sides in a masked row and the left in a causal one, whatever rank the batch brings."""
         rank = torch.arange(batch["input_ids"].shape[1], device=batch["causal"].device) * batch["causal"][:, None]
-        mask = self_attention_mask(
-            batch["input_ids"],
-            causal=True,
-            attention_mask=batch.get("attention_mask"),
-            document_ids=batch.get("document_ids"),
-            reading_rank=rank,
-        )
-        return {("logits", "input_ids"): mask.expand(len(rank))}
+        return {("logits", "input_ids"): reads_of_one_stack(batch, reading_rank=rank)}
 
     def targets(self, batch: Batch) -> dict[str, Target]:
         return {"logits": Target(next_token_labels(batch), batch["weights"], batch["count"])}

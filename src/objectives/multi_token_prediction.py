@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ..data.examples import IGNORED, Batch, Examples
+from ..data.examples import IGNORED, Batch
 from ..data.special_ids import SpecialIds
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..generation import Completion, continue_text
 from ..languages import MarkovSource, step_costs
-from ..models import MultiTokenDecoder, model_config, self_attention_mask
-from .causal_lm import check_next_tokens
+from ..models import MultiTokenDecoder, model_config
+from .causal_lm import CausalLM
 from .loss import Target, next_token_labels
 from .model_calls import unwrapped
-from .objective import FloorExercise, Likelihood, Objective
+from .objective import FloorExercise, Likelihood, reads_of_one_stack
 from .options import NotNegative, options
 
 
 @options
-class MultiTokenPrediction(Objective):
+class MultiTokenPrediction(CausalLM):
     """Causal language modelling with `depth` further heads, each of which predicts one token further ahead.
 
         input_ids    5    6    7    8    9
@@ -76,11 +75,6 @@ class MultiTokenPrediction(Objective):
     detach_heads: bool = False
     """The further heads learn from the trunk, and teach nothing but the table of the vocabulary, which is shared."""
 
-    # hide: nothing but the future, by the causal mask
-
-    def corrupt(self, examples: Examples) -> Batch:
-        return Batch(input_ids=examples.tokens.clone(), labels=examples.answers, **examples.reading_keys())
-
     # read
 
     def build_model(self, vocab_size: int, size: str = "tiny", **overrides: Any) -> MultiTokenDecoder:
@@ -90,15 +84,11 @@ class MultiTokenPrediction(Objective):
 
     def reads(self, batch: Batch) -> dict[tuple[str, str], Tensor]:
         """From the left; head k of the sequential design k tokens further, as far as the document goes."""
-        ids, flags = batch["input_ids"], (batch.get("attention_mask"), batch.get("document_ids"))
-        both_sides = self_attention_mask(ids, causal=False, attention_mask=flags[0], document_ids=flags[1])
-        place = torch.arange(ids.shape[1], device=ids.device)
+        both_sides = reads_of_one_stack(batch, causal=False)
+        place = torch.arange(both_sides.shape[1], device=both_sides.device)
         told = [k if self.design == "sequential" else 0 for k in range(self.depth + 1)]
         parts = zip(self._parts(), told)
-        return {
-            (part, "input_ids"): both_sides.expand(len(ids)) & (place <= place[:, None] + further)
-            for part, further in parts
-        }
+        return {(part, "input_ids"): both_sides & (place <= place[:, None] + further) for part, further in parts}
 
     # predict
 
@@ -109,10 +99,6 @@ class MultiTokenPrediction(Objective):
             targets[part] = Target(following, weight=1.0 if part == "logits" else self.ahead_weight / self.depth)
             labels = {**{k: batch[k] for k in ("attention_mask", "document_ids") if k in batch}, "labels": following}
         return targets
-
-    def check_batch(self, batch: Mapping[str, Any]) -> None:
-        super().check_batch(batch)
-        check_next_tokens(batch)
 
     # what others ask
 

@@ -195,12 +195,9 @@ class Objective(nn.Module):
 
         By definition of the objective, and not by what a model makes of the batch: a probe holds the model against it.
         """
-        padding, documents = batch.get("attention_mask"), batch.get("document_ids")
-        tokens = batch["input_ids"]
         if self.architecture != "encoder-decoder":
-            causal = self.architecture == "decoder-only"
-            mask = self_attention_mask(tokens, causal=causal, attention_mask=padding, document_ids=documents)
-            return {("logits", "input_ids"): mask.expand(len(tokens))}
+            return {("logits", "input_ids"): reads_of_one_stack(batch, causal=self.architecture == "decoder-only")}
+        tokens, padding, documents = batch["input_ids"], batch.get("attention_mask"), batch.get("document_ids")
         decoder, its_documents = batch["decoder_input_ids"], batch.get("decoder_document_ids")
         cross = cross_attention_mask(decoder, tokens, padding, its_documents, documents)
         own = self_attention_mask(
@@ -358,3 +355,19 @@ class Objective(nn.Module):
         own = declared_options(type(self)).items()
         shown = {name: getattr(self, name) for name, option in own if getattr(self, name) != option.default}
         return ", ".join(f"{name}={getattr(value, '__name__', repr(value))}" for name, value in shown.items())
+
+
+def reads_of_one_stack(batch: Batch, *, causal: bool = True, reading_rank: Tensor | None = None) -> Tensor:
+    """(B, T, T) bool: which tokens of `input_ids` each place reads, among those of its text and its document.
+
+    In the order of a `reading_rank` (B, T) where one is given; else from the left, or all.
+    """
+    tokens = batch["input_ids"]
+    mask = self_attention_mask(
+        tokens,
+        causal=causal,
+        attention_mask=batch.get("attention_mask"),
+        document_ids=batch.get("document_ids"),
+        reading_rank=reading_rank,
+    )
+    return mask.expand(len(tokens))

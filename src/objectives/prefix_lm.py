@@ -14,10 +14,9 @@ from ..data.tokenizers.tokenizer import Tokenizer
 from ..errors import InputError
 from ..generation import Completion, continue_text
 from ..languages import MarkovSource
-from ..models import self_attention_mask
 from .causal_lm import check_next_tokens, next_token_floor
 from .loss import Target, next_token_labels
-from .objective import FloorExercise, Likelihood, Objective
+from .objective import FloorExercise, Likelihood, Objective, reads_of_one_stack
 from .options import options
 
 PIVOT = 0  # stream of an example's noise
@@ -108,14 +107,7 @@ def prefix_reads(batch: Batch) -> dict[tuple[str, str], Tensor]:
         begins = documents != torch.nn.functional.pad(documents, (1, 0), value=-1)[:, :-1]
         so_far = so_far - (so_far - labelled.long()).masked_fill(~begins, 0).cummax(1).values
     rank = (so_far > 0).cumsum(1)
-    mask = self_attention_mask(
-        batch["input_ids"],
-        causal=True,
-        attention_mask=batch.get("attention_mask"),
-        document_ids=batch.get("document_ids"),
-        reading_rank=rank,
-    )
-    return {("logits", "input_ids"): mask.expand(len(rank))}
+    return {("logits", "input_ids"): reads_of_one_stack(batch, reading_rank=rank)}
 
 
 def check_prefix(batch: Mapping[str, Any]) -> None:

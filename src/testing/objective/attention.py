@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...data import IGNORED, Batch
 from ...evaluation import LeakReport, answer_leaks, probe_objective
+from ...evaluation.answer_leaks import kept_share
 from ...evaluation.perturbation import differ, repeat
 from ...models import LanguageModel, eval_mode
 from ...objectives import unwrapped
@@ -227,8 +228,7 @@ def answers(trial: Trial) -> Finding:
 
 def _visible(trial: Trial) -> Finding | None:
     """A fault where more answers stand in the input, and are read by their output, than the options keep there."""
-    masked = getattr(trial.objective, "mask_replace_prob", 1.0)
-    kept = 1.0 - masked - getattr(trial.objective, "random_replace_prob", 0.0)
+    kept = kept_share(trial.objective)
     batch = trial.sample
     read = batch["decoder_input_ids" if "decoder_input_ids" in batch else "input_ids"]
     for name, target in trial.objective.targets(batch).items():
@@ -247,7 +247,7 @@ def _visible(trial: Trial) -> Finding | None:
             return Finding(
                 FAULT,
                 f"{percent(share)} of the answers of {name} stand in the input where their output reads them, and the "
-                f"options keep {percent(max(kept, 0.0))}",
+                f"options keep {percent(kept)}",
                 why="the residual stream copies what an output reads: the loss is low and nothing is learned",
             )
     return None
