@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..models.language_model import call
 from ..objectives import Objective
 from ..objectives.model_calls import predictions
-from .perturbation import candidate_ids, differ, replacements, steady
+from .perturbation import candidate_ids, check_steady, differ, replacements
 from .scoring import in_full_precision
 
 IDS = frozenset({"input_ids", "decoder_input_ids", "labels"})
@@ -103,12 +103,17 @@ def answer_leaks(
             before, after = collate([original] * len(variants)), collate(variants)
             if not _same_keys(before, after):
                 continue
-            for name, changed in _changed_answers(objective, before, after).items():  # (N, T)
-                if not bool(changed.any()):
-                    continue
-                moved = changed & _moved(objective, model, name, before, after, tolerance)
-                for found, pairs in ((tested, changed), (leaks, moved)):
-                    found |= {(name, int(t), number, places[int(n)]) for n, t in pairs.nonzero()}
+            changed = {name: pairs for name, pairs in _changed_answers(objective, before, after).items() if pairs.any()}
+            if not changed:
+                continue
+            states = _states(objective, model, before)
+            again = states if tested else _states(objective, model, before)  # once is enough to see random numbers
+            others = _states(objective, model, after)
+            for name, pairs in changed.items():  # (N, T)
+                check_steady(states[name], again[name], tolerance)
+                moved = pairs & differ(states[name], others[name], tolerance)
+                for found, which in ((tested, pairs), (leaks, moved)):
+                    found |= {(name, int(t), number, places[int(n)]) for n, t in which.nonzero()}
     return AnswerReport(len(tested), tuple(sorted(leaks)))
 
 
@@ -159,10 +164,7 @@ def kept_share(objective: Objective) -> float:
     return max(0.0, 1.0 - replaced)
 
 
-def _moved(objective: Objective, model: nn.Module, name: str, before: Batch, after: Batch, tolerance: float) -> Tensor:
-    """(N, T) bool: the outputs that differ between two batches of one shape."""
-
-    def run(batch: Batch) -> Tensor:
-        return predictions(model, call(model, **objective.model_inputs(model, batch)))[name].states
-
-    return differ(steady(lambda: run(before), tolerance), run(after), tolerance)
+def _states(objective: Objective, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """What the model gives for a batch, by output: (N, T, ...)."""
+    outputs = predictions(model, call(model, **objective.model_inputs(model, batch)))
+    return {name: output.states for name, output in outputs.items()}

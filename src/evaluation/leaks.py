@@ -22,7 +22,7 @@ from ..checks import FLAGS, check_int, check_number, check_tensor, check_type
 from ..errors import InputError
 from ..objectives import Objective
 from ..objectives.model_calls import predictions
-from .perturbation import candidate_ids, differ, repeat, replacements, steady
+from .perturbation import candidate_ids, check_steady, differ, repeat, replacements
 from .receptive_field import declared_reads
 from .scoring import in_full_precision
 
@@ -182,7 +182,8 @@ def probe(
     across = False
     with in_full_precision(model):
         unchanged = tokens.repeat(rows, 1)
-        before = steady(lambda: run(unchanged), tolerance)
+        before = run(unchanged)
+        check_steady(before, run(unchanged), tolerance)
         moved = torch.zeros(len(tokens), before.shape[1], dtype=torch.int64, device=before.device)  # counts, (S, T)
         for at, put in zip(places.split(max(rows - 1, 1)), changed.split(max(rows - 1, 1))):
             perturbed = unchanged.clone()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -52,17 +52,15 @@ def candidate_ids(model: nn.Module, ids: Sequence[int] | Tensor | None) -> Tenso
     return candidates[candidates != pad] if isinstance(pad, int) else candidates  # some count positions by the pads
 
 
-def steady(run: Callable[[], Tensor], tolerance: float) -> Tensor:
-    """The outputs (B, T, ...) of a model; raises `InputError` where they are NaN or differ from run to run."""
-    before = run()
-    if bool(before.isnan().any()):
+def check_steady(outputs: Tensor, again: Tensor, tolerance: float) -> None:
+    """Raises `InputError` where outputs (B, T, ...) of a model are NaN, or differ from those of a second run."""
+    if bool(outputs.isnan().any()):
         raise InputError("some outputs are NaN, and NaN equals nothing: leave padding out, or correct the model")
-    if bool(differ(before, run(), tolerance).any()):
+    if bool(differ(outputs, again, tolerance).any()):
         raise InputError(
             "the same input gives a different output the second time, by more than the tolerance: does the model draw "
             "random numbers, or keep a state? For sums that an accelerator adds in another order, give a tolerance"
         )
-    return before
 
 
 def differ(before: Tensor, after: Tensor, tolerance: float) -> Tensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import gc
 import inspect
 import platform
 import sys
 import sysconfig
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -41,10 +42,23 @@ def builtin_documents() -> list[str]:
     kept = _Kept.read_if_whole(path)
     if kept is not None and kept.python == version:
         return kept.documents
-    documents = list(dict.fromkeys([*_topics(), *_modules()]))
+    with _no_garbage_collection():
+        documents = list(dict.fromkeys([*_topics(), *_modules()]))
     with suppress(OSError):
         _Kept(python=version, documents=documents).write(path)
     return documents
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Syntax trees are large and hold no cycles: the search for cycles would take as long as all the rest."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _topics() -> Iterator[str]:
