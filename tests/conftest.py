@@ -1,6 +1,9 @@
 """Fixtures for all tests: one small set of special ids, and a tokenizer trained on the spot."""
 
+import json
 import os
+from contextlib import suppress
+from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for every process that a test starts
 
@@ -8,7 +11,9 @@ import pytest
 import torch
 
 from clozelab.data import SpecialIds, Tokenizer, train_bpe
+from clozelab.data.corpora.sealed import unsealed, write_sealed
 from clozelab.objectives import OBJECTIVES
+from clozelab.training.run_description import fingerprint_of
 
 torch.set_num_threads(1)  # the models here are too small for two, which would wait for each other
 
@@ -31,3 +36,17 @@ def tokenizer() -> Tokenizer:
     """With the ids of every objective's roles."""
     roles = [role for objective in OBJECTIVES.values() for role in objective.roles]
     return train_bpe(SENTENCES, vocab_size=500, sentinels=100, roles=roles)
+
+
+@pytest.fixture(scope="session")
+def write_run():
+    """`write_run(run, described)` writes a run.json whose checksum is right, and with which the checkpoints agree."""
+
+    def write(run, described):
+        write_sealed(Path(run, "run.json"), described)
+        for path in Path(run).glob("checkpoints/step-*/state.json"):
+            state = unsealed(json.loads(path.read_text()), path)
+            with suppress(KeyError, AttributeError):  # of a description that is none
+                write_sealed(path, {**state, "identity": fingerprint_of(described)})
+
+    return write

@@ -136,11 +136,11 @@ def _config(args: argparse.Namespace, folder: Path) -> TrainConfig:
 
 
 def _is_finished(folder: Path, config: TrainConfig) -> bool:
-    from ..training import latest_checkpoint
+    from ..training import latest_checkpoint, read_run
 
     if not any((folder / "checkpoints").glob("step-*")):
         return False
-    checkpoint = latest_checkpoint(folder)
+    checkpoint = latest_checkpoint(folder, read_run(folder))
     return config.progress(checkpoint.step, checkpoint.seconds) >= 1
 
 

@@ -94,7 +94,7 @@ LINES: list[tuple[str, Callable[[Compared], str]]] = [
 
 def save_comparison(rows: Sequence[Compared], folder: str | Path) -> None:
     """`comparison.json` and `comparison.png` in a folder, which is made where it does not exist."""
-    from ..training.checkpoint import write_json
+    from ..data.corpora.cache import write_json
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

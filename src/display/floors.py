@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -37,14 +36,13 @@ def print_floors(results: Sequence[FloorResult]) -> None:
 
 def save_floors(results: Sequence[FloorResult], folder: str | Path) -> None:
     """`floors.json` and `floors.png` in a folder."""
-    from ..data.corpora.cache import written_whole
+    from ..data.corpora.cache import write_json
 
     folder = Path(folder)
     lines = [{**asdict(result), "ratio": result.ratio, "verdict": result.verdict} for result in results]
     for line, result in zip(lines, results):
         line["breakdown"] = {name: [row._asdict() for row in rows] for name, rows in result.breakdown.items()}
-    with written_whole(folder / "floors.json") as file:
-        file.write(json.dumps(lines, indent=1).encode())
+    write_json(folder / "floors.json", lines)
     draw_floors(results, folder / "floors.png")
 
 

@@ -15,10 +15,10 @@ SHA-256 of its files and of `state.json` itself, so that damage is found before 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,11 +30,13 @@ from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
 from ..checks import check_int, check_path
-from ..data.corpora.cache import read_json, sha256_of, written_whole
-from ..data.corpora.descriptions import SEAL, Count, Fields, Sha256, checked_fields, seal_of
+from ..data.corpora.cache import read_json, sha256_of
+from ..data.corpora.descriptions import Count, Fields, Sha256, checked_fields
+from ..data.corpora.sealed import unsealed, write_sealed
 from ..errors import InputError
 from ..escape import shorten
 from .optimizers import Optimizers
+from .run_description import fingerprint_of
 
 FORMAT = 3
 """Of state.json. clozelab 0.1 wrote formats 1 and 2."""
@@ -54,6 +56,8 @@ class _State(Fields):
     step: Annotated[Count, Field(le=10**12)]
     seconds: Annotated[float, Field(ge=0)]
     objective: str
+    identity: str
+    """What `fingerprint_of` returns of the run."""
     sha256: dict[FileName, Sha256]
     sharded: bool = False
     positions: dict[str, dict[str, Any]] | None = None
@@ -149,12 +153,6 @@ def _check_moments(state: dict[int, dict[str, torch.Tensor]], optimizer: Optimiz
             raise ValueError(f"{wrong[0]} of parameter {number} has another shape than the parameter")
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all."""
-    with written_whole(path) as file:
-        file.write(json.dumps(value, indent=1).encode())
-
-
 def save_checkpoint(run: Path, step: int, model: nn.Module, optimizer: Optimizers, **state: Any) -> Path:
     """Write `run/checkpoints/step-...`, whole or not at all, and delete all but the last two.
 
@@ -204,8 +202,7 @@ def finish_checkpoint(beside: Path, run: Path, step: int, **state: Any) -> Path:
     path = folder / _name(step)
     files = sorted(str(file.relative_to(beside)) for file in beside.rglob("*.safetensors"))
     sums = {name: sha256_of(beside / name) for name in files}
-    state = json.loads(json.dumps({"format": FORMAT, "step": step, "sha256": sums, **state}))  # as it will be read
-    write_json(beside / "state.json", {**state, SEAL: seal_of(state)})
+    write_sealed(beside / "state.json", {"format": FORMAT, "step": step, "sha256": sums, **state})
     for name in (*sums, "."):
         _fsync(beside / name)
     if path.exists():  # the same step, written again by a run that was resumed: equal but for its times
@@ -217,21 +214,20 @@ def finish_checkpoint(beside: Path, run: Path, step: int, **state: Any) -> Path:
     return path
 
 
-def latest_checkpoint(run: str | Path, objective: str | None = None) -> Checkpoint:
+def latest_checkpoint(run: str | Path, described: Mapping[str, Any] | None = None) -> Checkpoint:
     """The last checkpoint of a run, checked; raises `InputError` where there is none or it is damaged.
 
-    With the name of an `objective` also where it is of another one.
+    With `described`, which `read_run` returns, also where it is of another run than that one.
     """
     run = check_path(run, "the run folder")
     found = _complete(run)
     if not found:
         raise InputError(f"{run} holds no checkpoint: expected folders {run / 'checkpoints'}/step-...")
     checkpoint = read_checkpoint(found[-1])
-    theirs = checkpoint.state.get("objective")
-    if objective is not None and theirs != objective:
-        raise InputError(
-            f"{checkpoint.path} is of another run: its objective is {theirs}, not {objective}; {_cure(checkpoint.path)}"
-        )
+    if described is not None and checkpoint.state["identity"] != fingerprint_of(described):
+        theirs, mine = checkpoint.state["objective"], described["objective"]
+        what = f"its objective is {theirs}, not {mine}" if theirs != mine else f"{run / 'run.json'} describes another"
+        raise InputError(f"{checkpoint.path} is of another run: {what}; {_cure(checkpoint.path)}")
     return checkpoint
 
 
@@ -251,8 +247,10 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             f"{path} was written in format {state['format']!s:.80}, this version reads format {FORMAT}: use the "
             "version that wrote it"
         )
-    if state.pop(SEAL, None) != seal_of(state):
-        raise _damaged(path, "state.json is not what was written")
+    try:
+        state = unsealed(state, path / "state.json")
+    except InputError as error:
+        raise _damaged(path, "state.json is not what was written") from error
     try:
         sums = checked_fields(_State, state, "state.json").sha256
     except InputError as error:

@@ -24,7 +24,7 @@ def load_initial_weights(run: str | Path, model: nn.Module, tokenizer: Tokenizer
     """
     run = check_path(run, "the run to start from")
     described = read_run(run)
-    checkpoint = latest_checkpoint(run)
+    checkpoint = latest_checkpoint(run, described)
     theirs = load_tokenizer(run / "tokenizer.json", sentinels=0, roles=described.get("special", {}))
     if theirs.fingerprint != tokenizer.fingerprint:
         raise InputError(f"{run} has another tokenizer than this run: use {run / 'tokenizer.json'} as its tokenizer")

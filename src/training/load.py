@@ -46,7 +46,7 @@ def load_run(run: str | Path, *, objective: Objective | None = None, tokenizer: 
     run = check_path(run, "the run folder")
     described = read_run(run)
     objective = _restored(run, described) if objective is None else _checked(run, described, objective)
-    checkpoint = latest_checkpoint(run, objective.name)
+    checkpoint = latest_checkpoint(run, described)
     model = _model(run, described, objective, checkpoint)
     checkpoint.load_model(model)
     model.eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from ..checks import check_path
 from ..data import Mixture, Packed, PackedShards, Stream
 from ..data.corpora.cache import read_json
 from ..data.corpora.descriptions import Count, Fields, Sha256, checked_fields
+from ..data.corpora.sealed import seal_of, unsealed
 from ..errors import InputError
 from ..models import ModelConfig
 from ..objectives import Objective
@@ -76,11 +78,21 @@ def identity_of(
     }
 
 
+def fingerprint_of(described: Mapping[str, Any]) -> str:
+    """A hash of an identity, as a run keeps it when it is extended. Each checkpoint holds it.
+
+    `described` is what `identity_of` or `read_run` returns.
+    """
+    kept = {key: value for key, value in described["train"].items() if key not in ("steps", "extended")}
+    keys = ("objective", "class", "options", "unrecorded_options", "architecture", "model", "corpus")
+    return seal_of({key: described[key] for key in keys} | {"train": kept})
+
+
 def read_run(run: str | Path) -> dict[str, Any]:
     """The contents of `run.json`.
 
-    Raises `InputError` for a folder without one, one that clozelab 0.1 wrote, one of any other format, and one whose
-    fields are missing or of another kind.
+    Raises `InputError` for a folder without one, one that clozelab 0.1 wrote, one of any other format, one that was
+    altered, and one whose fields are missing or of another kind.
     """
     path = check_path(run, "the run folder") / "run.json"
     if not path.is_file():
@@ -88,7 +100,8 @@ def read_run(run: str | Path) -> dict[str, Any]:
     described = read_json(path)
     if isinstance(described, dict) and described.get("format") == 1:
         raise InputError(f"{run} was written by clozelab 0.1 and cannot be read: train it again, or use that version")
-    if not isinstance(described, dict) or described.get("format") != FORMAT:
+    described = unsealed(described, path)
+    if described.get("format") != FORMAT:
         raise InputError(f"{path} is of a format that this version does not read (it reads format {FORMAT})")
     checked_fields(_Run, described, str(path))
     return described

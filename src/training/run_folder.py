@@ -17,11 +17,12 @@ from .. import __version__
 from ..checks import check_path
 from ..data import Tokenizer
 from ..data.corpora.cache import sha256_of
+from ..data.corpora.sealed import write_sealed
 from ..errors import InputError, NotFinite
-from .checkpoint import latest_checkpoint, save_checkpoint, write_json
+from .checkpoint import latest_checkpoint, save_checkpoint
 from .optimizers import Optimizers
 from .processes import Processes, local
-from .run_description import FORMAT, read_run
+from .run_description import FORMAT, fingerprint_of, read_run
 
 
 class Position(NamedTuple):
@@ -133,7 +134,7 @@ class RunFolder:
             "init_from": init_from,
             "description": description,
         }
-        write_json(self.path / "run.json", described)
+        write_sealed(self.path / "run.json", described)
 
     def _refuse_strangers(self, path: Path, tokenizer: Tokenizer) -> None:
         """Raises `InputError` for a folder that holds a run, or files of something else."""
@@ -174,7 +175,7 @@ class RunFolder:
             if extends:
                 raise InputError(f"{self.path} is not finished, it has no checkpoint yet: resume it first")
             return Position(0, 0.0, {})
-        checkpoint = self.processes.together(lambda: latest_checkpoint(run, self.identity["objective"]))
+        checkpoint = self.processes.together(lambda: latest_checkpoint(run, self.identity))
         if before is not None and extends and checkpoint.step != before["steps"]:
             raise InputError(
                 f"{self.path} is not finished, it is at step {checkpoint.step} of {before['steps']}: resume it first, "
@@ -196,7 +197,7 @@ class RunFolder:
             checkpoint.load_optimizer(optimizer)
         if extends:
             path, extended = self.path / "run.json", {**described, "train": self.identity["train"]}
-            self.processes.broadcast(lambda: write_json(path, extended))
+            self.processes.broadcast(lambda: write_sealed(path, extended))
         self.saved = checkpoint.step
         return Position(checkpoint.step, checkpoint.seconds, checkpoint.positions)
 
@@ -232,7 +233,7 @@ class RunFolder:
                 f"{name}, step {step}: some weights are infinite or NaN, so they were not saved{self.kept}; a lower "
                 "learning rate is the usual cure"
             )
-        state: dict[str, Any] = {"objective": name, "seconds": position.seconds}
+        state: dict[str, Any] = {"objective": name, "identity": fingerprint_of(self.identity), "seconds": position.seconds}
         if streamed := self.processes.all_gather_dict(position.stream):
             state["positions"] = streamed
         if self.processes.sharded:

@@ -161,7 +161,7 @@ def test_a_rung_that_a_seed_did_not_reach_is_not_sooner(module):
 
 
 @pytest.fixture
-def finished_run(tmp_path):
+def finished_run(write_run, tmp_path):
     """The folder of a baby GPT that was trained for a minute and a half, with three evaluations."""
     shape = {"vocab_size": 70, "d_model": 16, "n_layers": 2, "n_heads": 2, "dropout": 0.2, "tied": False}
     train = {"minutes": 1.5, "length": 256, "batch_size": 24}
@@ -173,7 +173,7 @@ def finished_run(tmp_path):
     }
     run = {"architecture": "decoder-only", "model": shape, "train": train, "versions": {"torch": "2.0"}}
     described = {"format": 2, **objective, **text, **run, "description": {}}
-    (tmp_path / "run.json").write_text(json.dumps(described))
+    write_run(tmp_path, described)
     lines = [{"step": 0, "heldout": 4.2}]
     for step in range(1, 91):
         lines.append({"step": step, "loss": 3.0, "seconds": 1.0 * step})

@@ -143,13 +143,12 @@ def test_a_resumed_run_continues_as_it_began(trained, flags, message, capsys):
         lambda run: {**run, "description": {"command": {**run["description"]["command"], "objective": "zzz"}}},
         lambda run: {**run, "description": {"command": {**run["description"]["command"], "unheard_of": 1}}},
         lambda run: {**run, "format": 99},
-        lambda run: [run],
     ],
 )
-def test_a_damaged_description_is_one_line(trained, change, capsys):
+def test_a_description_that_makes_no_run_is_one_line(trained, change, write_run, capsys):
+    """Also where its checksum is right."""
     trained("causal")
-    described = json.loads(Path("run/run.json").read_text())
-    Path("run/run.json").write_text(json.dumps(change(described)))
+    write_run("run", change(read_run("run")))
     refused(capsys, ["train", "--run", "run", "--resume"], "run")
 
 

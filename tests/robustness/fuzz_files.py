@@ -6,15 +6,17 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from clozelab.data import load_corpus, load_tokenizer, open_shards, pack_shards, train_bpe
-from clozelab.data.corpora.descriptions import SEAL, seal_of
+from clozelab.data.corpora.sealed import SEAL, seal_of, unsealed, write_sealed
 from clozelab.errors import InputError
 from clozelab.training import load_run, read_checkpoint, read_metrics
+from clozelab.training.run_description import fingerprint_of
 
 VALUES = [
     None,
@@ -112,7 +114,7 @@ class Folder:
         shutil.copytree(run, folder / "run")
         self.checkpoint = next((folder / "run" / "checkpoints").iterdir())
         self.kinds: dict[str, tuple[Path, bool | None, Callable[[Path], object]]] = {
-            "run.json": (folder / "run" / "run.json", False, lambda _: load_run(folder / "run")),
+            "run.json": (folder / "run" / "run.json", True, self.use_run),
             "state.json": (self.checkpoint / "state.json", True, lambda _: load_run(folder / "run")),
             "state.json alone": (self.checkpoint / "state.json", True, lambda path: read_checkpoint(path.parent)),
             "metrics.jsonl": (folder / "run" / "metrics.jsonl", None, read_metrics),
@@ -125,6 +127,18 @@ class Folder:
             "a.csv": (folder / "a.csv", None, load_corpus),
             "a.txt": (folder / "a.txt", None, load_corpus),
         }
+
+    def use_run(self, path: Path) -> None:
+        """Load a run whose checkpoint agrees with what its run.json became."""
+        state = self.checkpoint / "state.json"
+        before = state.read_bytes()
+        try:
+            with suppress(KeyError, TypeError, AttributeError):
+                agreeing = {"identity": fingerprint_of(json.loads(path.read_bytes()))}
+                write_sealed(state, unsealed(json.loads(before), state) | agreeing)
+            load_run(path.parent)
+        finally:
+            state.write_bytes(before)
 
     def use_packed(self) -> None:
         """Read the whole corpus."""

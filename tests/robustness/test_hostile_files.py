@@ -19,7 +19,7 @@ from clozelab.course import Result
 from clozelab.data import load_corpus, load_tokenizer, train_bpe
 from clozelab.errors import InputError
 from clozelab.escape import escape_control_characters
-from clozelab.training import load_run, read_checkpoint, read_metrics
+from clozelab.training import load_run, read_checkpoint, read_metrics, read_run
 
 DOCUMENTS = [f"Document {n} says that {n} and {n + 1} make {2 * n + 1}, which is odd." for n in range(200)]
 
@@ -222,10 +222,10 @@ def test_files_of_another_format_than_their_names_are_refused(name, content, use
     ],
     ids=str,
 )
-def test_a_model_is_not_built_unless_it_is_as_large_as_its_weights(shape, run, capsys):
-    described = json.loads((run / "run.json").read_text())
+def test_a_model_is_not_built_unless_it_is_as_large_as_its_weights(shape, run, write_run, capsys):
+    described = read_run(run)
     described["model"] |= shape
-    (run / "run.json").write_text(json.dumps(described))
+    write_run(run, described)
     refused(capsys, USES[0], "run")
 
 
@@ -245,10 +245,10 @@ def test_a_model_is_not_built_unless_it_is_as_large_as_its_weights(shape, run, c
     ],
     ids=str,
 )
-def test_a_command_in_a_run_folder_cannot_do_more_than_flags_can(command, run, capsys):
-    described = json.loads((run / "run.json").read_text())
+def test_a_command_in_a_run_folder_cannot_do_more_than_flags_can(command, run, write_run, capsys):
+    described = read_run(run)
     described["description"]["command"] |= command
-    (run / "run.json").write_text(json.dumps(described))
+    write_run(run, described)
     before = sorted(Path().rglob("*"))
     capsys.readouterr()
     code = main(USES[1])

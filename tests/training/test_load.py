@@ -18,7 +18,7 @@ from clozelab.objectives import (
     SpanCorruption,
     options,
 )
-from clozelab.training import load_run
+from clozelab.training import latest_checkpoint, load_run, read_run
 
 from .one_of_several import TwoHeadedDecoder, TwoHeads
 
@@ -150,13 +150,61 @@ def test_a_model_of_the_users_own_is_refused_with_the_way_to_read_it(small_run, 
     ],
     ids=str,
 )
-def test_a_damaged_description_is_one_line(change, message, small_run, tmp_path):
+def test_a_description_that_makes_no_run_is_one_line(change, message, small_run, write_run, tmp_path):
+    """Also where its checksum is right."""
     small_run(MaskedLM(), run=tmp_path / "run")
-    path = tmp_path / "run" / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    write_run(tmp_path / "run", {**read_run(tmp_path / "run"), **change})
     with pytest.raises(InputError, match=message) as caught:
         load_run(tmp_path / "run")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "field", "value"),
+    [
+        ("model", "rotary_base", 3.0),
+        ("options", "mask_rate", 0.16),
+        ("train", "seed", 1),
+        ("special", "mask", 4),
+        ("corpus", "tokens", 7),
+        ("description", "note", "another"),
+    ],
+)
+def test_a_number_that_was_altered_is_not_believed(key, field, value, small_run, tmp_path):
+    """Each of them could be meant, so nothing but the checksum shows it."""
+    small_run(MaskedLM(), run=tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    described = json.loads(path.read_text())
+    described[key][field] = value
+    path.write_text(json.dumps(described, indent=1))
+    with pytest.raises(InputError, match=r"run\.json is damaged: it is not what was written; was it edited\?$"):
+        load_run(tmp_path / "run")
+    del described["sha256_of_this"]
+    path.write_text(json.dumps(described))
+    with pytest.raises(InputError, match=r"run\.json is damaged: it has lost its checksum"):
+        read_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("exchanged", ["run.json", "checkpoints"])
+@pytest.mark.parametrize("change", [{"seed": 1}, {"learning_rate": 0.1}], ids=str)
+def test_a_part_of_another_run_is_not_taken_for_this_ones(exchanged, change, small_run, tmp_path):
+    """Both runs are whole, of one objective and shape; the checkpoint says to which it belongs."""
+    small_run(MaskedLM(), run=tmp_path / "mine")
+    small_run(MaskedLM(), replace(small_run.config, **change), run=tmp_path / "theirs")
+    (tmp_path / "mine" / exchanged).rename(tmp_path / "kept")
+    (tmp_path / "theirs" / exchanged).rename(tmp_path / "mine" / exchanged)
+    with pytest.raises(InputError, match=r"step-00000012 is of another run: \S*mine/run\.json describes another; "):
+        load_run(tmp_path / "mine")
+    with pytest.raises(InputError, match="another run"):
+        small_run(MaskedLM(), run=tmp_path / "mine", resume=True)
+
+
+def test_a_run_that_is_extended_keeps_its_fingerprint_and_a_seal(small_run, tmp_path):
+    small_run(MaskedLM(), run=tmp_path / "run")
+    before = latest_checkpoint(tmp_path / "run").state["identity"]
+    small_run(MaskedLM(), small_run.config.extend(2), run=tmp_path / "run", resume=True)
+    assert load_run(tmp_path / "run").step == 14
+    assert latest_checkpoint(tmp_path / "run").state["identity"] == before
 
 
 def test_a_tokenizer_that_was_exchanged_is_found(small_run, tmp_path):

@@ -139,10 +139,9 @@ def test_a_run_of_clozelab_0_1_is_refused_by_name(written_by_0_1, small_run):
 
 
 @pytest.mark.parametrize("version", [3, "2", None])
-def test_a_run_of_an_unknown_format_is_refused(version, small_run, tmp_path):
+def test_a_run_of_an_unknown_format_is_refused(version, small_run, write_run, tmp_path):
     small_run(MaskedLM(), run=tmp_path / "run")
-    path = tmp_path / "run" / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": version}))
+    write_run(tmp_path / "run", {**read_run(tmp_path / "run"), "format": version})
     with pytest.raises(InputError, match="of a format that this version does not read"):
         read_run(tmp_path / "run")
 

@@ -75,6 +75,12 @@ def read_json(path: Path, most: int = 2**26) -> Any:
         raise InputError(f"{path} is damaged: {error}") from error
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    with written_whole(path) as file:
+        file.write(json.dumps(value, indent=1).encode())
+
+
 def sha256_of(path: Path) -> str:
     """The checksum of a file; raises `InputError` for a pipe, a device or a folder, the first of which never ends."""
     if path.exists() and not path.is_file():

@@ -1,9 +1,7 @@
-"""JSON files that describe others: their fields are declared once, and a checksum of the file itself shows damage."""
+"""JSON files that describe others: their fields are declared once, and their checksums show damage."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -12,12 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...errors import InputError
 from ...escape import escape_control_characters, shorten
-from .cache import read_json, written_whole
+from .cache import read_json
+from .sealed import seal_of, unsealed, write_sealed
 
 _log = logging.getLogger(__name__)
-
-SEAL = "sha256_of_this"
-"""The field of a file that holds the checksum of all other fields."""
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -63,8 +59,7 @@ class Description(Fields):
 
     def write(self, path: Path) -> None:
         """Write the file whole or not at all."""
-        with written_whole(path) as file:
-            file.write(json.dumps({**self._content, SEAL: self.seal}, indent=1).encode())
+        write_sealed(path, self._content)
 
     @classmethod
     def read(cls, path: Path, seal: str | None = None) -> Self:
@@ -73,12 +68,9 @@ class Description(Fields):
         Raises `FileNotFoundError` where there is none, `OtherFormat`, and `InputError` for a file that is not what was
         written, and for a field that is missing, unknown or out of bounds.
         """
-        content = read_json(path, most=2**28)
-        if not isinstance(content, dict):
-            raise InputError(f"{path} is damaged: expected a JSON object, got {type(content).__name__}")
-        found = content.pop(SEAL, None)
-        if found != seal_of(content) or seal not in (None, found):
-            raise InputError(f"{path} is damaged: it is not what was written")
+        content = unsealed(read_json(path, most=2**28), path)
+        if seal not in (None, seal_of(content)):
+            raise InputError(f"{path} is damaged: it is not the file that was written in its place")
         kind, number = cls.FORMAT.rsplit(", ", 1)
         if (theirs := content.pop("format", None)) != cls.FORMAT:
             if not str(theirs).startswith(f"{kind}, "):
@@ -112,11 +104,3 @@ def checked_fields(kind: type[Any], content: Any, source: str) -> Any:
         came = f", got {shorten(repr(first['input']), 80)}" if first["type"] != "missing" else ""
         reason = f"{first['msg'][0].lower()}{first['msg'][1:]}{came}"
         raise InputError(f"{source} is damaged: {shorten(field, 80)}{field and ': '}{reason}") from None
-
-
-def seal_of(content: dict[str, Any]) -> str:
-    """The checksum of a JSON object, however it is spaced and ordered."""
-    try:
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    except RecursionError:
-        return "of what is nested too deeply"
