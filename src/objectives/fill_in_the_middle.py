@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import accumulate, chain
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..data.examples import IGNORED, Batch, Examples, pad_rows
+from ..data.examples import Batch, Examples
+from ..data.rearrangement import rearrange_documents
 from ..data.special_ids import SpecialIds
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..errors import InputError
@@ -67,38 +67,18 @@ class FillInTheMiddle(Objective):
     """Prefix, suffix, middle; or suffix, prefix, middle; or each for half of the moved documents."""
 
     def corrupt(self, examples: Examples) -> Batch:
-        ids, eos = RoleIds.of(examples.special), examples.special.eos
-        if bool(torch.isin(examples.tokens, torch.tensor(ids)).any()):
-            raise InputError(
-                f"the text holds some of the role ids {tuple(ids)}, so it could not be told from a moved one: was it "
-                "corrupted already, or tokenised with its roles as special tokens?"
-            )
+        ids = RoleIds.of(examples.special)
         # One number a document for whether and how, two for its cuts; documents are numbered within their row.
         whether, form = examples.uniform(WHETHER) < self.fim_rate, examples.uniform(FORM) < self.spm_share
         cuts = examples.noise.uniform(CUTS, 2 * examples.tokens.shape[1]).unflatten(1, (-1, 2))
-        rows: list[list[list[int]]] = []  # of each row its documents,
-        answers: list[list[list[int]]] = []  # and what stands in the labels for them
-        for b, (row, answer) in enumerate(zip(examples.token_lists(), examples.answers.tolist())):
-            rows.append(split_documents(row, eos))
-            ends = list(accumulate(map(len, rows[b])))
-            answers.append([answer[end - len(document) : end] for document, end in zip(rows[b], ends)])
-            for d, document in enumerate(rows[b]):
-                n = len(document) - (document[-1] == eos)
-                if n and bool(whether[b, d]):
-                    first, second = sorted((cuts[b, d] * (n + 1)).long().tolist())
-                    for part in (rows[b], answers[b]):
-                        part[d] = move_middle(part[d][:n], first, second, ids, spm=bool(form[b, d])) + part[d][n:]
-        tokens, labels = (
-            pad_rows([list(chain.from_iterable(documents)) for documents in part], fill)
-            for part, fill in ((rows, examples.special.pad), (answers, IGNORED))
-        )
-        lengths = torch.tensor([sum(map(len, documents)) for documents in rows])
-        is_token = torch.arange(tokens.shape[1]) < lengths[:, None]
-        batch = Batch(input_ids=tokens, attention_mask=is_token.long(), labels=labels)
-        if examples.document_ids is not None:
-            numbers = [[d for d, document in enumerate(documents) for _ in document] for documents in rows]
-            batch["document_ids"] = pad_rows(numbers, 0)
-        return batch
+
+        def move(b: int, d: int, document: list[int]) -> list[int]:
+            if not bool(whether[b, d]):
+                return document
+            first, second = sorted((cuts[b, d] * (len(document) + 1)).long().tolist())
+            return move_middle(document, first, second, ids, spm=bool(form[b, d]))
+
+        return rearrange_documents(examples, move, marks=ids)
 
     @property
     def spm_share(self) -> float:
@@ -201,16 +181,3 @@ def restore_middle(row: Sequence[int], ids: RoleIds) -> tuple[list[int], int, in
         raise InputError(f"this row was moved, and its end was cut: it ends in {row[-3:]} and not in {ids.end}")
     suffix, middle = row.index(ids.suffix), row.index(ids.middle)
     return row[1:suffix] + row[middle + 1 : -1] + row[suffix + 1 : middle], suffix - 1, middle - suffix - 1
-
-
-def split_documents(row: Sequence[int], eos: int) -> list[list[int]]:
-    """A row as documents, each with the end of text behind it that it has.
-
-    >>> from clozelab.objectives.fill_in_the_middle import split_documents
-    >>> split_documents([5, 6, 1, 7], eos=1)
-    [[5, 6, 1], [7]]
-    """
-    row = list(row)
-    ends = [place + 1 for place, token in enumerate(row) if token == eos]
-    starts = [0, *ends]
-    return [row[start:end] for start, end in zip(starts, [*ends, len(row)]) if end > start]
