@@ -52,13 +52,15 @@ class ClozelabEncoderConfig(PreTrainedConfig):
         n_decoder_layers: int | None = None,
         dropout: float = 0.0,
         tied: bool = True,
+        cross_rotary: bool = False,
         rotary_base: float = 10_000.0,
         norm_eps: float = 1e-6,
         **kwargs: Any,
     ) -> None:
         self.vocab_size, self.d_model, self.n_layers, self.n_heads = vocab_size, d_model, n_layers, n_heads
         self.d_ff, self.n_decoder_layers, self.tied = d_ff, n_decoder_layers, tied
-        self.dropout, self.rotary_base, self.norm_eps = dropout, rotary_base, norm_eps
+        self.dropout, self.cross_rotary = dropout, cross_rotary
+        self.rotary_base, self.norm_eps = rotary_base, norm_eps
         # Our tied models have one table, so there are no two for `transformers` to tie.
         kwargs["tie_word_embeddings"] = False
         super().__init__(**kwargs)

@@ -38,6 +38,9 @@ class ModelConfig:
     """Dropout probability of what a block adds to the residual stream."""
     tied: bool = True
     """One table for embedding and unembedding instead of two."""
+    cross_rotary: bool = False
+    """Rotary positions in the cross-attention of an encoder-decoder too, for a decoder that writes the text that the
+    encoder reads; T5 has none there. Must be False elsewhere."""
     rotary_base: float = 10_000.0
     """The slowest rotary pair completes a turn in about 2 pi x this many tokens."""
     norm_eps: float = 1e-6
@@ -53,6 +56,7 @@ class ModelConfig:
                 "d_model / n_heads numbers, and rotary positions rotate them in pairs"
             )
         check_type(self.tied, bool, "tied")
+        check_type(self.cross_rotary, bool, "cross_rotary")
         if not 0.0 <= check_number(self.dropout, "dropout") < 1.0:
             raise InputError(f"dropout is a probability in [0, 1), got {self.dropout!r}")
         for name in ("rotary_base", "norm_eps"):

@@ -1,7 +1,8 @@
-"""An encoder that reads both sides and a decoder that attends to it: T5."""
+"""An encoder that reads both sides and a decoder that attends to it: T5, BART, MASS."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from ..checks import REAL, check_tensor
@@ -16,10 +17,12 @@ class EncoderDecoder(LanguageModel):
     """An encoder and a decoder of the same blocks; each decoder block also attends to the encoder's hidden states.
 
     `forward(input_ids (B, S), decoder_input_ids (B, T), attention_mask=None (B, S), document_ids=None (B, S),
-    decoder_document_ids=None (B, T), decoder_attention_mask=None (B, T))` -> hidden (B, T, D) of the decoder.
+    decoder_document_ids=None (B, T), decoder_attention_mask=None (B, T), decoder_position_ids=None (B, T))` -> hidden
+    (B, T, D) of the decoder, whose positions are 0 .. T - 1 where none are given.
 
     `encode` and `decode` are its two halves, for generation. One table embeds both texts. As in T5, cross-attention
-    has no positions: the two texts have different lengths, and the sentinels say where a span belongs.
+    has no positions: the two texts have different lengths, and the sentinels say where a span belongs. A decoder that
+    writes the very text that the encoder reads needs them to find its place: `config.cross_rotary`.
 
     >>> import torch
     >>> from clozelab.models import EncoderDecoder, ModelConfig
@@ -32,7 +35,7 @@ class EncoderDecoder(LanguageModel):
 
     Raises `InputError` for ids outside the vocabulary, flags of another shape, and document ids for one side only.
 
-    Source: Raffel et al. 2020 (T5), section 2.1.
+    Source: Raffel et al. 2020 (T5), section 2.1; without positions in cross-attention, but for `cross_rotary`.
     """
 
     architecture = "encoder-decoder"
@@ -51,6 +54,7 @@ class EncoderDecoder(LanguageModel):
         document_ids: Tensor | None = None,
         decoder_document_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
+        decoder_position_ids: Tensor | None = None,
     ) -> Tensor:
         return self.decode(
             decoder_input_ids,
@@ -59,6 +63,7 @@ class EncoderDecoder(LanguageModel):
             document_ids=document_ids,
             decoder_document_ids=decoder_document_ids,
             decoder_attention_mask=decoder_attention_mask,
+            decoder_position_ids=decoder_position_ids,
         )
 
     def encode(
@@ -82,6 +87,7 @@ class EncoderDecoder(LanguageModel):
         document_ids: Tensor | None = None,
         decoder_document_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
+        decoder_position_ids: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
         """The decoder's hidden states (B, T, D) of its text (B, T), given those of the encoder (B, S, D).
@@ -90,7 +96,7 @@ class EncoderDecoder(LanguageModel):
         """
         x = self.embed(decoder_input_ids, "decoder_input_ids")  # (B, T, D)
         flags = {"decoder_attention_mask": decoder_attention_mask, "decoder_document_ids": decoder_document_ids}
-        check_flags(decoder_input_ids, **flags)
+        check_flags(decoder_input_ids, decoder_position_ids=decoder_position_ids, **flags)
         if check_tensor(encoder_hidden_states, "encoder_hidden_states", "(B, S, D)", REAL).shape[::2] != x.shape[::2]:
             raise InputError(
                 f"expected encoder_hidden_states ({len(x)}, S, {x.shape[2]}), got {tuple(encoder_hidden_states.shape)}"
@@ -107,9 +113,12 @@ class EncoderDecoder(LanguageModel):
             past=0 if cache is None else cache.length,
         )
         cross = cross_attention_mask(x, encoder_hidden_states, attention_mask, decoder_document_ids, document_ids)
-        freqs = self.rotary_freqs(None, mask, x.device)
+        freqs, encoder_freqs = self.rotary_freqs(decoder_position_ids, mask, x.device), None
+        if self.config.cross_rotary:
+            encoder_positions = torch.arange(encoder_hidden_states.shape[1], device=x.device)[None]  # (1, S)
+            encoder_freqs = self.rotary_freqs(encoder_positions, cross, x.device)
         for block in self.decoder:
-            x = block(x, mask, freqs, encoder_hidden_states, cross, cache)
+            x = block(x, mask, freqs, encoder_hidden_states, cross, cache, encoder_freqs)
         if cache is not None:
             cache.length += mask.queries
         return rms_norm(x, self.config.norm_eps)

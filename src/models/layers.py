@@ -116,8 +116,12 @@ class Attention(nn.Module):
         freqs: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,
         cache: Cache | None = None,
+        key_freqs: Tensor | None = None,
     ) -> Tensor:
-        """Self-attention under rotary `freqs`; cross-attention where `encoder_hidden_states` (B, S, D) are given."""
+        """Self-attention under rotary `freqs`; cross-attention where `encoder_hidden_states` (B, S, D) are given.
+
+        Then `key_freqs` rotate the encoder's keys, and `freqs` the queries alone; both None: without positions.
+        """
         q = self._split_heads(self.query(x))
         past = None if cache is None else cache.get(self)
         if encoder_hidden_states is not None and past is not None:
@@ -126,8 +130,9 @@ class Attention(nn.Module):
             source = x if encoder_hidden_states is None else encoder_hidden_states
             k, v = self._split_heads(self.key(source)), self._split_heads(self.value(source))
             k = rms_norm(k, self.eps)
-            if freqs is not None:
-                k = apply_rotary(k, freqs)
+            key_freqs = freqs if encoder_hidden_states is None else key_freqs
+            if key_freqs is not None:
+                k = apply_rotary(k, key_freqs)
             if past is not None:
                 k, v = torch.cat((past[0], k), -2), torch.cat((past[1], v), -2)
         q = rms_norm(q, self.eps)
@@ -182,13 +187,15 @@ class Block(nn.Module):
         encoder_hidden_states: Tensor | None = None,
         encoder_mask: AttentionMask | None = None,
         cache: Cache | None = None,
+        encoder_freqs: Tensor | None = None,
     ) -> Tensor:
-        """x (B, T, D) -> (B, T, D)."""
+        """x (B, T, D) -> (B, T, D); cross-attention has positions where there are `encoder_freqs`."""
         x = x + self.dropout(self.attention(rms_norm(x, self.eps), mask, freqs, cache=cache))
         if self.cross_attention is not None:
             assert encoder_mask is not None
+            query_freqs = None if encoder_freqs is None else freqs
             crossed = self.cross_attention(
-                rms_norm(x, self.eps), encoder_mask, encoder_hidden_states=encoder_hidden_states, cache=cache
+                rms_norm(x, self.eps), encoder_mask, query_freqs, encoder_hidden_states, cache, encoder_freqs
             )
             x = x + self.dropout(crossed)
         return x + self.dropout(self.feed_forward(rms_norm(x, self.eps)))

@@ -36,6 +36,8 @@ class Transformer(LanguageModel):
         super().__init__(config)
         if config.n_decoder_layers is not None:
             raise InputError(f"n_decoder_layers is for an encoder-decoder; a {self.architecture} model has n_layers")
+        if config.cross_rotary:
+            raise InputError(f"cross_rotary is for an encoder-decoder; a {self.architecture} model has one attention")
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
 
     def forward(
