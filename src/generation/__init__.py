@@ -5,18 +5,22 @@ from .answers import answer_pairs, generate_answers
 from .completion import BLANK, Completion, encode_blanks
 from .decoding import fill_spans, generate, truncate_at_eos
 from .masks import ORDERS, fill_masks
+from .moved_texts import (
+    complete_middle_text,
+    complete_moved_spans_text,
+    sample_middle_text,
+    sample_moved_spans_text,
+)
 from .pairs import causal_pairs, masked_pairs, seq2seq_pairs
 from .sampling import Sampling, sample_token, token_probabilities
 from .texts import (
     complete_masked_text,
-    complete_middle_text,
     continue_by_blocks,
     continue_span_text,
     continue_text,
     fill_masked_text,
     fill_span_text,
     sample_masked_text,
-    sample_middle_text,
     sample_span_text,
 )
 
@@ -29,6 +33,7 @@ __all__ = [
     "causal_pairs",
     "complete_masked_text",
     "complete_middle_text",
+    "complete_moved_spans_text",
     "continue_by_blocks",
     "continue_span_text",
     "continue_text",
@@ -42,6 +47,7 @@ __all__ = [
     "masked_pairs",
     "sample_masked_text",
     "sample_middle_text",
+    "sample_moved_spans_text",
     "sample_span_text",
     "sample_token",
     "seq2seq_pairs",

@@ -16,7 +16,7 @@ from ..data.special_ids import SpecialIds
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..errors import InputError
 from ..models import DecoderOnly, EncoderDecoder, EncoderOnly
-from .completion import BLANK, Completion, encode_before_blank, encode_blanks
+from .completion import BLANK, Completion, encode_blanks
 from .decoding import MAX_NEW_TOKENS, fill_spans, generate, truncate_at_eos
 from .masks import fill_masks
 
@@ -67,65 +67,6 @@ def continue_text(
     )[0, max(len(prompt), 1) :].tolist()
     generated = truncate_at_eos(ids, special.eos)
     return Completion.of(tokenizer, prompt + generated, [False] * len(prompt) + [True] * len(generated))
-
-
-def complete_middle_text(
-    model: nn.Module,
-    tokenizer: Tokenizer,
-    text: str,
-    *,
-    max_new_tokens: int = 40,
-    suffix_first: bool = False,
-    **sampling: Any,
-) -> Completion:
-    """Fill the one blank `___` of a text with a decoder that learned fill-in-the-middle; continue a text without one.
-
-    `suffix_first` prompts in the form suffix, prefix, middle, for a model that learned that form alone.
-
-    Raises `InputError` for several blanks: a moved text has one middle.
-    """
-    if BLANK not in checked_text(text):
-        return continue_text(model, tokenizer, text, max_new_tokens=max_new_tokens, **sampling)
-    if text.count(BLANK) > 1:
-        raise InputError(f"expected one blank {BLANK}, got {text.count(BLANK)}: fill one after the other")
-    before, after = text.split(BLANK)
-    parts = encode_before_blank(tokenizer, before), tokenizer.encode(after)
-    settings = {"max_new_tokens": max_new_tokens, "suffix_first": suffix_first, **sampling}
-    return _fill_middle(model, tokenizer, *parts, **settings)
-
-
-def sample_middle_text(model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
-    """Take the middle third of the tokens out of a text and fill it."""
-    ids = tokenizer.encode(text)
-    third = len(ids) // 3
-    return _fill_middle(model, tokenizer, ids[:third], ids[len(ids) - third :], max_new_tokens=len(ids) + 8, **sampling)
-
-
-def _fill_middle(
-    model: nn.Module,
-    tokenizer: Tokenizer,
-    before: list[int],
-    after: list[int],
-    *,
-    suffix_first: bool = False,
-    **sampling: Any,
-) -> Completion:
-    special = tokenizer.special
-    prefix, suffix, middle_id, end = (special[f"fim_{part}"] for part in ("prefix", "suffix", "middle", "end"))
-    if suffix_first:
-        prompt = [prefix, suffix, *after, middle_id, *before]
-    else:
-        prompt = [prefix, *before, suffix, *after, middle_id]
-    ids = generate(
-        expect_model(model, DecoderOnly),
-        torch.tensor([prompt]),
-        eos=end,
-        suppressed=all_but(special, end),
-        **sampling,
-    )[0, len(prompt) :].tolist()
-    middle = truncate_at_eos(ids, end)
-    by_model = [False] * len(before) + [True] * len(middle) + [False] * len(after)
-    return Completion.of(tokenizer, [*before, *middle, *after], by_model)
 
 
 # --------------------------------------------------------------------------- an encoder
@@ -254,12 +195,8 @@ def fill_span_text(
 
 def sample_span_text(model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
     """Hide three tokens of every ten behind a sentinel and fill them."""
-    ids: list[int] = []
-    tokens, sentinels = tokenizer.encode(text), iter(tokenizer.special.sentinels)
-    for start in range(0, len(tokens), 10):
-        before, hidden, after = (tokens[start + a : start + b] for a, b in ((0, 4), (4, 7), (7, 10)))
-        sentinel = next(sentinels, None) if hidden else None
-        ids += [*before, *(hidden if sentinel is None else [sentinel]), *after]  # no sentinel left: nothing hidden
+    tokens = tokenizer.encode(text)
+    ids = hide_runs(tokens, tokenizer.special.sentinels)
     return _fill_sentinels(model, tokenizer, ids, max_new_tokens=2 * len(tokens) + 8, **sampling)
 
 
@@ -278,7 +215,7 @@ def _fill_sentinels(model: nn.Module, tokenizer: Tokenizer, ids: list[int], **se
     answers: dict[int, list[int]] = {}
     for k, span in split_spans(_spell_spans(model, tokenizer, ids, **settings), sentinels):
         answers.setdefault(sentinels[k], span)  # the first answer counts
-    text = [pair for token in ids for pair in _spell(token, answers, sentinels)]
+    text = [pair for token in ids for pair in spell_blank(token, answers, sentinels)]
     return Completion.of(tokenizer, [token for token, _ in text], [by_model for _, by_model in text])
 
 
@@ -312,6 +249,17 @@ def _spell_spans(
     return truncate_at_eos(targets, special.eos)
 
 
-def _spell(token: int, answers: dict[int, list[int]], sentinels: Sequence[int]) -> list[tuple[int, bool]]:
+def hide_runs(tokens: list[int], sentinels: Sequence[int]) -> list[int]:
+    """A text in which the fifth to seventh of every ten tokens stand behind a sentinel, as long as there are any."""
+    ids: list[int] = []
+    left = iter(sentinels)
+    for start in range(0, len(tokens), 10):
+        before, hidden, after = (tokens[start + a : start + b] for a, b in ((0, 4), (4, 7), (7, 10)))
+        sentinel = next(left, None) if hidden else None
+        ids += [*before, *(hidden if sentinel is None else [sentinel]), *after]
+    return ids
+
+
+def spell_blank(token: int, answers: dict[int, list[int]], sentinels: Sequence[int]) -> list[tuple[int, bool]]:
     """A token as itself, a sentinel as what the model generated for it (nothing, where it generated nothing)."""
     return [(one, True) for one in answers.get(token, [])] if token in sentinels else [(token, False)]

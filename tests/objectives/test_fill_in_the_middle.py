@@ -128,7 +128,7 @@ def test_a_blank_is_asked_in_the_form_that_was_learned(form, tokenizer_with_role
         prompts.append(prompt[0].tolist())
         return prompt
 
-    monkeypatch.setattr("clozelab.generation.texts.generate", generate)
+    monkeypatch.setattr("clozelab.generation.moved_texts.generate", generate)
     tokenizer, objective = tokenizer_with_roles, FillInTheMiddle(form=form)
     objective.complete(objective.build_model(tokenizer.vocab_size, d_model=16, n_heads=2), tokenizer, "ab___ba")
     special, before, after = tokenizer.special, tokenizer.encode("ab"), tokenizer.encode("ba")
