@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..escape import escape_control_characters
 from ..progress import duration
 from . import parsing
-from .corpus import add_corpus, corpus_of, print_report, tokenizer_of
+from .corpus import add_corpus, corpus_of, print_report, tokenizer_of, tokenizer_of_run
 from .hints import command_line
 from .parsing import Given, Parser
 from .resuming import recorded, restored
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace, given: Given) -> int:
 def _compare(args: argparse.Namespace, begun: Sequence[Path]) -> None:
     from ..display import print_comparison, save_comparison
     from ..objectives import OBJECTIVES
-    from ..training import TrainConfig, compare, prepare, read_run
+    from ..training import TrainConfig, compare, prepare
 
     objectives = [OBJECTIVES[name]() for name in args.objectives]
     config = TrainConfig(
@@ -98,8 +98,7 @@ def _compare(args: argparse.Namespace, begun: Sequence[Path]) -> None:
     )
     settings: dict[str, Any] = {**tokenizer_of(args, objectives), "announce": print_report}
     if args.resume:  # the tokenizer as it is
-        special = read_run(begun[0].parent).get("special", {})
-        settings |= {"tokenizer": str(begun[0].parent / "tokenizer.json"), "sentinels": 0, "roles": special}
+        settings |= tokenizer_of_run(begun[0].parent)
     prepared = prepare(corpus_of(args, objectives), **settings, progress=True)
     rows = compare(
         objectives,
@@ -138,6 +137,5 @@ def _restored(args: argparse.Namespace, begun: Sequence[Path], given: Given) -> 
 
     if not begun:
         raise InputError(f"{args.out} holds no comparison that could be continued: leave --resume out, to begin one")
-    description = read_run(begun[0].parent).get("description")
-    flags = description.get("compare") if isinstance(description, dict) else None
-    return restored("compare", compare, args.out, flags, given, NOT_DESCRIBED)
+    flags = [read_run(path.parent)["description"].get("compare") for path in begun]  # each, before any is trained
+    return restored("compare", compare, args.out, flags[0], given, NOT_DESCRIBED)

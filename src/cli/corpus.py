@@ -140,6 +140,19 @@ def tokenizer_of(args: argparse.Namespace, objectives: Iterable[Objective | type
     }
 
 
+def tokenizer_of_run(run: Path) -> dict[str, Any]:
+    """`tokenizer_of` for a run that is continued, or begun from: its tokenizer as it is.
+
+    Raises `InputError` where run.json or the tokenizer is damaged.
+    """
+    from ..training import read_run
+    from ..training.run_description import check_tokenizer
+
+    described = read_run(run)
+    check_tokenizer(run, described)
+    return {"tokenizer": str(run / "tokenizer.json"), "sentinels": 0, "roles": described["special"]}
+
+
 def _ids_of(args: argparse.Namespace, objectives: Iterable[Objective | type[Objective]]) -> IdTokenizer | None:
     """The special ids of a corpus of token ids, in place of a tokenizer; None for a corpus of text."""
     if args.tokenizer != "ids":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..escape import escape_control_characters
 from . import parsing
-from .corpus import add_corpus, corpus_of, print_mixture, print_report, said, tokenizer_of
+from .corpus import add_corpus, corpus_of, print_mixture, print_report, said, tokenizer_of, tokenizer_of_run
 from .hints import command_line
 from .parsing import Given, Parser
 from .resuming import recorded, restored
@@ -129,8 +129,8 @@ def _config(args: argparse.Namespace, folder: Path) -> TrainConfig:
         sample_every=args.sample_every,
     )
     if args.resume or args.extend:
-        trained = read_run(folder).get("train")
-        if isinstance(trained, dict) and trained.get("extended"):
+        trained = read_run(folder)["train"]
+        if trained.get("extended"):
             config = replace(config, steps=trained.get("steps"), extended=trained["extended"])
     return _extended(args, folder, config) if args.extend else config
 
@@ -153,13 +153,21 @@ def _further(args: argparse.Namespace, folder: Path, config: TrainConfig) -> str
 
 def _extended(args: argparse.Namespace, folder: Path, config: TrainConfig) -> TrainConfig:
     """The settings of a finished run with more steps."""
+    from ..training.checkpoint import UnusableCheckpoint
+
     if config.minutes is not None:
         raise InputError(
             f"{folder} ran for {config.minutes:g} minutes, and only a run of a number of steps can be extended: begin "
             f"another one from its weights, {_further(args, folder, config)}"
         )
-    if not _is_finished(folder, config):
-        resume = command_line("train", "--run", folder, "--resume")
+    resume = command_line("train", "--run", folder, "--resume")
+    try:
+        is_finished = _is_finished(folder, config)
+    except UnusableCheckpoint as error:
+        if not error.earlier:
+            raise
+        raise InputError(f"{error} by {resume}, and extend the run once it is finished") from error
+    if not is_finished:
         raise InputError(f"{folder} is not finished, so it cannot be extended yet: continue it by {resume}")
     return config.extend(args.extend)
 
@@ -179,21 +187,21 @@ def _train(
     objective: Objective, args: argparse.Namespace, folder: Path, config: TrainConfig, processes: Processes
 ) -> TrainResult:
     from ..data import Mixture
-    from ..training import prepare, prepare_stream, read_run, seeded_model, train
+    from ..training import prepare, prepare_stream, seeded_model, train
 
     continues = bool(args.resume or args.extend)
     command = recorded(args, NOT_DESCRIBED)
     processes.check_same("command", {f"--{name.replace('_', '-')}": str(value) for name, value in vars(args).items()})
-    corpus = processes.together(lambda: corpus_of(args, [objective], streaming=args.stream))
-    settings: dict[str, Any] = {**tokenizer_of(args, [objective]), "announce": print_report, "processes": processes}
+    own: dict[str, Any] = {}
     if source := folder if continues else args.init_from:  # with its tokenizer as it is
-        special = processes.together(lambda: read_run(source)).get("special", {})
-        if lacking := [role for role in objective.roles if role not in (special or {})]:
+        own = processes.together(lambda: tokenizer_of_run(source))
+        if lacking := [role for role in objective.roles if role not in own["roles"]]:
             raise InputError(
                 f"the tokenizer of {source} has no id for {lacking[0]}, which the {objective.name} objective needs: "
                 "train that run on a corpus that clozelab pack made, whose tokenizer has the ids of every objective"
             )
-        settings |= {"tokenizer": str(source / "tokenizer.json"), "sentinels": 0, "roles": special}
+    corpus = processes.together(lambda: corpus_of(args, [objective], streaming=args.stream))
+    settings = {**tokenizer_of(args, [objective]), **own, "announce": print_report, "processes": processes}
     shape: dict[str, Any] = {}
     if args.init_from:
         shape = processes.together(lambda: _shape_of(source, args.sharded and continues))
@@ -223,10 +231,7 @@ def _shape_of(run: Path, is_sharded: bool) -> dict[str, Any]:
     """The fields of `ModelConfig` of a run's model; those of a sharded run stand in run.json alone until it ends."""
     from ..training import load_run, read_run
 
-    shape = read_run(run).get("model") if is_sharded else asdict(load_run(run).model.config)  # type: ignore[arg-type]
-    if not isinstance(shape, dict):
-        raise InputError(f"{run / 'run.json'} is damaged: it describes no model")
-    return shape
+    return read_run(run)["model"] if is_sharded else asdict(load_run(run).model.config)  # type: ignore[arg-type]
 
 
 def _restored(folder: Path, given: Given) -> argparse.Namespace:
@@ -234,8 +239,7 @@ def _restored(folder: Path, given: Given) -> argparse.Namespace:
     from ..training import read_run
     from . import train
 
-    description = read_run(folder).get("description")
-    description = description if isinstance(description, dict) else {}
+    description = read_run(folder)["description"]
     if "compare" in description:
         resume = command_line("compare", "--out", folder.parent, "--resume")
         raise InputError(f"{folder} is a part of a comparison: continue that, by {resume}")

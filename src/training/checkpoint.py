@@ -65,6 +65,16 @@ class _State(Fields):
     moments_of: Count = 0
 
 
+class UnusableCheckpoint(InputError):
+    """A checkpoint that is damaged or of another run; `earlier` names the one before it, and is empty without one."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        others = [other.name for other in _complete(path.parent.parent) if other.name != path.name]
+        self.earlier = others[-1] if others else ""
+        cure = f"delete it to continue from {self.earlier}" if others else "there is no other one: begin another run"
+        super().__init__(f"{what}; {cure}")
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """One checkpoint, its files checked."""
@@ -119,9 +129,8 @@ class Checkpoint:
         except SafetensorError as error:
             raise _damaged(self.path, f"model.safetensors cannot be read ({error})") from error
         except RuntimeError as error:
-            raise InputError(
-                f"{self.path} holds the weights of a model of another shape ({shorten(error)}); {_cure(self.path)}"
-            ) from error
+            what = f"{self.path} holds the weights of a model of another shape ({shorten(error)})"
+            raise UnusableCheckpoint(self.path, what) from error
 
     def load_optimizer(self, optimizer: Optimizers) -> None:
         """Read the optimiser's state, exactly as it was; raises `InputError` where it is damaged."""
@@ -227,7 +236,7 @@ def latest_checkpoint(run: str | Path, described: Mapping[str, Any] | None = Non
     if described is not None and checkpoint.state["identity"] != fingerprint_of(described):
         theirs, mine = checkpoint.state["objective"], described["objective"]
         what = f"its objective is {theirs}, not {mine}" if theirs != mine else f"{run / 'run.json'} describes another"
-        raise InputError(f"{checkpoint.path} is of another run: {what}; {_cure(checkpoint.path)}")
+        raise UnusableCheckpoint(checkpoint.path, f"{checkpoint.path} is of another run: {what}")
     return checkpoint
 
 
@@ -266,16 +275,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(path, state)
 
 
-def _damaged(path: Path, what: str) -> InputError:
-    return InputError(f"the checkpoint {path} is damaged: {what}; {_cure(path)}")
-
-
-def _cure(path: Path) -> str:
-    """What a message advises about a checkpoint that cannot be used."""
-    others = [other.name for other in _complete(path.parent.parent) if other.name != path.name]
-    return (
-        f"delete it to continue from {others[-1]}" if others else "there is no other one in this run: begin another run"
-    )
+def _damaged(path: Path, what: str) -> UnusableCheckpoint:
+    return UnusableCheckpoint(path, f"the checkpoint {path} is damaged: {what}")
 
 
 def _name(step: int) -> str:

@@ -11,7 +11,7 @@ from ..checks import check_path
 from ..data import Tokenizer, load_tokenizer
 from ..errors import InputError
 from .checkpoint import latest_checkpoint
-from .run_description import read_run
+from .run_description import check_tokenizer, read_run
 
 
 def load_initial_weights(run: str | Path, model: nn.Module, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -25,6 +25,7 @@ def load_initial_weights(run: str | Path, model: nn.Module, tokenizer: Tokenizer
     run = check_path(run, "the run to start from")
     described = read_run(run)
     checkpoint = latest_checkpoint(run, described)
+    check_tokenizer(run, described)
     theirs = load_tokenizer(run / "tokenizer.json", sentinels=0, roles=described.get("special", {}))
     if theirs.fingerprint != tokenizer.fingerprint:
         raise InputError(f"{run} has another tokenizer than this run: use {run / 'tokenizer.json'} as its tokenizer")

@@ -12,13 +12,12 @@ from torch import nn
 
 from ..checks import check_path, check_type
 from ..data import Tokenizer, load_tokenizer
-from ..data.corpora.cache import sha256_of
 from ..errors import InputError
 from ..escape import shorten
 from ..models import ARCHITECTURES, ModelConfig
 from ..objectives import OBJECTIVES, Objective
 from .checkpoint import Checkpoint, latest_checkpoint
-from .run_description import read_run
+from .run_description import check_tokenizer, read_run
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,7 @@ def load_run(run: str | Path, *, objective: Objective | None = None, tokenizer: 
     model = _model(run, described, objective, checkpoint)
     checkpoint.load_model(model)
     model.eval()
-    if described["tokenizer_sha256"] != sha256_of(run / "tokenizer.json"):
-        raise InputError(f"{run / 'tokenizer.json'} is not the one that this model was trained with")
+    check_tokenizer(run, described)
     if tokenizer is None:  # as it is: the model has no ids for more
         tokenizer = load_tokenizer(run / "tokenizer.json", sentinels=0, roles=described.get("special", {}))
     elif (check_type(tokenizer, Tokenizer, "the tokenizer").to_json(), tokenizer.special.named) != (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -12,9 +13,12 @@ from typing import Any
 from ..checks import check_path
 from ..data.corpora.cache import full_disk_named, written_whole
 from ..errors import InputError
+from ..escape import escape_control_characters
 from ..evaluation.heldout import HeldOut
 from ..progress import Bar, progress_bar
 from .step import StepResult
+
+_log = logging.getLogger(__name__)
 
 
 class Report:
@@ -31,6 +35,7 @@ class Report:
         if self.path is not None and self.path.exists():
             if not self.path.is_file():
                 raise InputError(f"expected a file of metrics, but {self.path} is none")
+            _tell_unreadable(self.path)
             with open(self.path, "rb") as before, written_whole(self.path) as file:
                 for line in before:
                     metrics = _metrics(line)
@@ -87,9 +92,24 @@ def run_report(name: str, run: Path | None, total_steps: int | None, step: int, 
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`; anything else, such as a last line that was cut off, is left out."""
-    lines = (_metrics(line) for line in check_path(path, "a file of metrics").read_bytes().splitlines())
+    """The lines of a `metrics.jsonl`; others are left out and logged, but for a last line that was cut off."""
+    path = check_path(path, "a file of metrics")
+    _tell_unreadable(path)
+    lines = (_metrics(line) for line in path.read_bytes().splitlines())
     return [line for line in lines if line is not None]
+
+
+def _tell_unreadable(path: Path) -> None:
+    """Log which lines of a `metrics.jsonl` are none; the last may be cut off, where a run was stopped as it wrote."""
+    with open(path, "rb") as file:
+        whole = ((n, line) for n, line in enumerate(file, 1) if line.strip() and line.endswith(b"\n"))
+        numbers = [n for n, line in whole if _metrics(line) is None]
+    if numbers:
+        which = f"lines {', '.join(map(str, numbers[:3]))}" if len(numbers) > 1 else f"line {numbers[0]}"
+        more = f" and {len(numbers) - 3:,} more" if len(numbers) > 3 else ""
+        _log.warning(
+            escape_control_characters(f"{path}, {which}{more}: damaged, or not of this run; kept there and not read")
+        )
 
 
 def _metrics(line: bytes) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..checks import check_path
 from ..data import Mixture, Packed, PackedShards, Stream
-from ..data.corpora.cache import read_json
+from ..data.corpora.cache import read_json, sha256_of
 from ..data.corpora.descriptions import Count, Fields, Sha256, checked_fields
 from ..data.corpora.sealed import seal_of, unsealed
 from ..errors import InputError
@@ -105,3 +105,9 @@ def read_run(run: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} is of a format that this version does not read (it reads format {FORMAT})")
     checked_fields(_Run, described, str(path))
     return described
+
+
+def check_tokenizer(run: Path, described: Mapping[str, Any]) -> None:
+    """Raises `InputError` where the folder of a run holds another tokenizer than the run began with."""
+    if described["tokenizer_sha256"] != sha256_of(run / "tokenizer.json"):
+        raise InputError(f"{run / 'tokenizer.json'} is not the one that this model was trained with")

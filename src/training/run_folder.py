@@ -233,7 +233,8 @@ class RunFolder:
                 f"{name}, step {step}: some weights are infinite or NaN, so they were not saved{self.kept}; a lower "
                 "learning rate is the usual cure"
             )
-        state: dict[str, Any] = {"objective": name, "identity": fingerprint_of(self.identity), "seconds": position.seconds}
+        identity = fingerprint_of(self.identity)
+        state: dict[str, Any] = {"objective": name, "identity": identity, "seconds": position.seconds}
         if streamed := self.processes.all_gather_dict(position.stream):
             state["positions"] = streamed
         if self.processes.sharded:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clozelab.cli import main
-from clozelab.training import load_run, read_metrics, read_run
+from clozelab.training import latest_checkpoint, load_run, read_metrics, read_run
 
 from .commands import pasted, refused, stop_at, train, write
 
@@ -67,6 +67,51 @@ def test_an_extension_that_is_stopped_is_resumed_and_no_run_is_extended_before_i
     assert load_run("run").step == 10
     refused(capsys, ["train", "--run", "nowhere", "--extend", "4"], "nowhere holds no run")
     refused(capsys, ["train", "--run", "run", "--extend", "4", "--steps", "9"], "was begun with --steps 6, not 9")
+
+
+def test_an_extension_of_a_run_whose_description_was_altered_is_refused_before_the_corpus_is_read(trained, capsys):
+    trained("causal")
+    described = json.loads(Path("run/run.json").read_text())
+    described["model"]["rotary_base"] = 3.0
+    Path("run/run.json").write_text(json.dumps(described))
+    Path("corpus.jsonl").unlink()
+    for words in (["train", "--run", "run", "--extend", "4"], ["train", "--run", "run", "--resume"]):
+        error = refused(capsys, words, r"run/run\.json is damaged: it is not what was written")
+        assert "extended" not in error
+        assert "another run" not in error
+    refused(capsys, ["generate", "run", "Document"], r"run/run\.json is damaged")
+    refused(capsys, [*BEGIN, *SIZES], r"run/run\.json is damaged")
+
+
+def test_an_extended_run_whose_last_checkpoint_is_damaged_is_resumed_before_it_is_extended(trained, capsys):
+    trained("causal")
+    assert main(["train", "--run", "run", "--extend", "2"]) == 0
+    weights = latest_checkpoint("run").path / "model.safetensors"
+    write(weights, b"\0" + weights.read_bytes()[1:])
+    error = refused(
+        capsys,
+        ["train", "--run", "run", "--extend", "3"],
+        r"is damaged: model\.safetensors is not what was written; delete it to continue from step-00000006 by clozelab",
+    )
+    assert error.endswith("clozelab train --run run --resume, and extend the run once it is finished\n")
+    assert "extend" not in refused(capsys, ["train", "--run", "run", "--resume"], "continue from step-00000006$")
+    shutil.rmtree(weights.parent)
+    assert main(["train", "--run", "run", "--resume"]) == 0
+    assert main(["train", "--run", "run", "--extend", "3"]) == 0
+    assert load_run("run").step == 11
+
+
+def test_a_damaged_line_of_metrics_is_named_where_the_run_goes_on(trained, caplog):
+    trained("causal")
+    lines = Path("run/metrics.jsonl").read_bytes().splitlines(keepends=True)
+    lines[2] = b"\0" * (len(lines[2]) - 1) + b"\n"
+    Path("run/metrics.jsonl").write_bytes(b"".join(lines) + b'{"step": 7, "lo')  # cut off, as where a run is killed
+    assert main(["train", "--run", "run", "--extend", "2"]) == 0
+    assert "run/metrics.jsonl, line 3: damaged, or not of this run; kept there and not read" in caplog.text
+    assert len(caplog.messages) == 1
+    read_metrics("run/metrics.jsonl")
+    assert len(caplog.messages) == 2
+    assert Path("run/metrics.jsonl").read_bytes().splitlines(keepends=True)[2] == lines[2]
 
 
 BEGIN = ["train", "--objective", "masked", "--init-from", "run", "--corpus", "corpus.jsonl", "--run", "new"]
@@ -183,7 +228,10 @@ def test_another_tokenizer_in_the_run_folder_is_found(trained, capsys):
     trained("causal")
     content = Path("run/tokenizer.json").read_text()
     Path("run/tokenizer.json").write_text(content.replace('"id":3', '"id": 3'))
-    refused(capsys, ["generate", "run", "Document"], "is not the one that this model was trained with")
+    message = "is not the one that this model was trained with"
+    refused(capsys, ["generate", "run", "Document"], message)
+    refused(capsys, ["train", "--run", "run", "--resume"], message)
+    refused(capsys, [*BEGIN, *SIZES], message)
 
 
 def test_metrics_keep_what_they_cannot_read_and_nothing_stands_there_twice(trained, capsys):
