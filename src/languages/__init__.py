@@ -1,9 +1,10 @@
 """Synthetic languages whose entropy is known exactly, their least possible costs, and worlds of skills."""
 
 from ..doors import explain_errors
-from .costs import chain_costs, masked_costs, span_costs, step_costs
+from .costs import chain_costs, label_costs, masked_costs, masked_posteriors, span_costs, step_costs
 from .markov import MarkovSource
 from .mixture import MixtureSource
+from .replaced import replaced_probabilities
 from .skills import Exercise, World
 
 __all__ = [
@@ -12,7 +13,10 @@ __all__ = [
     "MixtureSource",
     "World",
     "chain_costs",
+    "label_costs",
     "masked_costs",
+    "masked_posteriors",
+    "replaced_probabilities",
     "span_costs",
     "step_costs",
 ]

@@ -73,25 +73,42 @@ def step_costs(source: MarkovSource, tokens: Tensor, steps: int, predicted: Tens
 def masked_costs(source: MarkovSource, seen: Tensor, labels: Tensor, channel: Tensor, own_channel: Tensor) -> Tensor:
     """(B, T) float64: -ln p(label | the whole row as it is seen, this position was hidden), 0 where there is no label.
 
-    A corruption that treats tokens independently is a noisy channel after a Markov chain, that is, a hidden Markov
-    model: `channel[x, s]` is the probability that symbol x is seen as s, whether it was hidden or not, and
-    `own_channel` the same for a hidden symbol, which the position in question is known to be because it has a label.
-    Forward and backward messages give the posterior.
-
-    Shapes: seen (B, T), columns of the channels (K, S); labels (B, T) of symbols, -100 where not predicted.
+    The `label_costs` of `masked_posteriors`. Shapes: seen (B, T), columns of the channels (K, S); labels (B, T) of
+    symbols, -100 where not predicted.
 
     Raises `InputError` for labels that are not symbols and for shapes that do not fit.
+    """
+    check_same_shape(labels=check_tensor(labels, "labels", "(B, T)", WHOLE), seen=check_tensor(seen, "seen", "(B, T)"))
+    return label_costs(masked_posteriors(source, seen, channel, own_channel), labels)
+
+
+def masked_posteriors(source: MarkovSource, seen: Tensor, channel: Tensor, own_channel: Tensor) -> Tensor:
+    """(B, T, K) float64: p(symbol | the whole row as it is seen, this position was hidden).
+
+    A corruption that treats tokens independently is a noisy channel after a Markov chain, that is, a hidden Markov
+    model: `channel[x, s]` is the probability that symbol x is seen as s, whether it was hidden or not, and
+    `own_channel` the same for a hidden symbol, which the position in question is known to be. Forward and backward
+    messages give the posterior.
+
+    Shapes: seen (B, T), columns of the channels (K, S).
+
+    >>> import torch
+    >>> from clozelab.languages import MarkovSource, masked_posteriors
+    >>> coin = MarkovSource(torch.tensor([[0.9, 0.1], [0.1, 0.9]]))
+    >>> channel, masked = torch.tensor([[0.8, 0.0, 0.2], [0.0, 0.8, 0.2]]), torch.tensor([[0.0, 0.0, 1.0]] * 2)
+    >>> masked_posteriors(coin, torch.tensor([[0, 2, 0]]), channel, masked)[0, 1]  # 0.9 0.9 against 0.1 0.1
+    tensor([0.9878, 0.0122], dtype=torch.float64)
+
+    Raises `InputError` for shapes that do not fit.
     Source: Rabiner 1989, section III.
     """
     check_type(source, MarkovSource, "the source")
-    check_tensor(labels, "labels", "(B, T)", WHOLE)
-    check_symbols(labels[labels != IGNORED], source.symbols)
-    check_same_shape(labels=labels, seen=check_tensor(seen, "seen", "(B, T)", WHOLE))
+    check_tensor(seen, "seen", "(B, T)", WHOLE)
     for name, one in (("channel", channel), ("own_channel", own_channel)):
         if len(check_tensor(one, name, "(K, S)", REAL)) != source.symbols or one.shape != channel.shape:
             raise InputError(f"expected {name} ({source.symbols}, S), got {tuple(one.shape)}")
     check_symbols(seen, channel.shape[1])
-    k, evidence = source.symbols, channel.T[seen]  # (B, T, K)
+    k, evidence = source.symbols, channel.double().T[seen]  # (B, T, K)
     before = [source.stationary.expand(len(seen), k)]  # p(x[t], what was seen before t), up to a factor
     for t in range(1, seen.shape[1]):
         step = (before[-1] * evidence[:, t - 1]) @ source.transition
@@ -100,9 +117,24 @@ def masked_costs(source: MarkovSource, seen: Tensor, labels: Tensor, channel: Te
     for t in range(seen.shape[1] - 1, 0, -1):
         step = (after[-1] * evidence[:, t]) @ source.transition.T
         after.append(step / step.sum(1, keepdim=True))
-    posterior = torch.stack(before, 1) * torch.stack(after[::-1], 1) * own_channel.T[seen]  # (B, T, K)
-    posterior = posterior / posterior.sum(2, keepdim=True)
-    costs = -posterior.gather(2, labels.clamp(min=0)[..., None]).squeeze(2).log()
+    posterior = torch.stack(before, 1) * torch.stack(after[::-1], 1) * own_channel.double().T[seen]  # (B, T, K)
+    return posterior / posterior.sum(2, keepdim=True)
+
+
+def label_costs(posteriors: Tensor, labels: Tensor) -> Tensor:
+    """(B, T) float64: -ln of the probability (B, T, K) of each label (B, T), 0 where there is none.
+
+    >>> import torch
+    >>> from clozelab.languages import label_costs
+    >>> label_costs(torch.tensor([[[0.5, 0.5], [1.0, 0.0]]]), torch.tensor([[1, -100]]))
+    tensor([[0.6931, 0.0000]], dtype=torch.float64)
+
+    Raises `InputError` for labels that are not symbols.
+    """
+    check_tensor(posteriors, "posteriors", "(B, T, K)", REAL)
+    check_symbols(check_tensor(labels, "labels", "(B, T)", WHOLE)[labels != IGNORED], posteriors.shape[2])
+    check_same_shape(labels=labels, posteriors=posteriors[..., 0])
+    costs = -posteriors.double().gather(2, labels.clamp(min=0)[..., None]).squeeze(2).log()
     return costs.masked_fill(labels == IGNORED, 0)
 
 

@@ -23,6 +23,7 @@ from .attention_mask import (
 )
 from .config import ModelConfig
 from .encoder_decoder import EncoderDecoder
+from .generator_discriminator import GeneratorDiscriminator
 from .language_model import LanguageModel, Prediction, eval_mode
 from .layers import Cache, attention_reference
 from .multi_token import MultiTokenDecoder
@@ -37,6 +38,7 @@ __all__ = [
     "DecoderOnly",
     "EncoderDecoder",
     "EncoderOnly",
+    "GeneratorDiscriminator",
     "LanguageModel",
     "ModelConfig",
     "MultiTokenDecoder",

@@ -28,6 +28,9 @@ class Prediction:
     """(B, T, D), or logits (B, T, V) where there is no table."""
     table: Tensor | None = None
     """(V, D)"""
+    sampled: Tensor | None = None
+    """(B, T) ids of text that the model drew itself, where the output says of each whether it was replaced: class 1
+    where it is another than the text's, else 0."""
 
 
 class LanguageModel(nn.Module):

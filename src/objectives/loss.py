@@ -31,6 +31,9 @@ class Target:
     """(B,): what each row adds to the number that the sum is divided by; None: its labels that are not -100."""
     weight: float = 1.0
     """Of this part in the total."""
+    detects_replaced: bool = False
+    """Whether the labels are the ids of a text, and the output says where `Prediction.sampled` differs from them. So
+    positions and count follow from the batch, though the classes depend on what the model draws."""
 
     @property
     def loss_mask(self) -> Tensor:
@@ -49,16 +52,33 @@ class Target:
             )
         return self.count.long()
 
+    def classes(self, prediction: Prediction) -> Tensor:
+        """(B, T) int64: what the output must say, the labels, or 1 where a sampled id was replaced; -100 as they are.
+
+        Raises `InputError` for labels that are no ids, and for an output of the other kind.
+        """
+        if not is_whole(self.labels):
+            raise InputError(f"expected labels that are ids, or {IGNORED}, got {self.labels.dtype}")
+        labels, sampled = self.labels.long(), prediction.sampled
+        if self.detects_replaced != (sampled is not None):
+            raise InputError(
+                "expected an output that says of each sampled id whether it was replaced, Prediction(states, table, "
+                "sampled), got one of ids"
+                if sampled is None
+                else "expected an output that predicts the labels, got one that says of sampled ids which were replaced"
+            )
+        if sampled is None:
+            return labels
+        check_same_shape(labels=labels, sampled=check_tensor(sampled, "the sampled ids", "(B, T)", WHOLE))
+        return (sampled != labels).long().masked_fill(~self.loss_mask, IGNORED)
+
     def part(self, prediction: Prediction, label_smoothing: float = 0.0, z_loss: float = 0.0) -> Part:
         """The loss of a prediction, of which only the loss positions are projected onto the vocabulary.
 
         Inside torch.compile, torch.export and torch.func the number of loss positions is not known, and all positions
         are projected. Raises `InputError` for shapes that do not fit and labels outside the vocabulary.
         """
-        labels, states, table = self.labels, prediction.states, prediction.table
-        if not is_whole(labels):
-            raise InputError(f"expected labels that are ids, or {IGNORED}, got {labels.dtype}")
-        labels = labels.long()
+        labels, states, table = self.classes(prediction), prediction.states, prediction.table
         if states.dim() < 2 or states.shape[:-1] != labels.shape or not states.is_floating_point():
             raise InputError(
                 f"expected outputs {('(B, T, V)', '(B, T, D)')[table is not None]} and labels (B, T), got "

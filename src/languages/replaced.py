@@ -1,0 +1,78 @@
+"""How certain the best discriminator can be that a token of a Markov source was replaced (ELECTRA)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..checks import WHOLE, check_tensor, check_type
+from ..errors import InputError
+from .markov import MarkovSource, check_symbols
+
+
+def replaced_probabilities(
+    source: MarkovSource, text: Tensor, hide_rate: float, generator: Literal["ideal", "uniform"] = "ideal"
+) -> Tensor:
+    """(B, T) float64: p(this symbol is not the source's own | the whole text (B, T), in which some were replaced).
+
+    Each symbol is hidden with probability `hide_rate`, and the generator puts another in its place, which may be the
+    same: the "ideal" one draws it from p(x[t] | the visible symbols), each place by itself, and the "uniform" one from
+    all K symbols alike.
+
+    The sum runs over all sets of hidden symbols. What was hidden between two visible symbols i and j depends on these
+    two alone, so a set is a path over visible symbols. A step from i to j has, with r the rate and q the generator,
+
+        (1 - r) r^(j-i-1) P^(j-i)[x[i], x[j]] x the product of q(x[s]) over i < s < j,
+
+    and forward and backward sums over the paths give the probability of each step. Within a step x[s] is the source's
+    own with p(x[s] | x[i], x[j]), whatever the generator drew. T^2 steps, each of at most T factors.
+
+    >>> import torch
+    >>> from clozelab.languages import MarkovSource, replaced_probabilities
+    >>> coin = MarkovSource(torch.tensor([[0.9, 0.1], [0.1, 0.9]]))
+    >>> replaced_probabilities(coin, torch.tensor([[0, 0, 1, 0, 0]]), 0.15).round(decimals=2)
+    tensor([[0.0300, 0.0300, 0.1400, 0.0300, 0.0300]], dtype=torch.float64)
+
+    Raises `InputError` for symbols that are none, a rate outside (0, 1), and another generator.
+    """
+    check_type(source, MarkovSource, "the source")
+    check_symbols(check_tensor(text, "the text", "(B, T)", WHOLE), source.symbols)
+    if not 0 < hide_rate < 1 or generator not in ("ideal", "uniform"):
+        raise InputError(
+            f'expected a rate in (0, 1) and a generator that is "ideal" or "uniform", got {hide_rate!r}, {generator!r}'
+        )
+    rate, uniform = torch.tensor([hide_rate, 1 / source.symbols], dtype=torch.float64).log()
+    kept, end = torch.log1p(torch.tensor(-hide_rate).double()), text.shape[1] + 1
+    leads = _log_transitions(source, text)
+    steps: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}  # (i, j): ln weight (B,), p(x[s] | x[i], x[j]) (B, j-i-1)
+    for i in range(end):
+        for j in range(i + 1, end + 1):
+            own = leads[:, i, i + 1 : j] + leads[:, i + 1 : j, j] - leads[:, i, j, None]
+            drawn = own if generator == "ideal" else torch.full_like(own, uniform)
+            weight = leads[:, i, j] + (rate + drawn).sum(1) + (kept if j < end else 0)
+            steps[i, j] = weight, own.exp()
+    before, after = torch.zeros(2, len(text), end + 1, dtype=torch.float64)  # ln of the sums over paths to and from i
+    for j in range(1, end + 1):
+        before[:, j] = torch.stack([before[:, i] + steps[i, j][0] for i in range(j)], 1).logsumexp(1)
+    for i in range(end - 1, -1, -1):
+        after[:, i] = torch.stack([steps[i, j][0] + after[:, j] for j in range(i + 1, end + 1)], 1).logsumexp(1)
+    replaced = torch.zeros(len(text), end + 1, dtype=torch.float64)
+    for (i, j), (weight, own) in steps.items():
+        taken = (before[:, i] + weight + after[:, j] - before[:, end]).exp()
+        replaced[:, i + 1 : j] += taken[:, None] * (1 - own)
+    return replaced[:, 1:end].clamp(0, 1)
+
+
+def _log_transitions(source: MarkovSource, text: Tensor) -> Tensor:
+    """(B, T + 2, T + 2): [s, t] is ln p(x[t] | x[s]) for s < t; column T + 1 the end, which any symbol leads to."""
+    size = text.shape[1]
+    leads = torch.zeros(len(text), size + 2, size + 2, dtype=torch.float64)
+    leads[:, 0, 1:-1] = source.stationary[text].log()
+    jump = torch.eye(source.symbols, dtype=torch.float64)
+    for distance in range(1, size):
+        jump = jump @ source.transition
+        s = torch.arange(size - distance)
+        leads[:, s + 1, s + 1 + distance] = jump.log()[text[:, :-distance], text[:, distance:]]
+    return leads
