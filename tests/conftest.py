@@ -6,6 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for every process that a test starts
+os.environ.setdefault("GPUS_OF_TESTS", os.environ.get("CUDA_VISIBLE_DEVICES", "all"))  # also in processes of xdist
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # all tests but test_gpu.py compute on the processor
 
 import pytest
 import torch
@@ -23,6 +25,14 @@ SENTENCES = [
     "A cloze is a text with blanks to fill in; every pretraining objective is one.",
     "What a model may read decides what it can be asked.",
 ] * 4
+
+
+@pytest.fixture(scope="session")
+def with_gpus() -> dict[str, str]:
+    """The environment of a process that may use the GPUs that this one was given."""
+    gpus = os.environ["GPUS_OF_TESTS"]
+    others = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    return others if gpus == "all" else {**others, "CUDA_VISIBLE_DEVICES": gpus}
 
 
 @pytest.fixture

@@ -32,7 +32,8 @@ def generate(
 
     A row that has generated `eos` is filled up with it; an eos in the prompt ends nothing. `suppressed` ids are never
     generated. With `bidirectional_prompt` the tokens of the prompt attend to one another, as a prefix LM was trained
-    to. `sampling` are the keywords of `sample_token`. The model keeps the mode, train or eval, that it was in.
+    to. `sampling` are the keywords of `sample_token`. The model keeps the mode, train or eval, that it was in, and may
+    lie on another device than the ids: the result lies where they do.
 
     >>> import torch
     >>> from clozelab.generation import generate
@@ -45,8 +46,9 @@ def generate(
     """
     require(model, "decoder-only", "unembed")
     _check_prompt(prompt_ids, "prompt_ids", max_new_tokens)
-    suppress = suppression(model, suppressed, prompt_ids.device)
-    suppression(model, () if eos is None else (eos,), prompt_ids.device)  # is it an id at all?
+    ids = prompt_ids.to(device_of(model))
+    suppress = suppression(model, suppressed)
+    suppression(model, () if eos is None else (eos,))  # is it an id at all?
     cache = Cache()
 
     def logits_of(ids: Tensor) -> Tensor:
@@ -54,7 +56,7 @@ def generate(
         return model.unembed(call(model, ids, cache=cache, **prefix)[:, -1]).masked_fill(suppress, -torch.inf)
 
     with eval_mode(model):
-        return torch.cat((prompt_ids, _decode(logits_of, prompt_ids, max_new_tokens, eos, sampling)), 1)
+        return torch.cat((ids, _decode(logits_of, ids, max_new_tokens, eos, sampling)), 1).to(prompt_ids.device)
 
 
 def fill_spans(
@@ -73,7 +75,7 @@ def fill_spans(
 
     The decoder begins with `start_id`, which is not part of the result. Of the `sentinels`, in order, a row may
     generate those up to the last that stands in it, and the next, which closes some targets. A row that has generated
-    `eos` is filled up with it. `sampling` are the keywords of `sample_token`.
+    `eos` is filled up with it. `sampling` are the keywords of `sample_token`. The result lies where the texts do.
 
     >>> import torch
     >>> from clozelab.generation import fill_spans
@@ -87,27 +89,28 @@ def fill_spans(
     """
     require(model, "encoder-decoder", "unembed", "encode", "decode")
     _check_prompt(input_ids, "input_ids", max_new_tokens)
-    device = input_ids.device
-    suppress = suppression(model, suppressed, device).repeat(len(input_ids), 1)  # (B, V)
+    device = device_of(model)
+    ids, mask = input_ids.to(device), None if attention_mask is None else attention_mask.to(device)
+    suppress = suppression(model, suppressed).repeat(len(ids), 1)  # (B, V)
     if isinstance(sentinels, str) or not isinstance(sentinels, Iterable):
         raise InputError(f"expected sentinels as a list of ids, got {type(sentinels).__name__}")
-    suppression(model, (start_id, eos, *sentinels), device)  # are they ids at all?
+    suppression(model, (start_id, eos, *sentinels))  # are they ids at all?
     if len(list(sentinels)):
         order = torch.tensor(list(sentinels), device=device)  # (N,)
-        stands = (input_ids[:, :, None] == order).any(1)  # (B, N)
+        stands = (ids[:, :, None] == order).any(1)  # (B, N)
         places = torch.arange(len(order), device=device)
         last = torch.where(stands, places, -1).amax(1, keepdim=True)  # (B, 1)
         suppress[:, order] |= places > last + 1
-    start = torch.full((len(input_ids), 1), start_id, device=device)
+    start = torch.full((len(ids), 1), start_id, device=device)
     cache = Cache()
 
     def logits_of(ids: Tensor) -> Tensor:
-        hidden = model.decode(ids, encoded, attention_mask=attention_mask, cache=cache)
+        hidden = model.decode(ids, encoded, attention_mask=mask, cache=cache)
         return model.unembed(hidden[:, -1]).masked_fill(suppress, -torch.inf)
 
     with eval_mode(model):
-        encoded = model.encode(input_ids, attention_mask)
-        return _decode(logits_of, start, max_new_tokens, eos, sampling)
+        encoded = model.encode(ids, mask)
+        return _decode(logits_of, start, max_new_tokens, eos, sampling).to(input_ids.device)
 
 
 def _decode(
@@ -155,15 +158,20 @@ def require(model: nn.Module, architecture: str, *attributes: str) -> None:
         )
 
 
-def suppression(model: DecoderOnly | EncoderOnly | EncoderDecoder, ids: Sequence[int], device: torch.device) -> Tensor:
-    """Bool (V,): True for ids that must not be generated."""
+def device_of(model: nn.Module) -> torch.device:
+    """Where the weights of a model lie."""
+    return next((weight.device for weight in model.parameters()), torch.device("cpu"))
+
+
+def suppression(model: DecoderOnly | EncoderOnly | EncoderDecoder, ids: Sequence[int]) -> Tensor:
+    """Bool (V,), on the device of the model: True for ids that must not be generated."""
     vocab_size = model.config.vocab_size
     if isinstance(ids, str) or not isinstance(ids, Iterable):
         raise InputError(f"expected suppressed ids as a list, got {type(ids).__name__}")
     ids = [check_int(one, "each special id") for one in ids]
     if not all(0 <= one < vocab_size for one in ids):
         raise InputError(f"special ids must lie in 0 .. {vocab_size - 1}, got {min(ids)} .. {max(ids)}")
-    suppress = torch.zeros(vocab_size, dtype=torch.bool, device=device)
+    suppress = torch.zeros(vocab_size, dtype=torch.bool, device=device_of(model))
     suppress[ids] = True
     if suppress.all():
         raise InputError(f"all {vocab_size} ids are suppressed, so nothing can be generated")

@@ -12,7 +12,7 @@ from ..checks import check_int, check_type
 from ..errors import InputError
 from ..models import DecoderOnly, EncoderOnly, eval_mode
 from ..models.language_model import call
-from .decoding import require, suppression
+from .decoding import device_of, require, suppression
 from .sampling import Sampling, sample_token
 
 ORDERS = ("all", "left_to_right", "confidence", "random", "ancestral")
@@ -45,7 +45,7 @@ def fill_masks(
     evenly, the earlier ones one more. None: as many rounds as blanks. `mask_id` and `suppressed` ids are never filled
     in. `attention_mask` and `reading_rank` (B, T) go to the model. With `predicts_next` it is a decoder that reads both
     sides and whose output t predicts token t + 1, as masked next-token prediction trains it; then a blank cannot be the
-    first token. `sampling` are the keywords of `sample_token`.
+    first token. `sampling` are the keywords of `sample_token`. The result lies where the texts do.
 
     >>> import torch
     >>> from clozelab.generation import fill_masks
@@ -67,15 +67,19 @@ def fill_masks(
         raise InputError("the first token is a blank, and no output stands before it: begin with the end-of-text token")
     if predicts_next and reading_rank is None:
         reading_rank = torch.zeros_like(input_ids)
-    suppress = suppression(model, (mask_id, *suppressed), input_ids.device)
+    device = device_of(model)
+    suppress = suppression(model, (mask_id, *suppressed))
     generator = sampling.get("generator")
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     sampling["generator"] = check_type(generator, torch.Generator, "the generator")
-    filled = input_ids.clone()
+    filled, attention_mask = (
+        input_ids.to(device, copy=True),
+        None if attention_mask is None else attention_mask.to(device),
+    )
     most = int((filled == mask_id).sum(1).max()) if filled.numel() else 0
     rounds = 1 if order == "all" else most if rounds is None else rounds
     rounds = rounds if order == "ancestral" else min(most, rounds)  # more rounds than blanks: more of them one by one
-    flags = {} if reading_rank is None else {"reading_rank": reading_rank}
+    flags = {} if reading_rank is None else {"reading_rank": reading_rank.to(device)}
     with eval_mode(model):
         for left in range(rounds, 0, -1):
             blank = filled == mask_id  # (B, T)
@@ -87,7 +91,7 @@ def fill_masks(
             tokens = sample_token(logits, **sampling)  # (N,) of logits (N, V)
             now = _chosen(order, blank, left, logits, tokens, generator)
             filled[now] = tokens[now[blank]].to(filled.dtype)
-    return filled
+    return filled.to(input_ids.device)
 
 
 def _chosen(order: str, blank: Tensor, left: int, logits: Tensor, tokens: Tensor, generator: torch.Generator) -> Tensor:

@@ -245,8 +245,8 @@ SINGLE = Processes()
 def init_processes(*, sharded: bool = False) -> Iterator[Processes]:
     """Join the processes that `torchrun` started, and leave them at the end; `SINGLE` where it started none.
 
-    Each takes the accelerator of its local rank where there is one. Raises `ProcessLost` where another process died,
-    and `InputError` for `sharded` without `torchrun`.
+    Each takes the GPU of its local rank where there are GPUs. Raises `ProcessLost` where another process died, and
+    `InputError` for `sharded` without `torchrun` and for more processes than GPUs.
     """
     check_type(sharded, bool, "sharded")
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -256,7 +256,13 @@ def init_processes(*, sharded: bool = False) -> Iterator[Processes]:
         yield SINGLE
         return
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        local_rank, devices = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if local_rank >= devices:
+            raise InputError(
+                f"process {local_rank + 1} of this machine has no GPU: the machine shows {devices}. Start that many "
+                "processes, or train on the processor: CUDA_VISIBLE_DEVICES= torchrun ..."
+            )
+        torch.cuda.set_device(local_rank)
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), sharded)
