@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,18 @@ CHUNK = {"cpu": 2**22, "cuda": 2**25}
 128 MB elsewhere, enough for a large product (not yet tried on a GPU)."""
 
 
+class SoftLabels(NamedTuple):
+    """A distribution over the vocabulary at each position, by the few ids that have a probability at all."""
+
+    ids: Tensor
+    """(..., K) int64; none may stand twice with a probability."""
+    probabilities: Tensor
+    """(..., K): they sum to 1; 0 for an id that fills up the row."""
+
+
 def loss_terms(
     logits: Tensor,
-    labels: Tensor,
+    labels: Tensor | SoftLabels,
     weights: Tensor | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
@@ -26,7 +35,8 @@ def loss_terms(
     """The loss of logits (N, V) at labels (N,): its sum over the N positions, its terms, and each position's cost (N,).
 
     Nats. Each position is multiplied by its weight (N,), 1 where None. `label_smoothing` and `z_loss` are those of
-    `Objective`; each is a term of its own where it is not zero. Terms and costs are detached.
+    `Objective`; each is a term of its own where it is not zero. Terms and costs are detached. `SoftLabels` (N, K) are
+    distributions that are predicted instead of single ids.
 
     >>> import torch
     >>> from clozelab.objectives.cross_entropy import loss_terms
@@ -35,7 +45,10 @@ def loss_terms(
     (6.2383, tensor([2.0794, 4.1589]))
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    each = {"cross_entropy": F.cross_entropy(logits, labels, reduction="none")}  # (N,)
+    if isinstance(labels, SoftLabels):
+        each = {"cross_entropy": -(labels.probabilities * logits.log_softmax(-1).gather(1, labels.ids)).sum(1)}  # (N,)
+    else:
+        each = {"cross_entropy": F.cross_entropy(logits, labels, reduction="none")}
     if label_smoothing > 0:
         uniform = -F.log_softmax(logits, -1).mean(-1)  # cross-entropy with the uniform distribution
         each["label_smoothing"] = label_smoothing * (uniform - each["cross_entropy"])
@@ -50,7 +63,7 @@ def loss_terms(
 def unembedded_terms(
     hidden: Tensor,
     table: Tensor,
-    labels: Tensor,
+    labels: Tensor | SoftLabels,
     weights: Tensor | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
@@ -72,8 +85,9 @@ def unembedded_terms(
     >>> torch.allclose(loss, loss_terms(hidden @ table.T, labels)[0])
     True
     """
+    ids, probabilities = labels if isinstance(labels, SoftLabels) else (labels[:, None], None)
     cross_entropy, smoothing, z, costs = _Chunked.apply(
-        hidden, table, labels, weights, label_smoothing, z_loss, torch.is_grad_enabled()
+        hidden, table, ids, probabilities, weights, label_smoothing, z_loss, torch.is_grad_enabled()
     )
     terms = {"cross_entropy": cross_entropy.detach()}
     if label_smoothing > 0:
@@ -90,7 +104,8 @@ class _Chunked(torch.autograd.Function):
         ctx: Any,
         hidden: Tensor,
         table: Tensor,
-        labels: Tensor,
+        ids: Tensor,
+        probabilities: Tensor | None,
         weights: Tensor | None,
         label_smoothing: float,
         z_loss: float,
@@ -107,11 +122,12 @@ class _Chunked(torch.autograd.Function):
         total, smoothing, z = scores.new_zeros(3).unbind()
         costs = scores.new_zeros(len(h))
         for start in range(0, len(h), rows):
-            here, y = slice(start, start + rows), labels[start : start + rows, None]  # (n, 1)
+            here, y = slice(start, start + rows), ids[start : start + rows]  # (n, K)
+            share = 1.0 if probabilities is None else probabilities[here].to(scores.dtype)  # (n, K)
             weight = None if weights is None else weights[here, None].to(scores.dtype)  # (n, 1)
             product, s = products[: len(y)], scores[: len(y)]  # (n, V)
             s.copy_(torch.mm(h[here], table_low.t(), out=product))
-            of_label, highest = s.gather(1, y), s.amax(1, keepdim=True)  # (n, 1)
+            of_label, highest = (s.gather(1, y) * share).sum(1, keepdim=True), s.amax(1, keepdim=True)  # (n, 1)
             mean = s.mean(1, keepdim=True) if label_smoothing else of_label
             s.sub_(highest).exp_()
             sums = s.sum(1, keepdim=True)
@@ -129,7 +145,7 @@ class _Chunked(torch.autograd.Function):
             s.mul_((1 + 2 * z_loss * log_z) / sums)
             if label_smoothing:
                 s.sub_(label_smoothing / size)
-            s.scatter_add_(1, y, torch.full_like(log_z, label_smoothing - 1))
+            s.scatter_add_(1, y, (label_smoothing - 1) * share * torch.ones_like(y, dtype=s.dtype))
             if weight is not None:
                 s.mul_(weight)
             product.copy_(s)
@@ -138,19 +154,21 @@ class _Chunked(torch.autograd.Function):
                 d_table.addmm_(product.t(), h[here])
             else:
                 d_table.add_(product.t() @ h[here])
-        ctx.save_for_backward(hidden, table, labels, weights, d_hidden.to(hidden.dtype), d_table)
+        ctx.save_for_backward(hidden, table, ids, probabilities, weights, d_hidden.to(hidden.dtype), d_table)
         ctx.settings = label_smoothing, z_loss, low
         ctx.mark_non_differentiable(smoothing, z, costs)
         return total, smoothing, z, costs
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        d_loss, (hidden, table, labels, weights, d_hidden, d_table) = grad_outputs[0], ctx.saved_tensors
+        d_loss, (hidden, table, ids, probabilities, weights, d_hidden, d_table) = grad_outputs[0], ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True: the stored gradients are constants, which have no curvature
             label_smoothing, z_loss, low = ctx.settings
             logits = F.linear(hidden.to(low), table.to(low)).to(torch.promote_types(low, torch.float32))  # (N, V)
-            target = (1 - label_smoothing) * F.one_hot(labels, len(table)) + label_smoothing / len(table)
+            share = torch.ones_like(ids, dtype=logits.dtype) if probabilities is None else probabilities.to(logits)
+            target = torch.zeros_like(logits).scatter_add_(1, ids, share)
+            target = (1 - label_smoothing) * target + label_smoothing / len(table)
             d_logits = (1 + 2 * z_loss * logits.logsumexp(1, keepdim=True)) * logits.softmax(1) - target
             d_logits = (d_logits if weights is None else d_logits * weights[:, None]).to(low)
             d_hidden, d_table = (d_logits @ table.to(low)).to(hidden), (d_logits.t() @ hidden.to(low)).to(table)
-        return d_loss * d_hidden, d_loss * d_table, None, None, None, None, None
+        return d_loss * d_hidden, d_loss * d_table, None, None, None, None, None, None

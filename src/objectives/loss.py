@@ -13,7 +13,7 @@ from ..checks import WHOLE, check_same_shape, check_tensor, check_type, is_whole
 from ..data.examples import IGNORED
 from ..errors import InputError
 from ..models.language_model import Prediction
-from .cross_entropy import loss_terms, unembedded_terms
+from .cross_entropy import SoftLabels, loss_terms, unembedded_terms
 
 Counts = dict[str, Tensor]
 """What the sum of each part is divided by: scalars, by name."""
@@ -34,6 +34,9 @@ class Target:
     detects_replaced: bool = False
     """Whether the labels are the ids of a text, and the output says where `Prediction.sampled` differs from them. So
     positions and count follow from the batch, though the classes depend on what the model draws."""
+    soft_labels: SoftLabels | None = None
+    """(B, T, K): the distributions that are predicted, where it is not the labels; those are then their likeliest ids,
+    and say which positions are in the loss."""
 
     @property
     def loss_mask(self) -> Tensor:
@@ -91,16 +94,19 @@ class Target:
         here = self.loss_mask
         states, labels = states[here], labels[here]  # (N, V) or (N, D), and (N,)
         weights = None if self.weights is None else self.weights[here]
+        soft = self._soft_labels(here)  # (N, K)
         vocab_size = states.shape[-1] if table is None else len(table)
-        if labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < vocab_size):
-            raise InputError(
-                f"labels must lie in 0 .. {vocab_size - 1} or be {IGNORED}, got {int(labels.min())} .. "
-                f"{int(labels.max())}: was the vocabulary grown after the model was made?"
-            )
+        for ids in (labels,) if soft is None else (labels, soft.ids):
+            if ids.numel() and not (int(ids.min()) >= 0 and int(ids.max()) < vocab_size):
+                raise InputError(
+                    f"labels must lie in 0 .. {vocab_size - 1} or be {IGNORED}, got {int(ids.min())} .. "
+                    f"{int(ids.max())}: was the vocabulary grown after the model was made?"
+                )
+        wanted = labels if soft is None else soft
         if table is None:
-            total, terms, costs = loss_terms(states, labels, weights, *settings)
+            total, terms, costs = loss_terms(states, wanted, weights, *settings)
         else:
-            total, terms, costs = unembedded_terms(states, table, labels, weights, *settings)
+            total, terms, costs = unembedded_terms(states, table, wanted, weights, *settings)
         rows = here.nonzero()[:, 0]
         row_sums = torch.zeros(len(here), dtype=costs.dtype, device=costs.device).index_add_(0, rows, costs)
         return Part(total, self.row_counts.sum(), self.weight, terms, row_sums)
@@ -110,10 +116,23 @@ class Target:
         states, table = prediction.states, prediction.table
         logits = states if table is None else F.linear(states, table)  # (B, T, V)
         weights = self.loss_mask.to(logits.dtype) if self.weights is None else self.weights * self.loss_mask
-        total, terms, costs = loss_terms(
-            logits.flatten(0, -2), labels.clamp(min=0).flatten(), weights.flatten(), *settings
-        )
+        soft = self.soft_labels
+        wanted = labels.clamp(min=0).flatten() if soft is None else SoftLabels(*(one.flatten(0, -2) for one in soft))
+        total, terms, costs = loss_terms(logits.flatten(0, -2), wanted, weights.flatten(), *settings)
         return Part(total, self.row_counts.sum(), self.weight, terms, costs.view(labels.shape).sum(1))
+
+    def _soft_labels(self, here: Tensor) -> SoftLabels | None:
+        """(N, K): those of the loss positions; raises `InputError` where they are no distributions."""
+        if self.soft_labels is None:
+            return None
+        soft = SoftLabels(*(one[here] for one in self.soft_labels))
+        off = (soft.probabilities.sum(1) - 1).abs() > 1e-4
+        if bool(off.any()) or bool((soft.probabilities < 0).any()):
+            raise InputError(
+                f"expected soft labels whose probabilities are not negative and sum to 1, got sums from "
+                f"{float(soft.probabilities.sum(1).min()):.4g} to {float(soft.probabilities.sum(1).max()):.4g}"
+            )
+        return soft
 
 
 @dataclass
