@@ -8,6 +8,7 @@ from .corpora.report import CorpusReport, MixtureReport
 from .corpora.shards import PackedShards, is_packed, open_shards, pack_shards
 from .corpora.stream import Stream, StreamShard
 from .corpora.streamed import StreamedDocuments
+from .drawn_spans import drawn_span_lengths, drawn_spans_mask
 from .examples import IGNORED, Batch, Examples, arrange, pad_rows, shift_targets, smallest, stack_batches
 from .masking import MaskScheme, bernoulli_mask, exact_count_mask, scheme_keys, scheme_mask, whole_word_mask
 from .mixture import Mixture
@@ -56,6 +57,8 @@ __all__ = [
     "corrupt_span_batch",
     "corrupt_spans",
     "document_ids",
+    "drawn_span_lengths",
+    "drawn_spans_mask",
     "exact_count_mask",
     "is_packed",
     "load_corpus",

@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -200,10 +199,7 @@ def whole_word_mask(maskable: Tensor, noise: Tensor, rate: float, word_ids: Tens
     mask = torch.zeros_like(maskable)
     budgets = hidden_count(maskable.sum(1), rate).tolist()
     for b, budget in enumerate(budgets):
-        words: list[list[int]] = []
-        for word, run in groupby(enumerate(word_ids[b].tolist()), key=itemgetter(1)):
-            if word >= 0:
-                words.append([t for t, _ in run])
+        words = [range(begin, end) for begin, end in zip(*word_runs(word_ids[b].numpy()))]
         free, draws = maskable[b].tolist(), noise[b].tolist()
         whole = [places for places in words if all(free[t] for t in places)]
         whole.sort(key=lambda places, draws=draws: draws[places[0]])  # random order
@@ -212,13 +208,21 @@ def whole_word_mask(maskable: Tensor, noise: Tensor, rate: float, word_ids: Tens
             if len(taken) + len(places) <= budget:
                 taken += places
         if not taken and whole:
-            taken = whole[0]
+            taken = list(whole[0])
             if 2 * len(taken) > sum(free):
                 first = int(draws[taken[-1]] * (len(taken) - budget + 1))  # not the draw that chose the word
                 taken = taken[first : first + budget]
         alone = sorted((t for places in words for t in places if free[t]), key=draws.__getitem__)[:1]
         mask[b, taken or alone] = True
     return mask
+
+
+def word_runs(word_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(first token, token behind the last) of each word of a row (T,): a run of one id, -1 belonging to none."""
+    begins = np.flatnonzero(np.diff(word_ids, prepend=-1) | (word_ids < 0))
+    ends = np.append(begins[1:], len(word_ids))[: len(begins)]
+    is_word = word_ids[begins] >= 0
+    return begins[is_word], ends[is_word]
 
 
 # --------------------------------------------------------------------------- checks at the public door

@@ -83,7 +83,7 @@ class ObjectiveTrainer(Trainer):
                 "label_smoothing_factor would be ignored: smooth the labels by "
                 f"{type(objective).__name__}(label_smoothing=...)"
             )
-        if objective.uses_progress:
+        if objective.schedule:
             raise InputError(
                 f"{type(objective).__name__} changes with the progress of the run, which the Trainer does not tell the "
                 "collator: train it with clozelab.training.fit"

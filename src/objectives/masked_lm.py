@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from ..data.drawn_spans import WEIGHTS, drawn_span_lengths, drawn_spans_mask
 from ..data.examples import IGNORED, Batch, Examples
 from ..data.masking import MaskScheme, bernoulli_mask, exact_count_mask, scheme_mask, whole_word_mask
 from ..data.replacement import check_shares, replace_tokens
@@ -15,11 +16,15 @@ from ..data.special_ids import SpecialIds
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..errors import InputError
 from ..generation import Completion, fill_masked_text, sample_masked_text
-from ..languages import MarkovSource, masked_costs
+from ..languages import MarkovSource, label_costs, masked_posteriors
 from .objective import FloorExercise, Objective
-from .options import Probability, Share, options
+from .options import Bounds, Probability, Share, options
 
-WHICH, WHAT = 0, 1  # streams of an example's noise: which tokens are hidden, what stands in their place
+WHICH, WHAT = 0, 1  # streams of an example's noise: which tokens are hidden, what stands in their place,
+LENGTHS = 3  # and how long the spans are
+
+Scheme = Literal["exact-count", "bernoulli", "whole-words", "n-grams", "geometric-spans", "uniform-spans"] | MaskScheme
+"""Which tokens are hidden."""
 
 
 @options
@@ -45,9 +50,14 @@ class MaskedLM(Objective):
     >>> objective(torch.zeros(1, 6, 10), batch["labels"])  # a uniform guess among 10: each ln 10
     Loss(logits: 2.3026 nats over 3)
 
-    Raises `InputError` for options out of bounds, and for `mask_rate` beside a scheme of your own, which ignores it.
+    With `final_mask_rate` the rate goes from `mask_rate` to it, on a straight line by the progress of the run. Batches
+    that are given no progress, held-out ones among them, have the final rate, so that losses can be compared.
 
-    Source: Devlin et al. 2018 (BERT), section 3.1 and appendix A.1, without next-sentence prediction.
+    Raises `InputError` for options out of bounds, and for an option that would be ignored: a rate beside a scheme of
+    your own, which has its own, and the options of spans beside a scheme without spans.
+
+    Source: Devlin et al. 2018 (BERT), section 3.1 and appendix A.1, without next-sentence prediction. A falling rate:
+    Ankner et al. 2023 (Dynamic masking rate schedules for MLM pretraining), section 2, from 0.3 to 0.15.
     """
 
     name, canonical, architecture, colour = "masked", "BERT", "encoder-only", "#D55E00"
@@ -56,32 +66,34 @@ class MaskedLM(Objective):
     exercise = FloorExercise(options={"scheme": "bernoulli"})
 
     mask_rate: Share = 0.15
-    """Share of the tokens that is hidden."""
+    """Share of the tokens that is hidden,"""
+    final_mask_rate: Share | None = None
+    """share at the end of the run; none: the same throughout."""
     mask_replace_prob: Probability = 0.8
     """Share of the hidden tokens that becomes the mask token,"""
     random_replace_prob: Probability = 0.1
     """share that becomes a random token; the rest stays as it is."""
-    scheme: Literal["exact-count", "bernoulli", "whole-words"] | MaskScheme = "exact-count"
-    """Which tokens: an exact count of a row, each by itself, whole words, or a function."""
+    scheme: Scheme = "exact-count"
+    """Which tokens: an exact count of a row, each by itself, whole words, spans of drawn lengths, or a function."""
+    span_unit: Literal["tokens", "words"] = "tokens"
+    """What the lengths of spans are counted in; words are hidden whole."""
+    max_span_length: Annotated[int, Bounds(1, 2**20)] | None = None
+    """The longest span; none: 5 of n-grams, 10 of geometric, 3 of uniform spans."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_shares(self.mask_replace_prob, self.random_replace_prob)
-        if callable(self.scheme) and self.mask_rate != type(self).mask_rate:
+        if callable(self.scheme) and (self.mask_rate, self.final_mask_rate) != (type(self).mask_rate, None):
             raise InputError(f"mask_rate {self.mask_rate} would be ignored: a scheme of your own has its own rate")
+        idle = {"span_unit": self.span_unit != "tokens", "max_span_length": self.max_span_length is not None}
+        if self.scheme not in WEIGHTS and any(idle.values()):
+            name = next(name for name, given in idle.items() if given)
+            raise InputError(f"{name} {getattr(self, name)} would be ignored: only {', '.join(WEIGHTS)} draw spans")
 
     def corrupt(self, examples: Examples) -> Batch:
         hidden = self.choose(examples, examples.text_maskable)
         return Batch(
-            input_ids=replace_tokens(
-                examples.tokens,
-                hidden,
-                examples.uniform(WHAT),
-                mask_id=examples.special["mask"],
-                replacements=examples.special.replacements,
-                mask_replace_prob=self.mask_replace_prob,
-                random_replace_prob=self.random_replace_prob,
-            ),
+            input_ids=self.hide(examples, hidden),
             labels=examples.answers.masked_fill(~hidden, IGNORED),
             **examples.reading_keys(),
         )
@@ -90,11 +102,39 @@ class MaskedLM(Objective):
         """(B, T) bool: which tokens are hidden."""
         if callable(self.scheme):
             return scheme_mask(self.scheme, examples, maskable, WHICH)
-        noise = examples.uniform(WHICH)
+        noise, rate = examples.uniform(WHICH), self.rate_at(examples.progress)
+        if self.scheme == "exact-count":
+            return exact_count_mask(maskable, noise, rate)
+        if self.scheme == "bernoulli":
+            return bernoulli_mask(maskable, noise, rate)
         if self.scheme == "whole-words":
-            return whole_word_mask(maskable, noise, self.mask_rate, examples.words())
-        draw = exact_count_mask if self.scheme == "exact-count" else bernoulli_mask
-        return draw(maskable, noise, self.mask_rate)
+            return whole_word_mask(maskable, noise, rate, examples.words())
+        probabilities = drawn_span_lengths(self.scheme, self.max_span_length)
+        words = examples.words() if self.span_unit == "words" else None
+        return drawn_spans_mask(maskable, examples.uniform(LENGTHS), noise, rate, probabilities, words)
+
+    def rate_at(self, progress: float) -> float:
+        """The share of the tokens that is hidden when so much of the run is done, in [0, 1]."""
+        final = self.mask_rate if self.final_mask_rate is None else self.final_mask_rate
+        return self.mask_rate + (final - self.mask_rate) * progress
+
+    @property
+    def schedule(self) -> str:
+        if self.final_mask_rate in (None, self.mask_rate):
+            return ""
+        return f"mask_rate {self.mask_rate:g} to {self.final_mask_rate:g}, evaluated at {self.final_mask_rate:g}"
+
+    def hide(self, examples: Examples, hidden: Tensor) -> Tensor:
+        """(B, T): the tokens, and what stands in the place of those that are hidden (B, T)."""
+        return replace_tokens(
+            examples.tokens,
+            hidden,
+            examples.uniform(WHAT),
+            mask_id=examples.special["mask"],
+            replacements=examples.special.replacements,
+            mask_replace_prob=self.mask_replace_prob,
+            random_replace_prob=self.random_replace_prob,
+        )
 
     def check_batch(self, batch: Mapping[str, Any]) -> None:
         super().check_batch(batch)
@@ -114,13 +154,25 @@ class MaskedLM(Objective):
     def entropy_floor(self, source: MarkovSource, batch: Batch, special: SpecialIds) -> dict[str, Tensor]:
         """-ln p(hidden token | the whole corrupted row), by forward and backward messages of a hidden Markov model.
 
-        Exact where tokens are hidden independently. That our scheme always hides one is left out: at most 4.5e-4 nats
-        a row of 3 tokens at a rate of 0.15, and less in longer ones.
+        Exact where tokens are hidden independently, and where every hidden token becomes a mask: which ones are hidden
+        then says nothing of what they are. That the independent scheme always hides one is left out: at most 4.5e-4
+        nats a row of 3 tokens at a rate of 0.15, and less in longer ones.
         """
-        if self.scheme != "bernoulli":
+        return {"logits": self.posterior_costs(source, batch, special).sum(1)}
+
+    def posterior_costs(self, source: MarkovSource, batch: Batch, special: SpecialIds) -> Tensor:
+        """(B, T) nats: -ln p(hidden token | the whole corrupted row), 0 where there is no label."""
+        return label_costs(self.hidden_posteriors(source, batch["input_ids"], special), batch["labels"])
+
+    def hidden_posteriors(self, source: MarkovSource, input_ids: Tensor, special: SpecialIds) -> Tensor:
+        """(B, T, K): p(symbol | the whole corrupted row, this token was hidden)."""
+        all_masks = self.mask_replace_prob == 1 and not callable(self.scheme) and self.span_unit == "tokens"
+        one_rate = self.scheme == "bernoulli" and not self.schedule
+        if self.scheme == "whole-words" or not (all_masks or one_rate):
             raise InputError(
-                "the exact floor of masked LM needs tokens hidden independently, MaskedLM(scheme='bernoulli'): an "
-                "exact count tells a little about each token by all others"
+                f"the exact floor of {self.name} needs hidden tokens that are all masks, mask_replace_prob=1 and "
+                "random_replace_prob=0, or tokens hidden independently at one rate, scheme='bernoulli': an exact count "
+                "tells a little about each token by all others, and so does a word"
             )
         k, same = source.symbols, torch.eye(source.symbols).double()
         keep = 1.0 - self.mask_replace_prob - self.random_replace_prob
@@ -128,9 +180,9 @@ class MaskedLM(Objective):
         masks = torch.full((k, 1), self.mask_replace_prob).double()
         hidden = torch.cat([keep * same + self.random_replace_prob / k, masks], 1)
         visible = torch.cat([same, torch.zeros(k, 1).double()], 1)
-        channel = (1 - self.mask_rate) * visible + self.mask_rate * hidden
-        seen = torch.where(batch["input_ids"] == special["mask"], k, batch["input_ids"])
-        return {"logits": masked_costs(source, seen, batch["labels"], channel, hidden).sum(1)}
+        rate = 0.5 if all_masks else self.mask_rate  # of masks alone, the rate is a factor that cancels
+        seen = torch.where(input_ids == special["mask"], k, input_ids)
+        return masked_posteriors(source, seen, (1 - rate) * visible + rate * hidden, hidden)
 
     def complete(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
         """Fill the blanks of a text, one token for each `___`."""

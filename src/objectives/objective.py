@@ -116,8 +116,6 @@ class Objective(nn.Module):
     """What `complete` does with a text: "continue" it, "fill" its blanks, or both."""
     exercise: ClassVar[FloorExercise] = FloorExercise()
     """What `clozelab floors` trains."""
-    uses_progress: ClassVar[bool] = False
-    """Whether the corruption changes with `Examples.progress`, so that a run by the clock must refuse it."""
     export_refusal: ClassVar[str | None] = None
     """Why a model of this objective cannot go to Hugging Face; None where it can."""
 
@@ -175,6 +173,12 @@ class Objective(nn.Module):
         """The keys of an example that the corruption reads beyond those of every `Collator`: what its schemes name."""
         schemes = [getattr(self, name) for name in self.unrecorded_options()]
         return {key for scheme in schemes for key in scheme_keys(scheme)} - KNOWN_TO_COLLATOR
+
+    @property
+    def schedule(self) -> str:
+        """How the corruption changes with `Examples.progress`, in words for the report of a run, which by the clock has
+        none and refuses it; empty where it does not change."""
+        return ""
 
     def source_length(self, length: int) -> int:
         """How many tokens of text make a row of `length` input tokens."""
@@ -297,6 +301,10 @@ class Objective(nn.Module):
     def breakdown(self, batch: Batch) -> dict[str, Tensor]:
         """(B,) integers by which a report splits the loss: a mixture's mode, the number of hidden tokens. Not parts."""
         return {}
+
+    def separate_parts(self) -> set[tuple[str, str]]:
+        """Pairs of parts of which the first must move no weight that the second moves, tables of the vocabulary apart."""
+        return set()
 
     def uniform_values(self, vocab_size: int) -> dict[str, float]:
         """Nats that a uniform predictor costs, by part."""

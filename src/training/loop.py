@@ -251,10 +251,10 @@ def _check_fit(
             )
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError(f"this {type(model).__name__} has no parameter that could be trained")
-    if objective.uses_progress and config.total_steps is None:
+    if objective.schedule and config.total_steps is None:
         raise InputError(
-            f"{objective.name} changes with the progress of the run, and a run by the clock does not know its number "
-            "of steps: give steps instead of minutes"
+            f"{objective.name} changes with the progress of the run ({objective.schedule}), and a run by the clock "
+            "does not know its number of steps: give steps instead of minutes"
         )
     if config.sample_every and not objective.completes:
         raise InputError(f"a model of the {objective.name} objective completes no text: leave sample_every out")

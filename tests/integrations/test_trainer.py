@@ -205,7 +205,7 @@ def test_what_the_trainer_would_ignore_is_refused(make, special):
 
     class Scheduled(MaskedLM):
         name = "scheduled"
-        uses_progress = True
+        schedule = "the rate falls"
 
     with pytest.raises(InputError, match="changes with the progress of the run"):
         ObjectiveTrainer(model, objective=options(Scheduled)(), data_collator=collate)

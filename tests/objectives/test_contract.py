@@ -276,7 +276,7 @@ def test_options_come_back_from_json_and_are_flags(objective):
         if isinstance(value, bool):
             flags.append(flag if value else f"--no-{name.replace('_', '-')}")
         else:
-            flags += [flag, str(value)]
+            flags += [flag, "none" if value is None else str(value)]
     assert type(objective)(**vars(parser.parse_args(flags))).options() == objective.options()
     assert vars(parser.parse_args([])) == {}  # what is not given has the default of the class
     assert "default:" in parser.format_help()
@@ -301,7 +301,7 @@ def test_no_two_objectives_share_a_name_or_a_colour():
         (lambda: MaskedLM(mask_rate=15), r"mask_rate must lie in \(0, 1\], got 15"),
         (lambda: MaskedLM(mask_rate=True), "mask_rate must be a number, got True"),
         (lambda: MaskedLM(mask_replace_prob=0.9, random_replace_prob=0.2), "at most 1"),
-        (lambda: MaskedLM(scheme="words"), "scheme must be one of exact-count, bernoulli, whole-words or a function"),
+        (lambda: MaskedLM(scheme="words"), "scheme must be one of exact-count, bernoulli, whole-words, n-grams, .* or a function"),
         (lambda: MaskedLM(scheme=SpanCorruption), "the class SpanCorruption: call it"),
         (lambda: MaskedLM(mask_rate=0.5, scheme=lambda t, m, g: m), "mask_rate 0.5 would be ignored"),
         (lambda: SpanCorruption(noise_density=1.0), r"noise_density must lie in \(0, 1\), got 1.0"),

@@ -97,7 +97,7 @@ class ProgressUndeclared(MaskedLM):
 class NoProgress(MaskedLM):
     """The class says that it changes with the run, and it does not: runs by the clock are refused for nothing."""
 
-    name, uses_progress = "no-progress", True
+    name, schedule = "no-progress", "the rate falls"
 
 
 @objective("reads")

@@ -17,7 +17,7 @@ from .catalogue_objectives import small
 class DeclaredProgress(MaskedLM):
     """A schedule of the masked share that the class declares."""
 
-    name, uses_progress = "declared-progress", True
+    name, schedule = "declared-progress", "masks at first"
 
     def corrupt(self, examples):
         batch = super().corrupt(examples)

@@ -27,7 +27,7 @@ def packed(tokenizer, tmp_path_factory):
 class Rising(MaskedLM):
     """Hides the first token of a row at first, and the whole row at the end."""
 
-    name, uses_progress = "rising", True
+    name, schedule = "rising", "from the first token to the whole row"
 
     def choose(self, examples, maskable):
         share = torch.arange(maskable.shape[1]) / maskable.shape[1]

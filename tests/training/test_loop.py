@@ -149,7 +149,7 @@ def test_an_objective_sees_how_far_the_run_is(small_run, tmp_path):
     assert evaluated[0] > trained[11]
 
 
-def test_a_run_by_the_clock_refuses_an_objective_that_uses_progress(small_run):
+def test_a_run_by_the_clock_refuses_an_objective_with_a_schedule(small_run):
     with pytest.raises(InputError, match="rising changes with the progress of the run"):
         small_run(Rising(), replace(small_run.config, minutes=1.0))
 

@@ -130,7 +130,7 @@ def _by_the_collator(trial: CorruptionTrial, ids: list[int]) -> Finding | None:
 
 def progress(trial: CorruptionTrial) -> Finding:
     """The batch changes with `Examples.progress` where the class says so, and nowhere else."""
-    declared, base = trial.objective.uses_progress, None
+    declared, base = trial.objective.schedule, None
     for done in (1.0, 0.0, 0.001, 0.1, 0.25, 0.5, 0.75, 0.9, 0.999):
         collator = trial.collator()
         collator.set_progress(done)
@@ -142,13 +142,13 @@ def progress(trial: CorruptionTrial) -> Finding:
             return Finding(OK, f"the batch at a progress of {done:g} is another than at 1, as the class declares")
         return Finding(
             FAULT,
-            f"the batch at a progress of {done:g} is another than at 1, and the class says uses_progress = False",
+            f"the batch at a progress of {done:g} is another than at 1, and the class declares no schedule",
             why="a run that ends by the clock does not know its progress, and must refuse the objective",
         )
     if declared:
         return Finding(
             FAULT,
-            f"the class says uses_progress = True, and {len(trial.sample_examples)} examples are the same at any",
+            f"the class declares a schedule ({declared}), and {len(trial.sample_examples)} examples never change",
             why="a run that ends by the clock would refuse the objective for nothing, or the schedule was lost",
         )
     return Finding(OK, "the batch does not change with the progress of a run")
