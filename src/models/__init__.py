@@ -28,6 +28,7 @@ from .language_model import LanguageModel, Prediction, eval_mode
 from .layers import Cache, attention_reference
 from .multi_token import MultiTokenDecoder
 from .presets import ARCHITECTURES, PRESETS, build, model_config
+from .token_order import TokenOrderDecoder
 from .transformer import DecoderOnly, EncoderOnly, Transformer
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "ModelConfig",
     "MultiTokenDecoder",
     "Prediction",
+    "TokenOrderDecoder",
     "Transformer",
     "attention_reference",
     "build",

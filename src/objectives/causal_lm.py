@@ -79,6 +79,21 @@ def next_token_floor(source: MarkovSource, batch: Batch) -> Tensor:
     return (chain_costs(source, batch["input_ids"], here)[:, 1:] * here).sum(1)
 
 
+def upcoming_labels(batch: Mapping[str, Tensor], n: int) -> list[Tensor]:
+    """n tensors (B, T): for output t the labels of a batch at t + 1, ..., t + n; -100 behind the end of its document.
+
+    >>> import torch
+    >>> from clozelab.objectives.causal_lm import upcoming_labels
+    >>> upcoming_labels({"labels": torch.tensor([[5, 6, 7]])}, 2)
+    [tensor([[   6,    7, -100]]), tensor([[   7, -100, -100]])]
+    """
+    flags = {key: batch[key] for key in ("attention_mask", "document_ids") if key in batch}
+    upcoming: list[Tensor] = []
+    for _ in range(n):
+        upcoming.append(next_token_labels({**flags, "labels": upcoming[-1]} if upcoming else batch))
+    return upcoming
+
+
 def check_next_tokens(batch: Mapping[str, Any]) -> None:
     """Raises `InputError` for labels that were shifted too often or never, or are not the inputs at all."""
     inputs, shifted = batch["input_ids"], "shift_labels" in batch

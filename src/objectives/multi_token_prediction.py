@@ -13,8 +13,8 @@ from ..data.tokenizers.tokenizer import Tokenizer
 from ..generation import Completion, continue_text
 from ..languages import MarkovSource, step_costs
 from ..models import MultiTokenDecoder, model_config
-from .causal_lm import CausalLM
-from .loss import Target, next_token_labels
+from .causal_lm import CausalLM, upcoming_labels
+from .loss import Target
 from .model_calls import unwrapped
 from .objective import FloorExercise, Likelihood, reads_of_one_stack
 from .options import NotNegative, options
@@ -93,12 +93,9 @@ class MultiTokenPrediction(CausalLM):
     # predict
 
     def targets(self, batch: Batch) -> dict[str, Target]:
-        labels, targets = batch, {}
-        for part in self._parts():
-            following = next_token_labels(labels)
-            targets[part] = Target(following, weight=1.0 if part == "logits" else self.ahead_weight / self.depth)
-            labels = {**{k: batch[k] for k in ("attention_mask", "document_ids") if k in batch}, "labels": following}
-        return targets
+        weights = [1.0, *[self.ahead_weight / self.depth] * self.depth]
+        parts = zip(self._parts(), upcoming_labels(batch, self.depth + 1), weights)
+        return {part: Target(labels, weight=weight) for part, labels, weight in parts}
 
     # what others ask
 
