@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
+from .escape import shown
 
 Kind = TypeVar("Kind")
 
@@ -33,7 +34,7 @@ def check_int(value: Any, name: str, least: int | None = None, most: int | None 
             raise TypeError
         number = operator.index(value)
     except (TypeError, ValueError, RuntimeError):  # RuntimeError: of a tensor on the meta device
-        raise InputError(f"{name} must be a whole number, got {value!r:.80} ({type(value).__name__})") from None
+        raise InputError(f"{name} must be a whole number, got {shown(value)} ({type(value).__name__})") from None
     if least is not None and number < least:
         raise InputError(f"{name} must be a whole number of at least {least}, got {number}")
     if most is not None and number > most:
@@ -53,7 +54,7 @@ def check_number(value: Any, name: str) -> float:
             raise TypeError
         return float(value)
     except (TypeError, ValueError, OverflowError, RuntimeError):
-        raise InputError(f"{name} must be a number, got {value!r:.80} ({type(value).__name__})") from None
+        raise InputError(f"{name} must be a number, got {shown(value)} ({type(value).__name__})") from None
 
 
 def check_type(value: Any, kind: type[Kind] | tuple[type[Kind], ...], name: str, cure: str = "") -> Kind:
@@ -79,7 +80,7 @@ def check_path(value: Any, name: str) -> Path:
     except (TypeError, UnicodeEncodeError):
         encoded = b""
     if isinstance(value, bytes) or not encoded or b"\0" in encoded:
-        raise InputError(f"expected {name} as a path, got {value!r:.80} ({type(value).__name__})")
+        raise InputError(f"expected {name} as a path, got {shown(value)} ({type(value).__name__})")
     return Path(value)
 
 

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from .checks import check_int, check_number, check_path, tracing
 from .errors import InputError, NotFinite
+from .escape import shown
 
 SHORT = 64
 """The most elements of a list that are looked at."""
@@ -179,12 +180,12 @@ def _check_any(checks: list[Check], kinds: str, value: Any, name: str) -> None:
         with suppress(InputError):
             check(value, name)
             return
-    raise InputError(f"expected {name} as {kinds}, got {value!r:.80} ({_kind(value)})")
+    raise InputError(f"expected {name} as {kinds}, got {shown(value)} ({_kind(value)})")
 
 
 def _check_bool(value: Any, name: str) -> None:
     if not isinstance(value, (bool, np.bool_)):
-        raise InputError(f"{name} must be True or False, got {value!r:.80} ({_kind(value)})")
+        raise InputError(f"{name} must be True or False, got {shown(value)} ({_kind(value)})")
 
 
 def _check_whole(value: Any, name: str) -> None:
@@ -206,7 +207,7 @@ def _check_device(value: Any, name: str) -> None:
     try:
         torch.device(value)
     except (RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"{name} must be a device, such as cpu or cuda:0, got {value!r:.80}") from error
+        raise InputError(f"{name} must be a device, such as cpu or cuda:0, got {shown(value)}") from error
 
 
 def _check_path_like(value: Any, name: str) -> None:
@@ -215,7 +216,7 @@ def _check_path_like(value: Any, name: str) -> None:
 
 def _check_dense(value: Any, name: str) -> None:
     if not isinstance(value, Tensor):
-        raise InputError(f"expected {name} as a tensor, got {value!r:.80} ({_kind(value)})")
+        raise InputError(f"expected {name} as a tensor, got {shown(value)} ({_kind(value)})")
     if value.layout != torch.strided:
         raise InputError(f"expected {name} as a dense tensor, got one of the layout {value.layout}: call .to_dense()")
     if value.is_meta:
@@ -237,7 +238,7 @@ def _check_alike(tensors: dict[str, Tensor]) -> None:
 
 def _check_subclass(kind: type, value: Any, name: str) -> None:
     if not (isinstance(value, type) and issubclass(value, kind)):
-        raise InputError(f"expected {name} as a class of {kind.__name__}, got {value!r:.80} ({_kind(value)})")
+        raise InputError(f"expected {name} as a class of {kind.__name__}, got {shown(value)} ({_kind(value)})")
 
 
 def _check_model(value: Any, name: str) -> None:
@@ -264,7 +265,7 @@ def _check_container(kind: type, inside: tuple[Any, ...], value: Any, name: str)
     text = isinstance(value, (str, bytes)) and kind is not abc.Mapping
     scalar = isinstance(value, (Tensor, np.ndarray)) and value.ndim == 0
     if text or scalar or not (isinstance(value, kind) or _stands_for(value, kind)):
-        raise InputError(f"expected {name} as {_CONTAINERS[kind]}, got {value!r:.80} ({_kind(value)})")
+        raise InputError(f"expected {name} as {_CONTAINERS[kind]}, got {shown(value)} ({_kind(value)})")
     elements: Any = value.values() if isinstance(value, abc.Mapping) else value
     check = _check_of(inside[-1]) if inside and inside[-1] is not Ellipsis else None
     if check is not None and isinstance(value, (abc.Sequence, abc.Mapping)) and len(value) <= SHORT:
@@ -287,12 +288,12 @@ def _stands_for(value: Any, kind: type) -> bool:
 
 def _check_callable(value: Any, name: str) -> None:
     if not callable(value) or isinstance(value, type):
-        raise InputError(f"expected {name} as a function, got {value!r:.80} ({_kind(value)})")
+        raise InputError(f"expected {name} as a function, got {shown(value)} ({_kind(value)})")
 
 
 def _check_instance(kind: type, value: Any, name: str) -> None:
     if not isinstance(value, kind):
-        raise InputError(f"expected {name} as {kind.__name__}, got {value!r:.80} ({_kind(value)})")
+        raise InputError(f"expected {name} as {kind.__name__}, got {shown(value)} ({_kind(value)})")
 
 
 class _Unloaded:

@@ -1,4 +1,4 @@
-"""Text of others, as it is printed: control characters escaped, on one line, no longer than can be read."""
+"""Values and texts of others, as they are printed: escaped, on one line, and no longer than can be read."""
 
 from __future__ import annotations
 
@@ -29,8 +29,33 @@ def shorten(text: object, most: int = 300) -> str:
     line = " ".join(str(text).split())
     if len(line) <= most:
         return line
-    short = textwrap.shorten(line[: most + 1], most, placeholder=" ...", break_on_hyphens=False)
+    short = textwrap.shorten(line[: most + 1] + "x", most, placeholder=" ...", break_on_hyphens=False)
     return short if len(short) > most // 2 else line[: most - 3] + "..."
+
+
+def shown(value: object, most: int = 80) -> str:
+    """The `repr` of a value in at most `most` characters, with "..." where it is cut.
+
+    >>> from clozelab.escape import shown
+    >>> shown("abcdefghijklmnop", 12), shown(10**40, 12), shown("abc", 12)
+    ("'abcdefg...'", '100000000...', "'abc'")
+    """
+    if isinstance(value, (str, bytes)):
+        for length in range(len(value) if len(value) <= most else most, -1, -1):
+            cut = repr(value[:length])
+            if len(cut) + 3 * (length < len(value)) <= most:
+                return cut if length == len(value) else f"{cut[:-1]}...{cut[-1]}"
+    return shorten(repr(value), most)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts, whose plural ends in "s".
+
+    >>> from clozelab.escape import counted
+    >>> counted(1, "document"), counted(2000, "token id")
+    ('1 document', '2,000 token ids')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _symbol(code: int) -> str:

@@ -1,6 +1,7 @@
 """The rooms and their doors: the core knows nothing of the periphery, and objectives are listed in one place."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -115,3 +116,10 @@ def test_every_name_that_the_package_offers_is_there():
     assert {*clozelab.__all__} <= {*dir(clozelab)}
     with pytest.raises(AttributeError, match="no attribute 'HideTokens'"):
         clozelab.HideTokens  # noqa: B018
+
+
+def test_a_value_in_a_message_is_cut_visibly():
+    """`shown` and `shorten` end with an ellipsis what they cut; a precision such as `:.80` cuts it silently."""
+    cut = re.compile(r"\{[^{}]*:\.\d+\}")
+    found = [name for name, path in FILES.items() if cut.search(path.read_text())]
+    assert not found

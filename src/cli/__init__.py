@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from .. import __version__
 from ..errors import FULL, InputError, NotFinite, ProcessLost, is_raised_in_all
-from ..escape import escape_control_characters, shorten
+from ..escape import escape_control_characters, shorten, shown
 from . import check, compare, completion, course, fill, floors, generate, objectives, pack, plan, show, train
 from .parsing import Command, Parser, parse
 from .streams import open_streams, silence
@@ -95,9 +95,9 @@ def _run(words: Sequence[str]) -> int:
     if name in ("-h", "--help", "--version"):
         build_parser().parse_args(words[:1])  # ends here
     if name.startswith("-"):
-        raise InputError(f"expected a command, got {name!r:.40}: flags come after it (see clozelab --help)")
+        raise InputError(f"expected a command, got {shown(name, 40)}: flags come after it (see clozelab --help)")
     if name not in COMMANDS:
-        raise InputError(f"there is no command {name!r:.40}{did_you_mean(name, COMMANDS)} (see clozelab --help)")
+        raise InputError(f"there is no command {shown(name, 40)}{did_you_mean(name, COMMANDS)} (see clozelab --help)")
     command = COMMANDS[name]
     args, given = parse(name, command, words[1:])
     return command.run(args, given)

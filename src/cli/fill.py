@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from ..errors import InputError
-from ..escape import escape_control_characters
+from ..escape import escape_control_characters, shown
 from . import parsing
 from .hints import command_line
 from .parsing import Given, Parser
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace, given: Given) -> int:
             f"{args.run} holds a model of the {objective.name} objective, which does not fill blanks{instead}"
         )
     if BLANK not in args.text:
-        raise InputError(f"expected a text with blanks written {BLANK}, got {args.text!r:.80}")
+        raise InputError(f"expected a text with blanks written {BLANK}, got {shown(args.text)}")
     order = {} if args.order is None else {"order": args.order}
     if order and objective.architecture != "encoder-only":
         raise InputError(

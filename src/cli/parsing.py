@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from ..errors import InputError
+from ..escape import shorten, shown
 from .values import COUNT, POSITIVE, PROBABILITY, SEED, SIZE, TEMPERATURE, did_you_mean, nearest, objective_name
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Parser(argparse.ArgumentParser):
             choices = [str(choice) for choice in action.choices]
             near = nearest(str(value), choices)
             more = f": did you mean {near}?" if near else ""
-            raise argparse.ArgumentError(action, f"expected one of {', '.join(choices)}, got {value!r:.40}{more}")
+            raise argparse.ArgumentError(action, f"expected one of {', '.join(choices)}, got {shown(value, 40)}{more}")
 
     def error(self, message: str) -> NoReturn:
         for pattern, better in _BETTER:
@@ -113,16 +114,16 @@ class Parser(argparse.ArgumentParser):
         if needs := _NEEDS.fullmatch(message):
             following = [*self._words, ""][self._words.index(needs[1]) + 1]
             if following not in flags and following.startswith("-"):
-                return f"{message}; one that begins with - is given as {needs[1]}={following:.40}"
+                return f"{message}; one that begins with - is given as {needs[1]}={shorten(following, 40)}"
         return message
 
     def _no_option(self, flag: str) -> str:
         """There is no such option, and a similar one, or what to do with a text that looks like one."""
         if _takes_text(self) and not flag.startswith("--"):
-            return f"there is no option {flag:.60}; a text that begins with - stands behind --"
+            return f"there is no option {shorten(flag, 60)}; a text that begins with - stands behind --"
         flags = [one for one in self._option_string_actions if LITERAL not in one]
         near = did_you_mean("--" + flag.lstrip("-"), flags) if len(flag) > 2 else ""
-        return f"there is no option {flag:.60}{near}"
+        return f"there is no option {shorten(flag, 60)}{near}"
 
 
 def _looks_like_a_flag(word: str) -> bool:
@@ -188,7 +189,7 @@ def _explain(parser: Parser, unknown: Sequence[str], objective: str | None) -> s
     flag = next((word.partition("=")[0] for word in unknown if word.startswith("-")), None)
     if flag is None:
         quotes = ": a text of several words stands in quotes" if _takes_text(parser) else ""
-        return f"unexpected argument {unknown[0].removeprefix(LITERAL)!r:.60}{quotes}"
+        return f"unexpected argument {shown(unknown[0].removeprefix(LITERAL), 60)}{quotes}"
     if any(action.dest == "objective" for action in parser._actions):
         from ..objectives import OBJECTIVES
 

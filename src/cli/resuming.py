@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..escape import shown
 from .parsing import Command, Given, parse, parser_of
 
 
@@ -56,7 +57,7 @@ def words_of(name: str, command: Command, flags: Mapping[str, Any]) -> list[str]
     for dest, value in flags.items():
         action = actions.get(dest)
         if action is None or isinstance(action, argparse._HelpAction):
-            raise InputError(f"it holds {dest!r:.80}")
+            raise InputError(f"it holds {shown(dest)}")
         flag = next((option for option in action.option_strings if not option.startswith("--no-")), "")
         if isinstance(action, argparse.BooleanOptionalAction):
             words += [flag if value else flag.replace("--", "--no-", 1)]

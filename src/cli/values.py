@@ -11,6 +11,8 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
+from ..escape import shorten, shown
+
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
     """The end of a message about an unknown word: the most similar one of those that exist, or all of them.
@@ -43,7 +45,7 @@ def number(kind: Callable[[str], Any], low: float, high: float, expected: str) -
         except ValueError:
             value = math.nan
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r:.40}")
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {shown(text, 40)}")
         return value
 
     return convert
@@ -79,9 +81,9 @@ def whole(text: str) -> int:
     try:
         value = Decimal(text) if scale is None else Decimal(text[:-1]) * scale
     except InvalidOperation:
-        raise ValueError(f"no number: {text:.80}") from None
+        raise ValueError(f"no number: {shorten(text, 80)}") from None
     if not value.is_finite() or value.adjusted() > 20 or value != value.to_integral_value():
-        raise ValueError(f"no whole number: {text:.80}")
+        raise ValueError(f"no whole number: {shorten(text, 80)}")
     return int(value)
 
 
@@ -116,7 +118,7 @@ def objective_name(text: str) -> str:
     if text in OBJECTIVES:
         return text
     if "," in text and set(text.split(",")) <= OBJECTIVES.keys():
-        raise argparse.ArgumentTypeError(f"expected one name in a word, got {text!r:.80}: separate them by spaces")
+        raise argparse.ArgumentTypeError(f"expected one name in a word, got {shown(text)}: separate them by spaces")
     models = {kind.canonical.lower(): name for name, kind in OBJECTIVES.items()}
     near = f": did you mean {models[text.lower()]}?" if text.lower() in models else did_you_mean(text, OBJECTIVES)
-    raise argparse.ArgumentTypeError(f"there is no objective {text!r:.40}{near}")
+    raise argparse.ArgumentTypeError(f"there is no objective {shown(text, 40)}{near}")

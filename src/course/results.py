@@ -11,7 +11,7 @@ from typing import Any
 from ..checks import check_path
 from ..data.corpora.cache import written_whole
 from ..errors import InputError
-from ..escape import escape_control_characters
+from ..escape import escape_control_characters, shorten, shown
 
 VERDICTS = ("held", "held in part", "contradicted", "not judged")
 """The verdicts on a claim. "not judged": a single seed, as in a fast run."""
@@ -62,10 +62,10 @@ class Result:
         try:
             result = cls(**json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError, RecursionError) as error:
-            raise InputError(f"{path} is no result of a lesson: {error!s:.200}") from error
+            raise InputError(f"{path} is no result of a lesson: {shorten(error, 200)}") from error
         for name, fits in _FITS.items():
             if not fits(getattr(result, name)):
-                raise InputError(f"{path} is no result of a lesson: {name} is {getattr(result, name)!r:.80}")
+                raise InputError(f"{path} is no result of a lesson: {name} is {shown(getattr(result, name))}")
         return result
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from ..errors import InputError
+from ..escape import shown
 
 STANDARD_ERRORS = 2.0
 """Standard errors that a mean must lie from zero to be significant."""
@@ -35,7 +36,7 @@ class Seeds:
         try:
             object.__setattr__(self, "values", tuple(float(value) for value in self.values))
         except (TypeError, ValueError) as error:
-            raise InputError(f"expected a number for each seed, got {self.values!r:.80}") from error
+            raise InputError(f"expected a number for each seed, got {shown(self.values)}") from error
         if not self.values:
             raise InputError("expected a value for each seed, got none")
         if not all(map(math.isfinite, self.values)):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..checks import check_int
 from ..errors import InputError
+from ..escape import shown
 
 if TYPE_CHECKING:
     from .corpora.shards import PackedShards
@@ -65,7 +66,7 @@ class Blocks(torch.utils.data.Dataset):
         """
         numbers = np.asarray(ids)
         if numbers.ndim != 1 or (numbers.size and (numbers.dtype.kind not in "iu" or numbers.min() < 0)):
-            raise InputError(f"expected the numbers (B,) of blocks, from 0, got {ids!r:.80}")
+            raise InputError(f"expected the numbers (B,) of blocks, from 0, got {shown(ids)}")
         if numbers.size and numbers.max() >= len(self):
             raise IndexError(f"block {numbers.max()} of {len(self)}")
         numbers = numbers.astype(np.int64)

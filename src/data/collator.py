@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..checks import check_int, check_number, check_tensor, check_type, is_whole
 from ..errors import InputError
+from ..escape import shown
 from .examples import IGNORED, Batch, Examples, fill_value, pad_rows
 from .noise import Noise, hash_tokens
 from .packing import document_ids
@@ -248,7 +249,7 @@ class Collator:
         try:
             return torch.as_tensor(value)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"expected '{key}' as numbers, which can become a tensor, got {value!r:.80}") from error
+            raise InputError(f"expected '{key}' as numbers, which can become a tensor, got {shown(value)}") from error
 
     def _kept(self, key: str, rows: list[dict[str, Any]], in_place: bool) -> Tensor:
         """A key of the user's as one tensor; `in_place`: whether each row of the batch has as many tokens as before."""
@@ -321,7 +322,7 @@ def _one_dimensional(values: Any, key: str) -> Tensor:
     try:
         made = torch.as_tensor(np.asarray(values) if not isinstance(values, Tensor) else values)
     except (TypeError, ValueError) as error:
-        raise InputError(f"'{key}' must be a list of integers or a 1-D tensor, got {values!r:.80}") from error
+        raise InputError(f"'{key}' must be a list of integers or a 1-D tensor, got {shown(values)}") from error
     if made.dim() != 1 or not (is_whole(made) or made.numel() == 0 or key.endswith("mask")):
         raise InputError(
             f"'{key}' must be a list of integers or a 1-D tensor, got {made.dtype} of shape {tuple(made.shape)}"

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..checks import WHOLE, check_int, check_path, check_tensor, check_type
 from ..errors import InputError
-from ..escape import escape_control_characters
+from ..escape import escape_control_characters, shorten
 from ..progress import tracked
 from .blocks import Blocks
 from .corpora.cache import cache_folder, fingerprint, written_whole
@@ -242,7 +242,7 @@ def read_packed(folder: Path, key: str, *, seal: str | None = None, lazily: bool
     except InputError as error:
         raise InputError(f"{error}{cure}") from error
     if described.name != key:
-        raise InputError(f"{folder / key}.json is damaged: it describes {described.name:.80}{cure}")
+        raise InputError(f"{folder / key}.json is damaged: it describes {shorten(described.name, 80)}{cure}")
     tokens = CheckedArray(folder / f"{key}.bin", described.dtype, described.tokens, described.checksums, cure)
     counts = None
     if described.byte_counts is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..escape import escape_control_characters
+from ..escape import escape_control_characters, shown
 from ..objectives import Likelihood
 from .curves import draw_loss
 
@@ -126,7 +126,7 @@ def draw_comparison(rows: Sequence[Compared], path: str | Path) -> None:
     from matplotlib.figure import Figure
 
     if not len(rows) or not all(hasattr(row, "objective") for row in rows):
-        raise InputError(f"expected at least one row of a comparison to draw, got {rows!r:.80}")
+        raise InputError(f"expected at least one row of a comparison to draw, got {shown(rows)}")
     lines = math.ceil(len(rows) / PANELS)
     columns = math.ceil(len(rows) / lines)
     figure = Figure(figsize=(4.2 * columns, 3.9 * lines), layout="tight")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..escape import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,7 +90,7 @@ def draw_floors(results: Sequence[FloorResult], path: str | Path) -> None:
     for result in results if all(hasattr(one, "objective") for one in results) else ():
         by_name.setdefault(result.objective, []).append(result)
     if not by_name:
-        raise InputError(f"expected at least one result of train_to_entropy_floor to draw, got {results!r:.80}")
+        raise InputError(f"expected at least one result of train_to_entropy_floor to draw, got {shown(results)}")
     breakdowns = [(name, *item) for name, runs in by_name.items() for item in runs[0].breakdown.items()]
     panels = len(by_name) + len(breakdowns)
     columns = min(panels, 4)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..checks import check_int, check_type
 from ..data import Batch
 from ..errors import InputError
+from ..escape import shown
 from ..languages import MarkovSource
 from ..models import eval_mode
 from ..objectives import OBJECTIVES, FloorExercise, Loss, Objective, Target
@@ -151,10 +152,10 @@ class _Group(NamedTuple):
 def _class_of(objective: type[Objective] | str) -> type[Objective]:
     if isinstance(objective, str):
         if objective not in OBJECTIVES:
-            raise InputError(f"expected an objective among {', '.join(OBJECTIVES)}, got {objective!r:.80}")
+            raise InputError(f"expected an objective among {', '.join(OBJECTIVES)}, got {shown(objective)}")
         return OBJECTIVES[objective]
     if not (isinstance(objective, type) and issubclass(objective, Objective)):
-        raise InputError(f"expected the class of an objective, or its name, got {objective!r:.80}")
+        raise InputError(f"expected the class of an objective, or its name, got {shown(objective)}")
     return objective
 
 

@@ -23,6 +23,7 @@ from .texts import (
     sample_masked_text,
     sample_span_text,
 )
+from .whole_texts import rewrite_text, sample_rewritten_text
 
 __all__ = [
     "BLANK",
@@ -45,9 +46,11 @@ __all__ = [
     "generate",
     "generate_answers",
     "masked_pairs",
+    "rewrite_text",
     "sample_masked_text",
     "sample_middle_text",
     "sample_moved_spans_text",
+    "sample_rewritten_text",
     "sample_span_text",
     "sample_token",
     "seq2seq_pairs",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..checks import check_int, check_type
 from ..data.special_ids import SpecialIds
 from ..errors import InputError
+from ..escape import shown
 from ..models import DecoderOnly, EncoderDecoder, EncoderOnly
 from .decoding import fill_spans, generate, truncate_at_eos
 from .masks import fill_masks
@@ -114,9 +115,9 @@ def _filled(
 def _lengths(prompts: Ids, tokens: int | Sequence[int]) -> list[int]:
     """How long each answer may be. Raises `InputError` for another number of lengths than of prompts, or of none."""
     if not hasattr(prompts, "__len__") or not all(hasattr(prompt, "__len__") for prompt in prompts):
-        raise InputError(f"expected prompts as rows of token ids, got {prompts!r:.80}")
+        raise InputError(f"expected prompts as rows of token ids, got {shown(prompts)}")
     each = tokens if isinstance(tokens, Sequence) else [tokens] * len(prompts)
     lengths = [check_int(n, "the length of an answer") for n in each]
     if len(lengths) != len(prompts) or min(lengths, default=1) < 1:
-        raise InputError(f"expected lengths of at least 1 for {len(prompts)} answers, got {tokens!r:.80}")
+        raise InputError(f"expected lengths of at least 1 for {len(prompts)} answers, got {shown(tokens)}")
     return lengths

@@ -9,6 +9,7 @@ from itertools import groupby
 from ..data.corpora.documents import checked_text
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..errors import InputError
+from ..escape import shown
 
 BLANK = "___"
 """Stands for what is to be filled in a text: one token for masked LM, any number for span corruption."""
@@ -52,7 +53,7 @@ def encode_blanks(tokenizer: Tokenizer, text: str, blanks: Iterable[int]) -> lis
     Raises `InputError` for a text without a blank, or with more of them than ids to stand there.
     """
     if BLANK not in checked_text(text):
-        raise InputError(f"expected a text with blanks written {BLANK}, got {text!r:.80}")
+        raise InputError(f"expected a text with blanks written {BLANK}, got {shown(text)}")
     *before, last = text.split(BLANK)
     ids: list[int] = []
     stand_ins = iter(blanks)

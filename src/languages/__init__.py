@@ -2,6 +2,7 @@
 
 from ..doors import explain_errors
 from .costs import chain_costs, label_costs, masked_costs, masked_posteriors, span_costs, step_costs
+from .infilling_costs import infilling_costs
 from .markov import MarkovSource
 from .mixture import MixtureSource
 from .replaced import replaced_probabilities
@@ -13,6 +14,7 @@ __all__ = [
     "MixtureSource",
     "World",
     "chain_costs",
+    "infilling_costs",
     "label_costs",
     "masked_costs",
     "masked_posteriors",

@@ -7,6 +7,7 @@ from ..data.examples import IGNORED
 from ..doors import explain_errors
 from .block_diffusion import BlockDiffusion
 from .causal_lm import CausalLM
+from .electra import Electra
 from .fill_in_the_middle import FillInTheMiddle
 from .loss import Counts, Loss, Part, Prediction, Target, next_token_labels, total_counts
 from .masked_diffusion import MaskedDiffusion
@@ -35,6 +36,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
         UL2,
         UL2R,
         MultiTokenPrediction,
+        Electra,
     )
 }
 """All objectives, by the name that the command line uses."""
@@ -47,6 +49,7 @@ __all__ = [
     "BlockDiffusion",
     "CausalLM",
     "Counts",
+    "Electra",
     "FillInTheMiddle",
     "FloorExercise",
     "Likelihood",

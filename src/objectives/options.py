@@ -22,6 +22,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
 from ..errors import InputError
+from ..escape import shown
 
 CLAIMS = ("likelihood", "entropy_floor", "reads", "exercise", "colour", "canonical", "export_refusal")
 """What a class says of its own loss, and no child inherits: a parent's proof does not hold of another loss."""
@@ -91,7 +92,7 @@ class Option:
             known = isinstance(value, self.kind) and value in self.allowed
             if not known or isinstance(value, bool) != (self.kind is bool):
                 function = " or a function (tokens, maskable, generator) -> bool[T]" if self.takes_function else ""
-                came = f"the class {value.__name__}: call it" if isinstance(value, type) else f"{value!r:.80}"
+                came = f"the class {value.__name__}: call it" if isinstance(value, type) else f"{shown(value)}"
                 raise InputError(
                     f"{self.name} must be one of {', '.join(map(str, self.allowed))}{function}, got {came}"
                 )
@@ -99,7 +100,7 @@ class Option:
         kinds = (int, float) if self.kind is float else self.kind
         if not isinstance(value, kinds) or (self.kind is not bool and isinstance(value, bool)):
             noun = {float: "a number", int: "a whole number", bool: "True or False"}.get(self.kind, self.kind.__name__)
-            raise InputError(f"{self.name} must be {noun}, got {value!r:.80} ({type(value).__name__})")
+            raise InputError(f"{self.name} must be {noun}, got {shown(value)} ({type(value).__name__})")
         if isinstance(self.allowed, Bounds) and not self.allowed.hold(float(value)):  # type: ignore[arg-type]
             raise InputError(f"{self.name} must {self.allowed}, got {value!r}")
         return value

@@ -59,7 +59,7 @@ class TokenOrderPrediction(CausalLM):
     PyTorch code counts the token `window` places behind the next one, as here; their Triton kernel leaves it out.
     """
 
-    name, canonical, architecture, colour = "top", "TOP-7B", "decoder-only", "#999933"
+    name, canonical, architecture, colour = "top", "TOP-7B", "decoder-only", "#88CCEE"
     hides, attends_to = "the next tokens", "what comes before it"
     predicts, completes = "every next token, and in what order tokens come up", ("continue",)
     likelihood = Likelihood.EXACT  # of the first part

@@ -13,6 +13,7 @@ from ..checks import check_int, check_number
 from ..data.masking import KNOWN_TO_COLLATOR, MaskScheme, scheme_keys
 from ..data.special_ids import MAX_IDS
 from ..errors import InputError
+from ..escape import shown
 from . import mask_statistics
 from .mask_trial import MaskTrial, Row
 from .randomness import own_random_state, random_states
@@ -77,7 +78,7 @@ def check_mask_scheme(
             "are too few for statistics"
         )
     if not callable(scheme) or isinstance(scheme, type):
-        raise InputError(f"expected a scheme (tokens, maskable, generator) -> bool[T], got {scheme!r:.80}")
+        raise InputError(f"expected a scheme (tokens, maskable, generator) -> bool[T], got {shown(scheme)}")
     own = None if rows is None else _own_rows(rows, scheme_keys(scheme))
     if own is None and (unknown := set(scheme_keys(scheme)) - KNOWN_TO_COLLATOR):
         raise InputError(
@@ -90,7 +91,7 @@ def check_mask_scheme(
 
 def _own_rows(rows: Sequence[Sequence[int] | Mapping[str, Any]], keys: Sequence[str]) -> tuple[Row, ...]:
     if isinstance(rows, (int, str)) or not isinstance(rows, Sequence) or len(rows) < 2:
-        raise InputError(f"expected at least 2 rows, each a list of token ids or a dict, got {rows!r:.80}")
+        raise InputError(f"expected at least 2 rows, each a list of token ids or a dict, got {shown(rows)}")
     own = []
     for number, row in enumerate(rows):
         given: Mapping[str, Any] = row if isinstance(row, Mapping) else {"input_ids": row}
@@ -100,7 +101,7 @@ def _own_rows(rows: Sequence[Sequence[int] | Mapping[str, Any]], keys: Sequence[
             tokens = torch.as_tensor(given["input_ids"], dtype=torch.int64)
             data = {key: torch.as_tensor(given[key]) for key in keys}
         except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"expected numbers as row {number}, got {row!r:.80}") from error
+            raise InputError(f"expected numbers as row {number}, got {shown(row)}") from error
         if tokens.dim() != 1 or len(tokens) == 0:
             raise InputError(f"expected token ids (T,) as row {number}, got {tuple(tokens.shape)}")
         own.append((tokens, data))

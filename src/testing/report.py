@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from ..errors import InputError
+from ..escape import shown
 
 OK, NOTE, FAULT, NOT_CHECKED = "ok", "note", "FAULT", "not checked"
 """The verdicts: fine, fine and worth knowing, wrong, and not tried at all."""
@@ -155,7 +156,7 @@ def run_checks(
     found a fault, and `InputError` for a name to skip that no check has.
     """
     if isinstance(skip, str) or not isinstance(skip, Collection):
-        raise InputError(f"expected names of checks to skip as a list, got {skip!r:.80}")
+        raise InputError(f"expected names of checks to skip as a list, got {shown(skip)}")
     names = checks if names is None else names
     unknown = set(skip) - set(names)
     if unknown:

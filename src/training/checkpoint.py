@@ -253,7 +253,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
                 f"{path} was written by clozelab 0.1 and cannot be read: train it again, or use that version"
             )
         raise InputError(
-            f"{path} was written in format {state['format']!s:.80}, this version reads format {FORMAT}: use the "
+            f"{path} was written in format {shorten(state['format'], 80)}, this version reads format {FORMAT}: use the "
             "version that wrote it"
         )
     try:
@@ -269,7 +269,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     needed = () if state.get("sharded") else ("model.safetensors", "optimizer.safetensors")
     for name in dict.fromkeys((*needed, *sums)):
         if not (path / name).is_file():
-            raise _damaged(path, f"{name:.80} is missing")
+            raise _damaged(path, f"{shorten(name, 80)} is missing")
         if sha256_of(path / name) != sums.get(name):
             raise _damaged(path, f"{name} is not what was written")
     return Checkpoint(path, state)

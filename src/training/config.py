@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from ..checks import check_int, check_number, check_type
 from ..errors import InputError
+from ..escape import shown
 
 WHOLE = ("steps", "length", "batch_size", "eval_rows", "eval_every", "checkpoint_every", "sample_every", "seed")
 
@@ -106,7 +107,7 @@ class TrainConfig:
         object.__setattr__(self, "extended", tuple(check_int(step, "each of extended", 1) for step in self.extended))
         bounds = [*self.extended, self.steps]
         if bounds != sorted(set(bounds)):
-            raise InputError(f"extended must rise, and stay below steps {self.steps}, got {self.extended!r:.80}")
+            raise InputError(f"extended must rise, and stay below steps {self.steps}, got {shown(self.extended)}")
         if self.extended and self.minutes is not None:
             raise InputError("a run by the clock cannot be extended by steps: begin another one from its weights")
 

@@ -10,6 +10,7 @@ from torch import nn
 from ..checks import check_path
 from ..data import Tokenizer, load_tokenizer
 from ..errors import InputError
+from ..escape import shorten
 from .checkpoint import latest_checkpoint
 from .run_description import check_tokenizer, read_run
 
@@ -36,7 +37,7 @@ def load_initial_weights(run: str | Path, model: nn.Module, tokenizer: Tokenizer
     if missing or further:
         mine = getattr(model, "architecture", type(model).__name__)
         raise InputError(
-            f"the weights of {run} ({described.get('architecture')!s:.80}) do not fit this model ({mine}): "
+            f"the weights of {run} ({shorten(described.get('architecture'), 80)}) do not fit this model ({mine}): "
             + f"{len(missing)} are missing there, {len(further)} have no place here, such as {(missing + further)[0]}"
         )
     if wrong := [name for name in here if there[name] != here[name]]:

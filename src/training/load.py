@@ -66,12 +66,12 @@ def _restored(run: Path, described: Mapping[str, Any]) -> Objective:
     functions, options = described["unrecorded_options"], described["options"]
     if name not in OBJECTIVES or kind_name != OBJECTIVES[name].__name__:
         raise InputError(
-            f"{run} was trained with an objective of your own ({kind_name!s:.80}, called {name!s:.80}): give it, "
-            "load_run(run, objective=...)"
+            f"{run} was trained with an objective of your own ({shorten(kind_name, 80)}, called {shorten(name, 80)}): "
+            "give it, load_run(run, objective=...)"
         )
     kind = OBJECTIVES[name]
     if functions:
-        missing = ", ".join(f"{option}={function!s:.80}" for option, function in functions.items())
+        missing = ", ".join(f"{option}={shorten(function, 80)}" for option, function in functions.items())
         raise InputError(
             f"{run} was trained with {missing}, a function that no file can hold: give the objective, "
             f"load_run(run, objective={kind.__name__}({missing}))"
@@ -103,8 +103,8 @@ def _model(run: Path, described: Mapping[str, Any], objective: Objective, checkp
     architecture, shape = described["architecture"], described["model"]
     if architecture not in ARCHITECTURES or "vocab_size" not in shape:
         raise InputError(
-            f"{run} was trained with a model of your own ({architecture!s:.80}): build it in your code, and read its "
-            "weights by latest_checkpoint(run).load_model(model)"
+            f"{run} was trained with a model of your own ({shorten(architecture, 80)}): build it in your code, and "
+            "read its weights by latest_checkpoint(run).load_model(model)"
         )
 
     def build() -> nn.Module:

@@ -19,6 +19,7 @@ from ..data import Tokenizer
 from ..data.corpora.cache import sha256_of
 from ..data.corpora.sealed import write_sealed
 from ..errors import InputError, NotFinite
+from ..escape import shorten
 from .checkpoint import latest_checkpoint, save_checkpoint
 from .optimizers import Optimizers
 from .processes import Processes, local
@@ -100,7 +101,8 @@ class RunFolder:
             with suppress(OSError, UnicodeDecodeError):
                 theirs = holder.read_text(encoding="utf-8")
             raise InputError(
-                f"another run writes to {self.path} ({theirs:.80}): wait until it ends, or choose another folder"
+                f"another run writes to {self.path} ({shorten(theirs, 80)}): wait until it ends, or choose another "
+                "folder"
             ) from error
         with suppress(OSError):  # where nobody may write to a locked file
             holder.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")

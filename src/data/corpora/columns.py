@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ...errors import InputError
+from ...escape import shorten
 from .csv_rows import no_column
 from .documents import BadRow, Row
 from .files import CorpusFile
@@ -122,4 +123,4 @@ def _errors_named(file: CorpusFile) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno:
             raise
         reason = " ".join(str(error).split())
-        raise InputError(f"{file.path} cannot be read as {file.kind}: {reason:.300}") from error
+        raise InputError(f"{file.path} cannot be read as {file.kind}: {shorten(reason, 300)}") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from ...escape import shown
 from .documents import BadRow, Row
 
 CHARACTERS_AT_ONCE = 2**18
@@ -71,7 +72,7 @@ def _column(header: list[str], column: str, path: Path) -> int:
     if column in header:
         place = header.index(column)
         if column.isdecimal() and int(column) != place and max(map(len, header)) > LONGEST_NAME:
-            first = ", ".join(f"{one!r:.40}" for one in header[:3])
+            first = ", ".join(f"{shown(one, 40)}" for one in header[:3])
             raise InputError(
                 f"{path} has columns 0 to {len(header) - 1}; {column} stands in its first line, which is long for "
                 f"names: {first}. Count from 0 where there is no header"
@@ -87,7 +88,7 @@ def _column(header: list[str], column: str, path: Path) -> int:
 
 def no_column(path: Path | str, column: str, columns: list[str]) -> InputError:
     """The error of a table that lacks the chosen column."""
-    names = ", ".join(f"{one!r:.60}" for one in columns[:20])  # a file without a header has text there
+    names = ", ".join(f"{shown(one, 60)}" for one in columns[:20])  # a file without a header has text there
     return InputError(f"{path} has no column {column!r}: it has {names}; choose one of them")
 
 

@@ -74,7 +74,7 @@ class Description(Fields):
         kind, number = cls.FORMAT.rsplit(", ", 1)
         if (theirs := content.pop("format", None)) != cls.FORMAT:
             if not str(theirs).startswith(f"{kind}, "):
-                raise InputError(f"{path} is damaged: it holds {theirs!s:.80} in place of {kind}")
+                raise InputError(f"{path} is damaged: it holds {shorten(theirs, 80)} in place of {kind}")
             raise OtherFormat(f"{path} is {theirs}, and this version reads format {number}: use the one that wrote it")
         return checked_fields(cls, content, str(path))
 

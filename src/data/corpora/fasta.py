@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ...errors import InputError
+from ...escape import shorten
 from .documents import Row
 
 
@@ -23,6 +24,6 @@ def fasta_rows(content: BinaryIO, path: Path) -> Iterator[Row]:
         for record in dnaio.FastaReader(content):
             yield record.sequence or None
     except dnaio.FileFormatError as error:
-        raise InputError(f"{path} is no FASTA: {' '.join(str(error).split()):.200}") from error
+        raise InputError(f"{path} is no FASTA: {shorten(' '.join(str(error).split()), 200)}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is no FASTA: byte 0x{error.object[error.start]:02x} is not UTF-8") from error

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ...errors import InputError
+from ...escape import shorten, shown
 from .csv_rows import no_column
 from .documents import Row
 from .files import SPLITS
@@ -27,10 +28,9 @@ def read_hub(name: str, *, streaming: bool = False) -> tuple[Any, Any, list[str]
             wanted = ["train", *([validation] if validation else [])]
             train, *held = (datasets.load_dataset(name, split=split, streaming=streaming) for split in wanted)
     except Exception as error:
-        reason = " ".join(str(error).split())
-        name = name if len(name) <= 80 else f"{name[:80]}..."
+        reason = f"{type(error).__name__}: {shorten(error, 200)}"
         raise InputError(
-            f"{name!r} is no file here and could not be loaded from the hub ({type(error).__name__}: {reason:.200}); "
+            f"{shown(name)} is no file here and could not be loaded from the hub ({reason}); "
             'without a network use "builtin" or a file of your own'
         ) from error
     return train, held[0] if held else None, [split for split in splits if split not in wanted]
@@ -85,7 +85,7 @@ def root_cause(error: BaseException) -> str:
     """The message of the first error in a chain, on one line: `datasets` wraps it in others."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"{' '.join(str(error).split()):.300}"
+    return f"{shorten(' '.join(str(error).split()), 300)}"
 
 
 @contextmanager

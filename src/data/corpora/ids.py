@@ -12,6 +12,7 @@ import numpy as np
 
 from ...checks import check_int
 from ...errors import InputError
+from ...escape import shorten, shown
 from ..special_ids import SpecialIds
 from .documents import IDS_AT_ONCE, BadRow, Row
 
@@ -116,7 +117,7 @@ def read_array(path: Path, ids: IdRows) -> Iterator[Row]:
         reason = " ".join(str(error).split()) or "it is cut short"
         if path.stat().st_size == 0:
             raise InputError(f"{path} is empty") from error
-        raise InputError(f"{path} cannot be read as a NumPy array of whole numbers: {reason:.200}") from error
+        raise InputError(f"{path} cannot be read as a NumPy array of whole numbers: {shorten(reason, 200)}") from error
     yield from ids.array(_checked_array(values, str(path)), str(path))
 
 
@@ -146,13 +147,13 @@ def _as_ids(values: Any) -> np.ndarray | str:
     elif isinstance(values, (list, tuple, range)):
         wrong = next((n for n, one in enumerate(values) if type(one) is not int), None)
         if wrong is not None:
-            return f"{values[wrong]!r:.40} in place {wrong:,} is no whole number, expected token ids"
+            return f"{shown(values[wrong], 40)} in place {wrong:,} is no whole number, expected token ids"
         try:
             values = np.asarray(values, np.int64)
         except OverflowError:
             return "a number beyond 64 bits, expected token ids"
     else:
-        return f"{type(values).__name__} {values!r:.40}, expected a list of token ids"
+        return f"{type(values).__name__} {shown(values, 40)}, expected a list of token ids"
     if values.ndim != 1 or (len(values) and values.dtype.kind not in "iu"):
         return f"{values.dtype} of shape {values.shape}, expected a list of token ids"
     return values

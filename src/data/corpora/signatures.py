@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ...errors import InputError
+from ...escape import shorten
 from .files import CorpusFile
 
 HIGHEST_RATIO = 100
@@ -163,8 +164,8 @@ class _Unpacked(io.RawIOBase):
         except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
             if isinstance(error, OSError) and error.errno:  # of the disk
                 raise
-            reason = " ".join(str(error).split())
-            raise InputError(f"{self.path} is damaged: it cannot be unpacked to its end ({reason:.200})") from error
+            reason = shorten(error, 200)
+            raise InputError(f"{self.path} is damaged: it cannot be unpacked to its end ({reason})") from error
         self.unpacked += len(data)
         if self.unpacked > max(ALWAYS_ALLOWED, HIGHEST_RATIO * self.packed):
             raise InputError(

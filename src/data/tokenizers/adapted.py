@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from ...errors import InputError
+from ...escape import shown
 from ..corpora.documents import checked_text
 from ..special_ids import SpecialIds
 from .roles import id_by_name, looks_special, stated_ids
@@ -147,14 +148,14 @@ class AdaptedTokenizer(Tokenizer):
             role = {n: role for role, n in self.special.named.items()}
             told = ", ".join(f"{n} ({role.get(n) or self._names.get(n)})" for n in sorted(found)[:3])
             raise InputError(
-                f"the tokenizer encodes text to the special ids {told}, which no text may become: {text!r:.80}"
+                f"the tokenizer encodes text to the special ids {told}, which no text may become: {shown(text)}"
             )
         return encoded
 
     def _encode_part(self, text: str) -> list[int]:
         ids = self.adapter.encode(text)
         if any(not 0 <= n < self.vocab_size for n in ids):
-            raise InputError(f"the tokenizer gave an id outside of its {self.vocab_size} ids for {text!r:.80}")
+            raise InputError(f"the tokenizer gave an id outside of its {self.vocab_size} ids for {shown(text)}")
         return ids
 
     def cut(self, text: str) -> Iterator[str]:
@@ -175,7 +176,7 @@ class AdaptedTokenizer(Tokenizer):
                 parts.append("" if skip_special else self._names.get(n, ""))
                 run = []
         except (TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"expected token ids, whole numbers from 0, got {ids!r:.80}") from error
+            raise InputError(f"expected token ids, whole numbers from 0, got {shown(ids)}") from error
         return "".join(parts)
 
     def word_ids(self, text: str) -> list[int]:

@@ -10,6 +10,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from ...errors import InputError
+from ...escape import shorten, shown
 from ..corpora.cache import read_json
 from ..special_ids import SpecialIds
 from .adapted import Adapter
@@ -115,7 +116,7 @@ def _tokenizer_json(path: Path) -> tokenizers.Tokenizer | SentencePieceAdapter |
         backend = None if is_adapted else tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except Exception as error:  # the library raises bare Exception
         _refuse(path)
-        raise InputError(f"{path} is not a tokenizer.json: {str(error).strip():.200}") from error
+        raise InputError(f"{path} is not a tokenizer.json: {shorten(str(error).strip(), 200)}") from error
     if backend is None:
         return _adapted(described, path)
     if growth > MAX_GROWTH:
@@ -132,8 +133,8 @@ def _adapted(described: dict[str, Any], path: Path) -> SentencePieceAdapter | Sp
     if "sentencepiece" in described:
         return SentencePieceAdapter.from_json(described, path)
     raise InputError(
-        f"{path} stands for an object of the class {described['object']!s:.100}, which no file can hold: give it, "
-        "load_run(run, tokenizer=load_tokenizer(...))"
+        f"{path} stands for an object of the class {shorten(described['object'], 100)}, which no file can hold: give "
+        "it, load_run(run, tokenizer=load_tokenizer(...))"
     )
 
 
@@ -195,7 +196,7 @@ def _byte_pairs(vocab: Path, merges: Path, folder: Path) -> tuple[tokenizers.Tok
     pairs = [line.split(" ") for line in _text(merges).splitlines() if line and not line.startswith("#version")]
     wrong = next((pair for pair in pairs if len(pair) != 2 or not {*pair, "".join(pair)} <= ids.keys()), None)
     if wrong is not None:
-        raise InputError(f"{merges} does not fit {vocab}: {' '.join(wrong)!r:.60} is no pair of its tokens")
+        raise InputError(f"{merges} does not fit {vocab}: {shown(' '.join(wrong), 60)} is no pair of its tokens")
     settings = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
     backend = tokenizers.Tokenizer(models.BPE(ids, [(left, right) for left, right in pairs]))
     prefix = bool(settings.get("add_prefix_space", False))

@@ -11,6 +11,7 @@ import tokenizers
 from tokenizers import AddedToken
 
 from ...errors import InputError
+from ...escape import shown
 from ..corpora.cache import read_json
 from .vocabulary import add_special_tokens
 
@@ -82,7 +83,7 @@ def add_declared(backend: tokenizers.Tokenizer, declared: Declared, folder: Path
             backend.add_tokens([AddedToken(name, special=special, **flags)])
         if backend.token_to_id(name) != number:
             raise InputError(
-                f"{folder} is damaged: its tokenizer_config.json gives {name!r:.80} the id {number}, its "
+                f"{folder} is damaged: its tokenizer_config.json gives {shown(name)} the id {number}, its "
                 f"tokenizer.json {backend.token_to_id(name)}"
             )
     add_special_tokens(backend, declared.names)
@@ -105,5 +106,5 @@ def _content(token: Any, folder: Path) -> str:
     """A token as it is written in these files: a string, or a dict with its `content`; empty for none."""
     token = token.get("content") if isinstance(token, dict) else token
     if token is not None and not isinstance(token, str):
-        raise InputError(f"{folder} is damaged: expected special tokens by their names, got {token!r:.80}")
+        raise InputError(f"{folder} is damaged: expected special tokens by their names, got {shown(token)}")
     return token or ""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...checks import check_int, check_type
 from ...errors import InputError
+from ...escape import shorten, shown
 from ..corpora.documents import IDS_AT_ONCE, BadRow, Document
 from ..corpora.ids import IdRows
 from ..special_ids import SpecialIds
@@ -84,7 +85,7 @@ class IdTokenizer(Tokenizer):
         words = text.split()
         wrong = next((word for word in words if not (word.isascii() and word.isdecimal() and len(word) < 19)), None)
         if wrong is not None:
-            raise InputError(f"expected token ids as numbers with spaces between them, got {wrong!r:.40}")
+            raise InputError(f"expected token ids as numbers with spaces between them, got {shown(wrong, 40)}")
         return [int(word) for word in words]
 
     def encode_batch(self, texts: Sequence[Any]) -> list[list[int]]:
@@ -106,7 +107,7 @@ class IdTokenizer(Tokenizer):
         try:
             return "".join(f"{int(n)} " for n in ids if n not in left_out)
         except (TypeError, ValueError) as error:
-            raise InputError(f"expected token ids, whole numbers from 0, got {ids!r:.80}") from error
+            raise InputError(f"expected token ids, whole numbers from 0, got {shown(ids)}") from error
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Each id as it is written."""
@@ -150,7 +151,7 @@ def special_ids_from(described: Any, path: Path) -> SpecialIds:
     try:
         return SpecialIds(**described)
     except (TypeError, InputError) as error:
-        raise InputError(f"{path} is damaged: it describes no special ids ({error!s:.200})") from error
+        raise InputError(f"{path} is damaged: it describes no special ids ({shorten(error, 200)})") from error
 
 
 def is_of_ids(path: Path) -> bool:
@@ -184,7 +185,7 @@ def special_ids_behind(count: int, roles: Mapping[str, Any], sentinels: int) -> 
             ids[role], size = size, size + 1
             added.append(f"{role} {ids[role]}")
         elif not isinstance(stated, int) or not 0 <= stated < count:
-            raise InputError(f"{role}: expected an id of the corpus, 0 to {count - 1:,}, got {stated!r:.40}")
+            raise InputError(f"{role}: expected an id of the corpus, 0 to {count - 1:,}, got {shown(stated, 40)}")
         else:
             ids[role] = stated
     behind = range(size + sentinels - 1, size - 1, -1)  # as T5 has them

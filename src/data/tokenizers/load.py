@@ -9,6 +9,7 @@ from typing import Any
 import tokenizers
 
 from ...errors import InputError
+from ...escape import shown
 from ..special_ids import SpecialIds
 from .adapted import AdaptedTokenizer, Adapter, adapt
 from .files import Opened, open_path
@@ -184,7 +185,8 @@ def _check_ids(vocabulary: Mapping[str, int], notes: list[str]) -> None:
     for token, number in vocabulary.items():
         if names.setdefault(number, token) != token:
             raise InputError(
-                f"expected an id for each token, but {names[number]!r:.40} and {token!r:.40} have the same, {number}"
+                f"expected an id for each token, but {shown(names[number], 40)} and {shown(token, 40)} have the same, "
+                f"{number}"
             )
     if len(names) < vocab_size:
         notes.append(f"ids: {vocab_size - len(names):,} of the {vocab_size:,} stand for no token")

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from ...errors import InputError
+from ...escape import shorten, shown
 from .adapted import Adapter
 
 MAX_TOGETHER = 16
@@ -59,8 +60,8 @@ class ObjectAdapter(Adapter):
             found = self.source.encode(text, **self._encode_settings)
         except Exception as error:  # whatever it raises for what its vocabulary lacks
             raise InputError(
-                f"{kind}.encode failed on a text ({type(error).__name__}: {error!s:.100}): {text!r:.80}; does its "
-                "vocabulary lack a character?"
+                f"{kind}.encode failed on a text ({type(error).__name__}: {shorten(error, 100)}): {shown(text)}; does "
+                "its vocabulary lack a character?"
             ) from error
         try:
             return [int(n) for n in getattr(found, "ids", found)]
@@ -72,7 +73,8 @@ class ObjectAdapter(Adapter):
         try:
             return str(self.source.decode(list(ids), **self._decode_settings))
         except Exception as error:
-            raise InputError(f"{kind}.decode failed on {ids!r:.80} ({type(error).__name__}: {error!s:.100})") from error
+            reason = f"{type(error).__name__}: {shorten(error, 100)}"
+            raise InputError(f"{kind}.decode failed on {shown(ids)} ({reason})") from error
 
     def ends(self, text: str, ids: Sequence[int]) -> list[int] | None:
         return ends_by_decoding(text, ids, self.decode)

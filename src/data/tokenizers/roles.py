@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from ...checks import check_int
 from ...errors import InputError
+from ...escape import shown
 from ..special_ids import SpecialIds
 from .vocabulary import KNOWN_NAMES
 
@@ -44,7 +45,7 @@ def stated_ids(vocabulary: Mapping[str, int], roles: Mapping[str, str | int | No
             if token not in vocabulary:
                 near = _near(token, vocabulary)
                 hint = f": did you mean {' or '.join(near)}?" if near else ""
-                raise InputError(f"{role}: the tokenizer has no token {token!r:.80}{hint}")
+                raise InputError(f"{role}: the tokenizer has no token {shown(token)}{hint}")
             ids[role] = vocabulary[token]
         else:
             ids[role] = check_int(token, f"the id of {role}", 0)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ...errors import InputError
+from ...escape import shown
 from .adapted import Adapter
 from .folders import Declared
 from .vocabulary import import_extra
@@ -75,7 +76,7 @@ class SentencePieceAdapter(Adapter):
         except (TypeError, ValueError) as error:
             raise InputError(f"{path} is damaged: expected a SentencePiece model ({error})") from error
         if not isinstance(added, dict) or not all(type(n) is int and 0 <= n < 2**31 for n in added.values()):
-            raise InputError(f"{path} is damaged: expected the ids of added tokens, got {added!r:.80}")
+            raise InputError(f"{path} is damaged: expected the ids of added tokens, got {shown(added)}")
         return cls(model, added, str(path))
 
     def described(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers
 
 from ...errors import InputError
+from ...escape import shown
 from .tables import BYTE_ALPHABET
 from .vocabulary import add_special_tokens
 
@@ -56,6 +57,6 @@ def from_tiktoken(encoding: Any) -> tokenizers.Tokenizer:
         expected, found = encoding.encode_ordinary(text), backend.encode(text, add_special_tokens=False).ids
         if expected != found:
             raise InputError(
-                f"{encoding!r} cannot be read exactly: {text!r:.60} is {expected[:8]}, its copy {found[:8]}"
+                f"{encoding!r} cannot be read exactly: {shown(text, 60)} is {expected[:8]}, its copy {found[:8]}"
             )
     return backend

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ...checks import check_type
 from ...errors import InputError
+from ...escape import shown
 from ..corpora.cache import written_whole
 from ..corpora.documents import checked_text
 from ..special_ids import SpecialIds
@@ -132,7 +133,7 @@ class Tokenizer:
         try:
             return self.backend.decode(list(ids), skip_special_tokens=skip_special)
         except (TypeError, OverflowError) as error:
-            raise InputError(f"expected token ids, whole numbers from 0, got {ids!r:.80}") from error
+            raise InputError(f"expected token ids, whole numbers from 0, got {shown(ids)}") from error
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The text of each token by itself; part of a character shows as U+FFFD."""

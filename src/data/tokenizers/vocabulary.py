@@ -13,6 +13,7 @@ from tokenizers import AddedToken
 
 from ...checks import check_int, check_type
 from ...errors import InputError
+from ...escape import shown
 
 PAD, EOS, UNKNOWN, MASK = "<pad>", "</s>", "<unk>", "<mask>"
 
@@ -73,11 +74,11 @@ def check_roles(roles: Iterable[str]) -> list[str]:
     Raises `InputError` for a lone string, and for names other than lower-case letters, digits and underscores.
     """
     if isinstance(roles, str) or not isinstance(roles, Iterable):
-        raise InputError(f"expected roles as a list of names, got {roles!r:.80}: put it in a list")
+        raise InputError(f"expected roles as a list of names, got {shown(roles)}: put it in a list")
     names = [check_type(role, str, "a role") for role in roles]
     for name in names:
         if role_of(role_token(name)) != name:
-            raise InputError(f"a role is named in lower-case letters, digits and underscores, got {name!r:.80}")
+            raise InputError(f"a role is named in lower-case letters, digits and underscores, got {shown(name)}")
     return [name for name in dict.fromkeys(names) if name not in KNOWN_NAMES]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from ...checks import check_int
 from ...data import SpecialIds, load_tokenizer
 from ...errors import InputError
+from ...escape import shown
 from ..report import Check, Report, run_checks
 from . import masked, noise, own, padding, places, sentinels
 from .kinds import KINDS
@@ -95,9 +96,9 @@ def check_collator(
         raise InputError(f"expected a collator, a function of a list of examples, got {type(collator).__name__}")
     for name, value in (("shares", (shares, 3)), ("spans", (spans, 2))):
         if value[0] is not None and not (isinstance(value[0], (tuple, list)) and len(value[0]) == value[1]):
-            raise InputError(f"expected {value[1]} numbers as {name}, got {value[0]!r:.80}")
+            raise InputError(f"expected {value[1]} numbers as {name}, got {shown(value[0])}")
     if example is not None and not callable(example):
-        raise InputError(f"expected a function from token ids to an example, got {example!r:.80}")
+        raise InputError(f"expected a function from token ids to an example, got {shown(example)}")
     check_int(workers, "workers", 0)
     if check_int(rows, "rows") < 64:
         raise InputError(f"expected rows >= 64, got {rows}: fewer are too few for statistics")
