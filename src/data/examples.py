@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -94,6 +95,38 @@ class Examples:
             )
         begins = self.special.starts_word[self.tokens] | self.special.is_special(self.tokens)
         return begins.long().cumsum(1).masked_fill(self.special.is_special(self.tokens) | ~self.is_token, -1)
+
+    def sentence_ends(self) -> Tensor:
+        """(B, T) bool: tokens that end a sentence, by the vocabulary's table.
+
+        Raises `InputError` where the vocabulary has none.
+        """
+        if self.special.ends_sentence is None:
+            raise InputError(
+                "sentences need to be known, but the vocabulary has no table of the tokens that end one: set "
+                "permute_sentences=False (--no-permute-sentences), or give SpecialIds(..., ends_sentence=)"
+            )
+        return self.special.ends_sentence[self.tokens] & self.is_token
+
+    def with_end(self) -> Examples:
+        """The same with an end of text behind each (B, T + 1): never hidden, and in the loss where there is a text."""
+        n = self.is_token.sum(1, keepdim=True)  # (B, 1)
+
+        def put(values: Tensor, end: Tensor | int | bool, fill: int | bool = 0) -> Tensor:
+            wider = F.pad(values, (0, 1), value=fill)
+            return wider.scatter(1, n, end if isinstance(end, Tensor) else torch.full_like(wider[:, :1], end))
+
+        documents, eos = self.document_ids, self.special.eos
+        return replace(
+            self,
+            tokens=put(self.tokens, eos, self.special.pad),
+            is_token=put(self.is_token, True),
+            maskable=put(self.maskable, False),
+            labels=None if self.labels is None else put(self.labels, eos, IGNORED),
+            word_ids=None if self.word_ids is None else put(self.word_ids, -1, -1),
+            document_ids=None if documents is None else put(documents, F.pad(documents, (1, 0)).gather(1, n)),
+            in_loss=put(self.is_token if self.in_loss is None else self.in_loss, n > 0),
+        )
 
     def rows(self, index: Tensor) -> Examples:
         """Some of the examples (N,) with their own noise: for a mixture of corruptions.
