@@ -249,9 +249,10 @@ def label_counts(objective: Objective, batches: Iterable[Batch], vocab_size: int
     for batch in check_type(batches, Iterable, "the batches"):
         check_type(batch, Mapping, "each batch")
         for name, target in objective.targets(batch).items():
-            labels = target.labels[target.loss_mask].cpu()
-            weights = None if target.weights is None else target.weights[target.loss_mask].double().cpu()
-            counts = torch.bincount(labels, weights=weights, minlength=vocab_size).double()
+            ids, shares = target.soft_labels or (target.labels[..., None], torch.ones_like(target.labels[..., None]))
+            weights = shares.double() if target.weights is None else shares.double() * target.weights[..., None]
+            ids, weights = (one[target.loss_mask].flatten().cpu() for one in (ids, weights))
+            counts = torch.bincount(ids, weights=weights, minlength=vocab_size)
             totals[name] = totals.get(name, 0) + counts
     return totals
 

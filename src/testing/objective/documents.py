@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ...data import IGNORED, Batch
 from ...errors import InputError
@@ -98,7 +100,7 @@ def _crossing(trial: Trial, examples: list[dict[str, Any]]) -> Finding | None:
             put.append((token, other))
         batch = trial.collate(variants, within_documents=True)
         side = "decoder_document_ids" if "decoder_document_ids" in batch else "document_ids"
-        columns = {name: (target.labels, batch[side]) for name, target in trial.objective.targets(batch).items()}
+        columns = {name: (labels, batch[side]) for name, labels in _asked(trial, batch)}
         columns["input_ids"] = batch["input_ids"], batch["document_ids"]
         if "decoder_input_ids" in batch:
             columns["decoder_input_ids"] = batch["decoder_input_ids"], batch[side]
@@ -123,3 +125,12 @@ def _crossing(trial: Trial, examples: list[dict[str, Any]]) -> Finding | None:
                     "last output of a document, and the start id before the first answer of the next",
                 )
     return None
+
+
+def _asked(trial: Trial, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+    """(output, labels (B, T)) of each output; of one with soft labels a matrix for each of their places."""
+    for name, target in trial.objective.targets(batch).items():
+        yield name, target.labels
+        if target.soft_labels is not None:
+            ids = target.soft_labels.ids.masked_fill(target.soft_labels.probabilities == 0, IGNORED)
+            yield from ((f"{name}, place {k}", one) for k, one in enumerate(ids.unbind(-1)) if k)

@@ -99,11 +99,19 @@ def by_hand(objective_options: tuple[float, float], prediction: Prediction, targ
     total = torch.zeros((), dtype=torch.float64)
     for b, t in (target.labels != IGNORED).nonzero().tolist():
         log_z = logits[b, t].logsumexp(-1)
-        cost = log_z - (1 - smoothing) * logits[b, t, target.labels[b, t]] - smoothing * logits[b, t].mean()
+        cost = log_z - (1 - smoothing) * _wanted(logits[b, t], target, (b, t), target.labels[b, t]) - smoothing * logits[b, t].mean()
         weight = 1.0 if target.weights is None else target.weights[b, t].double()
         total = total + weight * (cost + z_loss * log_z**2)
     count = (target.labels != IGNORED).sum() if target.count is None else target.count.sum()
     return total, count
+
+
+def _wanted(logits: Tensor, target: Target, at: tuple[int, int], label: Tensor | int) -> Tensor:
+    """Of the logits (V,) of a position that of its label, or their mean under its soft labels."""
+    if target.soft_labels is None:
+        return logits[label]
+    ids, probabilities = (one[at] for one in target.soft_labels)
+    return (probabilities.double() * logits[ids]).sum()
 
 
 def value(trial: Trial) -> Finding:
@@ -115,6 +123,13 @@ def value(trial: Trial) -> Finding:
         outputs, loss = trial.outputs(trial.batch), objective(trial.model, trial.batch)
         parts = {name: by_hand(settings, outputs[name], target) for name, target in targets.items()}
     counts = objective.counts(trial.batch)
+    for name, target in targets.items():
+        if target.soft_labels is not None and (unlike := _unlike(target)):
+            return Finding(
+                FAULT,
+                f"{unlike} labels of {name} are not the likeliest ids of its soft labels",
+                why="what is shown, and looked for in the inputs, would not be what is trained: are they in order?",
+            )
     for name, (total, count) in parts.items():
         for what, other in (("counts(batch)", counts[name]), ("the loss", loss[name].count)):
             if int(other) != int(count):
@@ -133,6 +148,14 @@ def value(trial: Trial) -> Finding:
     if not abs(float(loss.mean - mean)) <= trial.tolerance * max(1.0, abs(float(mean))):
         return Finding(FAULT, f"the mean is {float(loss.mean):.6f} nats, by hand {float(mean):.6f}")
     return Finding(OK, f"{float(loss.mean):.4f} nats, as by hand: weights x cross-entropy / count")
+
+
+def _unlike(target: Target) -> int:
+    """How many labels are not the likeliest ids of their soft labels."""
+    assert target.soft_labels is not None
+    ids, probabilities = target.soft_labels
+    likeliest = ids.gather(-1, probabilities.argmax(-1, keepdim=True))[..., 0]
+    return int(((likeliest != target.labels) & target.loss_mask).sum())
 
 
 def scored(trial: Trial) -> Finding:
