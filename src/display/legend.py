@@ -26,6 +26,9 @@ ROWS = {
     "position": "where the token stands, as the model is told",
     "document": "a token reads its own document alone",
     "weight": "what the loss of an output is multiplied by",
+    "no. 2": "the second likeliest id of the distribution that is predicted",
+    "no. 3": "the third",
+    "probability": "that of the id above it, where it is 0.005 or more",
 }
 """By the label of a row."""
 

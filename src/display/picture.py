@@ -119,6 +119,8 @@ class Picture:
             suffix = "" if len(targets) == 1 else f" ({name})"
             answers, weights = target.labels[0], target.weights
             lines.append(Line(f"predicts{suffix}", _or_dots(answers, self._answers(name, answers))))
+            if target.soft_labels is not None:
+                lines += self._soft_labels(*(one[0] for one in target.soft_labels), answers != IGNORED)
             if weights is not None:
                 numbers = [f"{weight:.3g}" for weight in weights[0].tolist()]
                 lines.append(Line(f"weight{suffix}", _or_dots(answers, numbers)))
@@ -131,6 +133,16 @@ class Picture:
             return [str(one) for one in answers.tolist()]
         self.seen.ids.update(answers[answers != IGNORED].tolist())
         return self._words(answers.clamp(min=0).tolist())
+
+    def _soft_labels(self, ids: Tensor, probabilities: Tensor, in_loss: Tensor) -> Iterator[Line]:
+        """The likeliest ids (T, K) of each position with their probabilities, up to the third; the first is known."""
+        order = probabilities.argsort(-1, descending=True)[:, :3]
+        ids, probabilities = ids.gather(-1, order), probabilities.gather(-1, order)
+        for n, (one, share) in enumerate(zip(ids.unbind(-1), probabilities.unbind(-1)), start=1):
+            here = one.masked_fill(~in_loss | (share < 0.005), IGNORED)
+            if n > 1:
+                yield Line(f"no. {n}", _or_dots(here, self._words(one.tolist())))
+            yield Line("probability", _or_dots(here, [f"{p:.2f}" for p in share.tolist()]))
 
     def _hidden_as(self, inputs: list[int]) -> dict[int, str]:
         """By position: whether the token that is to be predicted is masked there, random or kept."""
