@@ -7,6 +7,7 @@ from ..data.examples import IGNORED
 from ..doors import explain_errors
 from .block_diffusion import BlockDiffusion
 from .causal_lm import CausalLM
+from .cm3 import CM3
 from .electra import Electra
 from .fill_in_the_middle import FillInTheMiddle
 from .loss import Counts, Loss, Part, Prediction, Target, next_token_labels, total_counts
@@ -19,6 +20,7 @@ from .objective import FloorExercise, Likelihood, Objective
 from .options import add_flags, options
 from .prefix_lm import PrefixLM
 from .span_corruption import SpanCorruption
+from .token_order import TokenOrderPrediction
 from .ul2 import UL2
 from .ul2r import UL2R
 
@@ -36,12 +38,15 @@ OBJECTIVES: dict[str, type[Objective]] = {
         UL2,
         UL2R,
         MultiTokenPrediction,
+        CM3,
+        TokenOrderPrediction,
         Electra,
     )
 }
 """All objectives, by the name that the command line uses."""
 
 __all__ = [
+    "CM3",
     "IGNORED",
     "OBJECTIVES",
     "UL2",
@@ -65,6 +70,7 @@ __all__ = [
     "PrefixLM",
     "SpanCorruption",
     "Target",
+    "TokenOrderPrediction",
     "add_flags",
     "next_token_labels",
     "options",
