@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import multiprocessing
 import os
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -31,6 +29,7 @@ from pydantic import Field
 from ...checks import check_path
 from ...errors import InputError
 from ...escape import escape_control_characters
+from ...workers import exit_with_parent
 from ..blocks import Blocks
 from ..packed_files import PackedDescription
 from ..packing import Packed, encoding_loss, read_if_whole, read_packed, write_packed
@@ -163,7 +162,7 @@ def pack_shards(
     else:
         with (
             tokenizing_in_one_thread(),
-            ProcessPoolExecutor(min(workers, len(missing)), initializer=_exit_with_parent) as pool,
+            ProcessPoolExecutor(min(workers, len(missing)), initializer=exit_with_parent) as pool,
         ):
             try:
                 for done in as_completed([pool.submit(make, number, names[number]) for number in missing]):
@@ -228,18 +227,6 @@ def _source_of(path: Path, kind: type[_Finished] | type[_Unfinished]) -> str | N
 def _names(count: int) -> list[str]:
     """The names of so many shards."""
     return [f"{number:05d}-of-{count:05d}" for number in range(count)]
-
-
-def _exit_with_parent() -> None:
-    """Exit when the parent process is killed: a worker would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _pack_shard(
