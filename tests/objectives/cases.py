@@ -24,6 +24,7 @@ VARIANTS = {
     "span": [{"noise_density": 0.4, "mean_noise_span_length": 2.0}, {"final_sentinel": True}],
     "diffusion": [{"exact_count": False}],
     "fim": [{"form": "psm", "fim_rate": 1.0}, {"form": "spm", "fim_rate": 1.0}],
+    "cm3": [{"mean_spans": 3.0, "predict_sentinels": True}],
 }
 """Options with which an objective is tested beside its defaults."""
 
@@ -40,7 +41,9 @@ SAMPLED_NAMES = [pytest.param(name, id=name, marks=[] if name in _FIRST else pyt
 
 def from_the_left():
     """Every objective of a decoder with one output, as far as its rows are written from the left."""
-    decoders = [one for one in all_objectives() if one.architecture == "decoder-only" and one.name != "mtp"]
+    decoders = [
+        one for one in all_objectives() if one.architecture == "decoder-only" and len(one.uniform_values(VOCAB)) == 1
+    ]
     return [type(one)(causal_share=1.0) if hasattr(one, "causal_share") else one for one in decoders]
 
 
@@ -49,10 +52,10 @@ def logits_of(objective, batch, make):
     return {name: Prediction(make(*one.labels.shape, VOCAB)) for name, one in objective.targets(batch).items()}
 
 
-NEXT_TOKENS = {"causal", "fim", "mtp"}
-"""Objectives whose batches have the form of causal LM's; fill-in-the-middle moves the text, and another head or more
-predicts from the same batch."""
-DRAW_NOTHING = {"causal", "mtp"}
+NEXT_TOKENS = {"causal", "fim", "cm3", "mtp", "top"}
+"""Objectives whose batches have the form of causal LM's; fill-in-the-middle and CM3 move the text, and further heads
+predict from the same batch."""
+DRAW_NOTHING = {"causal", "mtp", "top"}
 """Objectives whose batches are the text itself."""
 
 each_objective = pytest.mark.parametrize("objective", all_objectives(), ids=repr)
