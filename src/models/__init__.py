@@ -28,6 +28,7 @@ from .language_model import LanguageModel, Prediction, eval_mode
 from .layers import Cache, attention_reference
 from .multi_token import MultiTokenDecoder
 from .presets import ARCHITECTURES, PRESETS, build, model_config
+from .span_boundary import SpanBoundaryEncoder
 from .token_order import TokenOrderDecoder
 from .transformer import DecoderOnly, EncoderOnly, Transformer
 
@@ -44,6 +45,7 @@ __all__ = [
     "ModelConfig",
     "MultiTokenDecoder",
     "Prediction",
+    "SpanBoundaryEncoder",
     "TokenOrderDecoder",
     "Transformer",
     "attention_reference",

@@ -19,6 +19,7 @@ from .multi_token_prediction import MultiTokenPrediction
 from .objective import FloorExercise, Likelihood, Objective
 from .options import add_flags, options
 from .prefix_lm import PrefixLM
+from .span_boundary import SpanBoundary
 from .span_corruption import SpanCorruption
 from .token_order import TokenOrderPrediction
 from .ul2 import UL2
@@ -41,6 +42,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
         CM3,
         TokenOrderPrediction,
         Electra,
+        SpanBoundary,
     )
 }
 """All objectives, by the name that the command line uses."""
@@ -68,6 +70,7 @@ __all__ = [
     "Part",
     "Prediction",
     "PrefixLM",
+    "SpanBoundary",
     "SpanCorruption",
     "Target",
     "TokenOrderPrediction",

@@ -34,7 +34,7 @@ def options(trial: CorruptionTrial) -> Finding:
         if isinstance(option_value, bool):
             flags.append(f"--{flag}" if option_value else f"--no-{flag}")
         else:
-            flags += [f"--{flag}", str(option_value)]
+            flags += [f"--{flag}", "none" if option_value is None else str(option_value)]
     again = kind(**vars(parser.parse_args(flags)), **functions).options()
     if again != recorded:
         return Finding(FAULT, f"the flags {' '.join(flags)} give {again}", why="the command line would train another")
@@ -199,10 +199,11 @@ def _too_long(trial: CorruptionTrial) -> Finding | None:
     return None
 
 
-def alignment(trial: CorruptionTrial) -> Finding | None:
-    """Output t predicts the next token of a decoder, or the token at its own place (or the next) of an encoder."""
-    if "logits" not in trial.objective.targets(trial.batch):
-        return None
+def alignment(trial: CorruptionTrial) -> Finding:
+    """Output t predicts the next token of a decoder, or the token at its own place (or the next) of an encoder.
+
+    Of the first output; further heads predict other tokens.
+    """
     if trial.objective.architecture == "encoder-only":
         return _by_the_text(trial, (0, 1))
     if hasattr(trial.objective, "random_replace_prob"):  # what stands in the input may be another token
@@ -210,7 +211,7 @@ def alignment(trial: CorruptionTrial) -> Finding | None:
     wrong = asked = 0
     example = ""
     key = "decoder_input_ids" if trial.objective.architecture == "encoder-decoder" else "input_ids"
-    labels, read = trial.objective.targets(trial.batch)["logits"].labels, trial.batch[key]
+    labels, read = _first_labels(trial, trial.batch), trial.batch[key]
     for row, ids in zip(labels, read):
         here = row[:-1] != IGNORED
         hidden = trial.special.is_special(ids[1:]) & (ids[1:] != row[:-1]) if trial.given is None else here & False
@@ -230,10 +231,14 @@ def alignment(trial: CorruptionTrial) -> Finding | None:
     return Finding(OK, "each output predicts the next token")
 
 
+def _first_labels(trial: CorruptionTrial, batch: Batch) -> Tensor:
+    return next(iter(trial.objective.targets(batch).values())).labels
+
+
 def _by_the_text(trial: CorruptionTrial, offsets: tuple[int, ...]) -> Finding:
     """Of a corruption in place: labels are the tokens of the text, so many places after their output."""
     batch = trial.collate(trial.examples)
-    labels = trial.objective.targets(batch)["logits"].labels
+    labels = _first_labels(trial, batch)
     at = batch.get("position_ids", torch.arange(labels.shape[1]).expand_as(labels))  # of each output, in the text
     if "position_ids" not in batch and labels.shape[1] != max(len(one["input_ids"]) for one in trial.examples):
         return Finding(NOT_CHECKED, "the corruption changes the number of tokens, and says no positions")
