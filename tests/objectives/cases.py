@@ -20,7 +20,12 @@ SPECIAL = SpecialIds(
 )
 
 VARIANTS = {
-    "masked": [{"mask_rate": 0.4}, {"scheme": "bernoulli"}, {"mask_replace_prob": 1.0, "random_replace_prob": 0.0}],
+    "masked": [
+        {"mask_rate": 0.4},
+        {"scheme": "bernoulli"},
+        {"mask_replace_prob": 1.0, "random_replace_prob": 0.0},
+        {"scheme": "n-grams", "mask_rate": 0.3, "final_mask_rate": 0.15},
+    ],
     "span": [{"noise_density": 0.4, "mean_noise_span_length": 2.0}, {"final_sentinel": True}],
     "diffusion": [{"exact_count": False}],
     "fim": [{"form": "psm", "fim_rate": 1.0}, {"form": "spm", "fim_rate": 1.0}],
