@@ -12,7 +12,7 @@ as the changed one, so that the same instructions run on both.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from ..checks import FLAGS, check_int, check_number, check_tensor, check_type
 from ..errors import InputError
 from ..objectives import Objective
 from ..objectives.model_calls import predictions
-from .perturbation import candidate_ids, check_steady, differ, repeat, replacements
+from .perturbation import candidate_ids, check_steady, differ, repeat, replacements, unread
 from .receptive_field import declared_reads
 from .scoring import in_full_precision
 
@@ -56,6 +56,9 @@ class LeakReport:
     """Which input was changed."""
     across_rows: bool = False
     """Whether a row that was not changed moved with another row of its batch."""
+    by_chance: Tensor | None = None
+    """(S,) bool: inputs in whose place the output reads an id that the model drew, so that it moves with them only
+    where another id is drawn."""
 
     @property
     def leaks(self) -> list[tuple[int, int]]:
@@ -66,12 +69,13 @@ class LeakReport:
     def blind(self) -> list[tuple[int, int]]:
         """(output, input) that is declared and did not move. A model may use less than it may read, but an objective
         whose prefix is read from the left alone shows here, and a leak at such a pair would not be seen."""
-        return _pairs(self.declared & ~self.moved)
+        missed = self.declared & ~self.moved
+        return _pairs(missed if self.by_chance is None else missed & ~self.by_chance)
 
     @property
     def equal(self) -> bool:
         """Whether what moved is what is declared, as it must be for random weights in double precision."""
-        return not self.across_rows and torch.equal(self.moved, self.declared)
+        return not (self.across_rows or self.leaks or self.blind)
 
     @property
     def inconclusive(self) -> bool:
@@ -247,11 +251,19 @@ def probe_objective(
     def of(name: str) -> Callable[[Any], Tensor]:
         return lambda output: predictions(model, output)[name].states
 
+    def sampled_by(name: str) -> Callable[[Mapping[str, Any]], Tensor | None]:
+        return lambda inputs: predictions(model, model(**inputs))[name].sampled
+
     settings |= {"is_token": _is_token(one), "ids": ids}
-    return {
-        (name, key): probe(model, inputs, perturb=key, declared=declared[0], output=of(name), **settings)
-        for (name, key), declared in objective.reads(one).items()
-    }
+    reports = {}
+    for (name, key), declared in objective.reads(one).items():
+        report = probe(model, inputs, perturb=key, declared=declared[0], output=of(name), **settings)
+        places, changed = replacements(inputs[key][0], candidate_ids(model, ids), settings.get("alternatives", 3))
+        blind = torch.isin(places, torch.tensor([s for _, s in report.blind], device=places.device))
+        with in_full_precision(model):
+            by_chance = unread(sampled_by(name), inputs, key, places[blind], changed[blind])
+        reports[name, key] = replace(report, by_chance=by_chance)
+    return reports
 
 
 def _is_token(row: Mapping[str, Tensor]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -74,3 +74,26 @@ def differ(before: Tensor, after: Tensor, tolerance: float) -> Tensor:
 def repeat(value: Any, rows: int) -> Any:
     """A tensor (1, ...) as (rows, ...); anything else as it is."""
     return value.repeat(rows, *[1] * (value.dim() - 1)) if isinstance(value, Tensor) else value
+
+
+def unread(
+    sampled_by: Callable[[Mapping[str, Any]], Tensor | None],
+    inputs: Mapping[str, Any],
+    perturbed: str,
+    places: Tensor,
+    changed: Tensor,
+) -> Tensor | None:
+    """(S,) bool: the places whose id in `inputs` (one row) may become another, and all sampled ids stay as they were.
+
+    `places` (N,) and `changed` (N,) ids are those of `replacements`. An output that reads sampled ids need not move
+    with these. None for a model that samples none, and where there is no place to try.
+    """
+    before, ids = sampled_by(inputs), inputs[perturbed]
+    if before is None or not len(places):
+        return None
+    copies, rows = {key: repeat(value, len(places)) for key, value in inputs.items()}, torch.arange(len(places))
+    copies[perturbed][rows, places] = changed.to(ids)
+    after = sampled_by(copies)
+    found = torch.zeros(ids.shape[1], dtype=torch.bool)
+    found[places[(after == before).all(1)].cpu()] = True
+    return found

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ..checks import WHOLE, check_tensor, check_type
+from ..checks import WHOLE, check_number, check_tensor, check_type
 from ..errors import InputError
 from .markov import MarkovSource, check_symbols
 
@@ -39,12 +40,12 @@ def replaced_probabilities(
     """
     check_type(source, MarkovSource, "the source")
     check_symbols(check_tensor(text, "the text", "(B, T)", WHOLE), source.symbols)
-    if not 0 < hide_rate < 1 or generator not in ("ideal", "uniform"):
+    if not 0 < check_number(hide_rate, "hide_rate") < 1 or generator not in ("ideal", "uniform"):
         raise InputError(
             f'expected a rate in (0, 1) and a generator that is "ideal" or "uniform", got {hide_rate!r}, {generator!r}'
         )
-    rate, uniform = torch.tensor([hide_rate, 1 / source.symbols], dtype=torch.float64).log()
-    kept, end = torch.log1p(torch.tensor(-hide_rate).double()), text.shape[1] + 1
+    rate, uniform = math.log(hide_rate), -math.log(source.symbols)
+    kept, end = math.log1p(-hide_rate), text.shape[1] + 1
     leads = _log_transitions(source, text)
     steps: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}  # (i, j): ln weight (B,), p(x[s] | x[i], x[j]) (B, j-i-1)
     for i in range(end):

@@ -30,25 +30,26 @@ class Generator(EncoderOnly):
         self.narrow = nn.Linear(width, config.d_model, bias=False)
         self.widen = nn.Linear(config.d_model, width, bias=False)
         del self.embedding
-        # Not as parts: a weight with two names would stand twice in a checkpoint.
-        self.__dict__.update(shared=shared, embedding=shared.embedding)
+        self._shared = [shared]  # in a list, for a weight that is a part of both would stand twice in a checkpoint
+        self.__dict__["embedding"] = shared.embedding
 
     @property
     def unembedding(self) -> nn.Parameter:
         """(V, D), of the encoder that owns the table."""
-        return self.shared.unembedding
+        return self._shared[0].unembedding
 
     def unembed(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of hidden states (..., D)."""
-        return self.shared.unembed(hidden)
+        return self._shared[0].unembed(hidden)
 
     def embed(self, ids: Tensor, name: str = "input_ids") -> Tensor:
         """(B, T) -> (B, T, d_model), narrowed."""
         return self.narrow(super().embed(ids, name))
 
-    def forward(self, *args: Tensor, **flags: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """What `EncoderOnly` takes, to (B, T, D), widened."""
-        return self.widen(super().forward(*args, **flags))
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, document_ids: Tensor | None = None
+    ) -> Tensor:
+        return self.widen(super().forward(input_ids, attention_mask, document_ids))
 
 
 class GeneratorDiscriminator(nn.Module):

@@ -299,11 +299,15 @@ class Objective(nn.Module):
     # ------------------------------------------------------------------ what others ask
 
     def breakdown(self, batch: Batch) -> dict[str, Tensor]:
-        """(B,) integers by which a report splits the loss: a mixture's mode, the number of hidden tokens. Not parts."""
+        """Integers by which a report splits the loss; they are no parts.
+
+        (B,) of rows, as a mixture's mode or the number of hidden tokens, or (B, T) of the positions of the only output,
+        as whether a target is a copy.
+        """
         return {}
 
     def separate_parts(self) -> set[tuple[str, str]]:
-        """Pairs of parts of which the first must move no weight that the second moves, tables of the vocabulary apart."""
+        """Pairs of parts: the first moves no weight that the second moves, but for tables over the vocabulary."""
         return set()
 
     def uniform_values(self, vocab_size: int) -> dict[str, float]:

@@ -26,7 +26,7 @@ class UnknownValues(TorchFunctionMode):
     ) -> Any:
         if func is torch.Tensor.aminmax:
             return torch.tensor(0), torch.tensor(0)
-        if func is torch.Tensor.all:
+        if func in (torch.Tensor.all, torch.Tensor.any) and len(args) == 1 and not kwargs:  # none draws an id
             return torch.tensor(False)
         return func(*args, **(kwargs or {}))
 

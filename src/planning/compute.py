@@ -38,17 +38,19 @@ class Flops:
     """Forward, queries with keys and weights with values: 4 T S D in each attention. A causal one is counted whole, as
     `FlopCounterMode` does, though a fused kernel leaves out about half."""
     unembedding: int
-    """Forward, of the loss positions alone: 2 V D each."""
+    """Forward, of the loss positions alone: 2 V D each, 4 D for those of two classes."""
+    drawing: int = 0
+    """Forward without a backward: 2 V D for each id that the model draws (ELECTRA)."""
 
     @property
     def forward(self) -> int:
-        """All three."""
+        """All three that have a backward."""
         return self.projections + self.attention + self.unembedding
 
     @property
     def total(self) -> int:
         """Forward and backward: each product's backward is two of the same size."""
-        return 3 * self.forward
+        return 3 * self.forward + self.drawing
 
     @property
     def recomputed(self) -> int:
@@ -75,8 +77,9 @@ def flops(objective: Objective, config: ModelConfig, row: Row, rows: int = 1) ->
     how = type(objective), tuple(objective.options().items()), row
     projections = at_any_depth(lambda config: _products(astuple(config), *how)[0], config, row)
     attention = at_any_depth(lambda config: _products(astuple(config), *how)[1], config, row)
-    unembedding = round(2 * rows * row.loss_positions * config.vocab_size * config.d_model)
-    return Flops(rows * projections, rows * attention, unembedding)
+    of_ids = round(2 * rows * (row.loss_positions - row.of_two_classes) * config.vocab_size * config.d_model)
+    unembedding = of_ids + round(4 * rows * row.of_two_classes * config.d_model)
+    return Flops(rows * projections, rows * attention, unembedding, of_ids if row.of_two_classes else 0)
 
 
 @lru_cache(maxsize=1024)

@@ -138,7 +138,7 @@ def loss_work(config: ModelConfig, row: Row, rows: int = 1, *, precision: str = 
     known("kind", kind, KINDS)
     whole("rows", rows)
     positions, ids, width = round(rows * row.loss_positions), config.vocab_size, config.d_model
-    chunk = max(1, min(positions, CHUNK[kind] // ids))
+    chunk = max(1, min(round(rows * (row.loss_positions - row.of_two_classes)), CHUNK[kind] // ids))
     if precision == "float32":
         return 4 * positions * width + 4 * chunk * ids
     copied = 4 if kind == "cpu" else 0

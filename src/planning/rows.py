@@ -43,6 +43,8 @@ class Row:
     """The most sentinels that stand in the inputs: a tokenizer must have reserved as many."""
     weighted: bool = False
     """Whether each loss position has a weight of its own."""
+    of_two_classes: float = 0.0
+    """Loss positions that are projected onto two classes, real and replaced: then ids were drawn at the others."""
 
     @property
     def input_length(self) -> int:
@@ -99,6 +101,7 @@ def row_of_batch(objective: Objective, batch: Batch, text: int, special: Special
     targets, rows = objective.targets(batch).values(), len(batch["input_ids"])
     hides_nothing = {key for key, value in batch.items() if key.endswith("attention_mask") and bool((value != 0).all())}
     no_inputs = LOSS_KEYS | hides_nothing | {key for key, value in batch.items() if value.dim() < 2}  # such as a mode
+    no_inputs |= objective.breakdown(batch).keys()
     inputs = {key: value.shape[1] for key, value in batch.items() if key not in no_inputs}
     return Row(
         text=text,
@@ -107,6 +110,7 @@ def row_of_batch(objective: Objective, batch: Batch, text: int, special: Special
         loss_positions=sum(int(target.loss_mask.sum()) for target in targets) / rows,
         sentinels=int(torch.isin(batch["input_ids"], torch.tensor(special.sentinels)).sum(1).max()),
         weighted=any(target.weights is not None for target in targets),
+        of_two_classes=sum(int(target.loss_mask.sum()) for target in targets if target.detects_replaced) / rows,
     )
 
 

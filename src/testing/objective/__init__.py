@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from ...checks import check_number, check_type
 from ...data import IGNORED
 from ...errors import InputError
+from ...escape import shown
 from ...objectives import Objective
 from ..randomness import own_random_state
 from ..report import Check, Report, run_checks
-from . import attention, claims, corruption, documents, function, ids, loss, noise
+from . import attention, claims, corruption, documents, function, ids, loss, noise, parts
 from .corruption_trial import AsExample
 from .function_trial import FunctionTrial
 from .trial import Trial
@@ -33,6 +34,8 @@ CHECKS: dict[str, Check[Trial]] = {
     "count": loss.scored,
     "likelihood": claims.likelihood,
     "gradient": loss.gradient,
+    "separate parts": parts.separate,
+    "replaced": parts.replaced,
     "accumulation": loss.accumulation,
     "nothing to predict": loss.nothing,
     "keys": loss.keys,
@@ -84,7 +87,7 @@ def check_objective(
     if not 0 <= check_number(tolerance, "tolerance") < 1:
         raise InputError(f"tolerance is of relative comparisons, in [0, 1), got {tolerance!r}")
     if example is not None and not callable(example):
-        raise InputError(f"expected a function from token ids to an example, got {example!r:.80}")
+        raise InputError(f"expected a function from token ids to an example, got {shown(example)}")
     if batch is not None:
         _check_batch(batch)
     name = getattr(objective, "__name__", type(objective).__name__)
@@ -99,7 +102,7 @@ def check_objective(
             trial = Trial.of(objective, model, batch, tolerance, example)
             return run_checks(name, CHECKS, trial, skip, **settings)
         if not callable(objective):
-            raise InputError(f"expected an objective or a function (model, batch) -> loss, got {objective!r:.80}")
+            raise InputError(f"expected an objective or a function (model, batch) -> loss, got {shown(objective)}")
         if batch is None:
             raise InputError("give a batch: only clozelab's objectives can make their own")
         function_trial = FunctionTrial(objective, model, dict(batch), tolerance)

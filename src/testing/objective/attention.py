@@ -31,7 +31,7 @@ def reads(trial: Trial) -> Finding:
     lengths = (trial.batch["labels"] != IGNORED).sum(1)
     rows = {0, int(lengths.argmax()), int(lengths.argmin())}  # the last is padded
     for values in trial.objective.breakdown(trial.batch).values():
-        rows |= {int((values == value).nonzero()[0]) for value in values.unique()[:16]}
+        rows |= {int((values == value).nonzero()[0, 0]) for value in values.unique()[:16]}
     many = trial.collate([trial.example(SHORT[n % len(SHORT)], 1000 + n) for n in range(128)])
     finding = probed(trial, trial.batch, sorted(rows), many)
     if finding.verdict not in (OK, NOTE):
@@ -181,26 +181,36 @@ def _reports(
     for (output, key), declared in trial.objective.reads(many).items():
         side = "decoder_" if "decoder_input_ids" in many else ""
         is_token = many[f"{side}attention_mask"] != 0 if f"{side}attention_mask" in many else None  # (B, T)
-        moved = _moved_at_once(trial, many, output, key, tolerance)
+        moved, unread = _moved_at_once(trial, many, output, key, tolerance)
         for b in range(len(moved)):
             here = torch.ones_like(moved[b, :, :1]) if is_token is None else is_token[b, :, None]
-            yield f"text {b}, {output} by {key}", LeakReport(moved[b] & here, declared[b] & here, key)
+            by_chance = None if unread is None else unread[b]
+            yield (
+                f"text {b}, {output} by {key}",
+                LeakReport(moved[b] & here, declared[b] & here, key, by_chance=by_chance),
+            )
 
 
-def _moved_at_once(trial: Trial, batch: Batch, output: str, key: str, tolerance: float) -> Tensor:
-    """(B, T, S) bool: outputs that moved with each input. One forward pass changes an input in all rows, which read
-    nothing of one another."""
+def _moved_at_once(trial: Trial, batch: Batch, output: str, key: str, tolerance: float) -> tuple[Tensor, Tensor | None]:
+    """(B, T, S) bool: outputs that moved with each input; (B, S) bool: inputs that changed nothing that it reads, as
+    the output of a model that draws ids reads those.
+
+    One forward pass changes an input in all rows, which read nothing of one another.
+    """
     ids, choice = batch[key].contiguous(), trial.special.replacements
     others = choice[(torch.searchsorted(choice, ids) + 1) % len(choice)]  # (B, S)
     others = torch.where(others == ids, choice[0], others)
-    columns = []
+    columns, unread = [], []
     with torch.no_grad(), eval_mode(trial.model):
-        before = trial.outputs(batch)[output].states
+        before = trial.outputs(batch)[output]
         for s in range(ids.shape[1]):
             changed = ids.clone()
             changed[:, s] = others[:, s]
-            columns.append(differ(before, trial.outputs({**batch, key: changed})[output].states, tolerance))
-    return torch.stack(columns, 2)
+            after = trial.outputs({**batch, key: changed})[output]
+            columns.append(differ(before.states, after.states, tolerance))
+            if after.sampled is not None and before.sampled is not None:
+                unread.append((after.sampled == before.sampled).all(1))
+    return torch.stack(columns, 2), torch.stack(unread, 1) if unread else None
 
 
 def _is_ours(trial: Trial) -> bool:
@@ -232,7 +242,7 @@ def _visible(trial: Trial) -> Finding | None:
     batch = trial.sample
     read = batch["decoder_input_ids" if "decoder_input_ids" in batch else "input_ids"]
     for name, target in trial.objective.targets(batch).items():
-        if target.labels.shape != read.shape:
+        if target.labels.shape != read.shape or target.detects_replaced:  # which asks of visible tokens by design
             continue
         here = target.loss_mask & ~trial.special.is_special(target.labels.clamp(min=0))  # a sentinel may be repeated
         visible = read == target.labels

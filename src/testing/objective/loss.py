@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from ...checks import is_whole
 from ...data import IGNORED, Batch
 from ...errors import InputError
+from ...escape import shown
 from ...objectives import Loss, Prediction, Target, total_counts
 from ...objectives.model_calls import LOSS_KEYS
 from ..report import FAULT, OK, SURE, Finding, table
@@ -39,7 +41,7 @@ def returns(trial: Trial) -> Finding:
         )
     loss = objective(trial.model, trial.batch)
     if not isinstance(loss, Loss) or not math.isfinite(float(loss.mean.detach())):
-        return Finding(FAULT, f"expected a finite Loss, got {loss!r:.100}")
+        return Finding(FAULT, f"expected a finite Loss, got {shown(loss, 100)}")
     parts, declared = set(loss), set(objective.uniform_values(2))
     if parts != declared or parts != set(objective.targets(trial.batch)):
         return Finding(
@@ -52,14 +54,17 @@ def returns(trial: Trial) -> Finding:
 
 
 def _breakdown(trial: Trial, loss: Loss) -> Finding | None:
-    """A fault where a breakdown is not one integer a row, or the loss cannot be split by rows."""
-    rows, why = len(trial.batch["labels"]), "evaluation splits the loss of a batch by its rows"
+    """A fault where a breakdown is not one integer a row or a position, or the loss cannot be split by it."""
+    targets, why = list(trial.objective.targets(trial.batch).values()), "evaluation splits the loss of a batch by it"
+    plain = [one.labels.shape for one in targets if len(targets) == 1 and one.weights is None and one.count is None]
+    allowed = [targets[0].labels.shape[:1], *plain]  # a weighted loss has no count by position
     for name, values in trial.objective.breakdown(trial.batch).items():
-        if not isinstance(values, Tensor) or values.shape != (rows,) or not is_whole(values):
+        if not isinstance(values, Tensor) or values.shape not in allowed or not is_whole(values):
             came = f"{values.dtype} {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
-            return Finding(FAULT, f"breakdown() has {came} as {name!r}, not integers ({rows},), one a row", why=why)
-        if without := [part for part, one in loss.items() if one.row_sums is None]:
-            return Finding(FAULT, f"there is a breakdown, and no row_sums of {', '.join(without)}", why=why)
+            shapes = " or ".join(str(tuple(shape)) for shape in allowed)
+            return Finding(FAULT, f"breakdown() has {came} as {name!r}, not integers {shapes}", why=why)
+        if without := [part for part, one in loss.items() if one.costs is None]:
+            return Finding(FAULT, f"there is a breakdown, and no costs of {', '.join(without)}", why=why)
     return None
 
 
@@ -68,10 +73,7 @@ def uniform(trial: Trial) -> Finding:
     objective = trial.objective
     batch = trial.sample
     targets = objective.targets(batch)
-    zero = {
-        name: Prediction(torch.zeros(*target.labels.shape, 1).double(), torch.zeros(trial.widths[name], 1).double())
-        for name, target in targets.items()
-    }
+    zero = {name: _zero(target, trial.widths[name]) for name, target in targets.items()}
     loss, found = objective.loss(zero, batch), []
     for name, target in targets.items():
         part, width = loss[name], trial.widths[name]
@@ -91,6 +93,12 @@ def uniform(trial: Trial) -> Finding:
     return Finding(OK, f"a uniform predictor costs what the class declares: {'; '.join(found)}")
 
 
+def _zero(target: Target, width: int) -> Prediction:
+    """Logits that are all zero; whatever was drawn, both classes cost the same."""
+    states, table = torch.zeros(*target.labels.shape, 1).double(), torch.zeros(width, 1).double()
+    return Prediction(states, table, target.labels if target.detects_replaced else None)
+
+
 def by_hand(objective_options: tuple[float, float], prediction: Prediction, target: Target) -> tuple[Tensor, Tensor]:
     """(weighted sum, count) of one part, in plain float64."""
     smoothing, z_loss = objective_options
@@ -98,8 +106,11 @@ def by_hand(objective_options: tuple[float, float], prediction: Prediction, targ
     logits = logits if prediction.table is None else logits @ prediction.table.double().T  # (B, T, V)
     total = torch.zeros((), dtype=torch.float64)
     for b, t in (target.labels != IGNORED).nonzero().tolist():
-        log_z = logits[b, t].logsumexp(-1)
-        cost = log_z - (1 - smoothing) * _wanted(logits[b, t], target, (b, t), target.labels[b, t]) - smoothing * logits[b, t].mean()
+        log_z, label = logits[b, t].logsumexp(-1), int(target.labels[b, t])
+        if target.detects_replaced:
+            assert prediction.sampled is not None
+            label = int(prediction.sampled[b, t] != label)
+        cost = log_z - (1 - smoothing) * _wanted(logits[b, t], target, (b, t), label) - smoothing * logits[b, t].mean()
         weight = 1.0 if target.weights is None else target.weights[b, t].double()
         total = total + weight * (cost + z_loss * log_z**2)
     count = (target.labels != IGNORED).sum() if target.count is None else target.count.sum()
@@ -187,7 +198,7 @@ def gradient(trial: Trial) -> Finding:
     """Exactly the loss positions get a gradient."""
     targets, outputs = trial.objective.targets(trial.batch), trial.outputs(trial.batch)
     leaves = {name: one.states.detach().requires_grad_() for name, one in outputs.items()}
-    loss = trial.objective.loss({name: Prediction(leaves[name], outputs[name].table) for name in outputs}, trial.batch)
+    loss = trial.objective.loss({name: replace(outputs[name], states=leaves[name]) for name in outputs}, trial.batch)
     loss.mean.backward()
     for name, target in targets.items():
         grad = leaves[name].grad
