@@ -26,11 +26,13 @@ ROWS = {
     "position": "where the token stands, as the model is told",
     "document": "a token reads its own document alone",
     "weight": "what the loss of an output is multiplied by",
+    "sampling noise": "above 0, the generator draws a token by it, which the discriminator reads in this place",
+    "replaced?": "whether another token stands here than this one, when the generator has drawn",
     "no. 2": "the second likeliest id of the distribution that is predicted",
     "no. 3": "the third",
     "probability": "that of the id above it, where it is 0.005 or more",
 }
-"""By the label of a row."""
+"""By the label of a row, without the name of its output."""
 
 
 @dataclass
@@ -84,7 +86,8 @@ def legend(tokenizer: Tokenizer, seen: Seen) -> Iterator[tuple[str, str, str]]:
         (like("[\u2400-\u2421]"), READ, "a control character"),
     ]
     yield from (line for line in lines if line[0])
-    yield from ((label, QUIET, meaning) for label, meaning in ROWS.items() if label in seen.labels)
+    labels = {label.split(" (")[0] for label in seen.labels}
+    yield from ((label, QUIET, meaning) for label, meaning in ROWS.items() if label in labels)
 
 
 def _meaning(tokenizer: Tokenizer, one: int) -> str:

@@ -108,7 +108,8 @@ class Picture:
                 self.left_out.append(f"{name} ({shape})")
             else:
                 label = name.removeprefix("decoder_").removeprefix("reading_").removesuffix("_ids").replace("_", " ")
-                lines.append(Line(label, [(f"{number:g}", READ) for number in value[0].tolist()]))
+                digits = ".2g" if value.is_floating_point() else "g"
+                lines.append(Line(label, [(f"{number:{digits}}", READ) for number in value[0].tolist()]))
         return lines
 
     def _targets(self) -> list[Line]:
@@ -118,7 +119,8 @@ class Picture:
         for name, target in targets.items():
             suffix = "" if len(targets) == 1 else f" ({name})"
             answers, weights = target.labels[0], target.weights
-            lines.append(Line(f"predicts{suffix}", _or_dots(answers, self._answers(name, answers))))
+            verb = "replaced?" if target.detects_replaced else "predicts"
+            lines.append(Line(f"{verb}{suffix}", _or_dots(answers, self._answers(name, answers))))
             if target.soft_labels is not None:
                 lines += self._soft_labels(*(one[0] for one in target.soft_labels), answers != IGNORED)
             if weights is not None:
@@ -129,7 +131,10 @@ class Picture:
     def _answers(self, name: str, answers: Tensor) -> list[str]:
         """What an output must predict: tokens, or numbers where it has other classes."""
         vocab_size = self.tokenizer.vocab_size
-        if not math.isclose(self.objective.uniform_values(vocab_size).get(name, 0.0), math.log(vocab_size)):
+        of_ids = self.objective.targets(self.batch)[name].detects_replaced
+        if not of_ids and not math.isclose(
+            self.objective.uniform_values(vocab_size).get(name, 0.0), math.log(vocab_size)
+        ):
             return [str(one) for one in answers.tolist()]
         self.seen.ids.update(answers[answers != IGNORED].tolist())
         return self._words(answers.clamp(min=0).tolist())

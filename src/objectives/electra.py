@@ -136,24 +136,18 @@ class Electra(MaskedLM):
         language, the rates and that generator (`replaced_probabilities`). It is the value at which training ends, and
         no bound on the way: a worse generator gives itself away more often, and is more often wrong.
         """
-        if self.random_replace_prob > 0:
+        if self.random_replace_prob > 0 or self.scheme != "bernoulli" or self.schedule:
             raise InputError(
-                "the discriminator's exact floor is not known with random tokens among the generator's inputs: give "
-                "random_replace_prob=0"
+                "the discriminator's exact floor needs tokens hidden independently at one rate, scheme='bernoulli', "
+                "and no random ones among them, random_replace_prob=0"
             )
-        masked = MaskedLM(
-            mask_rate=self.mask_rate,
-            mask_replace_prob=self.mask_replace_prob,
-            random_replace_prob=0.0,
-            scheme=self.scheme,
-        )
-        hidden = {**batch, "labels": _of_hidden(batch)}
-        ideal = masked.hidden_posteriors(source, batch["input_ids"], special)  # (B, T, K)
+        ideal = self.hidden_posteriors(source, batch["input_ids"], special)  # (B, T, K)
         sampled = sample_ids(Prediction(ideal.log()), batch["input_ids"], batch["sampling_noise"])
         replaced = replaced_probabilities(source, sampled, self.mask_rate * self.mask_replace_prob)
         here = batch["labels"] != IGNORED
         costs = -torch.where(sampled != batch["labels"], replaced, 1 - replaced).log().masked_fill(~here, 0)
-        return {"generator": masked.entropy_floor(source, hidden, special)["logits"], "discriminator": costs.sum(1)}
+        generator = self.posterior_costs(source, {**batch, "labels": _of_hidden(batch)}, special)
+        return {"generator": generator.sum(1), "discriminator": costs.sum(1)}
 
     def complete(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
         """Fill the blanks of a text by the generator, one token for each `___`."""
