@@ -176,11 +176,12 @@ def _totals(groups: Sequence[_Group], losses: Sequence[Loss]) -> tuple[list[floa
 
 
 def _breakdown(objective: Objective, groups: Sequence[_Group], losses: Sequence[Loss]) -> dict[str, list[BreakdownRow]]:
-    """Loss and floor of the rows that share a value of a breakdown."""
+    """Loss and floor of the rows that share a value of a breakdown; one by position has no floors of its own."""
     values: dict[str, list[Tensor]] = {}
     for group in groups:
         for name, each in objective.breakdown(group.batch).items():
-            values.setdefault(name, []).append(each)
+            if each.dim() == 1:
+                values.setdefault(name, []).append(each)
     found: dict[str, list[BreakdownRow]] = {}
     for breakdown, each in values.items():
         by_row = torch.cat(each)  # (rows,)

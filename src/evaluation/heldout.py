@@ -55,7 +55,7 @@ BINS = 6
 
 
 class Bin(NamedTuple):
-    """The rows whose value of a breakdown lies in a range."""
+    """The rows, or positions, whose value of a breakdown lies in a range."""
 
     low: int
     high: int
@@ -82,7 +82,7 @@ class HeldOut:
     bits_per_byte: float | None = None
     """Of the first part, where its sum is the likelihood of the text or bounds it: comparable between tokenizers."""
     breakdown: dict[str, dict[int, float]] = field(default_factory=dict)
-    """By each name of `Objective.breakdown`, the mean nats of the rows of each value."""
+    """By each name of `Objective.breakdown`, the mean nats of the rows, or positions, of each value."""
     bins: dict[str, list[Bin]] = field(default_factory=dict)
     """The same by at most 6 ranges of values, which hold equally many values."""
     corpora: dict[str, float] = field(default_factory=dict)
@@ -193,7 +193,7 @@ def cross_entropy_only(objective: Objective) -> Iterator[None]:
 
 
 class _Split:
-    """Sums and counts of the rows of each value, by part."""
+    """Sums and counts of the rows, or positions, of each value, by part."""
 
     def __init__(self) -> None:
         self.sums: dict[tuple[int, str], tuple[float, float, int]] = {}  # (value, part) -> (weight, nats, count)
@@ -201,11 +201,17 @@ class _Split:
     def add(self, values: Tensor, loss: Loss, objective: Objective, batch: Batch) -> None:
         targets = objective.targets(batch)
         for name, part in loss.items():
-            if part.row_sums is None or name not in targets:
+            if part.costs is None or part.row_sums is None or name not in targets:
                 raise InputError(f"{objective.name} has a breakdown, but its part {name} has no loss by row")
-            rows = zip(values.tolist(), part.row_sums.tolist(), targets[name].row_counts.tolist())
-            for value, nats, count in rows:
+            if values.dim() == 1:
+                each = values, part.row_sums, targets[name].row_counts
+            else:
+                here = targets[name].loss_mask
+                each = values[here], part.costs[here], torch.ones_like(values[here])
+            for value in each[0].unique().tolist():
+                chosen = each[0] == value
                 _, before, counted = self.sums.get((value, name), (part.weight, 0.0, 0))
+                nats, count = float(each[1][chosen].double().sum()), int(each[2][chosen].sum())
                 self.sums[value, name] = part.weight, before + nats, counted + count
 
     def means(self) -> dict[int, float]:
@@ -277,16 +283,32 @@ def unigram_loss(seen: Tensor, heldout: Tensor, count: float | None = None) -> f
 
 
 def unigram_baseline(objective: Objective, seen: Iterable[Batch], heldout: Iterable[Batch], vocab_size: int) -> float:
-    """Nats of the total loss, on held-out batches, of a model that knows nothing but how often each label is seen."""
+    """Nats of the total loss, on held-out batches, of a model that knows nothing but how often each label is seen.
+
+    Where it draws ids itself, it draws them by these frequencies, and knows how often that replaces one.
+    """
     heldout, seen = _some(heldout, "held-out batches"), _some(seen, "batches")
     trained = label_counts(objective, seen, vocab_size)
     tested = label_counts(objective, heldout, vocab_size)
     counts = [objective.counts(batch) for batch in heldout]
     targets = objective.targets(heldout[0])
-    return sum(
-        targets[name].weight * unigram_loss(trained[name], tested[name], float(sum(float(one[name]) for one in counts)))
-        for name in tested
-    )
+    total, first = 0.0, next(iter(tested))
+    for name in tested:
+        count = float(sum(float(one[name]) for one in counts))
+        if targets[name].detects_replaced:
+            nats = _replaced_share_entropy(trained[first], tested[first], count)
+        else:
+            nats = unigram_loss(trained[name], tested[name], count)
+        total += targets[name].weight * nats
+    return total
+
+
+def _replaced_share_entropy(seen: Tensor, hidden: Tensor, count: float) -> float:
+    """Nats per token of a guess that knows how many of `count` tokens are replaced, where hidden ones (V,) are drawn by
+    the frequencies (V,) that were seen."""
+    drawn = (seen.double() + 1) / (seen + 1).sum()
+    share = torch.tensor([(hidden * (1 - drawn)).sum() / max(count, 1.0)], dtype=torch.float64)
+    return float(-torch.xlogy(share, share) - torch.xlogy(1 - share, 1 - share))
 
 
 def _some(batches: Iterable[Batch], what: str) -> list[Batch]:

@@ -150,7 +150,9 @@ class ObjectiveTrainer(Trainer):
         loss = self.objective(model, batch)
         tokens = self._row_counts(batch)[ROUTER]
         costs = model.aux_loss * tokens  # (B,)
-        return Loss({**loss, ROUTER: Part(costs.sum(), tokens.sum(), self._router_loss_coef, row_sums=costs.detach())})
+        return Loss(
+            {**loss, ROUTER: Part(costs.sum(), tokens.sum(), self._router_loss_coef, costs=costs.detach()[:, None])}
+        )
 
     def _row_counts(self, batch: Mapping[str, Tensor]) -> Counts:
         """What each row adds to the counts: {part: (B,)}."""

@@ -107,9 +107,8 @@ class Target:
             total, terms, costs = loss_terms(states, wanted, weights, *settings)
         else:
             total, terms, costs = unembedded_terms(states, table, wanted, weights, *settings)
-        rows = here.nonzero()[:, 0]
-        row_sums = torch.zeros(len(here), dtype=costs.dtype, device=costs.device).index_add_(0, rows, costs)
-        return Part(total, self.row_counts.sum(), self.weight, terms, row_sums)
+        of_positions = torch.zeros(here.shape, dtype=costs.dtype, device=costs.device).masked_scatter_(here, costs)
+        return Part(total, self.row_counts.sum(), self.weight, terms, of_positions)
 
     def _part_of_all_positions(self, prediction: Prediction, labels: Tensor, *settings: float) -> Part:
         """The same loss, without a shape that depends on values: each position has a cost, of weight 0 if ignored."""
@@ -119,7 +118,7 @@ class Target:
         soft = self.soft_labels
         wanted = labels.clamp(min=0).flatten() if soft is None else SoftLabels(*(one.flatten(0, -2) for one in soft))
         total, terms, costs = loss_terms(logits.flatten(0, -2), wanted, weights.flatten(), *settings)
-        return Part(total, self.row_counts.sum(), self.weight, terms, costs.view(labels.shape).sum(1))
+        return Part(total, self.row_counts.sum(), self.weight, terms, costs.view(labels.shape))
 
     def _soft_labels(self, here: Tensor) -> SoftLabels | None:
         """(N, K): those of the loss positions; raises `InputError` where they are no distributions."""
@@ -150,13 +149,18 @@ class Part:
     """Of this part's mean in the total."""
     terms: Mapping[str, Tensor] = field(default_factory=dict)
     """What `sum` is made of, detached, nats: `cross_entropy`, and `label_smoothing` and `z_loss` where asked for."""
-    row_sums: Tensor | None = None
-    """(B,) nats, detached: what each row of the batch adds to `sum`."""
+    costs: Tensor | None = None
+    """(B, T) nats, detached: what each position adds to `sum`; (B, 1) where it is known by row alone."""
 
     @property
     def mean(self) -> Tensor:
         """Nats per count; zero, and still differentiable, where there is nothing to predict."""
         return self.sum / self.count.clamp(min=1)
+
+    @property
+    def row_sums(self) -> Tensor | None:
+        """(B,) nats, detached: what each row of the batch adds to `sum`; None for a sum of parts."""
+        return None if self.costs is None else self.costs.sum(1)
 
     def __add__(self, other: Part) -> Part:
         terms = dict(self.terms)

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 LOSS_KEYS = frozenset({"labels", "shift_labels", "weights", "count"})
 """What no model may see, though Hugging Face's models name `labels` in their forward."""
-ATTENTION_KEYS = frozenset({"document_ids", "decoder_document_ids", "reading_rank", "reading_group", "position_ids"})
+ATTENTION_KEYS = frozenset(
+    {"document_ids", "decoder_document_ids", "reading_rank", "reading_group", "position_ids", "decoder_position_ids"}
+)
 """What only a model can obey: that the objective looks at them too does not count as reading."""
 
 

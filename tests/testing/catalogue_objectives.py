@@ -241,7 +241,7 @@ class PaddingInTheLoss(CausalLM):
 
 
 def with_terms(part: Part, extra: torch.Tensor) -> Loss:
-    return Loss({"logits": Part(part.sum + extra, part.count, row_sums=part.row_sums)})
+    return Loss({"logits": Part(part.sum + extra, part.count, costs=part.costs)})
 
 
 @objective("gradient", label_smoothing=0.1)
