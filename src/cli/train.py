@@ -105,6 +105,8 @@ def _print_result(objective: Objective, folder: Path, result: TrainResult) -> No
     if result.heldout.corpora:
         by_corpus = ", ".join(f"{name} {nats:.4f}" for name, nats in result.heldout.corpora.items())
         print(escape_control_characters(f"nats by corpus: {by_corpus}; trained on {said(result.drawn)}"))
+    if objective.schedule:
+        print(escape_control_characters(f"in the run {objective.schedule}"))
     if result.heldout.by_kind:
         print(escape_control_characters(f"nats by kind of row: {result.heldout.by_kind}"))
 

@@ -25,6 +25,8 @@ ROWS = {
     "group": "a token of group 0 is open to all, any other to its own group alone",
     "position": "where the token stands, as the model is told",
     "document": "a token reads its own document alone",
+    "boundary before": "how many tokens before it the state stands that predicts it,",
+    "boundary after": "together with one so many tokens behind it",
     "weight": "what the loss of an output is multiplied by",
     "sampling noise": "above 0, the generator draws a token by it, which the discriminator reads in this place",
     "replaced?": "whether another token stands here than this one, when the generator has drawn",

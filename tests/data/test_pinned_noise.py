@@ -15,6 +15,8 @@ from clozelab.data import (
     Noise,
     SpecialIds,
     bernoulli_mask,
+    drawn_span_lengths,
+    drawn_spans_mask,
     exact_count_mask,
     random_spans_mask,
     replace_tokens,
@@ -93,6 +95,10 @@ DRAWN = {
     "bernoulli": lambda noise: bernoulli_mask(MASKABLE, noise, 0.15),
     "exact count": lambda noise: exact_count_mask(MASKABLE, noise, 0.15),
     "whole words": lambda noise: whole_word_mask(MASKABLE, noise, 0.3, WORDS),
+    "n-grams": lambda noise: drawn_spans_mask(MASKABLE, noise.flip(1), noise, 0.3, drawn_span_lengths("n-grams"), None),
+    "geometric spans of words": lambda noise: drawn_spans_mask(
+        MASKABLE, noise.flip(1), noise, 0.3, drawn_span_lengths("geometric-spans"), WORDS
+    ),
     "spans": lambda noise: random_spans_mask(MASKABLE, noise, 0.3, 2.0),
     "spans, rolled": lambda noise: rolled_mask(random_spans_mask(MASKABLE, noise, 0.3, 2.0), MASKABLE, noise[:, :1]),
 }
@@ -109,6 +115,8 @@ MASKS = {
     "bernoulli": ["-.....#..-.............-", "........#.....#.--------"],
     "exact count": ["-...#.#..-.#...........-", "........#.....#.--------"],
     "whole words": ["-...###.#-.#.....#.....-", "#.......###...#.--------"],
+    "n-grams": ["-........-.....##.####.-", ".#..#.#.#....#..--------"],
+    "geometric spans of words": ["-........-.######......-", "...#####........--------"],
     "spans": ["-..###...-..##........#-", ".....#......####--------"],
     "spans, rolled": ["-##.....#-#........#..#-", "####.....#......--------"],
 }
@@ -273,6 +281,14 @@ BATCHES = {
         "51ff409a7b64587b",
         "0c162feb607838e8",
         "f5ac2542db93c06f",
+    ],
+    "sbo": [
+        "30 31 2 33 34 35 1 37 38 0 0 0 0 0 0 0 0 0 0 0",
+        ". . 32 . . . . . . . . . . . . . . . . .",
+        "ef61ced42704a979",
+        "a13a845d68a82ef6",
+        "b2fd9f316754d583",
+        "103e09ff3a29b5f0",
     ],
     "masked, bernoulli": [
         "30 2 32 33 2 35 1 37 2 0 0 0 0 0 0 0 0 0 0 0",

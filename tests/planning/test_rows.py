@@ -62,6 +62,7 @@ def test_options_of_the_objective_count():
     long = SpanCorruption(noise_density=0.5, mean_noise_span_length=8.0)
     assert row_of(long, 512).decoder_length > row_of(SpanCorruption(), 512).decoder_length
     assert row_of(MaskedLM(scheme="whole-words"), 100).loss_positions > 0
+    assert row_of(MaskedLM(mask_rate=0.3, final_mask_rate=0.1), 100).loss_positions == 20  # the mean of a run
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES.values())
