@@ -91,9 +91,10 @@ class CM3(Objective):
                 "with more of them (sentinels=...), or allow fewer spans"
             )
         # One number a document for how many spans, two a span for its ends; documents are numbered within their row.
+        documents, ends = 1 + max(examples.is_eos.sum(1).tolist(), default=0), 2 * self.max_spans
         up_to = torch.tensor([*accumulate(self._count_probabilities)], dtype=torch.float64)[:-1]
-        spans = (examples.uniform(COUNT)[..., None] >= up_to).sum(-1)  # (B, T)
-        cuts = examples.noise.uniform(CUTS, spans.shape[1] * 2 * self.max_spans).unflatten(1, (-1, 2 * self.max_spans))
+        spans = (examples.noise.uniform(COUNT, documents)[..., None] >= up_to).sum(-1)  # (B, documents)
+        cuts = examples.noise.uniform(CUTS, documents * ends).unflatten(1, (documents, ends))
 
         def move(b: int, d: int, document: list[int]) -> list[int]:
             drawn = cuts[b, d, : 2 * int(spans[b, d])] * (len(document) + 1)

@@ -106,9 +106,11 @@ class TokenOrderPrediction(CausalLM):
         target = self.targets(batch)["order"]
         ids, probabilities = target.soft_labels
         ahead = sum(labels != IGNORED for labels in upcoming_labels(batch, self.window + 1))  # (B, T) tokens to come
-        means = torch.stack([mean_token_order(source, n) for n in range(1, self.window + 2)]).log()  # (n, K, K)
+        means = [mean_token_order(source, n).log() for n in range(int(ahead.max()), 0, -1)]  # the largest first
         symbols = batch["input_ids"].clamp(max=source.symbols - 1)
-        log_mean = means[(ahead - 1).clamp(min=0), symbols].gather(-1, ids.clamp(max=source.symbols - 1))
+        log_mean = torch.stack(means[::-1])[(ahead - 1).clamp(min=0), symbols].gather(
+            -1, ids.clamp(max=source.symbols - 1)
+        )
         costs = -(probabilities * log_mean.masked_fill(probabilities == 0, 0)).sum(-1)
         return {"logits": next_token_floor(source, batch), "order": (costs * target.loss_mask).sum(1)}
 
