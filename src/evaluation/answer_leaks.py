@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_int, check_number, check_type
-from ..data import IGNORED, Batch, SpecialIds
+from ..data import IGNORED, Batch, Collator, SpecialIds
 from ..errors import InputError
 from ..models.language_model import call
 from ..objectives import Objective
@@ -20,6 +20,9 @@ from .scoring import in_full_precision
 
 IDS = frozenset({"input_ids", "decoder_input_ids", "labels"})
 """Keys of a batch that hold ids of the text. All others must stay as they are when a token of it changes."""
+
+ROWS = 256
+"""Of a batch, at most, where an example has no more variants than that."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ def answer_leaks(
 
     An output whose label changed must not have moved: it would depend on the answer. Exempt is an output at whose own
     place the input changed too, as that of a token that masked LM keeps visible by design (of an objective that keeps
-    some and predicts the next token: at the next place, where the output reads it); so is a change after which the
-    corruption hides other tokens, which cannot be compared.
+    some and predicts the next token: at the next place, where the output reads it); so are targets that are `copied`, and
+    a change after which the corruption hides other tokens, which cannot be compared.
 
     - `examples` as the collator takes them; each keeps its `example_id`, its number in the list where it has none;
     - `special`: only tokens of text are changed, and only to ids of text;
@@ -90,19 +93,17 @@ def answer_leaks(
         raise InputError(f"tolerance must be at least 0, got {tolerance}")
     collate = objective.collator(special, seed=seed)
     candidates = candidate_ids(model, special.replacements)
+    trials: list[_Trial] = []
+    for number, example in enumerate(examples):
+        original = {"example_id": number, **(example if isinstance(example, Mapping) else {"input_ids": example})}
+        collate([original])  # which checks it
+        variants, places = _variants(original, special, candidates, alternatives)
+        if variants:
+            trials.append(_Trial(number, original, variants, places))
     tested: set[tuple[str, int, int, int]] = set()
     leaks: set[tuple[str, int, int, int]] = set()
     with in_full_precision(model):
-        for number, example in enumerate(examples):
-            given = example if isinstance(example, Mapping) else {"input_ids": example}
-            original = {"example_id": number, **given}
-            collate([original])  # which checks it
-            variants, places = _variants(original, special, candidates, alternatives)
-            if not variants:
-                continue
-            before, after = collate([original] * len(variants)), collate(variants)
-            if not _same_keys(before, after):
-                continue
+        for before, after, rows in _batches(collate, trials):
             changed = {name: pairs for name, pairs in _changed_answers(objective, before, after).items() if pairs.any()}
             if not changed:
                 continue
@@ -113,8 +114,39 @@ def answer_leaks(
                 check_steady(states[name], again[name], tolerance)
                 moved = pairs & differ(states[name], others[name], tolerance)
                 for found, which in ((tested, pairs), (leaks, moved)):
-                    found |= {(name, int(t), number, places[int(n)]) for n, t in which.nonzero()}
+                    found |= {(name, int(t), *rows[int(n)]) for n, t in which.nonzero()}
     return AnswerReport(len(tested), tuple(sorted(leaks)))
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """An example, and copies of it with one token changed each."""
+
+    number: int
+    original: dict[str, Any]
+    variants: list[dict[str, Any]]
+    places: list[int]
+
+
+def _batches(collate: Collator, trials: Sequence[_Trial]) -> Iterator[tuple[Batch, Batch, list[tuple[int, int]]]]:
+    """(originals, variants, the example and the changed place of each row): examples of one length share a batch.
+
+    Where the lengths of rows change with the text, as with a corruption that hides by the ids, each is a batch alone.
+    """
+    by_length: dict[int, list[_Trial]] = {}
+    for trial in trials:
+        by_length.setdefault(len(trial.original["input_ids"]), []).append(trial)
+    for alike in by_length.values():
+        together = max(1, ROWS // len(alike[0].variants))
+        for first in range(0, len(alike), together):
+            part = alike[first : first + together]
+            before = collate([one.original for one in part for _ in one.variants])
+            after = collate([variant for one in part for variant in one.variants])
+            if _same_keys(before, after):
+                yield before, after, [(one.number, place) for one in part for place in one.places]
+            elif len(part) > 1:
+                for one in part:
+                    yield from _batches(collate, [one])
 
 
 def _variants(
@@ -150,6 +182,8 @@ def _changed_answers(objective: Objective, before: Batch, after: Batch) -> dict[
     if objective.architecture == "decoder-only" and kept_share(objective) > 0:
         reads_next = objective.reads(before)["logits", "input_ids"].diagonal(1, 1, 2)  # (N, T - 1)
         kept[:, :-1] &= ~reads_next | kept[:, 1:]
+    if (copied := objective.copied(before)) is not None:
+        kept &= ~copied
     changed = {}
     for name, target in objective.targets(before).items():
         one, other = target.labels, targets[name].labels
