@@ -65,8 +65,8 @@ def answer_leaks(
 
     An output whose label changed must not have moved: it would depend on the answer. Exempt is an output at whose own
     place the input changed too, as that of a token that masked LM keeps visible by design (of an objective that keeps
-    some and predicts the next token: at the next place, where the output reads it); so are targets that are `copied`, and
-    a change after which the corruption hides other tokens, which cannot be compared.
+    some and predicts the next token: at the next place, where the output reads it); so are targets that are `copied`,
+    and a change after which the corruption hides other tokens, which cannot be compared.
 
     - `examples` as the collator takes them; each keeps its `example_id`, its number in the list where it has none;
     - `special`: only tokens of text are changed, and only to ids of text;

@@ -5,6 +5,7 @@
 
 from ..data.examples import IGNORED
 from ..doors import explain_errors
+from .bart import BART
 from .block_diffusion import BlockDiffusion
 from .causal_lm import CausalLM
 from .cm3 import CM3
@@ -38,6 +39,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
         MaskedNextToken,
         UL2,
         UL2R,
+        BART,
         MultiTokenPrediction,
         CM3,
         TokenOrderPrediction,
@@ -48,6 +50,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
 """All objectives, by the name that the command line uses."""
 
 __all__ = [
+    "BART",
     "CM3",
     "IGNORED",
     "OBJECTIVES",

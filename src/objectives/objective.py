@@ -310,6 +310,10 @@ class Objective(nn.Module):
         """Pairs of parts: the first moves no weight that the second moves, but for tables over the vocabulary."""
         return set()
 
+    def copied(self, batch: Batch) -> Tensor | None:
+        """(B, T) bool: targets of the only output that stand among the inputs by design; None where there are none."""
+        return None
+
     def uniform_values(self, vocab_size: int) -> dict[str, float]:
         """Nats that a uniform predictor costs, by part."""
         return {"logits": math.log(check_int(vocab_size, "vocab_size", 1))}

@@ -17,6 +17,8 @@ SPECIAL = SpecialIds(
     mask=WORDS + 2,
     sentinels=range(VOCAB - 1, VOCAB - 31, -1),
     roles={role: WORDS + 3 + n for n, role in enumerate(ROLES)},
+    starts_word=torch.arange(VOCAB) % 2 == 0,
+    ends_sentence=torch.arange(VOCAB) % 7 == 0,
 )
 
 VARIANTS = {
@@ -27,6 +29,7 @@ VARIANTS = {
         {"scheme": "n-grams", "mask_rate": 0.3, "final_mask_rate": 0.15},
     ],
     "span": [{"noise_density": 0.4, "mean_noise_span_length": 2.0}, {"final_sentinel": True}],
+    "bart": [{"permute_sentences": False, "rotate": True, "delete_rate": 0.2}, {"whole_words": True}],
     "diffusion": [{"exact_count": False}],
     "fim": [{"form": "psm", "fim_rate": 1.0}, {"form": "spm", "fim_rate": 1.0}],
     "cm3": [{"mean_spans": 3.0, "predict_sentinels": True}],

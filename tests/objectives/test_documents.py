@@ -27,9 +27,11 @@ def apart(batch):
             of_outputs = batch["decoder_document_ids"][b] == number if decoder else of_inputs
             row = {}
             for key in batch.keys() - {"document_ids", "decoder_document_ids"}:
-                on_outputs = decoder and key in ("labels", "decoder_input_ids")
+                on_outputs = decoder and (key in ("labels", "hidden") or key.startswith("decoder_"))
                 value = batch[key][b]
                 row[key] = (value if value.dim() == 0 else value[of_outputs if on_outputs else of_inputs])[None]
+            if "decoder_position_ids" in row:  # counted in the encoder's row
+                row["decoder_position_ids"] = row["decoder_position_ids"] - int(of_inputs.nonzero()[0])
             if of_inputs.any() and of_outputs.any():
                 yield b, row
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,8 @@ from ...evaluation.answer_leaks import kept_share
 from ...evaluation.perturbation import differ, repeat
 from ...models import LanguageModel, eval_mode
 from ...objectives import unwrapped
-from ..report import FAULT, NOT_CHECKED, NOTE, OK, SURE, Finding, percent
+from ..report import FAULT, NOT_CHECKED, NOTE, OK, SURE, Finding, percent, table
+from .corruption_trial import real_tokens
 from .trial import Trial
 
 LONG = (150, 100, 64, 48, 30)
@@ -184,11 +186,8 @@ def _reports(
         moved, unread = _moved_at_once(trial, many, output, key, tolerance)
         for b in range(len(moved)):
             here = torch.ones_like(moved[b, :, :1]) if is_token is None else is_token[b, :, None]
-            by_chance = None if unread is None else unread[b]
-            yield (
-                f"text {b}, {output} by {key}",
-                LeakReport(moved[b] & here, declared[b] & here, key, by_chance=by_chance),
-            )
+            may = declared[b] if unread is None else declared[b] & ~unread[b]
+            yield f"text {b}, {output} by {key}", LeakReport(moved[b] & here, may & here, key)
 
 
 def _moved_at_once(trial: Trial, batch: Batch, output: str, key: str, tolerance: float) -> tuple[Tensor, Tensor | None]:
@@ -218,10 +217,9 @@ def _is_ours(trial: Trial) -> bool:
 
 
 def answers(trial: Trial) -> Finding:
-    """No output depends on its own answer; tokens that are kept by an option are exempt."""
-    visible = _visible(trial)
-    if visible is not None:
-        return visible
+    """No output depends on its own answer; tokens that are kept by an option, and copied targets, are exempt."""
+    if fault := _visible(trial) or _no_copies(trial):
+        return fault
     examples = [trial.example(SHORT[n % len(SHORT)], 3000 + n) for n in range(64)]
     settings: dict[str, Any] = {"alternatives": 1}
     report = answer_leaks(trial.objective, trial.model, examples, trial.special, **settings)
@@ -234,6 +232,24 @@ def answers(trial: Trial) -> Finding:
     if not report.tested:
         return Finding(NOT_CHECKED, "0 outputs could be asked: no label changed with a token of the text")
     return Finding(OK, f"{report}")
+
+
+def _no_copies(trial: Trial) -> Finding | None:
+    """A fault where targets are said to be copies of the inputs, and are not: whatever they leak would be excused."""
+    batch = trial.sample
+    copied = trial.objective.copied(batch)
+    if copied is None:
+        return None
+    target = next(iter(trial.objective.targets(batch).values()))
+    for row, here, read in zip(target.labels, copied & target.loss_mask, real_tokens(batch)):
+        if missing := Counter(row[here].tolist()) - Counter(read):
+            return Finding(
+                FAULT,
+                f"copied() holds a target {next(iter(missing))} that does not stand in the inputs of its row",
+                table(input_ids=read[:16], labels=row[:16], copied=here[:16]),
+                "a hidden target that is called a copy would be excused for reading its answer",
+            )
+    return None
 
 
 def _visible(trial: Trial) -> Finding | None:
