@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from ..checks import FLAGS, check_int, check_number, check_tensor, check_type
 from ..errors import InputError
-from ..objectives import Objective
+from ..objectives import Objective, Prediction
 from ..objectives.model_calls import predictions
-from .perturbation import candidate_ids, check_steady, differ, repeat, replacements, unread
+from .perturbation import candidate_ids, check_steady, differ, never_reach, repeat, replacements
 from .receptive_field import declared_reads
 from .scoring import in_full_precision
 
@@ -56,9 +56,6 @@ class LeakReport:
     """Which input was changed."""
     across_rows: bool = False
     """Whether a row that was not changed moved with another row of its batch."""
-    by_chance: Tensor | None = None
-    """(S,) bool: inputs in whose place the output reads an id that the model drew, so that it moves with them only
-    where another id is drawn."""
 
     @property
     def leaks(self) -> list[tuple[int, int]]:
@@ -69,13 +66,12 @@ class LeakReport:
     def blind(self) -> list[tuple[int, int]]:
         """(output, input) that is declared and did not move. A model may use less than it may read, but an objective
         whose prefix is read from the left alone shows here, and a leak at such a pair would not be seen."""
-        missed = self.declared & ~self.moved
-        return _pairs(missed if self.by_chance is None else missed & ~self.by_chance)
+        return _pairs(self.declared & ~self.moved)
 
     @property
     def equal(self) -> bool:
         """Whether what moved is what is declared, as it must be for random weights in double precision."""
-        return not (self.across_rows or self.leaks or self.blind)
+        return not self.across_rows and torch.equal(self.moved, self.declared)
 
     @property
     def inconclusive(self) -> bool:
@@ -225,7 +221,8 @@ def probe_objective(
 
     The declared matrix is `objective.reads(batch)`, by the definition of the objective, so a model whose mask was lost
     is found, which its own `attention_matrix` would excuse. Works for any model that the objective accepts. Outputs at
-    padding are left out. `settings` go to `probe`.
+    padding are left out. An output that reads ids that its model draws may move with an input only if another id was
+    drawn. `settings` go to `probe`.
 
     >>> import torch
     >>> from clozelab import CausalLM, SpecialIds
@@ -248,21 +245,18 @@ def probe_objective(
     one = {key: value[start : start + 1] for key, value in batch.items()}
     inputs = objective.model_inputs(model, one)
 
-    def of(name: str) -> Callable[[Any], Tensor]:
-        return lambda output: predictions(model, output)[name].states
-
-    def sampled_by(name: str) -> Callable[[Mapping[str, Any]], Tensor | None]:
-        return lambda inputs: predictions(model, model(**inputs))[name].sampled
-
     settings |= {"is_token": _is_token(one), "ids": ids}
     reports = {}
     for (name, key), declared in objective.reads(one).items():
-        report = probe(model, inputs, perturb=key, declared=declared[0], output=of(name), **settings)
-        places, changed = replacements(inputs[key][0], candidate_ids(model, ids), settings.get("alternatives", 3))
-        blind = torch.isin(places, torch.tensor([s for _, s in report.blind], device=places.device))
+
+        def of(returned: Any, name: str = name) -> Prediction:
+            return predictions(model, returned)[name]
+
+        report = probe(model, inputs, perturb=key, declared=declared[0], output=lambda one: of(one).states, **settings)
+        tried = replacements(inputs[key][0], candidate_ids(model, ids), settings.get("alternatives", 3))
         with in_full_precision(model):
-            by_chance = unread(sampled_by(name), inputs, key, places[blind], changed[blind])
-        reports[name, key] = replace(report, by_chance=by_chance)
+            unread = never_reach(lambda inputs: of(model(**inputs)).sampled, inputs, key, *tried)
+        reports[name, key] = report if unread is None else replace(report, declared=report.declared & ~unread)
     return reports
 
 

@@ -76,24 +76,25 @@ def repeat(value: Any, rows: int) -> Any:
     return value.repeat(rows, *[1] * (value.dim() - 1)) if isinstance(value, Tensor) else value
 
 
-def unread(
+def never_reach(
     sampled_by: Callable[[Mapping[str, Any]], Tensor | None],
     inputs: Mapping[str, Any],
     perturbed: str,
     places: Tensor,
     changed: Tensor,
 ) -> Tensor | None:
-    """(S,) bool: the places whose id in `inputs` (one row) may become another, and all sampled ids stay as they were.
+    """(S,) bool: places (N,) of `inputs`, one row, that may hold any of the ids changed (N,) and alter no sampled id.
 
-    `places` (N,) and `changed` (N,) ids are those of `replacements`. An output that reads sampled ids need not move
-    with these. None for a model that samples none, and where there is no place to try.
+    An output that reads sampled ids must not move with them. None for a model that samples none.
     """
     before, ids = sampled_by(inputs), inputs[perturbed]
-    if before is None or not len(places):
+    if before is None:
         return None
-    copies, rows = {key: repeat(value, len(places)) for key, value in inputs.items()}, torch.arange(len(places))
-    copies[perturbed][rows, places] = changed.to(ids)
-    after = sampled_by(copies)
-    found = torch.zeros(ids.shape[1], dtype=torch.bool)
-    found[places[(after == before).all(1)].cpu()] = True
-    return found
+    alter = torch.zeros(ids.shape[1], dtype=torch.bool)
+    for at, put in zip(places.split(64), changed.split(64)):
+        copies = {key: repeat(value, len(at)) for key, value in inputs.items()}
+        copies[perturbed][torch.arange(len(at)), at] = put.to(ids)
+        sampled = sampled_by(copies)
+        assert sampled is not None
+        alter[at[(sampled != before).any(1)].cpu()] = True
+    return ~alter
