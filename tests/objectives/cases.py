@@ -23,10 +23,9 @@ SPECIAL = SpecialIds(
 
 VARIANTS = {
     "masked": [
-        {"mask_rate": 0.4},
+        {"mask_rate": 0.5, "final_mask_rate": 0.3, "scheme": "n-grams"},
         {"scheme": "bernoulli"},
         {"mask_replace_prob": 1.0, "random_replace_prob": 0.0},
-        {"scheme": "n-grams", "mask_rate": 0.3, "final_mask_rate": 0.15},
     ],
     "span": [{"noise_density": 0.4, "mean_noise_span_length": 2.0}, {"final_sentinel": True}],
     "bart": [{"permute_sentences": False, "rotate": True, "delete_rate": 0.2}, {"whole_words": True}],

@@ -15,6 +15,8 @@ from . import (  # noqa: F401  each adds its faults
     catalogue_models,
     catalogue_noise,
     catalogue_objectives,
+    catalogue_replaced,
+    catalogue_rates,
     catalogue_schemes,
     catalogue_spans,
 )
