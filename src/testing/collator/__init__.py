@@ -33,6 +33,7 @@ CHECKS: dict[str, Check[CollatorTrial]] = {
     "hidden": places.hidden,
     "levels": places.levels,
     "middle": places.middle,
+    "blanks": places.blanks,
     "padding": padding.padding,
     "recovered": padding.recovered,
     "repeatable": noise.repeatable,
@@ -66,8 +67,8 @@ def check_collator(
     - `special`: the ids that are not text, as `SpecialIds` or a tokenizer (ours or Hugging Face's); None takes the
       collator's own `special` or `tokenizer`;
     - `kind`: "next-token", "masked", "spans", "prefix", "weighted" (hidden tokens with weights and a count, as masked
-      diffusion has them), "middle" (moved to the end, as in fill-in-the-middle) or "other", of which less is known and
-      less is checked; None finds out from a batch;
+      diffusion has them), "middle" (moved to the end, as in fill-in-the-middle), "blanks" (several spans moved, as in
+      CM3) or "other", of which less is known and less is checked; None finds out from a batch;
     - `shares`: of the hidden tokens of a masked LM, how many become the mask token, a random one, stay; None: those
       that the objective or the collator has as `mask_replace_prob` and `random_replace_prob`, or BERT's 80 / 10 / 10
       where some do not become the mask token;

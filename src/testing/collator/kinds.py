@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ...data import IGNORED, SpecialIds
 
-KINDS = ("next-token", "masked", "spans", "prefix", "weighted", "middle", "other")
+KINDS = ("next-token", "masked", "spans", "prefix", "weighted", "middle", "blanks", "other")
 """The kinds of batches, by their form: weighted are hidden tokens with weights and a count, middle is a text whose
-middle is moved to its end, and other is what none of the checks knows."""
+middle is moved to its end, blanks one of which several spans are, and other is what none of the checks knows."""
 
 MIDDLE_ROLES = ("fim_prefix", "fim_suffix", "fim_middle", "fim_end")
 
@@ -28,6 +28,8 @@ def kind_of(batch: Mapping[str, Any], texts: Tensor, special: SpecialIds) -> str
         return "spans" if _any_of(inputs, special.sentinels) else "other"
     if all(role in special.roles for role in MIDDLE_ROLES) and _any_of(inputs, [special[r] for r in MIDDLE_ROLES]):
         return "middle"
+    if "span_end" in special.roles and _any_of(inputs, [special["span_end"]]):
+        return "blanks"
     if torch.equal(inputs, texts[:, :-1]) and torch.equal(labels, texts[:, 1:]):
         return "next-token"  # x and y, one place on
     inputs, labels = _unpadded(batch, length, special)

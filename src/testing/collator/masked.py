@@ -172,7 +172,7 @@ def protected(trial: CollatorTrial) -> Finding:
     return Finding(OK, "special ids and padding are never hidden")
 
 
-@of_kind("masked", "spans", "prefix", "weighted", "middle")
+@of_kind("masked", "spans", "prefix", "weighted", "middle", "blanks")
 def targets(trial: CollatorTrial) -> Finding:
     """Every text has a target."""
     short: tuple[int, list[int], list[int]] | None = None

@@ -155,13 +155,13 @@ def _pattern(trial: CollatorTrial, row: Row) -> object:
     read, labels = row
     if trial.kind in ("masked", "weighted", "prefix"):
         return tuple(label != IGNORED for label in labels)
-    if trial.kind in ("spans", "middle"):
+    if trial.kind in ("spans", "middle", "blanks"):
         marks = {*trial.special.sentinels, *trial.special.roles.values()}
         return tuple(token in marks for token in read)
     return row
 
 
-@of_kind("masked", "spans", "prefix", "weighted", "middle")
+@of_kind("masked", "spans", "prefix", "weighted", "middle", "blanks")
 def ranks(trial: CollatorTrial) -> Finding:
     """Processes with the same seed and other texts hide other positions."""
     texts = trial.texts(*[80] * 16, seed=3)

@@ -24,12 +24,14 @@ def padding(trial: CollatorTrial) -> Finding:
     mask: Tensor | None = batch.get("attention_mask")
     for b, text in enumerate(texts):
         read, labels = batch["input_ids"][b], batch["labels"][b]
-        n, answers = _alone(trial, text) if trial.kind in ("spans", "middle") else (len(text), len(text))
+        n, answers = _alone(trial, text) if trial.kind in ("spans", "middle", "blanks") else (len(text), len(text))
         if trial.kind == "next-token" and width < max(map(len, texts)):  # the last token is in the labels alone
             n, text = len(text) - 1, text[:-1]
         if n is None:
             continue
-        here = _place(read, text, n, width) if trial.kind not in ("spans", "middle") else torch.arange(width) < n
+        here = (
+            _place(read, text, n, width) if trial.kind not in ("spans", "middle", "blanks") else torch.arange(width) < n
+        )
         if mask is not None and not torch.equal(mask[b] != 0, here):
             return Finding(
                 FAULT,

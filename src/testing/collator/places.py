@@ -1,4 +1,4 @@
-"""Checks of a collator for prefix LM, masked diffusion and fill-in-the-middle: what is read, hidden and moved."""
+"""Checks of a collator for prefix LM, masked diffusion, fill-in-the-middle and CM3: what is read, hidden and moved."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections import Counter
 import torch
 
 from ...data import IGNORED
+from ...errors import InputError
+from ...objectives.cm3 import restore_moved_spans
 from ..levels import weighted_sets
 from ..report import FAULT, NOTE, OK, SURE, Finding, percent, table
 from .kinds import MIDDLE_ROLES
@@ -147,3 +149,36 @@ def _spread(trial: CollatorTrial, forms: Counter[str], cuts: Counter[int], n: in
         return Finding(OK, f"moved texts are whole, and cuts lie at all of 0 .. {n}: {found}")
     verdict = FAULT if trial.objective is not None else NOTE
     return Finding(verdict, f"{problem} ({found})", why="what is never moved is never asked for")
+
+
+@of_kind("blanks")
+def blanks(trial: CollatorTrial) -> Finding:
+    """Each text can be put together again, the ends of spans are in the loss, and sentinels all are or none is."""
+    n, special, spans, cuts, sentinels_in_loss = 6, trial.special, Counter[int](), Counter[int](), set[bool]()
+    texts = trial.texts(*[n + 1] * 600, seed=15)
+    for text, (read, labels) in zip(texts, trial.rows(trial.batch(texts))):
+        shown = table(text=text) + "\n" + table(read=list(read), labels=list(labels))
+        closed = read[-1] == special.eos  # behind the last span; it may stand at the end of the text as well
+        try:
+            restored, places = restore_moved_spans(read[: len(read) - closed], special.sentinels, special["span_end"])
+        except InputError as error:
+            return Finding(FAULT, f"the spans of a row cannot be put back: {error}", shown)
+        if [*restored, *text[len(text) - closed :]] != text:
+            return Finding(
+                FAULT, "text and spans put together are not the text", shown, "tokens are lost, or twice there"
+            )
+        if any(label not in (token, IGNORED) for token, label in zip(read, labels)):
+            return Finding(FAULT, "labels are not the tokens at their place", shown, "the loss shifts them")
+        if any(label == IGNORED for token, label in zip(read, labels) if token == special["span_end"]):
+            return Finding(FAULT, "the end of a span is not in the loss", shown, "the model never learns where to stop")
+        sentinels_in_loss |= {label != IGNORED for token, label in zip(read, labels) if token in special.sentinels}
+        spans[len(places) // 2] += 1
+        cuts.update(places)
+    asked = getattr(trial.objective, "predict_sentinels", None)
+    if len(sentinels_in_loss) > 1 or asked not in (None, *sentinels_in_loss):
+        which = "some sentinels are" if len(sentinels_in_loss) > 1 else f"predict_sentinels is {asked}, and they are"
+        return Finding(FAULT, f"{which} {'' if True in sentinels_in_loss else 'not '}in the loss")
+    found = ", ".join(f"{spans[k]} with {k}" for k in sorted(spans))
+    if never := [place for place in range(n + 1) if not cuts[place]]:
+        return Finding(FAULT if trial.objective is not None else NOTE, f"no span ends at {never} of 0 .. {n} ({found})")
+    return Finding(OK, f"moved spans are whole, and end at all of 0 .. {n}: {found}")

@@ -124,7 +124,7 @@ def labels(trial: CollatorTrial) -> Finding:
     return Finding(OK, "labels are the inputs shifted by one already: the loss must not shift them again")
 
 
-@of_kind("next-token", "spans", "prefix", "middle")
+@of_kind("next-token", "spans", "prefix", "middle", "blanks")
 def end(trial: CollatorTrial) -> Finding:
     """The end of a text is in the loss."""
     texts = trial.texts(12, 7, seed=9)
