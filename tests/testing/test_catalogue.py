@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from . import (  # noqa: F401  each adds its faults
+    catalogue_blanks,
     catalogue_collators,
     catalogue_corruptions,
     catalogue_declarations,
@@ -15,6 +16,7 @@ from . import (  # noqa: F401  each adds its faults
     catalogue_models,
     catalogue_noise,
     catalogue_objectives,
+    catalogue_orders,
     catalogue_replaced,
     catalogue_rates,
     catalogue_schemes,

@@ -6,9 +6,10 @@ import torch
 from clozelab import CausalLM, FillInTheMiddle, MaskedDiffusion, MaskedLM, PrefixLM, SpanCorruption, SpecialIds
 from clozelab.data import IGNORED
 from clozelab.errors import InputError
+from clozelab.objectives import CM3
 from clozelab.testing import CheckFailed, check_collator
 
-ROLES = {"fim_prefix": 3, "fim_suffix": 4, "fim_middle": 5, "fim_end": 6}
+ROLES = {"fim_prefix": 3, "fim_suffix": 4, "fim_middle": 5, "fim_end": 6, "span_end": 7}
 SPECIAL = SpecialIds(vocab_size=200, pad=0, eos=1, mask=2, sentinels=range(199, 99, -1), roles=ROLES)
 
 
@@ -41,6 +42,8 @@ def same(batch, text):
         (FillInTheMiddle(), "middle", ["middle"]),
         (FillInTheMiddle(fim_rate=1.0, form="psm"), "middle", ["middle"]),
         (FillInTheMiddle(fim_rate=1.0, form="spm"), "middle", ["middle"]),
+        (CM3(), "blanks", ["blanks"]),
+        (CM3(mean_spans=3.0, predict_sentinels=True), "blanks", ["blanks"]),
         (SpanCorruption(scheme="rolled-spans"), "spans", ["round trip", "decoder"]),
         (MaskedLM(scheme="bernoulli"), "masked", ["partition"]),
         (CausalLM(), "next-token", ["labels"]),
