@@ -23,7 +23,7 @@ from .texts import (
     sample_masked_text,
     sample_span_text,
 )
-from .whole_texts import rewrite_text, sample_rewritten_text
+from .whole_texts import fill_span_in_place, rewrite_text, sample_rewritten_text, sample_span_in_place
 
 __all__ = [
     "BLANK",
@@ -41,6 +41,7 @@ __all__ = [
     "encode_blanks",
     "fill_masked_text",
     "fill_masks",
+    "fill_span_in_place",
     "fill_span_text",
     "fill_spans",
     "generate",
@@ -51,6 +52,7 @@ __all__ = [
     "sample_middle_text",
     "sample_moved_spans_text",
     "sample_rewritten_text",
+    "sample_span_in_place",
     "sample_span_text",
     "sample_token",
     "seq2seq_pairs",

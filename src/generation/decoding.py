@@ -64,18 +64,20 @@ def fill_spans(
     input_ids: Tensor,
     *,
     start_id: int,
-    eos: int,
+    eos: int | None,
     sentinels: Sequence[int] = (),
     max_new_tokens: int,
     attention_mask: Tensor | None = None,
     suppressed: Sequence[int] = (),
+    first_position: int = 0,
     **sampling: Unpack[Sampling],
 ) -> Tensor:
     """Fill the spans behind the sentinels of corrupted texts (B, S): targets (B, max_new_tokens), as in training.
 
     The decoder begins with `start_id`, which is not part of the result. Of the `sentinels`, in order, a row may
     generate those up to the last that stands in it, and the next, which closes some targets. A row that has generated
-    `eos` is filled up with it. `sampling` are the keywords of `sample_token`. The result lies where the texts do.
+    `eos` is filled up with it. The decoder's positions count from `first_position`, for a model that learned to write
+    in the middle of a text. `sampling` are the keywords of `sample_token`. The result lies where the texts do.
 
     >>> import torch
     >>> from clozelab.generation import fill_spans
@@ -94,7 +96,8 @@ def fill_spans(
     suppress = suppression(model, suppressed).repeat(len(ids), 1)  # (B, V)
     if isinstance(sentinels, str) or not isinstance(sentinels, Iterable):
         raise InputError(f"expected sentinels as a list of ids, got {type(sentinels).__name__}")
-    suppression(model, (start_id, eos, *sentinels))  # are they ids at all?
+    suppression(model, (start_id, *([] if eos is None else [eos]), *sentinels))  # are they ids at all?
+    first = check_int(first_position, "first_position", 0, MAX_NEW_TOKENS)
     if len(list(sentinels)):
         order = torch.tensor(list(sentinels), device=device)  # (N,)
         stands = (ids[:, :, None] == order).any(1)  # (B, N)
@@ -105,7 +108,9 @@ def fill_spans(
     cache = Cache()
 
     def logits_of(ids: Tensor) -> Tensor:
-        hidden = model.decode(ids, encoded, attention_mask=mask, cache=cache)
+        places = first + cache.length + torch.arange(ids.shape[1], device=device).expand(ids.shape)
+        positions = {"decoder_position_ids": places} if first else {}
+        hidden = model.decode(ids, encoded, attention_mask=mask, cache=cache, **positions)
         return model.unembed(hidden[:, -1]).masked_fill(suppress, -torch.inf)
 
     with eval_mode(model):

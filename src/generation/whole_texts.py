@@ -1,4 +1,4 @@
-"""Text to text with a model that writes the whole text again: what it puts in the place of masks."""
+"""Text to text with an encoder-decoder that reads masks: it writes the whole text again, or the masked span alone."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..checks import check_int
+from ..data.corpora.documents import checked_text
 from ..data.tokenizers.tokenizer import Tokenizer
+from ..errors import InputError
 from ..models import EncoderDecoder
-from .completion import Completion, encode_blanks
-from .decoding import fill_spans, truncate_at_eos
+from .completion import BLANK, Completion, encode_blanks
+from .decoding import MAX_NEW_TOKENS, fill_spans, truncate_at_eos
 from .texts import all_but, expect_model
 
 
@@ -52,3 +55,57 @@ def _rewrite(model: nn.Module, tokenizer: Tokenizer, ids: list[int], **sampling:
     for _, at, length in SequenceMatcher(None, ids, text, autojunk=False).get_matching_blocks():
         by_model[at : at + length] = [False] * length
     return Completion.of(tokenizer, text, by_model)
+
+
+# --------------------------------------------------------------------------- the masked span alone
+
+
+def fill_span_in_place(
+    model: nn.Module, tokenizer: Tokenizer, text: str, *, max_new_tokens: int = 40, **sampling: Any
+) -> Completion:
+    """Fill the blanks of a text, which stand side by side, one token for each `___`.
+
+    A text without blanks is continued by `max_new_tokens` masks, up to an end of text.
+
+    Raises `InputError` for blanks that are apart: such a model writes one span.
+    """
+    special = tokenizer.special
+    if BLANK in checked_text(text):
+        return _fill_places(model, tokenizer, encode_blanks(tokenizer, text, repeat(special["mask"])), **sampling)
+    masks = check_int(max_new_tokens, "max_new_tokens", 1, MAX_NEW_TOKENS)
+    ids = tokenizer.encode(text) + [special["mask"]] * masks
+    return _fill_places(model, tokenizer, ids, may_end=True, **sampling)
+
+
+def sample_span_in_place(model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
+    """Hide the middle half of the tokens and write it again."""
+    ids = tokenizer.encode(text)
+    n = len(ids)
+    ids[n // 4 : n // 4 + (n + 1) // 2] = [tokenizer.special["mask"]] * ((n + 1) // 2)
+    return _fill_places(model, tokenizer, ids, **sampling)
+
+
+def _fill_places(
+    model: nn.Module, tokenizer: Tokenizer, ids: list[int], *, may_end: bool = False, **sampling: Any
+) -> Completion:
+    special = tokenizer.special
+    places = [t for t, one in enumerate(ids) if one == special["mask"]]
+    first, last = places[0], places[-1]
+    if len(places) <= last - first:
+        raise InputError(
+            f"expected blanks {BLANK} side by side, got tokens of the text between them: the model writes one span; "
+            "fill one after the other"
+        )
+    written = fill_spans(
+        expect_model(model, EncoderDecoder),
+        torch.tensor([ids]),
+        start_id=ids[first - 1] if first else special["decoder_start"],
+        eos=special.eos if may_end else None,
+        max_new_tokens=len(places),
+        suppressed=all_but(special, special.eos) if may_end else special.all,
+        first_position=first,
+        **sampling,
+    )[0].tolist()
+    written = truncate_at_eos(written, special.eos) if may_end else written
+    by_model = [False] * first + [True] * len(written) + [False] * (len(ids) - last - 1)
+    return Completion.of(tokenizer, [*ids[:first], *written, *ids[last + 1 :]], by_model)

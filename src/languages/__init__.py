@@ -1,7 +1,7 @@
 """Synthetic languages whose entropy is known exactly, their least possible costs, and worlds of skills."""
 
 from ..doors import explain_errors
-from .costs import chain_costs, label_costs, masked_costs, masked_posteriors, span_costs, step_costs
+from .costs import chain_costs, gap_costs, label_costs, masked_costs, masked_posteriors, span_costs, step_costs
 from .infilling_costs import infilling_costs
 from .markov import MarkovSource
 from .mixture import MixtureSource
@@ -14,6 +14,7 @@ __all__ = [
     "MixtureSource",
     "World",
     "chain_costs",
+    "gap_costs",
     "infilling_costs",
     "label_costs",
     "masked_costs",

@@ -138,6 +138,35 @@ def label_costs(posteriors: Tensor, labels: Tensor) -> Tensor:
     return costs.masked_fill(labels == IGNORED, 0)
 
 
+def gap_costs(source: MarkovSource, tokens: Tensor, hidden: Tensor) -> Tensor:
+    """(B,) float64: -ln p(hidden tokens | visible tokens), whatever the order in which they are predicted.
+
+    It is -ln p(text) + ln p(visible tokens), and between two visible tokens that are k apart the chain makes k steps.
+
+    Shapes: tokens (B, T) with what is hidden; hidden (B, T) bool.
+
+    >>> import torch
+    >>> from clozelab.languages import MarkovSource, gap_costs
+    >>> coin = MarkovSource(torch.tensor([[0.9, 0.1], [0.1, 0.9]]))
+    >>> nats = gap_costs(coin, torch.tensor([[0, 0, 1]]), torch.tensor([[False, True, False]]))
+    >>> nats.exp()  # 0 0 1 and 0 1 1 are equally likely
+    tensor([2.], dtype=torch.float64)
+
+    Raises `InputError` for tokens that are not symbols and for shapes that do not fit.
+    """
+    check_type(source, MarkovSource, "the source")
+    hidden = check_tensor(hidden, "hidden", "(B, T)", FLAGS)
+    check_same_shape(tokens=check_tensor(tokens, "tokens", "(B, T)", WHOLE), hidden=hidden)
+    whole, length = source.log_prob(tokens), tokens.shape[1]
+    columns = torch.arange(length).expand_as(tokens)
+    last = columns.masked_fill(hidden, -1).cummax(1).values  # the last visible column up to each
+    before = torch.cat([torch.full_like(last[:, :1], -1), last[:, :-1]], 1)  # and before each
+    powers = torch.stack([torch.linalg.matrix_power(source.transition, steps) for steps in range(length + 1)]).log()
+    first = source.stationary.log()[tokens]
+    later = powers[columns - before.clamp(min=0), tokens.gather(1, before.clamp(min=0)), tokens]
+    return torch.where(before < 0, first, later).masked_fill(hidden, 0).sum(1) - whole
+
+
 def span_costs(source: MarkovSource, inputs: Tensor, labels: Tensor, special: SpecialIds) -> Tensor:
     """(B,) float64: -ln p(targets | inputs) of span corruption, sentinels and end of text included.
 
