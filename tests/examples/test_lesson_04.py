@@ -38,12 +38,13 @@ def test_the_judge_distinguishes_nonsense_from_dullness(lesson):
     assert excess < -0.2
 
 
-def test_the_direction_shows_even_when_fast(lesson, tmp_path):
-    result = lesson.main(["--fast", "--out", str(tmp_path)])
-    assert result.verdict == "not judged"
-    assert (tmp_path / "04_training_is_inference.png").stat().st_size > 10_000
-    one = {name: values[0] for name, values in result.figures.items()}
-    assert one["by threes less one run"] > 0.05
-    assert one["pairs off, causal continues 32"] < 0.25
-    assert one["pairs off, masked, any share all 1"] > 0.25
-    assert one["excess nats, masked, any share confidence 32"] < -0.2
+def test_it_runs_to_its_end(trial):
+    assert trial
+
+
+@pytest.mark.slow
+def test_the_direction_shows_even_when_fast(fast):
+    assert fast["by threes less one run"] > 0.05
+    assert fast["pairs off, causal continues 32"] < 0.25
+    assert fast["pairs off, masked, any share all 1"] > 0.25
+    assert fast["excess nats, masked, any share confidence 32"] < -0.2

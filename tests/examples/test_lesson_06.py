@@ -1,13 +1,16 @@
 """Lesson 06: classifying a text by its vector."""
 
+import pytest
 
-def test_a_trained_model_beats_counting_where_counts_are_useless(lesson, tmp_path):
-    result = lesson.main(["--fast", "--out", str(tmp_path)])
-    assert result.verdict == "not judged"
-    probes = {name.removeprefix("probe/"): values[0] for name, values in result.figures.items() if "probe" in name}
-    assert probes["bag of words"] < 0.45  # four languages that use their letters equally often
-    assert probes["causal"] > probes["bag of words"] + 0.1
-    assert (tmp_path / "06_better_embeddings.png").stat().st_size > 10_000
+
+def test_it_runs_to_its_end(trial):
+    assert trial
+
+
+@pytest.mark.slow
+def test_a_trained_model_beats_counting_where_counts_are_useless(fast):
+    assert fast["probe/bag of words"] < 0.45  # four languages that use their letters equally often
+    assert fast["probe/causal"] > fast["probe/bag of words"] + 0.1
 
 
 def test_equal_compute_gives_the_encoder_more_texts_than_the_causal_model(lesson):

@@ -1,20 +1,19 @@
 """Lesson 08: a base model continues a question with questions, and stops after a few examples."""
 
-from pathlib import Path
-
+import pytest
 import torch
 
 from clozelab.languages.skills import World
 
 
-def test_the_base_model_asks_and_the_fine_tuned_one_does_not(lesson, tmp_path):
-    result = lesson.main(["--fast", "--out", str(tmp_path)])
-    figures = {name: values[0] for name, values in result.figures.items()}
-    assert result.verdict == "not judged"
-    assert len(result.rows) == 1 + len(lesson.WAYS) * len(lesson.EXAMPLES)
-    assert figures["known form, 0 examples, arithmetic: asks"] > 0.5
-    assert figures["known form, 64 examples, arithmetic: asks"] < 0.5
-    assert (tmp_path / f"{Path(lesson.__file__).stem}.png").stat().st_size > 10_000
+def test_it_runs_to_its_end(trial):
+    assert trial
+
+
+@pytest.mark.slow
+def test_the_base_model_asks_and_the_fine_tuned_one_does_not(fast):
+    assert fast["known form, 0 examples, arithmetic: asks"] > 0.5
+    assert fast["known form, 64 examples, arithmetic: asks"] < 0.5
 
 
 def test_none_of_the_questions_asked_was_among_the_examples(lesson):

@@ -1,19 +1,13 @@
 """Lesson 11: it runs, examples are memorised, and the test questions are none of the examples."""
 
-from pathlib import Path
-
 import torch
 
 from clozelab.languages.skills import World
 
 
-def test_it_runs(lesson, tmp_path):
-    result = lesson.main(["--fast", "--out", str(tmp_path)])
-    assert result.verdict == "not judged"
-    assert [row[1] for row in result.rows[1:5]] == [str(n) for n in lesson.EXAMPLES]
+def test_it_runs_to_its_end(lesson, trial):
     for name in lesson.WORLDS:
-        assert result.figures[f"copying {name}, 0 examples, whole"] == [0.0]  # no question was ever answered
-    assert (tmp_path / f"{Path(lesson.__file__).stem}.png").stat().st_size > 10_000
+        assert trial[f"copying {name}, 0 examples, whole"] == 0.0  # no question was ever answered
 
 
 def test_examples_are_memorised_and_the_base_model_does_not_change(lesson):

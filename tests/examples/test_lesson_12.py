@@ -1,18 +1,20 @@
 """Lesson 12: the training loss on dirty text."""
 
+import pytest
 import torch
 
 
-def test_the_training_loss_falls_for_some_dirt_and_rises_for_other(lesson, tmp_path):
-    result = lesson.main(["--fast", "--out", str(tmp_path)])
-    assert result.verdict == "not judged"
-    losses = {name: values[0] for name, values in result.figures.items()}
+def test_it_runs_to_its_end(trial):
+    assert trial
+
+
+@pytest.mark.slow
+def test_the_training_loss_falls_for_some_dirt_and_rises_for_other(fast):
     for kind in ("boilerplate", "zero bytes"):
-        assert losses[f"training/{kind}"] < losses["training/clean"] - 0.1
-    assert losses["training/shuffled"] > losses["training/clean"] + 0.1
+        assert fast[f"training/{kind}"] < fast["training/clean"] - 0.1
+    assert fast["training/shuffled"] > fast["training/clean"] + 0.1
     for kind in ("zero bytes", "shuffled"):
-        assert losses[f"clean/{kind}"] > losses["clean/clean"] + 0.02
-    assert (tmp_path / "12_data_quality_is_silent.png").stat().st_size > 10_000
+        assert fast[f"clean/{kind}"] > fast["clean/clean"] + 0.02
 
 
 def test_each_kind_of_dirt_changes_about_half_of_the_letters_and_no_length(lesson):

@@ -6,11 +6,13 @@ import torch
 from clozelab.course import Seeds
 
 
-def test_a_mask_that_never_changes_is_memorised(lesson, tmp_path):
-    result = lesson.main(["--fast", "--out", str(tmp_path)])
-    assert result.verdict == "not judged"
-    assert (tmp_path / "13_what_the_knobs_do.png").stat().st_size > 10_000
-    [once], [afresh] = (result.figures[f"masks a text, {masks}: nats"] for masks in ("1", "20"))
+def test_it_runs_to_its_end(trial):
+    assert trial
+
+
+@pytest.mark.slow
+def test_a_mask_that_never_changes_is_memorised(fast):
+    once, afresh = (fast[f"masks a text, {masks}: nats"] for masks in ("1", "20"))
     assert once > afresh + 0.1
     assert afresh > 0  # no model is better than the best possible
 
