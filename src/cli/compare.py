@@ -1,4 +1,4 @@
-"""`clozelab compare`: several objectives on one corpus and one token budget."""
+"""`clozelab compare`: several objectives on one corpus and one budget of tokens or of compute."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .resuming import recorded, restored
 from .special_ids import add_special_ids
 from .values import number, objective_name, path, whole
 
-SUMMARY = "train several objectives on one corpus and one token budget, and compare them"
+SUMMARY = "train several objectives on one corpus, for as many tokens or as much compute, and compare them"
 EXAMPLE = "clozelab compare --objectives causal prefix diffusion --corpus news.csv --column 2"
 NOT_DESCRIBED = ("out", "resume", "prompt")
 """Flags that the runs do not record: they change nothing in what is learned."""
@@ -43,9 +43,17 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
         "--tokens",
         type=number(whole, 1, 10**15, "a number of tokens of at least 1, as 1600000 or 1.6M"),
         default=1_600_000,
-        help="tokens of text that each objective sees",
+        help="tokens of text that each objective sees, or with --equal compute the first one",
     )
-    parser.add_argument("--prompt", help="text of the samples  (default: the beginning of a held-out document)")
+    parser.add_argument(
+        "--equal",
+        choices=("tokens", "compute"),
+        default="tokens",
+        help="what each gets as much of: tokens of text, or training FLOPs, those of the first objective",
+    )
+    parser.add_argument(
+        "--prompt", help="text to continue and to fill a blank in  (default: the beginning of a held-out document)"
+    )
     parser.add_argument("--out", type=path, default=Path("runs/compare"), help="folder of table, picture, runs")
     parser.add_argument("--resume", action="store_true", help="continue the comparison in --out, as it began")
 
@@ -85,6 +93,7 @@ def run(args: argparse.Namespace, given: Given) -> int:
 def _compare(args: argparse.Namespace, begun: Sequence[Path]) -> None:
     from ..display import print_comparison, save_comparison
     from ..objectives import OBJECTIVES
+    from ..planning import step_flops
     from ..training import TrainConfig, compare, prepare
 
     objectives = [OBJECTIVES[name]() for name in args.objectives]
@@ -100,10 +109,20 @@ def _compare(args: argparse.Namespace, begun: Sequence[Path]) -> None:
     if args.resume:  # the tokenizer as it is
         settings |= tokenizer_of_run(begun[0].parent)
     prepared = prepare(corpus_of(args, objectives), **settings, progress=True)
+    flops_of_step = partial(
+        step_flops,
+        size=args.size,
+        vocab_size=prepared.tokenizer.vocab_size,
+        length=args.length,
+        batch_size=args.batch_size,
+        optimizer=args.optimizer,
+    )
     rows = compare(
         objectives,
         prepared,
         tokens=args.tokens,
+        flops_of_step=flops_of_step,
+        equal=args.equal,
         size=args.size,
         config=config,
         prompt=args.prompt,
@@ -113,7 +132,7 @@ def _compare(args: argparse.Namespace, begun: Sequence[Path]) -> None:
         say_rest=partial(_say_rest, args),
         description={"compare": recorded(args, NOT_DESCRIBED)},
     )
-    print_comparison(rows, prepared.corpus.name)
+    print_comparison(rows, prepared.corpus.name, args.equal)
     save_comparison(rows, args.out)
 
 

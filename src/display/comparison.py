@@ -24,33 +24,56 @@ MARGIN, COLUMN = 18, 20
 """Terminal cells of the labels, and of the least column of an objective."""
 
 
-def print_comparison(rows: Sequence[Compared], corpus: str) -> None:
+def print_comparison(rows: Sequence[Compared], corpus: str, equal: str = "tokens") -> None:
     """The table on standard output, then what each model makes of the same text.
 
-    More objectives than the terminal has room for are several tables. Raises `InputError` where there is no row.
+    `equal` is what `compare` gave each as much of: "tokens" or "compute". More objectives than the terminal has room
+    for are several tables. Raises `InputError` where there is no row.
     """
     from rich.console import Console
 
     if not rows:
         raise InputError("there is nothing to compare: expected at least one objective")
-    millions = rows[0].result.tokens / 1e6
     number = f"{len(rows)} objectives" if len(rows) > 1 else "one objective"
     console = Console(markup=False, emoji=False, highlight=False)
     corpus = escape_control_characters(corpus)
-    console.print(f"{number} on {corpus}, {millions:.2f} M tokens of text each", style="bold")
+    console.print(f"{number} on {corpus}, {_budget(rows, equal)}", style="bold")
     lines = [(label, cells) for label, cell in LINES if any(cells := [cell(row) for row in rows])]
     together = max(1, (console.width - MARGIN) // COLUMN)
     for first in range(0, len(rows), together):
         part = slice(first, first + together)
         console.print(_table(rows[part], [(label, cells[part]) for label, cells in lines]))
     console.print(
-        "nats per predicted token on held-out text; objectives answer different questions, so compare each with its "
-        "own baselines"
+        "losses are nats per predicted token on held-out text. Those of two objectives are not comparable, for they "
+        "predict different tokens from different contexts: compare each with its own guesses. Bits per byte are those "
+        "of the predicted text given the rest, and only defined where the loss is a likelihood or bounds one"
     )
-    console.print("The same text, in brackets what the model generated:", style="bold")
     margin = max(len(row.objective.name) for row in rows) + 2
-    for row in rows:
-        console.print(f"{row.objective.name:{margin}}{escape_control_characters(' '.join(row.sample.split()))}")
+    for way, title in WAYS.items():
+        console.print(f"The same text {title}, in brackets what the model generated:", style="bold")
+        for row in rows:
+            done = row.completions.get(way)
+            text = f"cannot: {row.cannot.get(way, 'not tried')}" if done is None else done
+            console.print(f"{row.objective.name:{margin}}{escape_control_characters(' '.join(text.split()))}")
+
+
+def _budget(rows: Sequence[Compared], equal: str) -> str:
+    """What each objective got as much of."""
+    first = rows[0]
+    text = f"{first.result.tokens / 1e6:.2f} M tokens of text"
+    if equal != "compute" or first.flops is None:
+        return f"{text} each"
+    return (
+        f"{_scaled(first.flops)}FLOP of training each, what {text} take {first.objective.name}; to the nearest step, "
+        "and each schedule spans its own steps"
+    )
+
+
+def _scaled(number: float) -> str:
+    """In thousands of thousands, as 12.3 T."""
+    prefixes = ("", "k", "M", "G", "T", "P", "E")
+    power = min(len(prefixes) - 1, max(0, int(math.log10(max(number, 1)) // 3)))
+    return f"{number / 1000**power:.3g} {prefixes[power]}"
 
 
 def _table(rows: Sequence[Compared], lines: Sequence[tuple[str, Sequence[str]]]) -> Table:
@@ -81,6 +104,8 @@ LINES: list[tuple[str, Callable[[Compared], str]]] = [
     ("predicts", lambda row: row.objective.predicts),
     ("model", lambda row: row.objective.architecture),
     ("parameters", lambda row: f"{row.parameters / 1e6:.2f} M"),
+    ("text seen", lambda row: f"{row.result.tokens / 1e6:.2f} M tokens"),
+    ("training", lambda row: "" if row.flops is None else f"{_scaled(row.flops)}FLOP"),
     ("in the loss", lambda row: f"{row.result.heldout.loss_share:.1%}" if row.result.heldout else ""),
     ("held-out loss", lambda row: f"{_at_most(row)}{row.heldout:.3f}"),
     ("by kind of row", lambda row: row.result.heldout.by_kind if row.result.heldout else ""),
@@ -90,6 +115,9 @@ LINES: list[tuple[str, Callable[[Compared], str]]] = [
     ("tokens a second", lambda row: f"{row.result.tokens_per_second:,.0f}"),
 ]
 """(label, the cell of a row); a line of empty cells is left out"""
+
+WAYS = {"continue": "continued", "fill": "with a blank filled"}
+"""What a model may be able to do with a text, as `Objective.completes` names it, in words."""
 
 
 def save_comparison(rows: Sequence[Compared], folder: str | Path) -> None:
@@ -112,7 +140,9 @@ def save_comparison(rows: Sequence[Compared], folder: str | Path) -> None:
             "tokens": row.result.tokens,
             "tokens_per_second": row.result.tokens_per_second,
             "curve": row.curve,
-            "sample": row.sample,
+            "flops": row.flops,
+            "completions": dict(row.completions),
+            "cannot": dict(row.cannot),
         }
         for row in rows
     ]

@@ -4,7 +4,7 @@
 |---|---|---|
 | `parameters`, `config_near` | learned numbers of a shape; a shape of about so many | the models |
 | `row_of` | lengths of a row, and its loss positions | read from the objective's own batch |
-| `flops`, `optimizer_flops` | matrix products of a row, of an optimiser's step | `torch.utils.flop_counter` |
+| `flops`, `optimizer_flops`, `step_flops` | products of a row, the optimiser, a step | `torch.utils.flop_counter` |
 | `state` | bytes of weights, gradients and optimiser | those that PyTorch allocates |
 | `saved` | bytes kept for the backward | the tensors that autograd saves |
 | `loss_work`, `backward_work` | bytes of the loss in chunks, and of the backward | the highest point of a step |
@@ -15,7 +15,7 @@
 """
 
 from ..doors import explain_errors
-from .compute import Flops, flops, optimizer_flops
+from .compute import Flops, flops, optimizer_flops, step_flops
 from .memory import Saved, State, backward_work, loss_work, saved, state
 from .network import Traffic, replicated, sharded
 from .plan import STRATEGIES, Layout, Machine, Memory, Plan, plan
@@ -46,6 +46,7 @@ __all__ = [
     "saved",
     "sharded",
     "state",
+    "step_flops",
 ]
 
 explain_errors(__name__)

@@ -11,13 +11,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..checks import check_type
-from ..models import ModelConfig
+from ..models import ModelConfig, model_config
 from ..objectives import Objective
 from ..training.muon import ROUNDS
 from .abstract import UnknownValues, at_any_depth
 from .memory import OPTIMIZERS, known, whole
-from .rows import Row
-from .shape import Parameters, shape_model
+from .rows import Row, row_of
+from .shape import Parameters, parameters, shape_model
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,26 @@ def flops(objective: Objective, config: ModelConfig, row: Row, rows: int = 1) ->
     of_ids = round(2 * rows * (row.loss_positions - row.of_two_classes) * config.vocab_size * config.d_model)
     unembedding = of_ids + round(4 * rows * row.of_two_classes * config.d_model)
     return Flops(rows * projections, rows * attention, unembedding, of_ids if row.of_two_classes else 0)
+
+
+def step_flops(
+    objective: Objective, *, size: str, vocab_size: int, length: int, batch_size: int, optimizer: str = "adamw"
+) -> int:
+    """Of a training step of the model of a named size, on rows of `length` input tokens: its products, forward and
+    backward, and the optimiser's.
+
+    >>> from clozelab import CausalLM, MaskedLM
+    >>> from clozelab.planning import step_flops
+    >>> shape = {"size": "tiny", "vocab_size": 4096, "length": 128, "batch_size": 32}
+    >>> round(step_flops(CausalLM(), **shape) / step_flops(MaskedLM(), **shape), 2)
+    1.44
+
+    Raises `InputError` for a size that does not exist, and a length that the objective cannot use.
+    """
+    check_type(objective, Objective, "the objective")
+    config = model_config(objective.architecture, size, vocab_size)
+    rows = flops(objective, config, row_of(objective, length), batch_size).total
+    return rows + optimizer_flops(parameters(objective, config), optimizer)
 
 
 @lru_cache(maxsize=1024)

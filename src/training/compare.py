@@ -1,4 +1,4 @@
-"""Several objectives on one corpus and one token budget, side by side."""
+"""Several objectives on one corpus and one budget of tokens or of compute, side by side."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ..data import Batch
 from ..errors import InputError
 from ..evaluation.heldout import uniform_baseline, unigram_baseline
 from ..evaluation.heldout_batches import heldout_batches
+from ..generation import BLANK
 from ..objectives import Objective
 from ..progress import duration
 from .batches import Batches
@@ -24,6 +25,10 @@ from .loop import TrainResult, train
 from .prepare import Prepared
 from .seeding import seeded_model
 
+EQUAL = ("tokens", "compute")
+"""What each objective of a comparison can get as much of."""
+NEW_TOKENS = 24
+"""Of a text that is continued."""
 SEEN = 100
 """Training batches whose labels the unigram baseline counts."""
 EVALUATION_SHARE = 0.05
@@ -50,8 +55,12 @@ class Compared:
     source_length: int
     """Tokens of text in an example."""
     batch_size: int
-    sample: str
-    """What the trained model makes of the prompt, its own tokens in brackets; empty where it completes no text."""
+    flops: int | None
+    """Of all training steps; None where they were not counted."""
+    completions: Mapping[str, str]
+    """What the trained model makes of the prompt, its own tokens in brackets: by "continue" and "fill"."""
+    cannot: Mapping[str, str]
+    """Why it makes nothing of it, for those of the two that are no completion."""
 
     @property
     def curve(self) -> list[tuple[int, float]]:
@@ -64,6 +73,8 @@ def compare(
     prepared: Prepared,
     *,
     tokens: int,
+    flops_of_step: Callable[[Objective], int] | None = None,
+    equal: str = "tokens",
     size: str = "tiny",
     config: TrainConfig | None = None,
     prompt: str | None = None,
@@ -73,12 +84,20 @@ def compare(
     say_rest: Callable[[float, int], str] | None = None,
     description: Mapping[str, Any] | None = None,
 ) -> list[Compared]:
-    """Train each objective's own model on the same number of tokens of text.
+    """Train each objective's own model on the same number of tokens of text, or for the same training FLOPs.
 
-    `config.steps` is set for each from the budget `tokens`, and so is how often each is evaluated, on how many held-out
-    examples, `config.eval_rows` at most (see `evaluations`). `prompt` is cut after a hundred words. `prepared` must
-    have been made with the `roles` of all objectives. Their losses answer different questions: compare each with its
-    own baselines, not with one another.
+    `config.steps` is set for each from the budget, and with it the length of its learning rate schedule:
+
+    - `equal="tokens"`: each sees `tokens` of text;
+    - `equal="compute"`: each gets the FLOPs that the first objective takes for `tokens`, to the nearest step.
+
+    `flops_of_step(objective)` says what a step of `config.batch_size` rows costs (`clozelab.planning.step_flops`). From
+    the budget also follows how often each is evaluated, on how many held-out examples, `config.eval_rows` at most (see
+    `evaluations`).
+
+    With `prompt`, cut after a hundred words, each continues the text and fills a blank in it, or the row says why not
+    (see `blanked`). `prepared` must have been made with the `roles` of all objectives. Their losses answer different
+    questions: compare each with its own baselines, not with one another.
 
     Each is written to a folder of its name in the folder `run`. Ctrl-C and SIGTERM save and raise `KeyboardInterrupt`;
     with `resume=True`, the same call uses what was saved, bit for bit as if it had not been stopped. With `progress`,
@@ -88,6 +107,10 @@ def compare(
     Raises `InputError` for objectives that this corpus cannot train, before any is trained, and what `train` raises.
     """
     config = config or TrainConfig()
+    if equal not in EQUAL:
+        raise InputError(f"equal must be one of {', '.join(EQUAL)}, got {equal!r}")
+    if equal == "compute" and flops_of_step is None:
+        raise InputError("equal compute needs flops_of_step, what a step costs: clozelab.planning.step_flops counts it")
     check_type(prepared, Prepared, "the prepared corpus", "prepare makes it")
     check_int(tokens, "tokens", 1)
     if not objectives:
@@ -97,12 +120,14 @@ def compare(
     for objective in objectives:
         _batches(objective, prepared, config)
     rows, times = evaluations(tokens // config.length, config.eval_rows)
+    flops = [None if flops_of_step is None else flops_of_step(objective) for objective in objectives]
+    steps = [steps_for_tokens(objective, tokens, config) for objective in objectives]
+    if equal == "compute":
+        steps = steps_for_compute(steps[0], [one for one in flops if one is not None])
     compared = []
     for number, objective in enumerate(objectives):
         left = len(objectives) - number
-        length = objective.source_length(config.length)
-        steps = max(1, round(tokens / (config.batch_size * length)))
-        mine = replace(config, steps=steps, eval_rows=rows, eval_every=-(-steps // times))
+        mine = replace(config, steps=steps[number], eval_rows=rows, eval_every=-(-steps[number] // times))
         folder = None if run is None else run / objective.name
         model = seeded_model(objective, prepared.tokenizer.vocab_size, size, config.seed)
         result = train(
@@ -120,8 +145,40 @@ def compare(
         )
         if result.interrupted:
             raise KeyboardInterrupt
-        compared.append(_compared(objective, model, prepared, mine, result, prompt))
+        spent, cost = None, flops[number]
+        if cost is not None:
+            spent = cost * steps[number]
+        compared.append(_compared(objective, model, prepared, mine, result, prompt, spent))
     return compared
+
+
+def steps_for_tokens(objective: Objective, tokens: int, config: TrainConfig) -> int:
+    """The number of steps that see about so many tokens of text, at least one."""
+    return max(1, round(tokens / (config.batch_size * objective.source_length(config.length))))
+
+
+def steps_for_compute(first: int, flops: Sequence[int]) -> list[int]:
+    """For each cost of a step, the number of steps that spend what `first` steps of the first cost, at least one.
+
+    >>> from clozelab.training.compare import steps_for_compute
+    >>> steps_for_compute(100, [6, 4, 9])
+    [100, 150, 67]
+    """
+    return [max(1, round(first * flops[0] / cost)) for cost in flops]
+
+
+def blanked(prompt: str) -> str:
+    """The prompt with the word in its middle left out, or as it is where it has a blank (`___`); "" where it is short.
+
+    >>> from clozelab.training.compare import blanked
+    >>> blanked("the cat sat on the mat"), blanked("the ___ sat"), blanked("cat")
+    ('the cat sat ___ the mat', 'the ___ sat', '')
+    """
+    if BLANK in prompt:
+        return prompt
+    words = prompt.split()
+    middle = len(words) // 2
+    return " ".join([*words[:middle], BLANK, *words[middle + 1 :]]) if len(words) > 2 else ""
 
 
 def evaluations(examples: int, most_rows: int = 256) -> tuple[int, int]:
@@ -138,17 +195,20 @@ def evaluations(examples: int, most_rows: int = 256) -> tuple[int, int]:
 
 
 def _compared(
-    objective: Objective, model: nn.Module, prepared: Prepared, config: TrainConfig, result: TrainResult, prompt: str
+    objective: Objective,
+    model: nn.Module,
+    prepared: Prepared,
+    config: TrainConfig,
+    result: TrainResult,
+    prompt: str,
+    flops: int | None,
 ) -> Compared:
     """The row of a model that was trained."""
     assert result.heldout is not None
     vocab_size = prepared.tokenizer.vocab_size
     batches, fixed = _batches(objective, prepared, config)
     seen = (batches[n] for n in range(min(config.steps, SEEN)))
-    sample = ""
-    if objective.completes:
-        generator = torch.Generator().manual_seed(config.seed)
-        sample = objective.sample(model, prepared.tokenizer, prompt, temperature=0.7, generator=generator).marked()
+    completions, cannot = _completions(objective, model, prepared, prompt, config.seed)
     return Compared(
         objective,
         sum(p.numel() for p in model.parameters()),
@@ -158,8 +218,32 @@ def _compared(
         unigram_baseline(objective, seen, fixed, vocab_size),
         objective.source_length(config.length),
         config.batch_size,
-        sample,
+        flops,
+        completions,
+        cannot,
     )
+
+
+def _completions(
+    objective: Objective, model: nn.Module, prepared: Prepared, prompt: str, seed: int
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What a model makes of the prompt, and why it makes nothing of it, each by "continue" and "fill"."""
+    completions, cannot = {}, {}
+    texts = {"continue": prompt.partition(BLANK)[0].strip(), "fill": blanked(prompt)}
+    for way, text in texts.items():
+        if way not in objective.completes:
+            cannot[way] = f"reads {objective.attends_to}; predicts {objective.predicts}"
+        elif not text:
+            cannot[way] = "the prompt has no three words"
+        else:
+            settings = {"max_new_tokens": NEW_TOKENS} if way == "continue" else {}
+            generator = torch.Generator().manual_seed(seed)
+            settings |= {"temperature": 0.7, "generator": generator}
+            try:
+                completions[way] = objective.complete(model, prepared.tokenizer, text, **settings).marked()
+            except InputError as error:  # as for two blanks where one can be filled
+                cannot[way] = str(error)
+    return completions, cannot
 
 
 def _say_rest(objectives: int, say: Callable[[float, int], str], seconds: float) -> str:

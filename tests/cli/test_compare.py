@@ -32,6 +32,8 @@ def test_compare_ends_in_a_table_a_file_and_a_picture(capsys):
     assert [row["objective"] for row in rows] == ["causal", "masked", "span"]
     assert all(row["heldout"]["nats"] > 0 and row["unigram"] < row["uniform"] for row in rows)
     assert max(row["tokens"] for row in rows) < 1.1 * min(row["tokens"] for row in rows)
+    assert [*rows[0]["completions"], *rows[0]["cannot"]] == ["continue", "fill"]
+    assert [*rows[1]["completions"], *rows[1]["cannot"]] == ["fill", "continue"]
     assert Path("out/comparison.png").read_bytes()[:4] == b"\x89PNG"
     assert main(["compare", "--corpus", "corpus.jsonl", "--tokens", "1.5k", "--out", "out", *FAST]) == 2
 
@@ -111,6 +113,25 @@ def whole(tmp_path_factory):
         return results(folder)
 
     return results_of_whole
+
+
+@pytest.mark.usefixtures("no_picture")
+def test_equal_compute_gives_each_its_own_steps_and_is_continued_bit_for_bit(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    equal = [*TWO, "--equal", "compute"]
+    assert main([*equal, "--out", "whole"]) == 0
+    printed = capsys.readouterr().out
+    assert "FLOP of training each, what 0.00 M tokens of text take causal; to the nearest step" in printed
+    rows = json.loads(Path("whole/comparison.json").read_text())
+    causal, masked = (row["flops"] for row in rows)
+    assert 0.9 < masked / causal < 1.1
+    assert rows[1]["tokens"] > 1.1 * rows[0]["tokens"]  # a step of masked LM projects fewer positions
+    with monkeypatch.context() as patch:
+        stop_at(patch, 7, signal.SIGTERM)
+        assert main([*equal, "--out", "out"]) == 130
+    refused(capsys, ["compare", "--resume", "--out", "out", "--equal", "tokens"], "was begun with --equal compute")
+    assert main(["compare", "--resume", "--out", "out"]) == 0
+    assert results("out") == results("whole")
 
 
 @pytest.mark.parametrize("phase", PHASES)

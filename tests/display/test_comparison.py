@@ -1,5 +1,6 @@
 """The table of a comparison can be read at any width, however many objectives there are."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +18,9 @@ def compared(name):
         heldout=4.2,
         unigram=6.5,
         uniform=8.3,
-        sample=f"a sample of [{name}] \x1b[31m",
+        flops=3 * 10**12,
+        completions={"continue": f"a sample of [{name}] \x1b[31m"},
+        cannot={"fill": "reads what comes before it; predicts every next token"},
     )
 
 
@@ -34,6 +37,22 @@ def test_every_objective_is_shown_whole(width, capsys, monkeypatch):
     for name, kind in OBJECTIVES.items():
         assert name in printed
         assert f"a sample of [{name}] ␛[31m" in printed
+        assert re.search(rf"^{name} +cannot: reads what", printed, re.MULTILINE)
         assert all(word in printed for word in kind.hides.split())  # no word is broken
     tables = printed.count("held-out loss")
     assert tables == -(-len(OBJECTIVES) // ((width - 18) // 20))
+
+
+def test_equal_compute_is_said_with_the_tokens_and_the_operations_of_each(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    one, other = compared("causal"), compared("masked")
+    other.result.tokens, other.flops = 320_000, 3_020_000_000_000
+    print_comparison([one, other], "corpus", "compute")
+    printed = capsys.readouterr().out
+    first = " ".join(printed.split())
+    assert "3 TFLOP of training each, what 0.16 M tokens of text take causal; to the nearest step, and each" in first
+    [seen] = [line for line in printed.splitlines() if "text seen" in line]
+    assert seen.split()[2:] == ["0.16", "M", "tokens", "0.32", "M", "tokens"]
+    [spent] = [line for line in printed.splitlines() if "training  " in line]
+    assert spent.split()[1:] == ["3", "TFLOP", "3.02", "TFLOP"]
+    assert "Those of two objectives are not comparable" in first

@@ -8,7 +8,7 @@ from clozelab.errors import InputError
 from clozelab.models import PRESETS
 from clozelab.objectives import OBJECTIVES, CausalLM, FillInTheMiddle, MaskedLM, options
 from clozelab.training import TrainConfig, compare, load_run, prepare
-from clozelab.training.compare import evaluations
+from clozelab.training.compare import blanked, evaluations
 
 DOCUMENTS = [f"Document {n} says that {n} and {n + 1} make {2 * n + 1}." for n in range(200)]
 CONFIG = TrainConfig(length=24, batch_size=8, eval_rows=8, learning_rate=1e-2, precision="float32")
@@ -46,11 +46,40 @@ def test_any_objectives_are_compared_on_the_same_tokens(prepared, tmp_path, monk
             assert row.uniform == pytest.approx(weight * math.log(vocab_size))
         assert row.unigram < row.uniform
         assert row.heldout < row.uniform
-        assert bool(row.sample) == bool(objective.completes)
+        assert row.completions.keys() == {*objective.completes}
+        assert row.cannot.keys() == {"continue", "fill"} - {*objective.completes}
         assert row.curve[-1] == (row.result.tokens, row.heldout)
         assert len(row.curve) == 1 + evaluations(TOKENS // CONFIG.length, CONFIG.eval_rows)[1] == 2
         assert (tmp_path / objective.name / "run.json").exists()
     assert load_run(tmp_path / "diffusion").objective.name == "diffusion"
+
+
+def test_equal_compute_gives_each_the_operations_of_the_first(prepared, monkeypatch):
+    for sizes in PRESETS.values():
+        monkeypatch.setitem(sizes, "tiny", {"d_model": 16, "n_layers": 1, "n_heads": 2})
+    costs = {"masked": 600, "causal": 1000, "fim": 300}
+    objectives = [OBJECTIVES[name]() for name in costs]
+    settings = {"flops_of_step": lambda objective: costs[objective.name], "prompt": "Document ___ says ___ ."}
+    rows = compare(objectives, prepared, tokens=TOKENS, equal="compute", config=CONFIG, **settings)
+    steps = [row.result.tokens / (CONFIG.batch_size * row.source_length) for row in rows]
+    assert steps == [21, 13, 42]  # 21 steps of 192 tokens are nearest to the 4,000
+    assert [row.flops for row in rows] == [21 * 600, 13 * 1000, 42 * 300]
+    assert "reads what comes before it" in rows[1].cannot["fill"]
+    assert "expected one blank" in rows[2].cannot["fill"]
+    assert rows[2].completions["continue"].startswith("Document")
+
+
+def test_equal_compute_needs_the_cost_of_a_step(prepared):
+    with pytest.raises(InputError, match=r"equal compute needs flops_of_step"):
+        compare([CausalLM()], prepared, tokens=TOKENS, equal="compute")
+    with pytest.raises(InputError, match=r"equal must be one of tokens, compute, got 'flops'"):
+        compare([CausalLM()], prepared, tokens=TOKENS, equal="flops")
+
+
+def test_the_blank_stands_in_the_middle_of_the_prompt():
+    assert blanked("a b c") == "a ___ c"
+    assert blanked("a ___ c d") == "a ___ c d"
+    assert blanked("a b") == ""
 
 
 def test_what_one_of_them_refuses_is_found_before_any_is_trained(tmp_path, monkeypatch):
