@@ -54,9 +54,9 @@ def test_each_hidden_run_is_one_sentinel(mask, inputs, targets):
 
 @pytest.mark.parametrize("eos", [None, 1])
 @pytest.mark.parametrize("final_sentinel", [False, True])
-def test_every_mask_of_length_up_to_ten_round_trips(eos, final_sentinel):
-    """2 + 4 + ... + 1024 = 2046 masks, each row by itself and all rows of a length as a batch."""
-    for n in range(1, 11):
+def test_every_mask_of_length_up_to_eight_round_trips(eos, final_sentinel):
+    """2 + 4 + ... + 256 = 510 masks, each row by itself and all rows of a length as a batch."""
+    for n in range(1, 9):
         masks = torch.tensor(list(itertools.product([False, True], repeat=n)))
         tokens = torch.arange(10, 10 + n).expand(len(masks), n)
         batch = corrupt_span_batch(tokens, masks, S, eos=eos, final_sentinel=final_sentinel)

@@ -45,7 +45,7 @@ def corpus(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "code"),
     [
-        ("clozelab plan --objective causal --size tiny --length 64 >&-", 0),
+        ("clozelab show 'the cat sat' >&-", 0),
         ("clozelab show 'the cat sat' | true", 141),
         pytest.param("clozelab plan --size huge 2>&-", 2, marks=pytest.mark.faults),
         pytest.param("clozelab show 'the cat' <&- >&- 2>&-", 0, marks=pytest.mark.faults),

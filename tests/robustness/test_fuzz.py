@@ -25,7 +25,7 @@ def fuzz(seed, **counts):
 
 @pytest.fixture(scope="module")
 def results():
-    return fuzz(0, calls=1000, commands=110, files=240)
+    return fuzz(0, calls=600, commands=60, files=120)
 
 
 @pytest.mark.parametrize("kind", ["calls", "commands", "files"])
