@@ -77,7 +77,7 @@ def test_nothing_special_is_generated(model_of, tokenizer, name):
     """No pad, mask, sentinel or role in the text, at any temperature."""
     objective = OBJECTIVES[name]()
     text = str(objective.sample(model_of[objective.architecture], tokenizer, TEXT, temperature=30.0))
-    assert not any(special in text for special in ("<pad>", "<mask>", "[MASK]", "<extra_id", "fim_"))
+    assert not any(special in text for special in ("<pad>", "<mask>", "[MASK]", "<extra_id", "fim_", "span_end"))
 
 
 def test_a_middle_ends_where_its_model_ends_it(model_of, tokenizer):

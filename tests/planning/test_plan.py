@@ -158,7 +158,7 @@ def test_the_command_prints_objectives_side_by_side(names, capsys):
     assert heading == "|  | " + " | ".join(f"{name}, one device" for name in names) + " |"
     assert rule == "|---" * (1 + len(names)) + "|"
     assert all(line.count("|") == len(names) + 2 for line in lines if line.startswith("|"))
-    of_each = {"span": "1.45 M", "ul2": "1.45 M", "mtp": "1.55 M"}
+    of_each = {"span": "1.45 M", "ul2": "1.45 M", "mtp": "1.55 M", "top": "1.84 M"}
     assert "| parameters | " + " | ".join(of_each.get(name, "1.31 M") for name in names) + " |" in lines
 
 
