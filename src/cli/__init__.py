@@ -9,14 +9,15 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from .. import __version__
 from ..errors import FULL, InputError, NotFinite, ProcessLost, is_raised_in_all
 from ..escape import escape_control_characters, shorten, shown
 from . import check, compare, completion, course, fill, floors, generate, objectives, pack, plan, show, train
-from .parsing import Command, Parser, parse
+from .hints import with_flags
+from .parsing import Command, Parser, parse, parser_of
 from .streams import open_streams, silence
 from .values import did_you_mean
 
@@ -59,25 +60,27 @@ def build_parser() -> Parser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
-    Returns its exit code: 0; 2 for bad input; 130 where it was interrupted; 1 for what failed on the way.
+    Returns its exit code: 0; 2 for bad input; 130 where it was interrupted; 1 for what failed on the way, and where
+    the result could not be printed.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     open_streams()
     try:
         code = _run(words)
-        sys.stdout.flush()
-        return code
+        return code if (lost := _lost_output()) is None else lost
     except BrokenPipeError:  # the reader of our output has left, as head does
         silence(sys.stdout)
         return BROKEN_PIPE
     except SystemExit as stopped:
         if isinstance(stopped.__context__, BrokenPipeError):  # as rich's console ends a program
             return BROKEN_PIPE
+        if (lost := _lost_output()) is not None:
+            return lost
         raise
     except (InputError, OSError) as error:
-        return _refuse(error)
+        return _refuse(error, _flags_of(words))
     except (NotFinite, ProcessLost) as error:
-        return _report(str(error), 1)
+        return _report(with_flags(str(error), _flags_of(words)), 1)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "allocate" not in str(error):
             raise
@@ -103,13 +106,36 @@ def _run(words: Sequence[str]) -> int:
     return command.run(args, given)
 
 
+def _lost_output() -> int | None:
+    """The exit code where standard output did not take what was printed; None where it did."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence(sys.stdout)
+        return BROKEN_PIPE
+    error = getattr(sys.stdout, "lost", None)
+    if error is None:
+        return None
+    why = "is full" if error.errno in FULL else f"cannot be written to ({error.strerror})"
+    why = "is closed" if error.errno == errno.EBADF else why
+    return _report(f"standard output {why}, so that nothing, or not all, was printed there", 1)
+
+
 def _report(message: str, code: int) -> int:
     with suppress(OSError):  # nobody may be left to read it
         print(f"clozelab: {escape_control_characters(message)}", file=sys.stderr, flush=True)
     return code
 
 
-def _refuse(error: InputError | OSError) -> int:
+def _flags_of(words: Sequence[str]) -> set[str]:
+    """The flags of the command that some words begin with."""
+    name, *rest = words or [""]
+    with suppress(InputError):
+        return set(parser_of(name, COMMANDS[name], rest)._option_string_actions) if name in COMMANDS else set()
+    return set()
+
+
+def _refuse(error: InputError | OSError, flags: Collection[str]) -> int:
     """One line, exit code 2. What all processes of a run raise alike is printed by the first, anything else by its own.
 
     An `OSError` names its file and what can be done about it.
@@ -117,7 +143,7 @@ def _refuse(error: InputError | OSError) -> int:
     rank, world_size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
     if is_raised_in_all(error) and rank != "0":
         return 2
-    text = str(error)
+    text = with_flags(str(error), flags)
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""  # a name may be anything
         what = "no space left on the disk" if error.errno in FULL else error.strerror

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..escape import escape_control_characters
+from ..escape import counted, escape_control_characters
 from .special_ids import roles_of
 from .values import COUNT, COUNT_OR_NONE
 
@@ -186,7 +186,8 @@ def print_mixture(text: Mixture, objective: Objective, config: TrainConfig) -> N
 def said(drawn: Mapping[str, Drawn]) -> str:
     """What a run reads of each corpus, in one line."""
     return "; ".join(
-        f"{name}: {one.examples:,} blocks ({one.share:.1%}), {one.epochs:.2f} epochs" for name, one in drawn.items()
+        f"{name}: {counted(one.examples, 'block')} ({one.share:.1%}), {one.epochs:.2f} epochs"
+        for name, one in drawn.items()
     )
 
 

@@ -1,8 +1,10 @@
-"""Command lines that a message names, so that they can be pasted into a shell."""
+"""What a message names, as the shell knows it: command lines that can be pasted, and flags in place of keywords."""
 
 from __future__ import annotations
 
+import re
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 
 
@@ -41,3 +43,33 @@ def _spelled(character: str) -> str:
         return character
     known = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
     return known.get(character) or "".join(f"\\x{byte:02x}" for byte in character.encode(errors="surrogateescape"))
+
+
+FLAGS = {"text_column": "column", "streaming": "stream"}
+"""Keywords of Python whose flags have other names."""
+_KEYWORD = re.compile(r'(?<![\w.])(\w+)=(True|False|FILE|"[\w-]+")(?!\w)')
+_NAME = re.compile(r"(?<![\w./='\"-])[a-z]+(?:_[a-z]+)+(?![\w./=('\"-])")
+
+
+def with_flags(message: str, flags: Collection[str]) -> str:
+    """A message of the library, in which keywords that are flags of a command are spelled as these.
+
+    >>> from clozelab.cli.hints import with_flags
+    >>> with_flags('skip_bad_rows=True leaves them out, split="position" cuts', {"--skip-bad-rows", "--split"})
+    '--skip-bad-rows leaves them out, --split position cuts'
+    >>> with_flags("micro_batch_size 3 must divide batch_size 8", {"--micro-batch-size", "--batch-size"})
+    '--micro-batch-size 3 must divide --batch-size 8'
+    """
+
+    def flag_of(name: str, prefix: str = "--") -> str | None:
+        flag = prefix + FLAGS.get(name, name).replace("_", "-")
+        return flag if flag in flags else None
+
+    def keyword(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        if value in ("True", "False"):
+            return flag_of(name, "--" if value == "True" else "--no-") or found[0]
+        flag = flag_of(name)
+        return found[0] if flag is None else f"{flag} {value.strip(chr(34))}"
+
+    return _NAME.sub(lambda found: flag_of(found[0]) or found[0], _KEYWORD.sub(keyword, message))

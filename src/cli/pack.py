@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ..escape import escape_control_characters
+from ..escape import counted, escape_control_characters
 from .corpus import add_corpus, corpus_of, print_report, tokenizer_of
 from .hints import command_line
 from .parsing import Given, Parser
@@ -39,9 +39,8 @@ def run(args: argparse.Namespace, given: Given) -> int:
     )
     if packed.encoding_loss:
         print(f"text: {packed.encoding_loss}", file=sys.stderr)
-    size = f" ({packed.bytes:,} bytes)" if packed.bytes else ""
-    print(
-        f"{len(packed):,} tokens of {packed.documents:,} documents{size} in {len(packed.shards)} "
-        + escape_control_characters(f"shards: {command_line('train', '--corpus', args.out)}")
-    )
+    size = f" ({counted(packed.bytes, 'byte')})" if packed.bytes else ""
+    what = f"{counted(len(packed), 'token')} of {counted(packed.documents, 'document')}{size}"
+    then = command_line("train", "--corpus", args.out)
+    print(escape_control_characters(f"{what} in {counted(len(packed.shards), 'shard')}: {then}"))
     return 0

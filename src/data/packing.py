@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..checks import WHOLE, check_int, check_path, check_tensor, check_type
 from ..errors import InputError
-from ..escape import escape_control_characters, shorten
+from ..escape import counted, escape_control_characters, shorten
 from ..progress import tracked
 from .blocks import Blocks
 from .corpora.cache import cache_folder, fingerprint, written_whole
@@ -90,8 +90,11 @@ def encoding_loss(parts: Sequence[Packed]) -> str:
     names = ("unknown", "emptied", "documents")
     unknown, emptied, documents = (sum(getattr(part, name) for part in parts) for name in names)
     tokens = sum(map(len, parts))
-    share = f"{unknown:,} of {tokens:,} tokens ({unknown / max(tokens, 1):.2%}) are unknown"
-    lines = ((share, unknown), (f"{emptied:,} of {documents:,} documents have no token", emptied))
+    share = f"{unknown:,} of {counted(tokens, 'token')} ({unknown / max(tokens, 1):.2%})"
+    lines = (
+        (f"{share} {'is' if unknown == 1 else 'are'} unknown", unknown),
+        (f"{emptied:,} of {counted(documents, 'document')} {'has' if emptied == 1 else 'have'} no token", emptied),
+    )
     return ", ".join(line for line, number in lines if number)
 
 

@@ -34,7 +34,7 @@ from ..data.mixture import shares_of
 from ..data.tokenizers.load import Roles
 from ..data.tokenizers.round_trip import changed_documents
 from ..errors import InputError
-from ..escape import escape_control_characters
+from ..escape import counted, escape_control_characters
 from .processes import SINGLE, Processes
 
 _log = logging.getLogger(__name__)
@@ -142,8 +142,10 @@ def prepare_stream(
         raise InputError(f"{corpus.name} is not streamed: load it with streaming=True")
     _announce(corpus, announce, processes)
     begins = list(_beginning(corpus.heldout, BEGINNING["heldout"]))
-    if not begins:
-        raise InputError(f"{corpus.name} has no document to hold out: use more text, or hold out a greater share")
+    if not begins or next(iter(documents), None) is None:
+        side = "trained on" if begins else "held out"
+        why = ", where equal documents have one hash" if corpus.report.split else ""
+        raise InputError(f"no document of {corpus.name} is {side}{why}: use more text, or give validation=FILE")
 
     texts = _beginning(documents, BEGINNING["tokenizer"])
     make = partial(_own_or_new, [_Opened(corpus)], tokenizer, texts, vocab_size, sentinels, roles)
@@ -180,7 +182,7 @@ def _packed_corpus(folder: Path, text: PackedShards, heldout: Packed) -> Corpus:
     """The corpus of packed shards, without its text."""
     report = CorpusReport(
         folder.name,
-        f"{len(text.shards)} packed shards, {len(text):,} tokens",
+        f"{counted(len(text.shards), 'packed shard')}, {counted(len(text), 'token')}",
         train=(text.documents, text.bytes),
         heldout=(heldout.documents, heldout.bytes),
         unit="byte",

@@ -25,6 +25,9 @@ from .optimizers import Optimizers
 from .processes import Processes, local
 from .run_description import FORMAT, fingerprint_of, read_run
 
+_NAMES = {"train": "training settings", "unrecorded_options": "functions"}
+"""What a message calls fields of an identity, where not by their own names."""
+
 
 class Position(NamedTuple):
     """How far a run is."""
@@ -213,7 +216,7 @@ class RunFolder:
                     f"{path} was begun on another text, or with another tokenizer: bring those back, or begin another "
                     "run in a folder of its own"
                 )
-            raise InputError(f"{path} is another run: its {key} is {_difference(theirs, mine)}")
+            raise InputError(f"{path} is another run by its {_NAMES.get(key, key)}: {_difference(theirs, mine)}")
 
     def save(
         self,

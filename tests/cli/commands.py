@@ -23,6 +23,10 @@ REPORT = re.compile(r"\Acorpus .*\n(  .*\n)*")
 """What was found in the corpus, which is printed before it is refused for another reason."""
 
 
+KEYWORD = re.compile(r"\b\w+=(True|False|None)\b|\b(split|validation|text_column|streaming)=")
+"""An argument as Python spells it, which is none of a shell."""
+
+
 def refused(capsys, arguments, message):
     """The command ends with exit code 2 and one line on standard error, in which the message is found; returns it."""
     capsys.readouterr()  # what came before
@@ -32,6 +36,7 @@ def refused(capsys, arguments, message):
     assert len(error.strip().splitlines()) == 1, error
     assert error.startswith("clozelab: ")
     assert re.search(message, error), error
+    assert not KEYWORD.search(error), error
     return error
 
 

@@ -1,11 +1,12 @@
 """Command lines in messages can be pasted."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from clozelab.cli import main
-from clozelab.cli.hints import command_line
+from clozelab.cli.hints import command_line, with_flags
 
 from .commands import pasted, refused, stop_at, train
 
@@ -42,3 +43,49 @@ def test_a_run_by_the_clock_names_the_way_to_go_on(capsys):
     error = refused(capsys, ["train", "--run", "run", "--extend", "3"], "only a run of a number of steps can be")
     [hint] = re.findall(r"from its weights, (clozelab .*)", error)
     assert main([*pasted(hint), "--corpus", "corpus.jsonl", "--steps", "1", "--length", "32"]) == 0
+
+
+# ------------------------------------------------------------------ flags in place of keywords
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--lines"], "--lines would have no effect: corpus.jsonl is no text file"),
+        (["--corpus", "same.jsonl"], "all are equal, .*; --split position cuts through .* --validation FILE holds out"),
+        (["--corpus", "a.txt", "--stream"], r"or text with one document a line \(--lines\)"),
+        (["--corpus", "a.txt", "--column", "n"], "--column 'n' would have no effect: a.txt has no columns"),
+        (["--micro-batch-size", "3"], "--micro-batch-size 3 must divide --batch-size 16"),
+        (["--vocab-size", "3"], "--vocab-size 3 is too small: .* take a larger --vocab-size"),
+        (["--split", "hash", "--validation", "a.txt"], "--split hash would have no effect"),
+        (["--corpus", "bad.jsonl"], r"bad.jsonl, line 2: no JSON: .* \(--skip-bad-rows leaves out such rows\)"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_message_of_the_library_names_flags_and_not_keywords(words, message, capsys):
+    Path("same.jsonl").write_text('{"text": "the same"}\n' * 50)
+    Path("bad.jsonl").write_text('{"text": "good"}\n{"text\n')
+    Path("a.txt").write_text("some text")
+    corpus = [] if "--corpus" in words else ["--corpus", "corpus.jsonl"]
+    refused(capsys, ["train", *corpus, *words], message)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("lines=True", "--lines"),
+        ("exact_count=False", "--no-exact-count"),
+        ('split="position", validation=FILE', "--split position, --validation FILE"),
+        ("text_column 'x', streaming=True", "--column 'x', --stream"),
+        ("load_run(run, objective=...)", "load_run(run, objective=...)"),
+        (
+            "runs/batch_size/run.json, 'batch_size', batch_size.txt",
+            "runs/batch_size/run.json, 'batch_size', batch_size.txt",
+        ),
+        ("of another command: top_k, greedy=True", "of another command: top_k, greedy=True"),
+        ("split=3, lines=Truely", "split=3, lines=Truely"),
+    ],
+)
+def test_only_keywords_that_are_flags_of_the_command_are_spelled_so(message, expected):
+    names = ("lines", "no-exact-count", "split", "validation", "column", "stream", "objective", "batch-size")
+    assert with_flags(message, {f"--{name}" for name in names}) == expected

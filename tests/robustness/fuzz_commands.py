@@ -177,6 +177,8 @@ def attempt(words: list[str]) -> str | None:
     error = REPORT.sub("", err.getvalue())
     if code == 2 and words and (len(error.splitlines()) != 1 or not error.startswith("clozelab: ") or len(error) < 25):
         return f"not one line: {error[-300:]!r}"
+    if re.search(r"\b\w+=(True|False)\b", error) and not re.search("=(True|False)", " ".join(words)):
+        return f"an argument as Python spells it: {error[-300:]!r}"
     if re.search("[\x00-\x08\x0b-\x1f\x7f]", (out.getvalue() + error).replace("\r", "")):
         return "a control character is printed"
     return None

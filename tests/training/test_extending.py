@@ -53,7 +53,7 @@ def test_a_run_may_be_extended_again(small_run, tmp_path):
         small_run(MaskedLM(), config, run=tmp_path / "run", resume=True)
     assert read_run(tmp_path / "run")["train"]["extended"] == [12, 14]
     assert latest_checkpoint(tmp_path / "run").step == 17
-    with pytest.raises(InputError, match="its train is steps = 17 there, 12 here"):
+    with pytest.raises(InputError, match="by its training settings: steps = 17 there, 12 here"):
         small_run(MaskedLM(), run=tmp_path / "run", resume=True)
 
 

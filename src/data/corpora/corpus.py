@@ -9,6 +9,7 @@ from typing import Any
 
 from ...checks import check_number, check_type
 from ...errors import InputError
+from ...escape import counted
 from ..special_ids import SpecialIds
 from .documents import digest_of, split_by_hash, split_by_position
 from .files import TABLES
@@ -121,18 +122,19 @@ def load_corpus(
 
 def _loaded(found: FoundSource, split: str, share: float, options: Options) -> Corpus:
     """The documents in memory."""
-    counts, unpacked = Counts(), []
+    counts, unpacked, what = Counts(), [], "text" if options.ids is None else "token ids"
     rows = found.rows(found.train, options, unpacked)
     train = list(counts.documents(rows, options.skip_bad_rows))
     if not train:
         left_out = f": its rows are left out, {counts.left_out}" if counts.rows else ""
         left_out += "".join(f"; {row.place}: {row.reason}" for row in counts.bad_rows[:1])
-        raise InputError(f"the corpus {found.name} holds no text{left_out}")
+        raise InputError(f"the corpus {found.name} holds no {what}{left_out}")
     if found.validation is not None:
         rows = found.rows(found.validation, options, unpacked)
         held = list(counts.documents(rows, options.skip_bad_rows))
         if not held:
-            raise InputError(f"the validation text of {found.name} ({', '.join(found.validation_names)}) holds no text")
+            names = ", ".join(found.validation_names)
+            raise InputError(f"what is to be held out of {found.name} ({names}) holds no {what}")
         digests = {digest_of(document) for document in held}
         both = {digest for document in train if (digest := digest_of(document)) in digests}
         repeated, rule = sum(digest_of(document) in both for document in held), ""
@@ -168,12 +170,21 @@ def _split(documents: list[Any], split: str, share: float, name: str) -> tuple[l
         train, held = split_by_hash(documents, share)
         rule = "chosen by a hash of each document"
     if not train or not held:
-        cure = 'split="position" cuts through documents' if split == "hash" else "the corpus is too short to be split"
-        raise InputError(
-            f"splitting the {len(documents)} documents of {name} leaves {len(train)} to train on and {len(held)} "
-            f"held out; use more text, or another share than {share} ({cure})"
-        )
+        sides = f"leaves {len(train):,} to train on and {len(held):,} held out"
+        raise InputError(f"splitting {counted(len(documents), 'document')} of {name} {sides}: {_why(documents, split)}")
     return train, held, rule
+
+
+def _why(documents: list[Any], split: str) -> str:
+    """Why documents cannot be split, and what to do."""
+    if split == "position":
+        return "the text is too short; use more, or hold out another text, validation=FILE"
+    different = len({digest_of(document) for document in documents})
+    why = "so few documents may all have hashes of one side"
+    if different < len(documents):
+        are = "all are equal" if different == 1 else f"only {different:,} of them are different"
+        why = f"{are}, and equal documents have one hash, which decides where they go"
+    return f'{why}; split="position" cuts through documents, and validation=FILE holds out another text'
 
 
 def _streamed(found: FoundSource, share: float, options: Options) -> Corpus:

@@ -36,6 +36,7 @@ SPLITS = {
 }
 """Words in the names of files and folders, and the split that they name: those that `datasets` knows."""
 
+_LEFT_OUT = {"test": "test files, neither trained on nor held out"}
 _DOCUMENTATION = {"readme", "license", "licence", "copying", "notice", "changelog", "contributing", "citation"}
 _DESCRIPTIONS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 _OF_PROGRAMS = {"__macosx", "__pycache__", "_temporary"}
@@ -198,7 +199,7 @@ def _assign(folder: Path, files: dict[str, CorpusFile], left_out: dict[str, list
         )
     validation = names.pop("validation", [])
     for split, others in names.items():
-        left_out[f"{split} files" if split else f"not named as {wanted} files are"] = others
+        left_out[_LEFT_OUT.get(split, f"{split} files") if split else f"not named as {wanted} files are"] = others
     return Found([files[name] for name in chosen], [files[name] for name in validation], left_out)
 
 

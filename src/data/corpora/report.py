@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from ...errors import InputError
-from ...escape import escape_control_characters
+from ...escape import counted, escape_control_characters
 from .documents import BadRow, Document, Row
 
 SHOWN = 3
 """Examples of what was left out that are shown."""
+ROWS_AHEAD = 1000
+"""Rows behind a bad one among which a document is looked for, before it is advised to leave that row out."""
 
 
 @dataclass
@@ -19,6 +22,8 @@ class Counts:
     """What became of the rows of a corpus."""
 
     rows: int = 0
+    found: int = 0
+    """Rows that are documents."""
     missing: int = 0
     """Rows without a value, or with null."""
     empty: int = 0
@@ -31,27 +36,43 @@ class Counts:
     @property
     def left_out(self) -> str:
         """Why rows are left out, and how many of each kind."""
-        kinds = ((self.missing, "without text"), (self.empty, "empty"), (self.bad, "not readable"))
+        kinds = ((self.missing, "missing"), (self.empty, "empty"), (self.bad, "not readable"))
         return ", ".join(f"{count:,} {kind}" for count, kind in kinds if count)
 
     def documents(self, rows: Iterable[Row], skip_bad_rows: bool) -> Iterator[Any]:
         """The documents among some rows; raises `InputError` for a bad row unless `skip_bad_rows`."""
+        rows = iter(rows)
         for row in rows:
             self.rows += 1
             if row is None:
                 self.missing += 1
             elif isinstance(row, BadRow):
                 if not skip_bad_rows:
-                    raise InputError(
-                        f"{row.place}: {row.reason} (--skip-bad-rows, or skip_bad_rows=True, leaves out such rows)"
-                    )
+                    helps = self.found or _holds_a_document(rows)
+                    cure = " (skip_bad_rows=True leaves out such rows)" if helps else ""
+                    raise InputError(f"{row.place}: {row.reason}{cure}")
                 self.bad += 1
                 if len(self.bad_rows) < SHOWN:
                     self.bad_rows.append(row)
-            elif not len(row) or (isinstance(row, str) and row.isspace()):
-                self.empty += 1
-            else:
+            elif _is_document(row):
+                self.found += 1
                 yield row
+            else:
+                self.empty += 1
+
+
+def _is_document(row: Row) -> bool:
+    """Whether a row is neither missing, nor bad, nor empty."""
+    is_read = row is not None and not isinstance(row, BadRow)
+    return is_read and len(row) > 0 and not (isinstance(row, str) and row.isspace())
+
+
+def _holds_a_document(rows: Iterable[Row]) -> bool:
+    """Whether one of the next rows is a document."""
+    try:
+        return any(map(_is_document, islice(rows, ROWS_AHEAD)))
+    except (InputError, OSError):
+        return False
 
 
 @dataclass(frozen=True)
@@ -95,11 +116,11 @@ class CorpusReport:
 
     def _lines(self) -> Iterator[str]:
         has_rows = self.files and self.kind != "text files"
-        rows = f", {_count(self.counts.rows, 'row')}" if self.counts and has_rows else ""
+        rows = f", {counted(self.counts.rows, 'row')}" if self.counts and has_rows else ""
         yield f"corpus {self.name}: {self.kind}{rows}"
         if self.unpacked:
             packed, unpacked = (sum(sizes) for sizes in zip(*self.unpacked))
-            yield f"  unpacked  {packed:,} bytes to {unpacked:,}"
+            yield f"  unpacked  {counted(packed, 'byte')} to {unpacked:,}"
         yield f"  train     {self._size(self.train)}{_named(self.files)}"
         yield f"  held out  {self._size(self.heldout)}{_named(self.validation)}{self.split and f', {self.split}'}"
         if self.repeated:
@@ -109,13 +130,13 @@ class CorpusReport:
         yield from self._rows_left_out()
 
     def _size(self, size: tuple[int, int] | None) -> str:
-        return f"{_count(size[0], 'document')}, {_count(size[1], self.unit)}" if size else "read during training"
+        return f"{counted(size[0], 'document')}, {counted(size[1], self.unit)}" if size else "read during training"
 
     def _rows_left_out(self) -> Iterator[str]:
         counts = self.counts
         if counts and counts.left_out:
             left_out = counts.missing + counts.empty + counts.bad
-            yield f"  left out  {left_out:,} of {_count(counts.rows, 'row')}: {counts.left_out}"
+            yield f"  left out  {left_out:,} of {counted(counts.rows, 'row')}: {counts.left_out}"
             for row in counts.bad_rows:
                 yield f"            {row.place}: {row.reason}"
             if counts.bad > len(counts.bad_rows):
@@ -146,10 +167,6 @@ def size_of(documents: Iterable[Document]) -> tuple[int, int]:
     """(documents, characters or token ids)."""
     lengths = [len(document) for document in documents]
     return len(lengths), sum(lengths)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _shortened(names: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ...checks import check_path
 from ...errors import InputError
+from ...escape import counted, shown
 from .builtin import builtin_documents
 from .documents import Row, checked_text
 from .files import COMPRESSED, TABLES, UNTABLED, CorpusFile, Found, find_files
@@ -45,9 +46,11 @@ class Options:
     def refuse_idle(self, name: str, kind: str) -> None:
         """Raises `IdleOption` for an option that this kind of source does not know."""
         if self.column is not None and kind not in (*TABLES.values(), "hub"):
-            raise IdleOption("text_column", f"text_column {self.column!r} would have no effect: {name} has no columns")
+            raise IdleOption(
+                "text_column", f"text_column {shown(self.column)} would have no effect: {name} has no columns"
+            )
         if self.lines and kind != "text":
-            raise IdleOption("lines", f"lines would have no effect: {name} is no text file")
+            raise IdleOption("lines", f"lines=True would have no effect: {name} is no text file")
 
 
 @dataclass
@@ -109,7 +112,7 @@ def find_source(source: Any, options: Options) -> FoundSource:
     if options.ids is not None and not isinstance(source, str):
         rows = list(documents_of_ids(source, options.ids))
         options.refuse_idle("a list of token ids", "ids")
-        return FoundSource("documents", f"{len(rows):,} arrays of token ids", rows)
+        return FoundSource("documents", f"{counted(len(rows), 'array')} of token ids", rows)
     if isinstance(source, str):
         if options.ids is not None:
             raise InputError("the builtin corpus is text and no token ids: name a corpus of ids, or leave these out")
@@ -117,7 +120,7 @@ def find_source(source: Any, options: Options) -> FoundSource:
         return FoundSource("builtin", "the text that comes with Python", builtin_documents())
     documents = _strings(source)
     options.refuse_idle("a list of strings", "strings")
-    return FoundSource("documents", f"{len(documents):,} strings", documents)
+    return FoundSource("documents", counted(len(documents), "string"), documents)
 
 
 def _of_files(path: Path, found: Found, options: Options) -> FoundSource:
@@ -127,7 +130,7 @@ def _of_files(path: Path, found: Found, options: Options) -> FoundSource:
     if options.streaming and found.kind == "text" and not options.lines:
         raise InputError(
             f"{path} is text, and only tables can be streamed ({', '.join(TABLES)}), or text with one document a line "
-            "(lines=True, --lines)"
+            "(lines=True)"
         )
     root = path if path.is_dir() else path.parent
     names, held = (

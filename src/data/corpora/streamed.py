@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...errors import InputError
-from ...escape import escape_control_characters
+from ...escape import counted, escape_control_characters
 from .documents import Row, is_heldout
 from .files import CorpusFile
 from .hub import column_of, root_cause
@@ -179,7 +179,9 @@ class Reading(Iterator[list[Any]]):
         batch = next(self._batches, None)
         if batch is None:
             if self._counts.bad > SHOWN:
-                self._tell(f"left out {self._counts.bad:,} of {self._counts.rows:,} rows, which cannot be read")
+                self._tell(
+                    f"left out {self._counts.bad:,} of {counted(self._counts.rows, 'row')}, which cannot be read"
+                )
             raise StopIteration
         rows, self.position = batch
         before = len(self._counts.bad_rows)

@@ -48,8 +48,8 @@ def changed_documents(documents: Iterable[str], tokenizer: Tokenizer) -> str:
         return ""
     changed = kinds.total()
     how = ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common())
-    come = "comes" if changed == 1 else "come"
-    return f"{changed:,} of the first {tried:,} documents {come} back changed ({how}): {example}"
+    which = "the first document" if tried == 1 else f"{changed:,} of the first {tried:,} documents"
+    return f"{which} {'comes' if changed == 1 else 'come'} back changed ({how}): {example}"
 
 
 def _kind(text: str, decoded: str, has_unknown: bool) -> str:

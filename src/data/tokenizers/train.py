@@ -68,7 +68,7 @@ def train_bpe(
     if vocab_size < least:
         raise InputError(
             f"vocab_size {vocab_size} is too small: 256 bytes, {3 + len(roles)} special ids and {sentinels} sentinels "
-            f"need {least}: take a larger vocab_size (--vocab-size)"
+            f"need {least}: take a larger vocab_size"
             + (", or fewer sentinels (--sentinels)" if vocab_size >= least - sentinels else "")
         )
     if cache_dir is None:

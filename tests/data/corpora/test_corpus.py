@@ -10,6 +10,7 @@ import pytest
 
 from clozelab.data import load_corpus
 from clozelab.errors import InputError
+from clozelab.training import prepare_stream
 
 DOCUMENTS = [f"Document {n}: naïve, “quoted”,\nand on two lines." for n in range(200)]
 
@@ -246,3 +247,63 @@ def test_bad_sources_are_refused_with_the_reason(make, message, tmp_path):
 def test_bad_settings_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         load_corpus(DOCUMENTS, **settings)
+
+
+# ------------------------------------------------------------------ why documents cannot be split
+
+
+CURE = r'; split="position" cuts through documents, and validation=FILE holds out another text$'
+
+
+@pytest.mark.parametrize(
+    ("documents", "message"),
+    [
+        (
+            ["the same"] * 50,
+            r"splitting 50 documents of documents leaves \d+ to train on and \d+ held out: all are equal, ",
+        ),
+        (
+            ["a", "b"] * 20,
+            "only 2 of them are different, and equal documents have one hash, which decides where they go",
+        ),
+        (["a", "b"], r"splitting 2 documents .*: so few documents may all have hashes of one side"),
+    ],
+    ids=["one", "two", "few"],
+)
+def test_documents_that_cannot_be_split_are_refused_with_the_cause(documents, message):
+    with pytest.raises(InputError, match=message + ".*" + CURE):
+        load_corpus(documents, heldout=0.001)
+    assert len("".join(load_corpus(documents, split="position", heldout=0.5).heldout)) == len("".join(documents)) / 2
+
+
+def test_a_text_that_is_too_short_is_not_advised_to_be_split_otherwise():
+    with pytest.raises(
+        InputError, match=r"splitting 1 document of documents .*: the text is too short; use more, or hold"
+    ):
+        load_corpus(["a"])
+
+
+@pytest.mark.parametrize(("share", "message"), [(1e-9, "is held out"), (1 - 1e-9, "is trained on")])
+def test_a_stream_of_equal_documents_names_the_side_that_has_none(share, message, tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "the same"}\n' * 50)
+    with pytest.raises(InputError, match=f"no document of a.jsonl {message}, where equal documents have one hash: "):
+        prepare_stream(load_corpus(path, streaming=True, heldout=share))
+
+
+def test_a_test_file_beside_train_is_neither_trained_on_nor_held_out(tmp_path):
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.txt").write_text(f"{name}ing " * 30)
+    corpus = load_corpus(tmp_path)
+    assert "testing" not in "".join([*corpus.train, *corpus.heldout])
+    assert "  left out  test.txt: test files, neither trained on nor held out" in str(corpus.report).splitlines()
+    assert set(load_corpus(tmp_path, validation=tmp_path / "test.txt").heldout) == {"testing " * 30}
+
+
+def test_a_report_counts_one_in_the_singular():
+    lines = str(load_corpus(["a b"], split="position", heldout=0.5).report).splitlines()
+    assert lines[0] == "corpus documents: 1 string"
+    assert lines[1:3] == [
+        "  train     1 document, 1 character",
+        "  held out  1 document, 2 characters, the end of the text",
+    ]

@@ -68,7 +68,11 @@ FOLDERS = {  # files -> (trained on, held out, left out)
     ),
     "the Pile": (
         ["train/00.jsonl.zst", "train/01.jsonl.zst", "val.jsonl.zst", "test.jsonl.zst"],
-        (["train/00.jsonl.zst", "train/01.jsonl.zst"], ["val.jsonl.zst"], {"test files": ["test.jsonl.zst"]}),
+        (
+            ["train/00.jsonl.zst", "train/01.jsonl.zst"],
+            ["val.jsonl.zst"],
+            {"test files, neither trained on nor held out": ["test.jsonl.zst"]},
+        ),
     ),
     "folders of splits": (
         ["train/a.txt", "dev/a.txt", "test/train.txt"],
@@ -76,11 +80,18 @@ FOLDERS = {  # files -> (trained on, held out, left out)
     ),
     "WikiText": (
         ["wiki.train.txt", "wiki.valid.txt", "wiki.test.txt"],
-        (["wiki.train.txt"], ["wiki.valid.txt"], {"test files": ["wiki.test.txt"]}),
+        (["wiki.train.txt"], ["wiki.valid.txt"], {"test files, neither trained on nor held out": ["wiki.test.txt"]}),
     ),
     "train files beside all of them": (
         ["train.csv", "all.csv", "evaluation.csv"],
-        (["train.csv"], [], {"not named as train files are": ["all.csv"], "test files": ["evaluation.csv"]}),
+        (
+            ["train.csv"],
+            [],
+            {
+                "not named as train files are": ["all.csv"],
+                "test files, neither trained on nor held out": ["evaluation.csv"],
+            },
+        ),
     ),
     "words that hold the names": (
         ["contest.txt", "latest.txt", "retrain.txt", "validated.txt"],
@@ -186,7 +197,7 @@ def test_test_files_are_never_read_and_validation_files_are_held_out(tmp_path):
         corpus = load_corpus(tmp_path, streaming=streaming)
         assert list(corpus.train) == TEXTS
         assert list(corpus.heldout) == [text.replace("Row", "Other") for text in TEXTS]
-        assert corpus.report.left_out == {"test files": ["test.jsonl"]}
+        assert corpus.report.left_out == {"test files, neither trained on nor held out": ["test.jsonl"]}
         assert corpus.report.validation == ["validation.jsonl"]
 
 
@@ -232,7 +243,7 @@ def test_a_validation_folder_is_read_by_the_names_in_it(tmp_path):
         ({"validation": "a.jsonl", "split": "hash"}, "would have no effect: the validation text is held out"),
         ({"validation": "empty.txt"}, "holds no text"),
         ({"validation": 5}, "expected validation as a path"),
-        ({"lines": True}, "lines would have no effect: .*a.jsonl is no text file"),
+        ({"lines": True}, "lines=True would have no effect: .*a.jsonl is no text file"),
     ],
 )
 def test_bad_settings_are_refused(settings, message, tmp_path, monkeypatch):

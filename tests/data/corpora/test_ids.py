@@ -237,3 +237,19 @@ def test_missing_special_ids_are_added_behind_those_of_the_corpus():
     for roles in ({"pad": 128}, {"pad": "<pad>"}, {"pad": -1}):
         with pytest.raises(InputError, match="pad: expected an id of the corpus, 0 to 127"):
             special_ids_behind(128, roles, 0)
+
+
+def test_leaving_out_the_only_document_is_not_advised(tmp_path):
+    """A flat array without an end of text is one; with one, its other documents are left."""
+    path = tmp_path / "a.npy"
+    np.save(path, np.array([5, 6, 41, 7]))
+    with pytest.raises(InputError, match=r"id 41 in place 2 is too large: expected 0 to 39$"):
+        load_corpus(path, special=SPECIAL)
+    with pytest.raises(
+        InputError, match=r"holds no token ids: its rows are left out, 1 not readable; .*id 41 in place 2"
+    ):
+        load_corpus(path, special=SPECIAL, skip_bad_rows=True)
+    np.save(path, np.array([5, 6, 41, 7, 1, 8, 9]))
+    with pytest.raises(InputError, match=r"0 to 39 \(skip_bad_rows=True leaves out such rows\)$"):
+        load_corpus(path, special=SPECIAL)
+    assert everything(load_corpus(path, special=SPECIAL, skip_bad_rows=True, split="position")) == [[8], [9]]

@@ -41,8 +41,8 @@ def test_the_report_says_what_a_path_is(folder):
         f"  held out  21 documents, {sum(map(len, TEXTS[100:])) + len(TEXTS[0])} characters in val.jsonl",
         "            of them in the training text too, word for word: 1",
         "  left out  README.md: documentation",
-        "  left out  test.jsonl: test files",
-        "  left out  8 of 129 rows: 1 without text, 2 empty, 5 not readable",
+        "  left out  test.jsonl: test files, neither trained on nor held out",
+        "  left out  8 of 129 rows: 1 missing, 2 empty, 5 not readable",
         *(
             f"            {folder}/train.jsonl, line {n}: no JSON: Expecting value at character 1"
             for n in (104, 105, 106)
@@ -59,7 +59,7 @@ def test_the_report_of_a_stream_says_what_is_known_before_it_is_read(folder):
         "  train     read during training in train.jsonl",
         "  held out  read during training in val.jsonl",
         "  left out  README.md: documentation",
-        "  left out  test.jsonl: test files",
+        "  left out  test.jsonl: test files, neither trained on nor held out",
     ]
 
 
@@ -117,15 +117,15 @@ def test_each_command_prints_the_report_once(folder, capsys):
         error = capsys.readouterr().err
         assert error.startswith("corpus corpus: JSON files, column 'text'")
         assert error.count("corpus corpus: ") == 1
-        assert error.count("left out  test.jsonl: test files") == 1
+        assert error.count("left out  test.jsonl: test files, neither trained on nor held out") == 1
 
 
 def test_bad_rows_are_refused_in_one_line_by_default(folder, capsys):
     assert main(["train", *FAST, "--corpus", "corpus", "--run", "run"]) == 2
     error = capsys.readouterr().err
     assert error.splitlines() == [
-        "clozelab: corpus/train.jsonl, line 104: no JSON: Expecting value at character 1 (--skip-bad-rows, or "
-        "skip_bad_rows=True, leaves out such rows)"
+        "clozelab: corpus/train.jsonl, line 104: no JSON: Expecting value at character 1 (--skip-bad-rows "
+        "leaves out such rows)"
     ]
 
 
@@ -151,7 +151,7 @@ def test_flags_of_a_corpus_on_what_is_packed_are_refused(folder, capsys):
     assert main(["pack", "--corpus", "corpus", "--skip-bad-rows", "--out", "packed", "--tokenizer", "characters"]) == 0
     capsys.readouterr()
     assert main(["train", *FAST[:4], "--steps", "1", "--corpus", "packed", "--run", "a", "--sample-every", "0"]) == 0
-    assert capsys.readouterr().err.startswith("corpus packed: 1 packed shards, ")
+    assert capsys.readouterr().err.startswith("corpus packed: 1 packed shard, ")
     for flags in (["--lines"], ["--validation", "corpus"], ["--column", "text"], ["--skip-bad-rows"]):
         assert main(["train", *FAST[:4], "--corpus", "packed", "--run", "b", *flags]) == 2
         assert "packed is packed: how its corpus was read" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """The chosen column is text by declaration, and rows that cannot be read are named by their line."""
 
 import json
+import re
 import time
 
 import pyarrow as pa
@@ -199,7 +200,7 @@ def test_a_bad_row_of_json_is_named_by_its_line_or_left_out(name, streaming, tmp
     content = [json.dumps({"text": text}).encode() for text in good]
     write(tmp_path / "a.jsonl", b"\n".join([*content[:7], b"", bad, *content[7:]]))
     began = time.perf_counter()
-    with pytest.raises(InputError, match=f"a.jsonl, line 9: .*{message}.*--skip-bad-rows"):
+    with pytest.raises(InputError, match=f"a.jsonl, line 9: .*{message}.*skip_bad_rows=True leaves out such rows"):
         list(load_corpus(tmp_path / "a.jsonl", streaming=streaming).train)
     corpus = load_corpus(tmp_path / "a.jsonl", streaming=streaming, skip_bad_rows=True)
     assert sorted([*corpus.train, *corpus.heldout]) == sorted(good)
@@ -284,7 +285,7 @@ INPUTS = {  # the name of a file, its content, and its rows, or the reason why i
     "a comma at the end of rows": ("a.csv", "text,n\na,1,\n", "line 2: the number of cells is 3, expected 2"),
     "single quotes": ("a.csv", "text\n'a, b'\n", "line 2: the number of cells is 2, expected 1"),
     "lines in a cell of TSV": ("a.tsv", 'text\tn\n"a\nb"\t1\n', "line 2: the number of cells is 1, expected 2"),
-    "nulls alone": ("a.jsonl", '{"text": null}\n' * 5, "holds no text: its rows are left out, 5 without text"),
+    "nulls alone": ("a.jsonl", '{"text": null}\n' * 5, "holds no text: its rows are left out, 5 missing"),
     "white space alone": ("a.csv", "text\n \n  \n", "holds no text: its rows are left out, 2 empty"),
 }
 
@@ -329,3 +330,32 @@ def test_the_names_of_a_table_without_a_header_are_cut_in_the_error(tmp_path):
     with pytest.raises(InputError, match="has no column") as error:
         load_corpus(tmp_path / "a.csv")
     assert len(str(error.value)) < 500
+
+
+# ------------------------------------------------------------------ what is advised
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("bad", "good"),
+    [(b"caf\xe9 cr\xe8me\n", b"coffee\n"), (b"\0" * 600 + b"\n", b"coffee\n")],
+    ids=["Latin-1", "zeros"],
+)
+def test_leaving_out_rows_is_advised_where_others_are_left(bad, good, streaming, tmp_path):
+    """Before the bad one, or behind it; where all are bad, nothing would be left."""
+    advice = r"skip_bad_rows=True leaves out such rows\)$"
+    for content, helps in ((bad + good, True), (good + bad, True), (bad, False), (bad * 3, False)):
+        path = write(tmp_path / "a.txt", content)
+        with pytest.raises(InputError, match=r"a.txt, line [12]: ") as refused:
+            list(load_corpus(path, lines=True, streaming=streaming).train)
+        assert bool(re.search(advice, str(refused.value))) == helps
+
+
+def test_leaving_out_the_only_file_is_not_advised(tmp_path):
+    path = write(tmp_path / "a.txt", b"caf\xe9 cr\xe8me")
+    with pytest.raises(InputError, match=r"a.txt: not UTF-8 text: .* if it is in a language of Western Europe$"):
+        load_corpus(path)
+    write(tmp_path / "b.txt", "coffee")
+    with pytest.raises(InputError, match=r"a.txt: not UTF-8 text: .* \(skip_bad_rows=True leaves out such rows\)$"):
+        load_corpus(tmp_path)
+    assert load_corpus(tmp_path, skip_bad_rows=True).train == ["coffe"]

@@ -106,8 +106,8 @@ def test_a_flipped_bit_is_noticed(compression, tmp_path):
 
 @pytest.mark.parametrize("compression", COMPRESS)
 def test_a_file_that_unpacks_to_far_more_than_text_does_is_refused(compression, tmp_path, monkeypatch):
-    monkeypatch.setattr(signatures, "ALWAYS_ALLOWED", 2**21)
-    packed = COMPRESS[compression](b'{"text": "a"}\n' * 10**6)
+    monkeypatch.setattr(signatures, "ALWAYS_ALLOWED", 2**18)
+    packed = COMPRESS[compression](b'{"text": "a"}\n' * 10**5)
     write(tmp_path / f"a.jsonl.{compression}", packed)
     for streaming in (False, True):
         with pytest.raises(InputError, match=rf"a\.jsonl\.\w+ of {len(packed):,} bytes unpacks to more than [\d,]+"):
@@ -205,7 +205,7 @@ def test_other_encodings_are_advised_by_their_bytes(text, encoding, advice, tmp_
 def test_text_that_is_damaged_is_not_advised_to_be_converted(tmp_path):
     content = ("Das Mädchen geht über die Brücke. " * 20).encode()
     path = write(tmp_path / "a.txt", content[:101] + b"\xff" + content[102:])
-    with pytest.raises(InputError, match=r"the text around it is UTF-8, so it was damaged or cut \(--skip"):
+    with pytest.raises(InputError, match=r"the text around it is UTF-8, so it was damaged or cut$"):
         load_corpus(path)
     noise = write(tmp_path / "b.txt", random.Random(0).randbytes(1000))
     with pytest.raises(InputError, match="looks like binary data"):

@@ -96,7 +96,7 @@ def test_unknown_tokens_and_emptied_documents_are_counted(tmp_path):
     tokenizer = load_tokenizer(WITHOUT["bpe"](), sentinels=0)
     packed = pack(["ab", "a?", "   ", "", "??"], tokenizer, cache_dir=tmp_path)
     assert (len(packed), packed.unknown, packed.emptied) == (11, 3, 1)
-    assert packed.encoding_loss == "3 of 11 tokens (27.27%) are unknown, 1 of 5 documents have no token"
+    assert packed.encoding_loss == "3 of 11 tokens (27.27%) are unknown, 1 of 5 documents has no token"
     again = pack(["ab", "a?", "   ", "", "??"], tokenizer, cache_dir=tmp_path)
     assert (again.unknown, again.emptied) == (packed.unknown, packed.emptied)
 
