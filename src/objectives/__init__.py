@@ -15,6 +15,7 @@ from .loss import Counts, Loss, Part, Prediction, Target, next_token_labels, tot
 from .masked_diffusion import MaskedDiffusion
 from .masked_lm import MaskedLM
 from .masked_next_token import MaskedNextToken
+from .mass import MASS
 from .model_calls import LossModule, unwrapped
 from .multi_token_prediction import MultiTokenPrediction
 from .objective import FloorExercise, Likelihood, Objective
@@ -40,6 +41,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
         UL2,
         UL2R,
         BART,
+        MASS,
         MultiTokenPrediction,
         CM3,
         TokenOrderPrediction,
@@ -53,6 +55,7 @@ __all__ = [
     "BART",
     "CM3",
     "IGNORED",
+    "MASS",
     "OBJECTIVES",
     "UL2",
     "UL2R",

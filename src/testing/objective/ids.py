@@ -30,6 +30,8 @@ def _start(trial: CorruptionTrial) -> Finding | None:
     if "decoder_input_ids" not in batch:
         return None
     firsts, start = batch["decoder_input_ids"][:, 0], trial.special["decoder_start"]
+    if "decoder_position_ids" in batch:
+        return _start_in_text(trial, firsts.tolist(), start)
     if bool((firsts != start).any()):
         return Finding(
             FAULT,
@@ -39,6 +41,22 @@ def _start(trial: CorruptionTrial) -> Finding | None:
             'special["decoder_start"]',
         )
     return Finding(OK, f"the decoder starts with {start}")
+
+
+def _start_in_text(trial: CorruptionTrial, firsts: list[int], start: int) -> Finding:
+    """Of a decoder that is told its positions: it starts with the token of the text before the first of them."""
+    places = trial.sample["decoder_position_ids"][:, 0].tolist()
+    for example, place, first in zip(trial.sample_examples, places, firsts):
+        expected = example["input_ids"][place - 1] if place else start
+        if first != expected:
+            return Finding(
+                FAULT,
+                f"the decoder starts with {first} at position {place}, and {expected} stands before it",
+                table(text=example["input_ids"], positions=range(len(example["input_ids"]))),
+                "the decoder would write its span in another place: positions are those of the predicted tokens in the "
+                "text, and behind nothing stands the start id",
+            )
+    return Finding(OK, f"the decoder starts with the token before its first position, or {start}")
 
 
 def _sentinels(trial: CorruptionTrial) -> Finding | None:
@@ -76,6 +94,8 @@ def _end(trial: CorruptionTrial) -> Finding | None:
     texts = [trial.text((12, 7, 9)[n % 3], 4000 + n) for n in range(120)]
     examples = [trial.example_of([*ids, special.eos] if n % 2 else ids, example_id=n) for n, ids in enumerate(texts)]
     batch = trial.collate(examples)
+    if "decoder_position_ids" in batch:
+        return Finding(OK, "the decoder is told its positions, and needs no end")
     if objective.architecture == "encoder-decoder":
         without = [row for row in batch["labels"].tolist() if special.eos not in row]
         if without:
