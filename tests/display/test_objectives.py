@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import pytest
+import torch
+import torch.nn.functional as F
 from rich.console import Console
 
 from clozelab.display import objectives_markdown, objectives_table, print_objectives
 from clozelab.display.objectives import source_of
+from clozelab.models import rank_mask
 from clozelab.objectives import OBJECTIVES, CausalLM
 
 PAGE = Path(__file__).parents[2] / "docs" / "objectives.md"
@@ -19,6 +22,22 @@ def rows():
 
 def test_the_page_has_the_tables_that_the_command_prints(rows):
     assert objectives_markdown(rows) in PAGE.read_text(encoding="utf-8")
+
+
+def test_the_page_is_right_about_what_is_left_out():
+    """XLNet's two streams by the ranks of its order; a contrastive loss of a batch and of its halves."""
+    page = " ".join(PAGE.read_text(encoding="utf-8").split())
+    rank = torch.tensor([[0, 2, 0, 1]])  # 3 is predicted first, then 1; the others are read by all
+    content, queries = (rank_mask(one, rank)[0, 0].int().tolist() for one in (rank, rank - 1))
+    streams = [["".join(map(str, row)) for row in stream] for stream in (content, queries)]
+    assert f"{', '.join(streams[0])} in the content stream" in page
+    assert f"{streams[1][1]} and {streams[1][3]} for the queries of 1 and 3" in page
+
+    def contrastive(similarities):
+        return F.cross_entropy(similarities, torch.arange(len(similarities))).item()
+
+    whole, half = contrastive(torch.zeros(8, 8)), contrastive(torch.zeros(4, 4))
+    assert f"{whole:.2f} nats for a batch of 8, and {half:.2f} for each of two micro-batches of 4" in page
 
 
 def test_every_cell_says_something(rows):
