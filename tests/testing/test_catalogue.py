@@ -10,6 +10,7 @@ from . import (  # noqa: F401  each adds its faults
     catalogue_collators,
     catalogue_corruptions,
     catalogue_declarations,
+    catalogue_denoisers,
     catalogue_functions,
     catalogue_heads,
     catalogue_mixtures,
@@ -17,8 +18,8 @@ from . import (  # noqa: F401  each adds its faults
     catalogue_noise,
     catalogue_objectives,
     catalogue_orders,
-    catalogue_replaced,
     catalogue_rates,
+    catalogue_replaced,
     catalogue_schemes,
     catalogue_spans,
 )
