@@ -17,7 +17,7 @@ from clozelab.testing import check_objective
 from .catalogue import faults_of, plant
 
 V = 60
-DEAR = {"reads", "documents", "answers", "noise", "likelihood", "progress"}
+DEAR = {"reads", "documents", "answers", "noise", "likelihood", "progress", "replaced"}
 """Checks that cost more than all others: only those that must find a fault are run on it."""
 
 
