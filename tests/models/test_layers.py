@@ -48,6 +48,13 @@ def test_each_row_may_have_positions_of_its_own():
         assert torch.equal(together[row : row + 1], alone)
 
 
+def test_the_rotation_that_is_compiled_is_the_other_one(monkeypatch):
+    x, freqs = torch.randn(2, 3, 5, 8, dtype=torch.float64), rotary_freqs(torch.arange(5), 8, dtype=torch.float64)
+    eager = apply_rotary(x, freqs)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert torch.allclose(apply_rotary(x, freqs), eager, rtol=0, atol=1e-14)
+
+
 def test_rms_norm_keeps_the_direction_and_sets_the_length():
     x = 50 * torch.randn(4, 16)
     assert torch.allclose(rms_norm(x, 1e-6).square().mean(-1), torch.ones(4), atol=1e-5)
