@@ -63,7 +63,7 @@ class BART(Objective):
     where its span is empty; here neither happens.
     """
 
-    name, canonical, architecture, colour = "bart", "BART", "encoder-decoder", "#999933"
+    name, canonical, architecture, colour = "bart", "BART", "encoder-decoder", "#F0E442"
     hides, attends_to = (
         "spans of any length, each behind a mask; the order of sentences",
         "both sides, then the text so far",
@@ -124,7 +124,7 @@ class BART(Objective):
 
     def check_batch(self, batch: Mapping[str, Any]) -> None:
         super().check_batch(batch)
-        check_shifted(batch)
+        check_shifted(batch, positions="document_ids" in batch)
 
     def entropy_floor(self, source: MarkovSource, batch: Batch, special: SpecialIds) -> dict[str, Tensor]:
         """-ln p(text | inputs): a sum over the lengths behind each mask, zero included. Of infilling alone."""

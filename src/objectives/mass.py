@@ -13,6 +13,7 @@ from ..data.examples import IGNORED, Batch, Examples, arrange
 from ..data.masking import hidden_count
 from ..data.special_ids import SpecialIds
 from ..data.tokenizers.tokenizer import Tokenizer
+from ..errors import InputError
 from ..generation import Completion, fill_span_in_place, sample_span_in_place
 from ..languages import MarkovSource, gap_costs
 from .objective import FloorExercise, Objective
@@ -85,7 +86,12 @@ class MASS(Objective):
 
     def check_batch(self, batch: Mapping[str, Any]) -> None:
         super().check_batch(batch)
-        check_shifted(batch)
+        if "decoder_position_ids" not in batch:
+            raise InputError(
+                "expected decoder_position_ids in the batch, where in the text the decoder writes: was it made by the "
+                "collator of another objective?"
+            )
+        check_shifted(batch, positions=True)
 
     def entropy_floor(self, source: MarkovSource, batch: Batch, special: SpecialIds) -> dict[str, Tensor]:
         """-ln p(span | what stands before and behind it): the chain's steps within it, against those across the gap."""

@@ -182,12 +182,20 @@ def check_own_labels(examples: Examples) -> None:
         )
 
 
-def check_shifted(batch: Mapping[str, Any]) -> None:
-    """Raises `InputError` for decoder inputs that are not there, or that are the labels at their place."""
+def check_shifted(batch: Mapping[str, Any], *, positions: bool = False) -> None:
+    """Raises `InputError` for decoder inputs that are not there, or that are the labels at their place.
+
+    Also for `decoder_position_ids` of an objective whose decoder counts from 0; `positions` says that it does not.
+    """
     if "decoder_input_ids" not in batch:
         raise InputError(
             "expected decoder_input_ids in the batch, the labels one place later: was it made by the collator of "
             "another objective?"
+        )
+    if "decoder_position_ids" in batch and not positions:
+        raise InputError(
+            "the decoder counts its positions from 0, and this batch gives it decoder_position_ids: was it made "
+            "by the collator of another objective?"
         )
     inputs, labels = batch["decoder_input_ids"], batch["labels"].long()
     if inputs.shape != labels.shape:

@@ -57,6 +57,7 @@ class Foreign(nn.Module):
         reading_rank=None,
         reading_group=None,
         position_ids=None,
+        decoder_position_ids=None,
     ):
         logits = self.head(self.embed(input_ids if decoder_input_ids is None else decoder_input_ids))
         return SimpleNamespace(logits=logits) if self.wrapped else logits
