@@ -38,7 +38,8 @@ BY_ARCHITECTURE = {"decoder-only": gpt2, "encoder-only": bert, "encoder-decoder"
 def special_ids():
     """Ids from 3 on are text; then the roles of all objectives, and thirty sentinels from the last id down."""
     roles = {role: WORDS + n for n, role in enumerate(ROLES)}
-    return SpecialIds(VOCABULARY, pad=0, eos=1, mask=2, sentinels=range(119, 89, -1), roles=roles)
+    tables = {"starts_word": torch.arange(VOCABULARY) % 2 == 0, "ends_sentence": torch.arange(VOCABULARY) % 7 == 0}
+    return SpecialIds(VOCABULARY, pad=0, eos=1, mask=2, sentinels=range(119, 89, -1), roles=roles, **tables)
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,8 @@ from clozelab import OBJECTIVES, MaskedLM  # noqa: E402
 from clozelab.errors import InputError  # noqa: E402
 from clozelab.objectives import total_counts  # noqa: E402
 
+from .by_hand import by_hand  # noqa: E402
+
 TESTED = "5.23.0"
 THEIRS = [name for name, objective in OBJECTIVES.items() if objective.export_refusal is None]
 """Objectives that a model of Hugging Face can be trained on: theirs have no place for a reading rank."""
@@ -32,26 +34,6 @@ def apart(a, b):
     return float((a - b).norm() / b.norm())
 
 
-def by_hand(name, logits, batch):
-    """The definition: a sum over positions and a division, written out."""
-    total, count = 0.0, 0.0
-    for b, row in enumerate(logits.log_softmax(-1)):
-        tokens = int(batch["attention_mask"][b].sum())
-        labels = batch["labels"][b].tolist()
-        if name in ("causal", "fim"):  # output t predicts the label at t + 1
-            for t in range(tokens - 1):
-                total, count = total - row[t, labels[t + 1]], count + 1
-        elif name == "diffusion":
-            hidden = [t for t in range(tokens) if labels[t] != -100]
-            total -= sum(tokens / len(hidden) * row[t, labels[t]] for t in hidden)
-            count += tokens
-        else:
-            for t, label in enumerate(labels):
-                if label != -100:
-                    total, count = total - row[t, label], count + 1
-    return total / count
-
-
 @pytest.mark.parametrize("name", THEIRS)
 @torch.no_grad()
 def test_the_loss_on_a_model_of_hugging_face_is_the_one_computed_by_hand(name, make, special, rows):
@@ -59,7 +41,7 @@ def test_the_loss_on_a_model_of_hugging_face_is_the_one_computed_by_hand(name, m
     batch = objective.collator(special)(rows)
     logits = model(**objective.model_inputs(model, batch)).logits
     loss = objective(model, batch).mean
-    assert float(loss) == pytest.approx(float(by_hand(name, logits, batch)), rel=1e-5)
+    assert float(loss) == pytest.approx(float(by_hand(objective, logits, batch)), rel=1e-5)
     assert float(objective(logits, batch).mean) == pytest.approx(float(loss), rel=1e-9)
 
 
@@ -142,7 +124,7 @@ def test_token_types_reach_bert_where_they_are_kept(make, special):
     kept = objective.collator(special, keep=["token_type_ids"])([row])
     assert kept["token_type_ids"].tolist() == [row["token_type_ids"]]
     logits = model(**{key: kept[key] for key in ("input_ids", "attention_mask", "token_type_ids")}).logits
-    assert float(objective(model, kept).mean) == pytest.approx(float(by_hand("masked", logits, kept)), rel=1e-6)
+    assert float(objective(model, kept).mean) == pytest.approx(float(by_hand(objective, logits, kept)), rel=1e-6)
     without = objective.collator(special)([{"input_ids": row["input_ids"]}])
     assert float(objective(model, without).mean) != pytest.approx(float(objective(model, kept).mean), rel=1e-4)
     with pytest.raises(InputError, match="token_type_ids"):  # ours has no such types
@@ -171,5 +153,5 @@ def test_under_autocast_the_loss_is_that_of_logits_in_bfloat16(name, make, speci
         loss = objective(model, batch)
     assert logits.dtype == torch.bfloat16
     assert loss.sum.dtype == torch.float32
-    assert loss.item() == pytest.approx(by_hand(name, logits.float(), batch).item(), rel=1e-5)
+    assert loss.item() == pytest.approx(by_hand(objective, logits.float(), batch).item(), rel=1e-5)
     assert loss.item() == pytest.approx(whole.item(), rel=0.02)
