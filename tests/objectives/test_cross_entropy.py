@@ -102,14 +102,14 @@ def test_where_no_gradient_is_wanted_none_is_made(parts):
 
 
 def test_it_is_right_in_bfloat16_too():
-    """Where `F.linear_cross_entropy` of torch 2.13 gives 9.19 on a processor instead of 9.33."""
+    """Where `F.linear_cross_entropy` of bfloat16 tensors gives 9.25 on a processor instead of 9.27 (torch 2.13)."""
     g = torch.Generator().manual_seed(0)
-    hidden, table = torch.randn(512, 256, generator=g), torch.randn(8192, 256, generator=g) * 0.05
-    labels = torch.randint(8192, (512,), generator=g)
-    exact = loss_terms(hidden @ table.T, labels)[0] / 512
+    hidden, table = torch.randn(128, 256, generator=g), torch.randn(8192, 256, generator=g) * 0.05
+    labels = torch.randint(8192, (128,), generator=g)
+    exact = loss_terms(hidden @ table.T, labels)[0] / 128
     with torch.autocast("cpu", torch.bfloat16):
         loss, _, _ = unembedded_terms(hidden, table, labels)
-    assert abs(loss / 512 - exact) < 0.002
+    assert abs(loss / 128 - exact) < 0.002
 
 
 def test_gradients_of_gradients_are_those_of_the_plain_loss(parts):
