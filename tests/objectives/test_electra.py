@@ -202,7 +202,7 @@ def test_noise_that_would_draw_something_else_is_refused(noise, message):
     [
         (lambda: Electra()(MaskedLM().build_model(VOCAB, d_model=16, n_layers=1), batch_of(Electra())), "'generator'"),
         (lambda: Electra()(reading_model(Electra()), batch_of(MaskedLM())), "'sampling_noise' of the batch"),
-        (lambda: MaskedLM()(reading_model(MaskedLM()), batch_of(Electra())), "sampling_noise"),
+        (lambda: MaskedLM()(reading_model(MaskedLM()), batch_of(Electra())), "sampling_noise|are not hidden"),
         (lambda: Electra(generator_size=0.0), r"generator_size must lie in \(0, 1\]"),
         (lambda: GeneratorDiscriminator(ModelConfig(50), 0.0), "share of the width"),
         (

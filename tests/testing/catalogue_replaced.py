@@ -108,7 +108,7 @@ class DiscriminatorReadsTheMasks(Altered):
 # ------------------------------------------------------------------ what the discriminator is asked
 
 
-@objective("value")
+@objective("replaced", says="drawn ids are the text's own")
 @options
 class SampledOriginalIsReplaced(Electra):
     """Every hidden token counts as replaced, also where the generator hit the very token of the text."""

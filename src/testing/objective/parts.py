@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...data import IGNORED, Batch
 from ...models import eval_mode
 from ...objectives import Prediction
+from ...objectives.cross_entropy import loss_terms
 from ..report import FAULT, NOT_CHECKED, OK, SURE, Finding, table
 from .trial import Trial
 
@@ -55,7 +56,10 @@ def replaced(trial: Trial) -> Finding | None:
     batch = trial.collate(texts)
     names = [name for name, target in trial.objective.targets(batch).items() if target.detects_replaced]
     for name in names:
-        if fault := _places(trial, batch, name) or _draws(trial, batch, name) or _alone(trial, texts, batch, name):
+        for check in (_places, _draws, _classes):
+            if (finding := check(trial, batch, name)) is not None:
+                return finding
+        if fault := _alone(trial, texts, batch, name):
             return fault
     return (
         Finding(OK, "ids are drawn from what the first output predicts, and every token is asked about")
@@ -116,6 +120,28 @@ def _draws(trial: Trial, batch: Batch, name: str) -> Finding | None:
                 "ids that are no fair draw give themselves away; one may equal the text's, and is real then",
             )
     return None
+
+
+def _classes(trial: Trial, batch: Batch, name: str) -> Finding | None:
+    """A fault where the loss takes another id for replaced than one that is not the text's; among many ids some are."""
+    objective, target = trial.objective, trial.objective.targets(batch)[name]
+    with torch.no_grad(), eval_mode(trial.model):
+        outputs = trial.outputs(batch)
+        found = objective.loss(outputs, batch)[name].sum
+        states, table, sampled = outputs[name].states, outputs[name].table, _sampled(trial, batch, name)
+        logits = states if table is None else F.linear(states, table)
+    here, wanted = target.loss_mask, (sampled != target.labels).long()
+    weights = None if target.weights is None else target.weights[here]
+    expected, _, _ = loss_terms(logits[here], wanted[here], weights, objective.label_smoothing, objective.z_loss)
+    if abs(float(found - expected)) <= trial.tolerance * max(1.0, abs(float(expected))):
+        return None
+    hits = (sampled == target.labels) & (batch["input_ids"] != target.labels)
+    return Finding(
+        FAULT,
+        f"the sum of {name} is {float(found):.4f} nats over {TEXTS} texts, by hand {float(expected):.4f}, where "
+        f"{int(hits.sum())} drawn ids are the text's own",
+        why="a drawn id that equals the text's is real: nothing in the text says otherwise",
+    )
 
 
 def _statistics(p: Tensor, text: Tensor) -> Iterator[tuple[str, Tensor]]:
