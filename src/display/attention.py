@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,6 @@ from torch import Tensor, nn
 from ..data import IGNORED, Tokenizer
 from ..errors import InputError
 from ..objectives import Objective
-from ..objectives.model_calls import LOSS_KEYS
 from .tokens import token_texts
 
 if TYPE_CHECKING:
@@ -81,9 +81,8 @@ def _attention(model: nn.Module, one: Mapping[str, Tensor]) -> Tensor:
         raise InputError(
             f"{type(model).__name__} has no attention_matrix to draw: give None for what the objective declares"
         )
-    # Positions move no cell, and numbers of a row, such as a mode, no model reads.
-    flags = {key: value for key, value in one.items() if key not in LOSS_KEYS | {"position_ids"} and value.dim() > 1}
-    matrix = matrix_of(**flags)
+    asks = inspect.signature(matrix_of).parameters  # positions and the like move no cell
+    matrix = matrix_of(**{key: value for key, value in one.items() if key in asks})
     if isinstance(matrix, dict):
         return _stacked(*(matrix[name][0] for name in ("encoder", "cross", "decoder")))
     return matrix[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -143,11 +144,14 @@ class MaskedLM(Objective):
             return  # the loss says it better, where the outputs are known
         here = labels != IGNORED
         n, tokens = int(here.sum()), int(batch.get("attention_mask", torch.ones_like(inputs)).sum())
-        # By accident all of them stay as they are, or are replaced by themselves, with a probability below this:
-        accident = (1.0 - self.mask_replace_prob - 0.9 * self.random_replace_prob) ** n
-        if n and (n > 0.9 * tokens or accident < 1e-9) and bool((inputs == labels)[here].all()):
+        if not n:
+            return
+        kept = int((inputs == labels)[here].sum())
+        expected = 1.0 - self.mask_replace_prob - 0.9 * self.random_replace_prob  # its share, at most
+        # An accident of less than 1e-9 (Hoeffding 1963, theorem 1), or nothing is hidden of a whole text.
+        if (kept == n and (n > 0.9 * tokens or expected**n < 1e-9)) or kept > expected * n + math.sqrt(10.4 * n):
             raise InputError(
-                f"nothing is hidden in this batch, and {n} of {tokens} tokens are in the loss: was it made by the "
+                f"{kept} of the {n} tokens in the loss are not hidden, of {tokens} in this batch: was it made by the "
                 "collator of another objective? An encoder would copy what it reads"
             )
 
@@ -170,7 +174,7 @@ class MaskedLM(Objective):
         one_rate = self.scheme == "bernoulli" and not self.schedule
         if self.scheme == "whole-words" or not (all_masks or one_rate):
             raise InputError(
-                f"the exact floor of {self.name} needs hidden tokens that are all masks, mask_replace_prob=1 and "
+                "the exact floor of masked LM needs hidden tokens that are all masks, mask_replace_prob=1 and "
                 "random_replace_prob=0, or tokens hidden independently at one rate, scheme='bernoulli': an exact count "
                 "tells a little about each token by all others, and so does a word"
             )

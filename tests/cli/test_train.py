@@ -22,7 +22,7 @@ USES = {
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_each_objective_is_trained_and_used_for_what_it_completes_and_refused_for_the_rest(name, capsys):
     assert train(name) == 0
-    assert re.search(rf"{name}: held-out loss \d\.\d+ nats per predicted token", capsys.readouterr().out)
+    assert re.search(rf"{name}: held-out loss \d+\.\d+ nats per predicted token", capsys.readouterr().out)
     for use, words in USES.items():
         if use in OBJECTIVES[name].completes:
             assert main(words) == 0

@@ -68,6 +68,8 @@ class Uniform(nn.Module):
         reading_group=None,
         position_ids=None,
         decoder_input_ids=None,
+        boundary_before=None,
+        boundary_after=None,
     ):
         ids = input_ids if decoder_input_ids is None else decoder_input_ids
         logits = Prediction(self.weight.expand(*ids.shape, self.vocab_size))

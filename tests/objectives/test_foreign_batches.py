@@ -27,8 +27,9 @@ TEXT = torch.arange(5, 21).view(2, 8)
 
 # ------------------------------------------------------------------ batches of other objectives
 
-A_PREFIX = {"prefix": "ul2r"}
-"""A row of UL2R is one of prefix LM and a mode, which a model that was called before may have read."""
+ONE_OF_MINE = {"prefix": "ul2r", "masked": "sbo"}
+"""A row of UL2R is one of prefix LM and a mode, and one of the span boundary objective is one of masked LM and the
+places of boundaries: a model that was called before may have read these."""
 
 
 @pytest.mark.parametrize("made_for", OBJECTIVES)
@@ -41,7 +42,7 @@ def test_every_objective_refuses_the_batches_of_every_other(objective, made_for)
     with pytest.raises(InputError):
         objective(reading_model(objective), batch)
     one_stack = "decoder_input_ids" not in batch and objective.architecture != "encoder-decoder"
-    if one_stack and A_PREFIX.get(objective.name) != made_for:
+    if one_stack and ONE_OF_MINE.get(objective.name) != made_for:
         with pytest.raises(InputError):
             objective(torch.zeros(*batch["labels"].shape, VOCAB), batch)
 
@@ -103,7 +104,7 @@ def test_a_reading_order_that_causal_lm_never_made_is_refused():
 def test_a_batch_in_which_nothing_is_hidden_is_refused_though_few_tokens_are_in_the_loss():
     labels = TEXT.repeat(1, 4)
     labels[:, ::2] = IGNORED
-    with pytest.raises(InputError, match="nothing is hidden in this batch, and 32 of 64"):
+    with pytest.raises(InputError, match="32 of the 32 tokens in the loss are not hidden, of 64 in this batch"):
         MaskedLM()(reading_model(MaskedLM()), {"input_ids": TEXT.repeat(1, 4), "labels": labels})
     own_rule = MaskedLM(mask_replace_prob=0.0, random_replace_prob=0.0)  # it asks for just that
     assert own_rule(reading_model(own_rule), {"input_ids": TEXT.repeat(1, 4), "labels": labels}).count == 32

@@ -197,7 +197,7 @@ def test_the_floor_of_the_first_part_is_that_of_masked_lm():
     batch = mine.collator(special).block(SOURCE.sample(12, 10), range(12))
     expected = masked.entropy_floor(SOURCE, batch, special)["logits"]
     assert torch.equal(mine.entropy_floor(SOURCE, batch, special)["logits"], expected)
-    with pytest.raises(InputError, match="the exact floor of sbo needs hidden tokens that are all masks"):
+    with pytest.raises(InputError, match="the exact floor of masked LM needs hidden tokens that are all masks"):
         SpanBoundary().entropy_floor(SOURCE, batch, special)
 
 
