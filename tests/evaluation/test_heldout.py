@@ -280,8 +280,10 @@ def test_labels_are_counted_where_they_are_in_the_loss_with_their_weights(object
     counts = label_counts(objective, [batch], tokenizer.vocab_size)
     for name, target in objective.targets(batch).items():
         weights = torch.ones(target.labels.shape) if target.weights is None else target.weights
+        ids, shares = target.soft_labels or (target.labels[..., None], 1.0)
         for token in set(target.labels[target.loss_mask].tolist()):
-            expected = float(weights[target.labels == token].sum())
+            here = (ids == token) & target.loss_mask[..., None]
+            expected = float((weights[..., None] * shares * here).sum())
             assert float(counts[name][token]) == pytest.approx(expected, rel=1e-6)
         assert float(counts[name].sum()) == pytest.approx(float(weights[target.loss_mask].sum()), rel=1e-6)
     assert positions_read(batch) >= int((batch["labels"] != IGNORED).sum())
