@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -182,9 +183,9 @@ def with_roles(special, objective):
     """The same ids, and the roles of the objective behind them."""
     missing = [role for role in objective.roles if role not in ("mask", *special.roles)]
     roles = {**special.roles, **{role: special.vocab_size + k for k, role in enumerate(missing)}}
-    return replace(
-        special, vocab_size=special.vocab_size + len(missing), roles=roles, starts_word=None, ends_sentence=None
-    )
+    vocab_size = special.vocab_size + len(missing)
+    tables = {"starts_word": torch.arange(vocab_size) % 2 == 0, "ends_sentence": torch.arange(vocab_size) % 7 == 0}
+    return replace(special, vocab_size=vocab_size, roles=roles, **tables)
 
 
 @pytest.mark.parametrize("architecture", OPENERS)
@@ -217,6 +218,25 @@ def test_an_objective_goes_to_hugging_face_or_is_refused_by_name_with_the_reason
             export(objective, model, tmp_path / "out")
         assert objective.export_refusal in str(refused.value)
         assert not (tmp_path / "out").exists()
+
+
+COMMANDS = {
+    name: command[1]
+    for name, objective in OBJECTIVES.items()
+    if (command := re.search(r"clozelab\.integrations\.export\.(export\(.*\))", objective.export_refusal or ""))
+}
+"""What the refusals of some objectives advise instead."""
+
+
+def test_some_refusals_name_the_call_that_exports_a_part():
+    assert COMMANDS
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_part_that_a_refusal_names_can_be_exported(name, tmp_path):
+    model = OBJECTIVES[name]().build_model(100, "tiny", d_model=16, n_layers=1, n_heads=1)
+    names = {"export": export, "CausalLM": CausalLM, "MaskedLM": MaskedLM, "model": model, "folder": tmp_path / "out"}
+    assert (eval(COMMANDS[name], names) / "config.json").exists()
 
 
 def test_the_start_of_the_decoder_is_the_role_of_the_vocabulary(tmp_path, tokenizer):
