@@ -55,8 +55,13 @@ def from_the_left():
 
 
 def logits_of(objective, batch, make):
-    """{output: `Prediction`} of logits (B, T, V) as `make` makes them for each output that the objective reads."""
-    return {name: Prediction(make(*one.labels.shape, VOCAB)) for name, one in objective.targets(batch).items()}
+    """{output: `Prediction`} of logits (B, T, V) as `make` makes them for each output that the objective reads; of ids
+    that a model drew, the text itself."""
+    made = {}
+    for name, one in objective.targets(batch).items():
+        classes, sampled = (2, one.labels) if one.detects_replaced else (VOCAB, None)
+        made[name] = Prediction(make(*one.labels.shape, classes), sampled=sampled)
+    return made
 
 
 NEXT_TOKENS = {"causal", "fim", "cm3", "mtp", "top"}
