@@ -122,7 +122,8 @@ class Picture:
             verb = "replaced?" if target.detects_replaced else "predicts"
             lines.append(Line(f"{verb}{suffix}", _or_dots(answers, self._answers(name, answers))))
             if target.soft_labels is not None:
-                lines += self._soft_labels(*(one[0] for one in target.soft_labels), answers != IGNORED)
+                ids, probabilities = target.soft_labels
+                lines += self._soft_labels(ids[0], probabilities[0], answers != IGNORED)
             if weights is not None:
                 numbers = [f"{weight:.3g}" for weight in weights[0].tolist()]
                 lines.append(Line(f"weight{suffix}", _or_dots(answers, numbers)))

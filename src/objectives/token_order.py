@@ -103,16 +103,15 @@ class TokenOrderPrediction(CausalLM):
         The model with the least loss predicts the mean of the targets over all that may follow. Raises `InputError`
         where that are too many continuations to sum over.
         """
-        target = self.targets(batch)["order"]
-        ids, probabilities = target.soft_labels
-        ahead = sum(labels != IGNORED for labels in upcoming_labels(batch, self.window + 1))  # (B, T) tokens to come
+        upcoming = torch.stack(upcoming_labels(batch, self.window + 1), -1)  # (B, T, window + 1)
+        ids, probabilities = token_order(upcoming)
+        ahead = (upcoming != IGNORED).sum(-1)  # (B, T)
         means = [mean_token_order(source, n).log() for n in range(int(ahead.max()), 0, -1)]  # the largest first
-        symbols = batch["input_ids"].clamp(max=source.symbols - 1)
-        log_mean = torch.stack(means[::-1])[(ahead - 1).clamp(min=0), symbols].gather(
-            -1, ids.clamp(max=source.symbols - 1)
-        )
+        symbols, others = (one.clamp(max=source.symbols - 1) for one in (batch["input_ids"], ids))
+        log_mean = torch.stack(means[::-1])[(ahead - 1).clamp(min=0), symbols].gather(-1, others)
         costs = -(probabilities * log_mean.masked_fill(probabilities == 0, 0)).sum(-1)
-        return {"logits": next_token_floor(source, batch), "order": (costs * target.loss_mask).sum(1)}
+        in_loss = upcoming[..., 0] != IGNORED
+        return {"logits": next_token_floor(source, batch), "order": (costs * in_loss).sum(1)}
 
     def complete(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
         """Continue a text by the trunk, one token after the other: the second table only taught it."""
