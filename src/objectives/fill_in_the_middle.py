@@ -59,7 +59,7 @@ class FillInTheMiddle(Objective):
     hides, attends_to = "the next token; a middle moved to the end", "what comes before it"
     predicts, completes = "every next token", ("continue", "fill")
     likelihood, roles = Likelihood.BOUND, ROLES
-    exercise = FloorExercise(symbols=6, entropy=0.8, length=20, batch_size=64, learning_rate=4e-3)
+    exercise = FloorExercise(symbols=6, entropy=0.8, length=20, steps=6000, batch_size=64, learning_rate=4e-3)
 
     fim_rate: Probability = 0.5
     """Share of the documents whose middle is moved."""
