@@ -17,7 +17,7 @@ from ..planning import flops, row_of
 VOCABULARY = 4096
 
 FACTS = ("name", "class", "known from", "model", "hides", "reads", "predicts")
-MEASURES = ("name", "in the loss", "operations", "likelihood", "floor", "completes", "source")
+MEASURES = ("name", "in the loss", "operations", "likelihood", "floor", "completes", "export", "source")
 """The columns of the two halves of the table."""
 
 
@@ -28,7 +28,8 @@ def objectives_table(kinds: Iterable[type[Objective]], length: int = 128) -> lis
     - `operations`: floating-point operations of a training step for each of them, of the size tiny with a vocabulary of
       4096, in millions;
     - `likelihood`: whether the loss, summed over a text, is -ln p (exact), bounds it, or neither;
-    - `floor`: whether the least possible loss on a known language can be computed, and `clozelab floors` trains to it.
+    - `floor`: whether the least possible loss on a known language can be computed, and `clozelab floors` trains to it;
+    - `export`: whether `clozelab.integrations.export` can take its models to `transformers`.
 
     >>> from clozelab import MaskedLM
     >>> from clozelab.display import objectives_table
@@ -61,6 +62,7 @@ def _row(kind: type[Objective], length: int) -> dict[str, str]:
         "floor": "exact" if kind.declares("entropy_floor") else "none known",
         "completes": " and ".join({"continue": "continues", "fill": "fills blanks"}[one] for one in kind.completes)
         or "-",
+        "export": "yes" if kind.export_refusal is None else "no",
         "source": source_of(kind),
     }
 
@@ -80,7 +82,7 @@ def print_objectives(rows: Sequence[dict[str, str]], console: Console) -> None:
         sentences = (
             f"hides {row['hides']}; reads {row['reads']}; predicts {row['predicts']}",
             f"in the loss: {row['in the loss']} of the text, {row['operations']} operations each; likelihood: "
-            f"{row['likelihood']}; floor: {row['floor']}; {row['completes']}",
+            f"{row['likelihood']}; floor: {row['floor']}; completes: {row['completes']}; export: {row['export']}",
             row["source"],
         )
         for sentence in sentences:

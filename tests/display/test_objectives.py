@@ -54,6 +54,13 @@ def test_shares_and_costs_are_those_of_the_definitions(rows):
     assert 4 < cost["masked"] / cost["causal"] < 127 / 19  # the blocks read all, the table is asked less often
 
 
+def test_what_can_be_exported_is_what_the_export_does_not_refuse(rows):
+    assert {row["name"] for row in rows if row["export"] == "no"} == {
+        name for name, objective in OBJECTIVES.items() if objective.export_refusal is not None
+    }
+    assert {row["export"] for row in rows} == {"yes", "no"}
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_the_source_is_a_paper_with_a_year_and_a_section(name):
     source = source_of(OBJECTIVES[name])
