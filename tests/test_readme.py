@@ -12,7 +12,8 @@ from clozelab.cli.parsing import parse
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
+PAGES = README + (ROOT / "docs" / "masking.md").read_text(encoding="utf-8")
+SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", PAGES, re.DOTALL))
 WORDS = [shlex.split(line, comments=True) for line in SHELL.splitlines() if line.startswith("clozelab ")]
 
 

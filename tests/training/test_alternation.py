@@ -40,7 +40,7 @@ def test_a_masked_run_from_causal_weights_begins_with_them_and_learns_more_than_
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
     _, second = small_run(masked, PHASE, init_from=tmp_path / "causal", run=tmp_path / "masked", packed=large)
     _, alone = small_run(masked, PHASE, packed=large)
-    assert second.heldout.nats < alone.heldout.nats - 0.1
+    assert second.heldout.nats < alone.heldout.nats - 0.05
     assert read_run(tmp_path / "masked")["init_from"]["objective"] == causal.name
     assert load_run(tmp_path / "masked").objective.options() == masked.options()
 
