@@ -181,7 +181,7 @@ def test_what_does_not_belong_together_is_not_trained(tmp_path):
     shape = {"vocab_size": 400, "d_model": 16, "n_layers": 1, "n_heads": 2}
     with pytest.raises(InputError, match="packed with another tokenizer"):
         attempt(CausalLM(), build("decoder-only", **shape), other)
-    with pytest.raises(InputError, match="needs a decoder-only model, got a encoder-only one"):
+    with pytest.raises(InputError, match="needs a model that is decoder-only, got one that is encoder-only"):
         attempt(CausalLM(), build("encoder-only", **shape))
     with pytest.raises(InputError, match="build it larger"):
         attempt(CausalLM(), build("decoder-only", **{**shape, "vocab_size": 300}))

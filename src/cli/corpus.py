@@ -30,10 +30,17 @@ def add_corpus(parser: argparse.ArgumentParser) -> None:
         help='"builtin", a file or folder, or a hub name  (default: builtin); several are a mixture, each with its '
         "share of the blocks that are trained on, and so of the tokens: --corpus books/=0.7 --corpus news.csv=0.3",
     )
-    group.add_argument("--column", help="column of a table, by name or number  (default: text; of ids: input_ids)")
-    group.add_argument("--lines", action="store_true", help="each line of a text file is a document")
+    group.add_argument("--column", help="column of the tables, by name or number  (default: text; of ids: input_ids)")
+    group.add_argument(
+        "--lines", action="store_true", help="each line of a text file is a document; tables of a mixture stay tables"
+    )
     group.add_argument("--skip-bad-rows", action="store_true", help="leave out and count rows that cannot be read")
-    group.add_argument("--validation", metavar="FILE", help="file or folder to hold out, which is not trained on")
+    group.add_argument(
+        "--validation",
+        metavar="FILE",
+        help="file or folder to hold out, which is not trained on  (default: files of the corpus folder that are named "
+        "validation, valid, val or dev; those named test or eval are left out, neither trained on nor held out)",
+    )
     group.add_argument("--split", choices=("auto", "hash", "position"), default="auto", help="how text is held out")
     group.add_argument(
         "--tokenizer",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..escape import escape_control_characters, shown
@@ -11,6 +13,9 @@ from . import parsing
 from .hints import command_line
 from .parsing import Given, Parser
 from .values import path
+
+if TYPE_CHECKING:
+    from ..generation import Completion
 
 SUMMARY = "fill the blanks (___) of a text, with a model that was trained to"
 EXAMPLE = 'clozelab fill runs/span "The ___ sat on the ___."'
@@ -49,4 +54,19 @@ def run(args: argparse.Namespace, given: Given) -> int:
         )
     answer = objective.complete(trained.model, trained.tokenizer, args.text, **order, **parsing.sampling_of(args))
     print(escape_control_characters(str(answer)))
+    _tell_empty(args.text, answer)
     return 0
+
+
+def _tell_empty(text: str, answer: Completion) -> None:
+    """Say that blanks were filled with nothing, which the text alone does not show."""
+    from ..generation import BLANK
+
+    _, *between, _ = text.split(BLANK)
+    if any(not piece.strip() for piece in between):  # what fills neighbours cannot be told apart
+        return
+    blanks = len(between) + 1
+    empty = blanks - sum(by_model and bool(part.strip()) for part, by_model in answer.parts)
+    if empty > 0:
+        which = "the blank" if blanks == 1 else f"{empty} of {blanks} blanks"
+        print(f"{which} {'was' if empty == 1 else 'were'} filled with nothing: no word is left out", file=sys.stderr)

@@ -316,8 +316,11 @@ def refuse_idle(args: argparse.Namespace, given: Given) -> None:
         "steps": ("minutes" in given, "--minutes ends the run"),
     }
     if getattr(args, "init_from", None) is not None and "resume" not in given:
+        from .special_ids import stated_ids
+
         whose = "the model and the tokenizer are those of --init-from"
         idle |= dict.fromkeys(("size", "tokenizer", "vocab_size", "sentinels"), (True, whose))
+        idle |= dict.fromkeys(stated_ids(args), (True, whose))
     idle |= dict.fromkeys(("temperature", "top_k", "top_p"), ("greedy" in given, "--greedy samples nothing"))
     for name, (has_no_effect, why) in idle.items():
         if name in given and has_no_effect:

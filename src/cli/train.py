@@ -58,7 +58,11 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
         "--extend", type=COUNT, metavar="STEPS", help="train the finished run in --run for so many steps more"
     )
     begin.add_argument(
-        "--init-from", type=path, metavar="RUN", help="begin with the weights and the tokenizer of another run"
+        "--init-from",
+        type=path,
+        metavar="RUN",
+        help="begin with the weights and the tokenizer of another run: --size, --tokenizer, --vocab-size, --sentinels "
+        "and special ids are those of RUN; all other flags are this run's own, --corpus and --steps too",
     )
 
 

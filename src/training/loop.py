@@ -14,6 +14,7 @@ from torch import nn
 from ..checks import check_type
 from ..data import Mixture, Packed, PackedShards, Stream, Tokenizer
 from ..errors import InputError, NotFinite
+from ..escape import counted
 from ..evaluation.heldout import HeldOut
 from ..evaluation.heldout_batches import HeldOutBatches, heldout_batches
 from ..models import LanguageModel
@@ -246,8 +247,8 @@ def _check_fit(
             model.architecture != objective.architecture
         ):
             raise InputError(
-                f"{objective.name} needs a {objective.architecture} model, got a {model.architecture} one: it would "
-                "read what it must not, or cannot read what it must"
+                f"{objective.name} needs a model that is {objective.architecture}, got one that is "
+                f"{model.architecture}: it would read what it must not, or cannot read what it must"
             )
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError(f"this {type(model).__name__} has no parameter that could be trained")
@@ -277,11 +278,18 @@ def _batches(
         batches = Batches(text.blocks(length), collator, size, config.first_steps)
     fixed = heldout_batches(heldout, collator, length, rows=config.eval_rows, batch_size=size)
     if not any(bool(count) for batch in fixed.batches for count in objective.counts(batch).values()):
-        raise InputError(
-            f"examples of {config.length} input tokens leave the {objective.name} objective nothing to predict: "
-            "choose a greater length"
-        )
+        tokens = f"examples of {counted(config.length, 'input token')}"
+        raise InputError(f"{tokens} leave the {objective.name} objective nothing to predict: {_cure(heldout)}")
     return batches, fixed, fixed.scored_bytes(objective, tokenizer, collator)
+
+
+def _cure(heldout: Packed | Mixture) -> str:
+    """What to do where there is nothing to predict: rows are too short, or the tokenizer is that of other text."""
+    parts = [packed for packed in heldout.parts if isinstance(packed, Packed)]
+    unknown, tokens = sum(packed.unknown for packed in parts), sum(map(len, parts))
+    if 2 * unknown <= tokens:
+        return "choose a greater length"
+    return f"{unknown / tokens:.0%} of the held-out tokens are unknown to the tokenizer, so choose another tokenizer"
 
 
 def _sample(objective: Objective, model: nn.Module, tokenizer: Tokenizer, heldout: Packed | Mixture, seed: int) -> str:

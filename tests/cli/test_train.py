@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from clozelab.cli import main
-from clozelab.objectives import OBJECTIVES
+from clozelab.generation import Completion
+from clozelab.objectives import OBJECTIVES, SpanCorruption
 from clozelab.training import load_run
 
 from .commands import refused, train
@@ -96,3 +97,23 @@ def test_a_reader_who_leaves_does_not_end_the_training(monkeypatch):
     assert train("causal", steps="4") == 0
     assert [path.name for path in Path("run/checkpoints").iterdir()] == ["step-00000004"]
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("text", "parts", "told"),
+    [
+        ("a ___ b", [("a", False), (" cat", True), (" b", False)], ""),
+        ("a ___ b", [("a b", False)], "the blank was filled with nothing: no word is left out\n"),
+        ("a ___ b ___", [("a b", False), (" c", True)], "1 of 2 blanks was filled with nothing: no word is left out\n"),
+        ("___ b ___", [(" ", True), (" b", False)], "2 of 2 blanks were filled with nothing: no word is left out\n"),
+        ("a ___ ___", [("a", False), (" b", True)], ""),
+    ],
+)
+def test_a_blank_that_is_filled_with_nothing_is_told(text, parts, told, trained, capsys, monkeypatch):
+    trained("span")
+    monkeypatch.setattr(SpanCorruption, "complete", lambda *_, **__: Completion(tuple(parts)))
+    capsys.readouterr()
+    assert main(["fill", "run", text]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "".join(part for part, _ in parts) + "\n"
+    assert captured.err == told

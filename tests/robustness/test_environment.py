@@ -45,18 +45,48 @@ def corpus(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "code"),
     [
-        ("clozelab show 'the cat sat' >&-", 0),
         ("clozelab show 'the cat sat' | true", 141),
+        pytest.param("clozelab --help | true", 141, marks=pytest.mark.faults),
         pytest.param("clozelab plan --size huge 2>&-", 2, marks=pytest.mark.faults),
-        pytest.param("clozelab show 'the cat' <&- >&- 2>&-", 0, marks=pytest.mark.faults),
+        pytest.param("clozelab plan --size huge 2>/dev/full", 2, marks=pytest.mark.faults),
+        pytest.param("clozelab show 'the cat' <&- >&- 2>&-", 1, marks=pytest.mark.faults),
     ],
 )
 def test_closed_streams_change_nothing_but_what_is_printed(line, code):
     """141 is what a shell shows of a program that SIGPIPE ended."""
-    ended, out, err = shell(line)
+    ended, out, err = shell(line, PYTHONUNBUFFERED="")
     assert ended == code, err
     assert "Traceback" not in err
     assert out == ""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("clozelab --version >/dev/full", "is full"),
+        ("clozelab --help >&-", "is closed"),
+        ("clozelab course >/dev/full", "is full"),
+        pytest.param("clozelab train --help >/dev/full", "is full", marks=pytest.mark.faults),
+        pytest.param("clozelab objectives >&-", "is closed", marks=pytest.mark.faults),
+        pytest.param("clozelab plan --size tiny --length 64 >&-", "is closed", marks=pytest.mark.faults),
+        pytest.param("clozelab completion bash >/dev/full", "is full", marks=pytest.mark.faults),
+        pytest.param("clozelab show 'the cat' >/dev/full", "is full", marks=pytest.mark.faults),
+    ],
+)
+def test_a_result_that_could_not_be_printed_is_no_success(line, why, unbuffered):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    code, _, err = shell(line, PYTHONUNBUFFERED=unbuffered)
+    assert (code, err) == (1, f"clozelab: standard output {why}, so that nothing, or not all, was printed there\n")
+
+
+@pytest.mark.faults
+def test_a_run_whose_output_is_full_is_trained_to_its_end(corpus, tmp_path):
+    code, _, err = shell(f"clozelab train --corpus {corpus} --run run --steps 2 {SHORT} >/dev/full")
+    assert code == 1
+    assert err.splitlines()[-1].startswith("clozelab: standard output is full")
+    assert latest_checkpoint(tmp_path / "run").step == 2
 
 
 def test_a_file_never_gets_the_number_of_a_closed_stream(tmp_path):

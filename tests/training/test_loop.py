@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from clozelab.data import pack
+from clozelab.data import pack, train_characters
 from clozelab.errors import InputError, NotFinite
 from clozelab.objectives import OBJECTIVES, CausalLM, Loss, MaskedDiffusion, MaskedLM, SpanCorruption, options
 from clozelab.training import TrainConfig, latest_checkpoint, read_metrics, seeded_model
@@ -165,13 +165,23 @@ def test_samples_of_an_objective_that_completes_nothing_are_refused(small_run):
 
 def test_a_model_that_cannot_read_what_the_objective_needs_is_refused(small_run):
     causal = seeded_model(CausalLM(), small_run.tokenizer.vocab_size, "tiny", 0, d_model=16, n_layers=1, n_heads=1)
-    with pytest.raises(InputError, match="span needs a encoder-decoder model, got a decoder-only one"):
+    with pytest.raises(InputError, match="span needs a model that is encoder-decoder, got one that is decoder-only"):
         small_run(SpanCorruption(), model=causal)
 
 
 def test_examples_with_nothing_to_predict_are_refused(small_run):
     with pytest.raises(InputError, match="leave the causal objective nothing to predict: choose a greater length"):
         small_run(CausalLM(), replace(small_run.config, length=1))
+
+
+def test_a_tokenizer_that_knows_no_word_is_named_as_the_cause(small_run, tmp_path):
+    """A greater length would not help: what is unknown is special, and never hidden."""
+    theirs = train_characters(["xyz"])
+    packed = [pack(["a cat sat there. " * 40, "xyz"], theirs, cache_dir=tmp_path)] * 2
+    with pytest.raises(
+        InputError, match="nothing to predict: 99% of the held-out tokens are unknown to the tokenizer"
+    ):
+        replace(small_run, tokenizer=theirs)(MaskedLM(), packed=packed)
 
 
 def test_text_of_another_tokenizer_is_refused(small_run, packed, tmp_path):
