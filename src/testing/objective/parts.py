@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,8 @@ from ...objectives import Prediction
 from ...objectives.cross_entropy import loss_terms
 from ..report import FAULT, NOT_CHECKED, OK, SURE, Finding, table
 from .trial import Trial
+
+Outputs = Mapping[str, Prediction]
 
 TEXTS = 1024
 """In which enough ids are drawn to know their distribution."""
@@ -50,25 +52,26 @@ def _tables(trial: Trial) -> set[str]:
 
 def replaced(trial: Trial) -> Finding | None:
     """Ids are drawn in the place of text alone, from what the first output predicts, and every token is asked about."""
+    names = [name for name, target in trial.objective.targets(trial.batch).items() if target.detects_replaced]
+    if not names:
+        return None
     texts = [trial.example(12 + n % 5, 5000 + n) for n in range(TEXTS)]
     for example in texts[::2]:  # ends of text, in the middle too
         example["input_ids"] = [*example["input_ids"], trial.special.eos, *example["input_ids"][:3], trial.special.eos]
     batch = trial.collate(texts)
-    names = [name for name, target in trial.objective.targets(batch).items() if target.detects_replaced]
+    outputs = _outputs(trial, batch)
     for name in names:
+        if outputs[name].sampled is None:
+            return Finding(FAULT, f"{name} does not say which ids it reads: Prediction(..., sampled=ids)")
         for check in (_places, _draws, _classes):
-            if (finding := check(trial, batch, name)) is not None:
+            if (finding := check(trial, batch, outputs, name)) is not None:
                 return finding
-        if fault := _alone(trial, texts, batch, name):
+        if fault := _alone(trial, texts, outputs, name):
             return fault
-    return (
-        Finding(OK, "ids are drawn from what the first output predicts, and every token is asked about")
-        if names
-        else None
-    )
+    return Finding(OK, "ids are drawn from what the first output predicts, and every token is asked about")
 
 
-def _places(trial: Trial, batch: Batch, name: str) -> Finding | None:
+def _places(trial: Trial, batch: Batch, outputs: Outputs, name: str) -> Finding | None:
     """A fault where a special id is replaced, or a token of the text is not asked about."""
     labels, is_token = trial.objective.targets(batch)[name].labels, batch["attention_mask"] != 0
     if bool(((labels != IGNORED) != is_token).any()):
@@ -79,7 +82,7 @@ def _places(trial: Trial, batch: Batch, name: str) -> Finding | None:
             table(input_ids=batch["input_ids"][row], asked=labels[row] != IGNORED),
             "an answer about hidden tokens alone is 'replaced' nearly always, and about padding never",
         )
-    sampled = _sampled(trial, batch, name)
+    sampled = _sampled(outputs, name)
     fixed = trial.special.is_special(labels.clamp(min=0)) | ~is_token
     off = fixed & (sampled != torch.where(is_token, labels, batch["input_ids"]))
     if bool(off.any()):
@@ -93,19 +96,15 @@ def _places(trial: Trial, batch: Batch, name: str) -> Finding | None:
     return None
 
 
-def _draws(trial: Trial, batch: Batch, name: str) -> Finding | None:
+def _draws(trial: Trial, batch: Batch, outputs: Outputs, name: str) -> Finding | None:
     """A fault where the drawn ids are not distributed as the first output predicts, by four statistics."""
     first, *_ = trial.objective.targets(batch)
     labels = trial.objective.targets(batch)[name].labels
     drawn = (labels != IGNORED) & (labels != batch["input_ids"])  # (B, T): the text is hidden
     if int(drawn.sum()) < 100:
         return Finding(NOT_CHECKED, f"only {int(drawn.sum())} tokens of {TEXTS} texts are hidden")
-    with torch.no_grad(), eval_mode(trial.model):
-        generated = trial.outputs(batch)[first]
-        states = generated.states[drawn]
-        logits = states if generated.table is None else F.linear(states, generated.table)
-        p = logits.double().softmax(-1)  # (N, V)
-    sampled, text = _sampled(trial, batch, name)[drawn], labels[drawn]  # (N,)
+    p = _logits(outputs[first], drawn).double().softmax(-1)  # (N, V)
+    sampled, text = _sampled(outputs, name)[drawn], labels[drawn]  # (N,)
     if not bool(((sampled >= 0) & (sampled < p.shape[1])).all()):
         return Finding(FAULT, f"{name} reads ids outside of the vocabulary, such as {int(sampled.min())}")
     for what, scores in _statistics(p, text):
@@ -122,17 +121,15 @@ def _draws(trial: Trial, batch: Batch, name: str) -> Finding | None:
     return None
 
 
-def _classes(trial: Trial, batch: Batch, name: str) -> Finding | None:
+def _classes(trial: Trial, batch: Batch, outputs: Outputs, name: str) -> Finding | None:
     """A fault where the loss takes another id for replaced than one that is not the text's; among many ids some are."""
     objective, target = trial.objective, trial.objective.targets(batch)[name]
-    with torch.no_grad(), eval_mode(trial.model):
-        outputs = trial.outputs(batch)
+    sampled, here = _sampled(outputs, name), target.loss_mask
+    with torch.no_grad():
         found = objective.loss(outputs, batch)[name].sum
-        states, table, sampled = outputs[name].states, outputs[name].table, _sampled(trial, batch, name)
-        logits = states if table is None else F.linear(states, table)
-    here, wanted = target.loss_mask, (sampled != target.labels).long()
-    weights = None if target.weights is None else target.weights[here]
-    expected, _, _ = loss_terms(logits[here], wanted[here], weights, objective.label_smoothing, objective.z_loss)
+    wanted, weights = (sampled != target.labels)[here].long(), None if target.weights is None else target.weights[here]
+    settings = objective.label_smoothing, objective.z_loss
+    expected, _, _ = loss_terms(_logits(outputs[name], here), wanted, weights, *settings)
     if abs(float(found - expected)) <= trial.tolerance * max(1.0, abs(float(expected))):
         return None
     hits = (sampled == target.labels) & (batch["input_ids"] != target.labels)
@@ -153,11 +150,11 @@ def _statistics(p: Tensor, text: Tensor) -> Iterator[tuple[str, Tensor]]:
     yield "the share of ids that are the text's own", F.one_hot(text.clamp(min=0), p.shape[1]).double()
 
 
-def _alone(trial: Trial, texts: list[dict], batch: Batch, name: str) -> Finding | None:
+def _alone(trial: Trial, texts: list[dict], outputs: Outputs, name: str) -> Finding | None:
     """A fault where another id is drawn for an example alone, or a second time."""
-    together = _sampled(trial, batch, name)
+    together = _sampled(outputs, name)
     for b in (0, 1, len(texts) - 1):
-        alone = _sampled(trial, trial.collate([texts[b]]), name)[0]
+        alone = _sampled(_outputs(trial, trial.collate([texts[b]])), name)[0]
         if not torch.equal(alone, together[b, : len(alone)]):
             return Finding(
                 FAULT,
@@ -168,9 +165,18 @@ def _alone(trial: Trial, texts: list[dict], batch: Batch, name: str) -> Finding 
     return None
 
 
-def _sampled(trial: Trial, batch: Batch, name: str) -> Tensor:
+def _outputs(trial: Trial, batch: Batch) -> Outputs:
     with torch.no_grad(), eval_mode(trial.model):
-        prediction: Prediction = trial.outputs(batch)[name]
-    if prediction.sampled is None:
-        raise TypeError(f"{name} does not say which ids it reads: Prediction(..., sampled=ids)")
-    return prediction.sampled
+        return trial.outputs(batch)
+
+
+def _sampled(outputs: Outputs, name: str) -> Tensor:
+    sampled = outputs[name].sampled
+    assert sampled is not None
+    return sampled
+
+
+def _logits(prediction: Prediction, here: Tensor) -> Tensor:
+    """(N, V) at the places here (B, T) bool, without a gradient."""
+    states = prediction.states[here].detach()
+    return states if prediction.table is None else F.linear(states, prediction.table.detach())
