@@ -203,7 +203,7 @@ def _train(
         own = processes.together(lambda: tokenizer_of_run(source))
         if lacking := [role for role in objective.roles if role not in own["roles"]]:
             raise InputError(
-                f"the tokenizer of {source} has no id for {lacking[0]}, which the {objective.name} objective needs: "
+                f"the tokenizer of {source} has no id for {lacking[0]!r}, which the {objective.name} objective needs: "
                 "train that run on a corpus that clozelab pack made, whose tokenizer has the ids of every objective"
             )
     corpus = processes.together(lambda: corpus_of(args, [objective], streaming=args.stream))

@@ -137,7 +137,7 @@ def test_a_run_begins_with_anothers_weights_and_is_resumed_without_them(trained,
         (["--objective=span"], r"weights of run \(decoder-only\) do not fit this model \(encoder-decoder\)"),
         (
             ["--objective=fim"],
-            "tokenizer of run has no id for fim_prefix, which the fim objective.*clozelab pack",
+            "tokenizer of run has no id for 'fim_prefix', which the fim objective.*clozelab pack",
         ),
         (
             ["--size", "small"],
