@@ -42,7 +42,8 @@ def _spelled(character: str) -> str:
     if character.isprintable():
         return character
     known = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
-    return known.get(character) or "".join(f"\\x{byte:02x}" for byte in character.encode(errors="surrogateescape"))
+    errors = "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass"
+    return known.get(character) or "".join(f"\\x{byte:02x}" for byte in character.encode(errors=errors))
 
 
 FLAGS = {"text_column": "column", "streaming": "stream"}

@@ -22,6 +22,12 @@ def test_a_command_line_reaches_the_program_as_it_was_meant(name):
     )
 
 
+@pytest.mark.parametrize(("name", "spelled"), [("a\udcff", r"$'a\xff'"), ("\ud800", r"$'\xed\xa0\x80'")], ids=ascii)
+def test_a_name_that_is_no_unicode_text_is_spelled_in_bytes(name, spelled):
+    """The first is how Python reads a byte that is not UTF-8; no shell gives the second, but a caller of `main` may."""
+    assert command_line("train", "--run", name) == f"clozelab train --run {spelled}"
+
+
 @pytest.mark.parametrize("name", ["it's my run", "a\nb"], ids=ascii)
 def test_the_hints_of_train_are_pasted_one_after_the_other(name, capsys, monkeypatch):
     with monkeypatch.context() as patch:
