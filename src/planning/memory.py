@@ -110,20 +110,21 @@ def saved(
     check_type(row, Row, "the row", "row_of(objective, length) makes it")
     kept = bytes_kept(objective, config, row, rows, precision=precision, kind=kind)
     casts = 2 * parameters(objective, config).in_blocks if precision == "bfloat16" else 0
-    positions = round(rows * row.loss_positions)
-    gradients = 4 * config.d_model * (positions + config.vocab_size)
+    positions, tables = round(rows * row.loss_positions), row.parts - (row.of_two_classes > 0)
+    gradients = 4 * config.d_model * (positions + tables * config.vocab_size)
     asked = positions * (4 * config.d_model + 8 + 4 * row.weighted)  # hidden states, labels, weights
-    loss = gradients + asked + rows * row.outputs + 8  # which positions are in it, and the number it is divided by
+    asked += round(rows * row.distributions)
+    loss = gradients + asked + rows * row.outputs + 8 * row.parts  # what is in it, and the numbers it is divided by
     return Saved(kept - casts, loss, casts)
 
 
 def loss_work(config: ModelConfig, row: Row, rows: int = 1, *, precision: str = "float32", kind: str = "cpu") -> int:
     """Bytes that the loss needs while it is computed, beside the gradients that it keeps.
 
-    Room for a chunk of logits (`CHUNK` of them at most, however many loss positions there are), and the hidden states
-    at the loss positions. Under bfloat16 also room for the chunk as the product gives it, copies of both factors, the
-    gradient of one before it becomes float32, and the product for the other, which a processor copies once more to add
-    it.
+    Of one part, as the parts are computed one after the other: room for a chunk of logits (`CHUNK` of them at most,
+    however many loss positions there are), and the hidden states at the loss positions. Under bfloat16 also room for
+    the chunk as the product gives it, copies of both factors, the gradient of one before it becomes float32, and the
+    product for the other, which a processor copies once more to add it.
 
     >>> from clozelab import CausalLM
     >>> from clozelab.models import ModelConfig
@@ -137,8 +138,9 @@ def loss_work(config: ModelConfig, row: Row, rows: int = 1, *, precision: str = 
     known("precision", precision, PRECISIONS)
     known("kind", kind, KINDS)
     whole("rows", rows)
-    positions, ids, width = round(rows * row.loss_positions), config.vocab_size, config.d_model
-    chunk = max(1, min(round(rows * (row.loss_positions - row.of_two_classes)), CHUNK[kind] // ids))
+    positions, ids, width = round(rows * row.loss_positions / row.parts), config.vocab_size, config.d_model
+    tables = row.parts - (row.of_two_classes > 0)
+    chunk = max(1, min(round(rows * (row.loss_positions - row.of_two_classes) / tables), CHUNK[kind] // ids))
     if precision == "float32":
         return 4 * positions * width + 4 * chunk * ids
     copied = 4 if kind == "cpu" else 0

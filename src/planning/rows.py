@@ -9,7 +9,7 @@ import torch
 from ..checks import check_int, check_type
 from ..data import Batch, SpecialIds
 from ..errors import InputError
-from ..objectives import Objective
+from ..objectives import Objective, Target
 from ..objectives.model_calls import LOSS_KEYS
 
 SAMPLE_TOKENS = 2**20
@@ -41,8 +41,12 @@ class Row:
     """Positions that are, in the mean over rows: the only ones that are projected onto the vocabulary."""
     sentinels: int
     """The most sentinels that stand in the inputs: a tokenizer must have reserved as many."""
+    parts: int = 1
+    """Outputs of the model, each with a loss of its own that is computed after the one before it."""
     weighted: bool = False
     """Whether each loss position has a weight of its own."""
+    distributions: float = 0.0
+    """Bytes of the distributions that are predicted at loss positions, beyond those of one id each."""
     of_two_classes: float = 0.0
     """Loss positions that are projected onto two classes, real and replaced: then ids were drawn at the others."""
 
@@ -110,9 +114,18 @@ def row_of_batch(objective: Objective, batch: Batch, text: int, special: Special
         outputs=sum(target.labels[0].numel() for target in targets),
         loss_positions=sum(int(target.loss_mask.sum()) for target in targets) / rows,
         sentinels=int(torch.isin(batch["input_ids"], torch.tensor(special.sentinels)).sum(1).max()),
+        parts=len(targets),
         weighted=any(target.weights is not None for target in targets),
+        distributions=sum(_bytes_of_distributions(target) for target in targets) / rows,
         of_two_classes=sum(int(target.loss_mask.sum()) for target in targets if target.detects_replaced) / rows,
     )
+
+
+def _bytes_of_distributions(target: Target) -> int:
+    """8 and 4 for each id and its probability, less the 8 of a single id."""
+    if target.soft_labels is None:
+        return 0
+    return int(target.loss_mask.sum()) * (12 * target.soft_labels.ids.shape[-1] - 8)
 
 
 def _special_ids(objective: Objective, sentinels: int) -> SpecialIds:
