@@ -206,7 +206,8 @@ def test_a_table_has_one_entry_for_each_id(table):
 # ------------------------------------------------------------------ packed text
 
 
-def test_whole_words_of_packed_text_are_hidden_or_untouched(tmp_path):
+@pytest.mark.parametrize("options", [{"scheme": "whole-words"}, {"scheme": "geometric-spans", "span_unit": "words"}])
+def test_whole_words_of_packed_text_are_hidden_or_untouched(options, tmp_path):
     documents = [f"unbelievable theories number {n} were thereafter squared: {n * n}, again" for n in range(60)]
     tokenizer = train_bpe(documents, vocab_size=275, sentinels=0)  # few merges: words of several tokens
     words = []  # the word of each token of the stream, as the tokenizer splits each document
@@ -214,7 +215,7 @@ def test_whole_words_of_packed_text_are_hidden_or_untouched(tmp_path):
         words += [(n, word) for word in tokenizer.word_ids(document)] + [(n, "end")]
     length = 50
     blocks = pack(documents, tokenizer, cache_dir=tmp_path).blocks(length)
-    objective = MaskedLM(mask_rate=0.3, scheme="whole-words")
+    objective = MaskedLM(mask_rate=0.3, **options)
     batch = objective.collator(tokenizer.special).block(blocks.take(range(len(blocks))), list(range(len(blocks))))
     hidden = batch["labels"] != -100
     long_words = split_documents = 0
