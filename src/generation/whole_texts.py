@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from difflib import SequenceMatcher
-from itertools import repeat
+from itertools import pairwise, repeat
 from typing import Any
 
 import torch
@@ -13,22 +12,23 @@ from ..checks import check_int
 from ..data.corpora.documents import checked_text
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..errors import InputError
-from ..models import EncoderDecoder
+from ..models import Cache, EncoderDecoder, eval_mode
 from .completion import BLANK, Completion, encode_blanks
-from .decoding import MAX_NEW_TOKENS, fill_spans, truncate_at_eos
+from .decoding import MAX_NEW_TOKENS, device_of, fill_spans, suppression, truncate_at_eos
+from .sampling import sample_token
 from .texts import all_but, expect_model
 
 
 def rewrite_text(
     model: nn.Module, tokenizer: Tokenizer, text: str, *, max_new_tokens: int = 40, **sampling: Any
 ) -> Completion:
-    """Write a text again, with as many tokens as the model predicts for each blank `___`, `max_new_tokens` at most.
+    """Write a text again, with as many tokens as the model predicts for its blanks `___`, `max_new_tokens` at most.
 
-    What the decoder writes otherwise than the text has it is marked as generated, also beside the blanks: nothing makes
-    it copy.
+    The decoder is given what the text has, and writes where it has a blank; a blank ends where the model writes the
+    token behind it.
     """
     ids = encode_blanks(tokenizer, text, repeat(tokenizer.special["mask"]))
-    return _rewrite(model, tokenizer, ids, max_new_tokens=len(ids) + max_new_tokens, **sampling)
+    return _rewrite(model, tokenizer, ids, max_new_tokens=max_new_tokens, **sampling)
 
 
 def sample_rewritten_text(model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
@@ -37,24 +37,36 @@ def sample_rewritten_text(model: nn.Module, tokenizer: Tokenizer, text: str, **s
     for start in range(0, len(tokens), 10):
         before, hidden, after = (tokens[start + a : start + b] for a, b in ((0, 4), (4, 7), (7, 10)))
         ids += [*before, *([tokenizer.special["mask"]] if hidden else []), *after]
-    return _rewrite(model, tokenizer, ids, **{"max_new_tokens": 2 * len(tokens) + 8, **sampling})
+    return _rewrite(model, tokenizer, ids, **{"max_new_tokens": len(tokens) + 8, **sampling})
 
 
-def _rewrite(model: nn.Module, tokenizer: Tokenizer, ids: list[int], **sampling: Any) -> Completion:
-    special = tokenizer.special
-    written = fill_spans(
-        expect_model(model, EncoderDecoder),
-        torch.tensor([[*ids, special.eos]]),
-        start_id=special["decoder_start"],
-        eos=special.eos,
-        suppressed=all_but(special, special.eos),
-        **sampling,
-    )[0].tolist()
-    text = truncate_at_eos(written, special.eos)
-    by_model = [True] * len(text)
-    for _, at, length in SequenceMatcher(None, ids, text, autojunk=False).get_matching_blocks():
-        by_model[at : at + length] = [False] * length
-    return Completion.of(tokenizer, text, by_model)
+def _rewrite(
+    model: nn.Module, tokenizer: Tokenizer, ids: list[int], *, max_new_tokens: int, **sampling: Any
+) -> Completion:
+    special, model = tokenizer.special, expect_model(model, EncoderDecoder)
+    left = check_int(max_new_tokens, "max_new_tokens", 1, MAX_NEW_TOKENS)
+    settings = {"generator": torch.Generator().manual_seed(0), **sampling}
+    text_alone, or_end = (suppression(model, all_but(special, *kept)) for kept in ((), (special.eos,)))  # (V,) each
+    written: list[tuple[int, bool]] = []
+    unread, cache = [special["decoder_start"]], Cache()  # what the decoder has not been given yet
+    with eval_mode(model):
+        encoded = model.encode(torch.tensor([[*ids, special.eos]], device=device_of(model)))
+        for token, behind in pairwise([*ids, special.eos]):
+            if token != special["mask"]:
+                written.append((token, False))
+                unread.append(token)
+                continue
+            while left and behind != special["mask"]:  # of neighbours one is enough
+                hidden = model.decode(torch.tensor([unread], device=encoded.device), encoded, cache=cache)
+                suppress = or_end if behind == special.eos else text_alone
+                logits = model.unembed(hidden[:, -1]).masked_fill(suppress, -torch.inf)
+                one = int(sample_token(logits, **settings))
+                if one == behind:
+                    unread = []
+                    break
+                written.append((one, True))
+                unread, left = [one], left - 1
+    return Completion.of(tokenizer, *zip(*written)) if written else Completion(())
 
 
 # --------------------------------------------------------------------------- the masked span alone

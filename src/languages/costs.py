@@ -138,12 +138,13 @@ def label_costs(posteriors: Tensor, labels: Tensor) -> Tensor:
     return costs.masked_fill(labels == IGNORED, 0)
 
 
-def gap_costs(source: MarkovSource, tokens: Tensor, hidden: Tensor) -> Tensor:
+def gap_costs(source: MarkovSource, tokens: Tensor, hidden: Tensor, is_token: Tensor | None = None) -> Tensor:
     """(B,) float64: -ln p(hidden tokens | visible tokens), whatever the order in which they are predicted.
 
     It is -ln p(text) + ln p(visible tokens), and between two visible tokens that are k apart the chain makes k steps.
 
-    Shapes: tokens (B, T) with what is hidden; hidden (B, T) bool.
+    Shapes: tokens (B, T) with what is hidden; hidden (B, T) bool; `is_token` (B, T) bool is False for padding on the
+    right.
 
     >>> import torch
     >>> from clozelab.languages import MarkovSource, gap_costs
@@ -157,14 +158,16 @@ def gap_costs(source: MarkovSource, tokens: Tensor, hidden: Tensor) -> Tensor:
     check_type(source, MarkovSource, "the source")
     hidden = check_tensor(hidden, "hidden", "(B, T)", FLAGS)
     check_same_shape(tokens=check_tensor(tokens, "tokens", "(B, T)", WHOLE), hidden=hidden)
-    whole, length = source.log_prob(tokens), tokens.shape[1]
+    real = torch.ones_like(hidden) if is_token is None else check_tensor(is_token, "is_token", "(B, T)", FLAGS)
+    tokens, length = tokens.where(real, 0), tokens.shape[1]
+    whole = -(chain_costs(source, tokens) * real).sum(1)
     columns = torch.arange(length).expand_as(tokens)
     last = columns.masked_fill(hidden, -1).cummax(1).values  # the last visible column up to each
     before = torch.cat([torch.full_like(last[:, :1], -1), last[:, :-1]], 1)  # and before each
     powers = torch.stack([torch.linalg.matrix_power(source.transition, steps) for steps in range(length + 1)]).log()
     first = source.stationary.log()[tokens]
     later = powers[columns - before.clamp(min=0), tokens.gather(1, before.clamp(min=0)), tokens]
-    return torch.where(before < 0, first, later).masked_fill(hidden, 0).sum(1) - whole
+    return torch.where(before < 0, first, later).masked_fill(hidden | ~real, 0).sum(1) - whole
 
 
 def span_costs(source: MarkovSource, inputs: Tensor, labels: Tensor, special: SpecialIds) -> Tensor:

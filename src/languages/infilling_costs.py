@@ -10,7 +10,8 @@ from ..data.examples import IGNORED
 from ..data.infilling import poisson_lengths
 from ..data.special_ids import SpecialIds
 from ..errors import InputError
-from .markov import MarkovSource, check_symbols
+from .costs import chain_costs
+from .markov import MarkovSource
 
 
 def infilling_costs(
@@ -30,36 +31,40 @@ def infilling_costs(
     Going through the inputs from the left, it is enough to know how many tokens were hidden so far, whether the last
     draw is among them, and in the first sum which symbol stands there.
 
-    Shapes: inputs (B, S) and labels (B, L) as the collator makes them from rows of one length.
+    Shapes: inputs (B, S) and labels (B, L) as the collator makes them. The length of the text is taken to be known, as
+    it is where all rows are of one length.
 
-    Raises `InputError` for labels that are no symbols before an end of text, and inputs that could not be theirs.
+    Raises `InputError` for labels that are no symbols before an end of text, and inputs that are not theirs.
     """
     check_type(source, MarkovSource, "the source")
     inputs, labels = check_tensor(inputs, "inputs", "(B, S)", WHOLE), check_tensor(labels, "labels", "(B, L)", WHOLE)
-    text = labels[:, :-1]  # (B, n), without the end of text
-    if len(inputs) != len(labels) or bool((labels == IGNORED).any()) or bool((labels[:, -1] != special.eos).any()):
-        raise InputError("expected inputs and labels of as many rows, from texts of one length, each with its end")
-    check_symbols(text, source.symbols)
+    n = (labels != IGNORED).sum(1) - 1  # (B,), without the end of text
+    if len(inputs) != len(labels) or bool((labels.gather(1, n.clamp(min=0)[:, None]) != special.eos).any()):
+        raise InputError("expected inputs and labels of as many rows, each text with its end")
+    real = torch.arange(labels.shape[1]) < n[:, None]
+    text = labels.where(real, 0)
     is_mask = inputs == special["mask"]
     visible = ~is_mask & (inputs != special.eos) & (inputs != special.pad)
-    budgets = text.shape[1] - visible.sum(1)
-    if bool((budgets != budgets[:1]).any()):
-        raise InputError(f"expected texts with as many hidden tokens each, got {budgets.unique().tolist()[:5]}")
-    hidden, masks = int(budgets[0]), is_mask.sum(1)
-    drawn = poisson_lengths(mean_noise_span_length, hidden)
-    or_more = (1 - torch.cat([torch.zeros(1).double(), drawn.cumsum(0)[:-1]])).clamp(min=0)
-    or_more[0] = 0  # a draw of no tokens fills no budget
-    last = torch.where(masks[:, None] < hidden, or_more, torch.ones(hidden + 1).double())  # (B, h + 1); see `hidden`
-    last[:, 0] = 0
+    hidden, masks = n - visible.sum(1), is_mask.sum(1)
+    if bool((masks > hidden).any()):
+        raise InputError("expected inputs that hide as many tokens as they have masks, or more: are the labels theirs?")
+    most = int(hidden.max()) if len(hidden) else 0
+    drawn = poisson_lengths(mean_noise_span_length, most)
+    or_more = 1 - torch.cat([torch.zeros(1).double(), drawn.cumsum(0)[:-1]])
+    last = torch.where(masks[:, None] < hidden[:, None], or_more.clamp(min=0), torch.ones(most + 1).double())
+    last[:, 0] = 0  # (B, h + 1) a draw of no tokens fills no budget
     any_text = _all_texts(source, inputs, is_mask, visible, drawn, last)
     same_text = _one_text(text, inputs, is_mask, visible, drawn, last)
-    return any_text.log() - same_text.log() - source.log_prob(text)
+    any_text, same_text = (one.gather(1, hidden[:, None])[:, 0] for one in (any_text, same_text))
+    if bool((same_text == 0).any()):
+        raise InputError("expected inputs and the text that they were made of, got visible tokens that do not fit")
+    return any_text.log() - same_text.log() + (chain_costs(source, text) * real).sum(1)
 
 
 def _all_texts(
     source: MarkovSource, inputs: Tensor, is_mask: Tensor, visible: Tensor, drawn: Tensor, last: Tensor
 ) -> Tensor:
-    """(B,): the sum over lengths of their weight and of the probability of all texts that fit."""
+    """(B, h + 1), by hidden tokens: the sum over lengths of their weight times the probability of all texts that fit."""
     k, size = source.symbols, len(drawn)
     step = torch.zeros(k + 1, k + 1, dtype=torch.float64)  # state K is the beginning, before the first symbol
     step[:k, :k], step[k, :k] = source.transition, source.stationary
@@ -72,11 +77,11 @@ def _all_texts(
         symbol = inputs[:, s].clamp(max=k)[:, None, None, None].expand(-1, 2, size, 1)
         read = torch.zeros_like(state).scatter_(3, symbol, moved.gather(3, symbol))
         state = _where(is_mask[:, s], after, _where(visible[:, s], read, state))
-    return state[:, 1, -1].sum(-1)
+    return state[:, 1].sum(-1)
 
 
 def _one_text(text: Tensor, inputs: Tensor, is_mask: Tensor, visible: Tensor, drawn: Tensor, last: Tensor) -> Tensor:
-    """(B,): the sum over the lengths that fit the text of their weight."""
+    """(B, h + 1), by hidden tokens: the sum over the lengths that fit the text of their weight."""
     size = len(drawn)
     state = torch.zeros(len(inputs), 2, size, dtype=torch.float64)  # by last drawn, hidden so far
     state[:, 0, 0] = 1
@@ -86,7 +91,7 @@ def _one_text(text: Tensor, inputs: Tensor, is_mask: Tensor, visible: Tensor, dr
         place = (seen[:, s, None] + torch.arange(size)).clamp(max=max(text.shape[1] - 1, 0))  # (B, h + 1)
         fits = text.gather(1, place) == inputs[:, s, None]
         state = _where(is_mask[:, s], after, _where(visible[:, s], state * fits[:, None], state))
-    return state[:, 1, -1]
+    return state[:, 1]
 
 
 def _after_mask(state: Tensor, drawn: Tensor, last: Tensor, move) -> Tensor:

@@ -99,7 +99,7 @@ class MASS(Objective):
         places = batch["decoder_position_ids"].where(here, 0)
         hidden = torch.zeros_like(batch["input_ids"]).scatter_add_(1, places, here.long()) > 0
         text = batch["input_ids"].masked_scatter(hidden, batch["labels"][here])
-        return {"logits": gap_costs(source, text, hidden)}
+        return {"logits": gap_costs(source, text, hidden, batch["attention_mask"] != 0)}
 
     def complete(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
         """Fill the blanks of a text, side by side, one token for each `___`; continue a text without blanks."""

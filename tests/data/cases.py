@@ -20,7 +20,15 @@ each = pytest.mark.parametrize("objective", ALL.values(), ids=ALL)
 
 _NAMES = dict.fromkeys(role for objective in OBJECTIVES.values() for role in objective.roles if role != "mask")
 ROLES = {role: 3 + n for n, role in enumerate(_NAMES)}
-SPECIAL = SpecialIds(vocab_size=100, pad=0, eos=1, mask=2, sentinels=range(99, 79, -1), roles=ROLES)
+SPECIAL = SpecialIds(
+    vocab_size=100,
+    pad=0,
+    eos=1,
+    mask=2,
+    sentinels=range(99, 79, -1),
+    roles=ROLES,
+    ends_sentence=torch.arange(100) % 7 == 0,
+)
 """Ids 10 .. 79 are text."""
 
 

@@ -306,6 +306,16 @@ def test_the_draws_of_the_objective_are_those_that_the_floor_knows():
     assert statistic < len(often) + 4 * (2 * len(often)) ** 0.5  # four standard deviations of a chi-square
 
 
+def test_inputs_that_are_not_of_the_text_have_no_floor():
+    source = MarkovSource.random(3, entropy=0.6)
+    special = source.special_ids()
+    labels = torch.tensor([[0, 1, 2, special.eos]])
+    for inputs in ([2, special.mask, special.eos], [0, special.mask, special.mask, 1, special.eos]):
+        batch = {"input_ids": torch.tensor([inputs]), "labels": labels}
+        with pytest.raises(InputError, match="are the labels theirs|do not fit"):
+            BART(permute_sentences=False).entropy_floor(source, batch, special)
+
+
 def test_the_floor_of_what_moves_or_is_missing_is_not_known():
     for more in ({}, {"permute_sentences": False, "rotate": True}, {"permute_sentences": False, "delete_rate": 0.1}):
         with pytest.raises(InputError, match="known for the infilling of tokens alone"):
