@@ -6,15 +6,20 @@ import math
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import WHOLE, check_number, check_tensor, check_type
+from ..checks import FLAGS, WHOLE, check_number, check_tensor, check_type
 from ..errors import InputError
 from .markov import MarkovSource, check_symbols
 
 
 def replaced_probabilities(
-    source: MarkovSource, text: Tensor, hide_rate: float, generator: Literal["ideal", "uniform"] = "ideal"
+    source: MarkovSource,
+    text: Tensor,
+    hide_rate: float,
+    generator: Literal["ideal", "uniform"] = "ideal",
+    is_token: Tensor | None = None,
 ) -> Tensor:
     """(B, T) float64: p(this symbol is not the source's own | the whole text (B, T), in which some were replaced).
 
@@ -28,31 +33,38 @@ def replaced_probabilities(
         (1 - r) r^(j-i-1) P^(j-i)[x[i], x[j]] x the product of q(x[s]) over i < s < j,
 
     and forward and backward sums over the paths give the probability of each step. Within a step x[s] is the source's
-    own with p(x[s] | x[i], x[j]), whatever the generator drew. T^2 steps, each of at most T factors.
+    own with p(x[s] | x[i], x[j]), whatever the generator drew. T^2 steps, each of at most T factors. `is_token` (B, T)
+    bool is False for padding on the right, which is never hidden.
 
     >>> import torch
     >>> from clozelab.languages import MarkovSource, replaced_probabilities
     >>> coin = MarkovSource(torch.tensor([[0.9, 0.1], [0.1, 0.9]]))
     >>> replaced_probabilities(coin, torch.tensor([[0, 0, 1, 0, 0]]), 0.15).round(decimals=2)
-    tensor([[0.0300, 0.0300, 0.1400, 0.0300, 0.0300]], dtype=torch.float64)
+    tensor([[0.0200, 0.0600, 0.2100, 0.0600, 0.0200]], dtype=torch.float64)
 
     Raises `InputError` for symbols that are none, a rate outside (0, 1), and another generator.
     """
     check_type(source, MarkovSource, "the source")
-    check_symbols(check_tensor(text, "the text", "(B, T)", WHOLE), source.symbols)
+    real = torch.ones_like(text, dtype=torch.bool) if is_token is None else is_token
+    text = check_tensor(text, "the text", "(B, T)", WHOLE).where(check_tensor(real, "is_token", "(B, T)", FLAGS), 0)
+    check_symbols(text, source.symbols)
     if not 0 < check_number(hide_rate, "hide_rate") < 1 or generator not in ("ideal", "uniform"):
         raise InputError(
             f'expected a rate in (0, 1) and a generator that is "ideal" or "uniform", got {hide_rate!r}, {generator!r}'
         )
     rate, uniform = math.log(hide_rate), -math.log(source.symbols)
     kept, end = math.log1p(-hide_rate), text.shape[1] + 1
-    leads = _log_transitions(source, text)
+    pad = F.pad(~real, (1, 1))  # (B, T + 2)
+    leads = _log_transitions(source, text).masked_fill(pad[:, None] | pad[..., None], 0)  # as to the end
+    hideable = torch.zeros_like(leads[:, 0]).masked_fill(pad, -torch.inf)
     steps: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}  # (i, j): ln weight (B,), p(x[s] | x[i], x[j]) (B, j-i-1)
     for i in range(end):
         for j in range(i + 1, end + 1):
             own = leads[:, i, i + 1 : j] + leads[:, i + 1 : j, j] - leads[:, i, j, None]
             drawn = own if generator == "ideal" else torch.full_like(own, uniform)
-            weight = leads[:, i, j] + (rate + drawn).sum(1) + (kept if j < end else 0)
+            weight = leads[:, i, j] + (rate + drawn + hideable[:, i + 1 : j]).sum(1)
+            if j < end:
+                weight = weight + kept * ~pad[:, j]
             steps[i, j] = weight, own.exp()
     before, after = torch.zeros(2, len(text), end + 1, dtype=torch.float64)  # ln of the sums over paths to and from i
     for j in range(1, end + 1):

@@ -57,7 +57,7 @@ class Electra(MaskedLM):
     >>> batch = objective.collator(SpecialIds(vocab_size=10, pad=0, eos=1, mask=2))([[5, 6, 7, 8, 5, 9]])
     >>> {part: int(count) for part, count in objective.counts(batch).items()}
     {'generator': 3, 'discriminator': 6}
-    >>> round(float(objective(model, batch)["discriminator"].mean), 4)  # untrained: ln 2
+    >>> round(objective(model, batch)["discriminator"].mean.item(), 4)  # untrained: ln 2
     0.6931
 
     Raises `InputError` for options out of bounds, for a model that is no pair of generator and discriminator, and for a
@@ -141,9 +141,10 @@ class Electra(MaskedLM):
                 "the discriminator's exact floor needs tokens hidden independently at one rate, scheme='bernoulli', "
                 "and no random ones among them, random_replace_prob=0"
             )
-        ideal = self.hidden_posteriors(source, batch["input_ids"], special)  # (B, T, K)
+        ideal = self.hidden_posteriors(source, batch, special)  # (B, T, K)
         sampled = sample_ids(Prediction(ideal.log()), batch["input_ids"], batch["sampling_noise"])
-        replaced = replaced_probabilities(source, sampled, self.mask_rate * self.mask_replace_prob)
+        rate, is_token = self.mask_rate * self.mask_replace_prob, batch["attention_mask"] != 0
+        replaced = replaced_probabilities(source, sampled, rate, is_token=is_token)
         here = batch["labels"] != IGNORED
         costs = -torch.where(sampled != batch["labels"], replaced, 1 - replaced).log().masked_fill(~here, 0)
         generator = self.posterior_costs(source, {**batch, "labels": _of_hidden(batch)}, special)

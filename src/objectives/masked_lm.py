@@ -166,9 +166,9 @@ class MaskedLM(Objective):
 
     def posterior_costs(self, source: MarkovSource, batch: Batch, special: SpecialIds) -> Tensor:
         """(B, T) nats: -ln p(hidden token | the whole corrupted row), 0 where there is no label."""
-        return label_costs(self.hidden_posteriors(source, batch["input_ids"], special), batch["labels"])
+        return label_costs(self.hidden_posteriors(source, batch, special), batch["labels"])
 
-    def hidden_posteriors(self, source: MarkovSource, input_ids: Tensor, special: SpecialIds) -> Tensor:
+    def hidden_posteriors(self, source: MarkovSource, batch: Batch, special: SpecialIds) -> Tensor:
         """(B, T, K): p(symbol | the whole corrupted row, this token was hidden)."""
         all_masks = self.mask_replace_prob == 1 and not callable(self.scheme) and self.span_unit == "tokens"
         one_rate = self.scheme == "bernoulli" and not self.schedule
@@ -185,7 +185,7 @@ class MaskedLM(Objective):
         hidden = torch.cat([keep * same + self.random_replace_prob / k, masks], 1)
         visible = torch.cat([same, torch.zeros(k, 1).double()], 1)
         rate = 0.5 if all_masks else self.mask_rate  # of masks alone, the rate is a factor that cancels
-        seen = torch.where(input_ids == special["mask"], k, input_ids)
+        seen = torch.where(batch["input_ids"] == special["mask"], k, batch["input_ids"])
         return masked_posteriors(source, seen, (1 - rate) * visible + rate * hidden, hidden)
 
     def complete(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:

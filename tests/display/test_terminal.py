@@ -179,7 +179,7 @@ def test_lines_that_wrap_keep_their_labels_and_the_width(name, width):
     text = " ".join(f"word{n} 世界" for n in range(60))
     lines = lines_of(OBJECTIVES[name](), text=text, width=width)
     labels = ("text", "reads", "encoder reads", "decoder reads", "predicts", "replaced?", "no. ", "rank", "weight")
-    cells = [line for line in lines if re.search(r"word\d", line)]
+    cells = [line for line in lines if "世界" in line]
     assert len(cells) > 4
     assert all(line.startswith(labels) for line in cells)
     assert all(cell_len(line) <= width for line in lines)
