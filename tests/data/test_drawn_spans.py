@@ -73,7 +73,7 @@ def test_the_golden_probabilities(kind):
 @each_kind
 def test_the_spans_of_long_rows_have_the_golden_lengths(kind):
     """A budget of 300 tokens: one span of about a hundred is cut."""
-    lengths = runs(draw(kind, everything(60, 2000)))
+    lengths = runs(draw(kind, everything(30, 2000)))
     expected = [p * len(lengths) for p in GOLDEN[kind]]
     assert chi_square(lengths, expected) < CRITICAL[len(expected) - 1]
 
@@ -104,7 +104,7 @@ def test_lengths_that_are_drawn_otherwise_are_told_apart():
 
 
 @each_kind
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(maskable=st.lists(st.booleans(), min_size=0, max_size=40), seed=st.integers(0, 99), percent=st.integers(1, 100))
 def test_the_budget_of_tokens_is_met_exactly_and_protected_tokens_stay(kind, maskable, seed, percent):
     maskable = torch.tensor([maskable], dtype=torch.bool)
@@ -161,7 +161,7 @@ def words_like(rows, n, seed=0):
 
 
 @each_kind
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 99), percent=st.integers(1, 100), protected=st.sets(st.integers(0, 29), max_size=6))
 def test_every_word_is_whole_or_untouched_and_what_is_left_of_the_budget_is_less_than_any(
     kind, seed, percent, protected
@@ -183,11 +183,11 @@ def test_every_word_is_whole_or_untouched_and_what_is_left_of_the_budget_is_less
 
 @each_kind
 def test_the_spans_of_long_rows_have_the_golden_lengths_in_words(kind):
-    words = words_like(60, 3000)
-    mask = draw(kind, everything(60, 3000), words=words)
+    words = words_like(30, 3000)
+    mask = draw(kind, everything(30, 3000), words=words)
     begins = torch.nn.functional.pad(words.diff(dim=1), (1, 0), value=1) > 0
     edges = torch.nn.functional.pad(mask.long(), (1, 0)).diff(dim=1)
-    of_span = edges.eq(1).long().cumsum(1) + 1000 * torch.arange(60)[:, None]
+    of_span = edges.eq(1).long().cumsum(1) + 1000 * torch.arange(30)[:, None]
     lengths = list(Counter(of_span[mask & begins].tolist()).values())
     expected = [p * len(lengths) for p in GOLDEN[kind]]
     assert chi_square(lengths, expected) < CRITICAL[len(expected) - 1]

@@ -27,45 +27,19 @@ class RateByItsOwnCount(MaskedLM):
         return max(0.15, 0.9 - 0.1 * self.made)
 
 
-@objective("progress", mask_rate=0.3, final_mask_rate=0.15)
-@options
-class RateNeverFalls(MaskedLM):
-    """The final rate is an option that nobody reads."""
-
-    name = "rate-never-falls"
-
-    def rate_at(self, progress):
-        return self.mask_rate
-
-
-@objective("progress", mask_rate=0.3, final_mask_rate=0.15)
-@options
-class ScheduleUndeclared(MaskedLM):
-    """The rate falls, and the class says that nothing changes: a run by the clock would have the last rate."""
-
-    name, schedule = "schedule-undeclared", ""
-
-
 # ------------------------------------------------------------------ spans up to a budget
-
-
-def spans_until(maskable, generator, budget_left):
-    """Spans of SpanBERT's lengths at any place, until the budget is used; `budget_left` cuts a span, or does not."""
-    mask, budget = torch.zeros_like(maskable), max(1, round(RATE * int(maskable.sum())))
-    probabilities = torch.tensor(drawn_span_lengths("geometric-spans"))
-    while int(mask.sum()) < min(budget, int(maskable.sum())):
-        length = 1 + int(probabilities.multinomial(1, generator=generator))
-        start = int(torch.randint(len(mask), (1,), generator=generator))
-        span = torch.arange(len(mask)).sub(start)
-        span = (span >= 0) & (span < length) & maskable & ~mask
-        mask |= span & (span.cumsum(0) <= budget_left(budget - int(mask.sum())))
-    return mask
 
 
 @scheme("rate", count=300)
 def budget_overshot(tokens, maskable, generator):
-    """Spans are drawn until the budget is reached, and the last one is not cut: 19% for 15% of 64 tokens."""
-    return spans_until(maskable, generator, lambda left: len(maskable))
+    """Spans of SpanBERT's lengths until the budget is reached, and the last one is not cut: 19% for 15% of 64 tokens."""
+    budget, mask = max(1, round(RATE * int(maskable.sum()))), torch.zeros_like(maskable)
+    probabilities = torch.tensor(drawn_span_lengths("geometric-spans"))
+    while int(mask.sum()) < min(budget, int(maskable.sum())):
+        length = 1 + int(probabilities.multinomial(1, generator=generator))
+        span = torch.arange(len(mask)) - int(torch.randint(len(mask), (1,), generator=generator))
+        mask |= (span >= 0) & (span < length) & maskable
+    return mask
 
 
 @scheme("words")
@@ -97,20 +71,6 @@ class BoundaryOverTheMaskedCount(SpanBoundary):
         right = super().targets(batch)
         of_spans = right["boundary"]
         return right | {"boundary": Target(of_spans.labels, count=right["logits"].row_counts, weight=of_spans.weight)}
-
-
-@objective("uniform")
-@options
-class BoundaryCountPlusOne(SpanBoundary):
-    """The sum is divided by the number of predicted tokens plus one for each row, so that it is never zero."""
-
-    name = "boundary-count-plus-one"
-    reads = SpanBoundary.reads
-
-    def targets(self, batch):
-        right = super().targets(batch)
-        of_spans = right["boundary"]
-        return right | {"boundary": Target(of_spans.labels, count=of_spans.row_counts + 1)}
 
 
 @objective("documents", mask_rate=0.4)
