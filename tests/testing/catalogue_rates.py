@@ -32,7 +32,7 @@ class RateByItsOwnCount(MaskedLM):
 
 @scheme("rate", count=300)
 def budget_overshot(tokens, maskable, generator):
-    """Spans of SpanBERT's lengths until the budget is reached, and the last one is not cut: 19% for 15% of 64 tokens."""
+    """Spans until the budget is reached, of which the last one is not cut: 19% for 15% of 64 tokens."""
     budget, mask = max(1, round(RATE * int(maskable.sum()))), torch.zeros_like(maskable)
     probabilities = torch.tensor(drawn_span_lengths("geometric-spans"))
     while int(mask.sum()) < min(budget, int(maskable.sum())):
