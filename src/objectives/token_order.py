@@ -64,7 +64,7 @@ class TokenOrderPrediction(CausalLM):
     predicts, completes = "every next token, and in what order tokens come up", ("continue",)
     likelihood = Likelihood.EXACT  # of the first part
     exercise = FloorExercise(
-        symbols=6, entropy=0.8, length=32, steps=600, batch_size=64, learning_rate=5e-3, options={"window": 3}
+        symbols=6, entropy=0.8, length=32, steps=1000, batch_size=64, learning_rate=5e-3, options={"window": 3}
     )
     export_refusal = (
         "its second table has no place in a decoder of transformers: export the trunk, which is a model of causal LM, "
