@@ -57,7 +57,7 @@ class SpanBoundary(MaskedLM):
     code divides by the number of predicted tokens plus one.
     """
 
-    name, canonical, architecture, colour = "sbo", "SpanBERT", "encoder-only", "#88CCEE"
+    name, canonical, architecture, colour = "sbo", "SpanBERT", "encoder-only", "#000000"
     hides, attends_to = "spans of tokens", "both sides"
     predicts = "the hidden tokens, and again from the states beside each span"
     exercise = FloorExercise(options={"mask_rate": 0.4, "mask_replace_prob": 1.0, "random_replace_prob": 0.0})
