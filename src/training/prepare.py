@@ -144,7 +144,7 @@ def prepare_stream(
     begins = list(_beginning(corpus.heldout, BEGINNING["heldout"]))
     if not begins or next(iter(documents), None) is None:
         side = "trained on" if begins else "held out"
-        why = ", where equal documents have one hash" if corpus.report.split else ""
+        why = ", where equal documents have one hash" if documents.share is not None else ""
         raise InputError(f"no document of {corpus.name} is {side}{why}: use more text, or give validation=FILE")
 
     texts = _beginning(documents, BEGINNING["tokenizer"])

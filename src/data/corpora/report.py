@@ -63,8 +63,9 @@ class Counts:
 
 def _is_document(row: Row) -> bool:
     """Whether a row is neither missing, nor bad, nor empty."""
-    is_read = row is not None and not isinstance(row, BadRow)
-    return is_read and len(row) > 0 and not (isinstance(row, str) and row.isspace())
+    if row is None or isinstance(row, BadRow):
+        return False
+    return len(row) > 0 and not (isinstance(row, str) and row.isspace())
 
 
 def _holds_a_document(rows: Iterable[Row]) -> bool:
