@@ -64,7 +64,7 @@ def infilling_costs(
 def _all_texts(
     source: MarkovSource, inputs: Tensor, is_mask: Tensor, visible: Tensor, drawn: Tensor, last: Tensor
 ) -> Tensor:
-    """(B, h + 1), by hidden tokens: the sum over lengths of their weight times the probability of all texts that fit."""
+    """(B, h + 1), by hidden tokens: the sum over lengths of their weight times the probability of texts that fit."""
     k, size = source.symbols, len(drawn)
     step = torch.zeros(k + 1, k + 1, dtype=torch.float64)  # state K is the beginning, before the first symbol
     step[:k, :k], step[k, :k] = source.transition, source.stationary

@@ -29,13 +29,13 @@ SPECIAL = SpecialIds(
     roles=ROLES,
     ends_sentence=torch.arange(100) % 7 == 0,
 )
-"""Ids 10 .. 79 are text."""
+"""Ids 20 .. 79 are text."""
 
 
 def rows(n=12, seed=0, shortest=4, longest=40):
     lengths = torch.randint(shortest, longest, (n,), generator=torch.Generator().manual_seed(seed)).tolist()
     return [
-        {"input_ids": [10 + (7 * b + t) % 70 for t in range(length)], "example_id": b}
+        {"input_ids": [20 + (7 * b + t) % 60 for t in range(length)], "example_id": b}
         for b, length in enumerate(lengths)
     ]
 

@@ -156,7 +156,8 @@ LENGTHS = (20, 9, 15)
 def special_of(objective):
     """Ids 10 to 79 are text; those of the roles depend on no other objective."""
     roles = {role: 3 + n for n, role in enumerate(sorted({*objective.roles} - {"mask"}))}
-    return SpecialIds(vocab_size=100, pad=0, eos=1, mask=2, sentinels=range(99, 79, -1), roles=roles)
+    ends = torch.arange(100) % 7 == 0
+    return SpecialIds(100, pad=0, eos=1, mask=2, sentinels=range(99, 79, -1), roles=roles, ends_sentence=ends)
 
 
 def batches_of(objective):
@@ -209,6 +210,22 @@ BATCHES = {
         "64f2d09750cf1fca",
         "b31c3c18c9674d64",
         "836705e2bc0057aa",
+    ],
+    "bart": [
+        "30 31 32 33 34 2 1 2 2 1 0 0 0 0 0 0 0",
+        "30 31 32 33 34 35 1 37 38 1 . . . . . . . . . . .",
+        "16a2bccda8c6f364",
+        "2afa5a95203f9e8d",
+        "ad02919d83b6336d",
+        "71f6f0a7159e298c",
+    ],
+    "mass": [
+        "30 2 2 2 2 35 1 37 38 0 0 0 0 0 0 0 0 0 0 0",
+        "31 32 33 34 . . . . . .",
+        "eee6132264252bbc",
+        "4a492ad0e8c755de",
+        "7fbcad778d851351",
+        "d3735e8b7fa90b16",
     ],
     "span": [
         "30 31 32 33 34 35 1 37 99 1 0 0 0 0 0 0 0 0 0",

@@ -68,6 +68,7 @@ class Uniform(nn.Module):
         reading_group=None,
         position_ids=None,
         decoder_input_ids=None,
+        decoder_position_ids=None,
         boundary_before=None,
         boundary_after=None,
     ):

@@ -312,7 +312,7 @@ def test_inputs_that_are_not_of_the_text_have_no_floor():
     labels = torch.tensor([[0, 1, 2, special.eos]])
     for inputs in ([2, special.mask, special.eos], [0, special.mask, special.mask, 1, special.eos]):
         batch = {"input_ids": torch.tensor([inputs]), "labels": labels}
-        with pytest.raises(InputError, match="are the labels theirs|do not fit"):
+        with pytest.raises(InputError, match=r"are the labels theirs|do not fit"):
             BART(permute_sentences=False).entropy_floor(source, batch, special)
 
 
