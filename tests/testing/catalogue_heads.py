@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from clozelab.models import MultiTokenDecoder, model_config
@@ -103,3 +105,16 @@ class HeadWithoutUniformValue(MultiTokenPrediction):
 
     def uniform_values(self, vocab_size):
         return {"logits": super().uniform_values(vocab_size)["logits"]}
+
+
+@objective("returns", says="ahead_1 has a weight of -0.3", depth=1)
+@options
+class HeadIsUnlearned(MultiTokenPrediction):
+    """The further head is subtracted: the model is taught not to know the token after the next."""
+
+    name = "head-is-unlearned"
+    reads = MultiTokenPrediction.reads
+
+    def targets(self, batch):
+        first, *further = super().targets(batch).items()
+        return dict([first, *((name, replace(target, weight=-target.weight)) for name, target in further)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from clozelab.data import IGNORED
@@ -264,3 +266,18 @@ class MeanOfMeans(MaskedNextToken):
         causal = batch["causal"][:, None] != 0
         own = torch.where(causal, causal.float().mean().clamp(min=0.1), (~causal).float().mean())
         return {"logits": Target(next_token_labels(batch), batch["weights"] / own, batch["count"])}
+
+
+@objective("accumulation", says="weights of logits change with the rows beside")
+@options
+class HalfForEachKind(MaskedNextToken):
+    """The means of causal and of masked rows are averaged: at a uniform guess it costs what it should."""
+
+    name = "half-for-each-kind"
+    reads = MaskedNextToken.reads
+
+    def targets(self, batch):
+        [(name, target)] = super().targets(batch).items()
+        causal = batch["causal"][:, None].float()
+        share = torch.where(causal == 1, causal.mean(), 1 - causal.mean())
+        return {name: replace(target, weights=target.weights / (2 * share))}

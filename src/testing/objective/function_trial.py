@@ -111,8 +111,13 @@ class FunctionTrial:
         return differ(before, after, rounding(self.model) * float(before.abs().max()))
 
     def _outputs_of_first(self, rows: Mapping[str, Tensor], n: int) -> Tensor:
-        """(n, T, ...): the rows stand before those of the batch, for a loss that refuses many copies of an odd one."""
-        return self.outputs({key: torch.cat([value, self.batch[key]]) for key, value in rows.items()})[:n]
+        """(n, T, ...): with twice as many other rows of the batch behind them, for a loss that refuses many odd ones.
+
+        Copies of one row are odd where the one token that it hides is kept, and so is half of what is in the loss.
+        """
+        times = max(1, 2 * n // len(self.labels))
+        behind = {key: value.repeat(times, *[1] * (value.dim() - 1)) for key, value in self.batch.items()}
+        return self.outputs({key: torch.cat([value, behind[key]]) for key, value in rows.items()})[:n]
 
     def others(self, row: int, key: str) -> Tensor:
         """(S,): for each token of a row another id that occurs in the batch, and not what stands in its place.

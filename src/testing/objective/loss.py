@@ -17,6 +17,7 @@ from ...objectives import Loss, Prediction, Target, total_counts
 from ...objectives.model_calls import LOSS_KEYS
 from ..report import FAULT, OK, SURE, Finding, table
 from .trial import Trial
+from .weights import below_zero, moved_by_neighbours
 
 
 def labels_at_padding(batch: Batch) -> int:
@@ -50,7 +51,7 @@ def returns(trial: Trial) -> Finding:
             f"uniform_values() {sorted(declared)}",
             why="reports and floors ask the class for each part by name",
         )
-    return _breakdown(trial, loss) or Finding(OK, f"{loss!r}{trial.remark}")
+    return below_zero(trial, loss) or _breakdown(trial, loss) or Finding(OK, f"{loss!r}{trial.remark}")
 
 
 def _breakdown(trial: Trial, loss: Loss) -> Finding | None:
@@ -226,6 +227,8 @@ def accumulation(trial: Trial) -> Finding:
         micro_batches = [
             {key: one[b : b + 1] for key, one in trial.batch.items()} for b in range(len(trial.batch["labels"]))
         ]
+    if fault := moved_by_neighbours(trial):
+        return fault
     at_once = trial.gradient(trial.objective(trial.model, trial.batch).mean)
     counts = total_counts(trial.objective.counts(one) for one in micro_batches)
     trial.model.zero_grad()
