@@ -158,7 +158,7 @@ def test_a_checkpoint_of_another_shape_is_refused(
     shutil.rmtree(path)
     shutil.copytree(latest_checkpoint(other).path, path)
     with tally.trying("a checkpoint of another shape of model"):
-        refused(run, "holds the weights of a model of another shape", CURE)
+        refused(run, "is of another run", "describes another", CURE)
         goes_on_without(path, run, weights)
 
 
