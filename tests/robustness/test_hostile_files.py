@@ -488,3 +488,22 @@ def test_the_library_refuses_the_same_files(run):
     assert read_checkpoint(path).step == 3  # its files are whole; what is in them is read by load_run
     with pytest.raises(InputError, match="no result of a lesson"):
         Result.load(path / "state.json")
+
+
+def test_a_tokenizer_that_panics_is_refused(run, monkeypatch):
+    """The library panics in Rust, which arrives as an error that is no `Exception`; Ctrl-C is passed on."""
+
+    class PanicException(BaseException):
+        pass
+
+    class Backend:
+        def from_str(text):
+            raise Backend.error
+
+    monkeypatch.setattr("clozelab.data.tokenizers.files.tokenizers.Tokenizer", Backend)
+    Backend.error = PanicException("range end index 18446744073709551613 out of range for slice of length 8")
+    with pytest.raises(InputError, match=r"is not a tokenizer\.json: range end index"):
+        load_tokenizer(run / "tokenizer.json")
+    Backend.error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        load_tokenizer(run / "tokenizer.json")

@@ -114,7 +114,9 @@ def _tokenizer_json(path: Path) -> tokenizers.Tokenizer | SentencePieceAdapter |
         is_adapted = "model" not in described
         growth = max(_growth(described.get(name)) for name in ("normalizer", "pre_tokenizer", "decoder"))
         backend = None if is_adapted else tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
-    except Exception as error:  # the library raises bare Exception
+    except BaseException as error:  # the library raises bare Exception, and PanicException, which is none
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         _refuse(path)
         raise InputError(f"{path} is not a tokenizer.json: {shorten(str(error).strip(), 200)}") from error
     if backend is None:
