@@ -17,6 +17,12 @@ EXPECTED = {
     "frozen masks": ["epochs"],
     "pad = end of text": ["end of text"],
     "sentinels out of step": ["round trip"],
+    "gradient into the generator": ["separate parts"],
+    "gradient into the generator": ["separate parts"],
+    "weights dropped": ["uniform"],
+    "sign of a weight": ["returns"],
+    "end of the middle cut": ["text"],
+    "mean of means of two kinds": ["accumulation"],
 }
 """The faults that the kit finds in each."""
 
