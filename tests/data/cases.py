@@ -55,8 +55,8 @@ def unpadded(batch, b):
     """What belongs to row b of a batch, without its padding."""
     length = int(batch["attention_mask"][b].sum())
     targets = int((batch["labels"][b] != -100).sum()) if "decoder_input_ids" in batch else length
-    of_decoder = {"decoder_input_ids", "decoder_document_ids", *(["labels"] if "decoder_input_ids" in batch else [])}
-    lengths = {key: targets if key in of_decoder else length for key in batch}
+    of_decoder = ("labels", "hidden", "decoder_") if "decoder_input_ids" in batch else ()
+    lengths = {key: targets if key.startswith(of_decoder) else length for key in batch}
     return {key: value[b, : lengths[key]].tolist() if value.dim() > 1 else value[b] for key, value in batch.items()}
 
 

@@ -18,7 +18,8 @@ from clozelab.objectives import (
 from . import cases
 
 ROLES = {role: 90 + n for n, role in enumerate(cases.ROLES)}
-SPECIAL = SpecialIds(90 + len(ROLES), pad=0, eos=1, mask=2, sentinels=range(89, 79, -1), roles=ROLES)
+ENDS = torch.arange(90 + len(ROLES)) % 7 == 0
+SPECIAL = SpecialIds(len(ENDS), pad=0, eos=1, mask=2, sentinels=range(89, 79, -1), roles=ROLES, ends_sentence=ENDS)
 
 
 # ------------------------------------------------------------------ schemes that ask for data
