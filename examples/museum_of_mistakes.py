@@ -16,6 +16,8 @@ each. What came out, over three seeds (weights, text, masks), mean and standard 
     frozen masks               epochs           nats per hidden token             0.519 ± 0.021   1.223 ± 0.131
     pad = end of text          end of text      % of texts that end               100.0 ± 0.0     0.0 ± 0.0
     sentinels out of step      round trip       nats per target                   0.498 ± 0.065   4.230 ± 1.400
+    weights dropped            uniform          nats per token, at most           0.934 ± 0.162   0.886 ± 0.102
+    sign of a weight           returns          nats per token after the next     0.701 ± 0.003   172.091 ± 2.326
     gradient into the generator  separate parts nats per hidden token             0.469 ± 0.014   2.117 ± 0.143
 
 Three of them have no cost that three seeds can show: the prefix in the loss (+0.004 ± 0.002 nats), the shares of

@@ -18,7 +18,6 @@ EXPECTED = {
     "pad = end of text": ["end of text"],
     "sentinels out of step": ["round trip"],
     "gradient into the generator": ["separate parts"],
-    "gradient into the generator": ["separate parts"],
     "weights dropped": ["uniform"],
     "sign of a weight": ["returns"],
     "end of the middle cut": ["text"],
