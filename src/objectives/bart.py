@@ -52,7 +52,10 @@ class BART(Objective):
     >>> batch = BART(mask_rate=0.4).collator(special).block(torch.arange(10, 18)[None], example_ids=[7])
     >>> for key in ("input_ids", "decoder_input_ids", "labels", "hidden"):
     ...     print(f"{key:18}", *(f"{one:2}" for one in batch[key][0].tolist()))
-    input_ids
+    input_ids           2 14 15 16  2 12  2  1
+    decoder_input_ids   0 10 11 12 13 14 15 16 17
+    labels             10 11 12 13 14 15 16 17  1
+    hidden              1  1  0  1  0  0  0  1  0
     >>> BART()(torch.zeros(1, 9, 20), batch)  # a uniform guess among 20: each ln 20
     Loss(logits: 2.9957 nats over 9)
 
