@@ -111,7 +111,7 @@ def saved(
     kept = bytes_kept(objective, config, row, rows, precision=precision, kind=kind)
     casts = 2 * parameters(objective, config).in_blocks if precision == "bfloat16" else 0
     positions, tables = round(rows * row.loss_positions), row.parts - (row.of_two_classes > 0)
-    gradients = 4 * config.d_model * (positions + tables * config.vocab_size)
+    gradients = 4 * config.d_model * (positions + tables * config.vocab_size + 2 * (row.of_two_classes > 0))
     asked = positions * (4 * config.d_model + 8 + 4 * row.weighted)  # hidden states, labels, weights
     asked += round(rows * row.distributions)
     loss = gradients + asked + rows * row.outputs + 8 * row.parts  # what is in it, and the numbers it is divided by
