@@ -96,7 +96,7 @@ class UL2(Objective):
     hides, attends_to = "short spans, long or many spans, or the end", "both sides, then the hidden tokens so far"
     predicts, completes = "the hidden runs, in order", ("continue", "fill")
     roles = MODES
-    exercise = FloorExercise(length=22, model={"d_model": 64, "n_layers": 2, "n_decoder_layers": 2})
+    exercise = FloorExercise(length=22, learning_rate=4e-3, model={"d_model": 64, "n_layers": 2, "n_decoder_layers": 2})
 
     denoisers: ClassVar[tuple[Denoiser, ...]] = (
         Denoiser("mode_r", 1, 3, 0.15),
