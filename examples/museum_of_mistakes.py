@@ -26,13 +26,10 @@ Five of them have no cost that three seeds can show: the prefix in the loss (+0.
 80/10/10 by independent draws (-0.022 ± 0.028), dropped weights (-0.048 ± 0.060, but the loss that they leave, 0.522 of
 the first seed, is below what the language has), the means of two kinds (+0.017 ± 0.018, and causal rows, which count
 too much, are better by 0.041 ± 0.015), and random tokens outside the loss (+0.007 ± 0.010), although the
-training loss of the last is visibly higher. Of the first nine four training losses end well below the correct one (no causal mask, prefix
-in the loss, frozen masks, pad = end of text), the first two below what is possible; the others look wrong only beside
-it, and sentinels out of step not even there. The correct model fills 60.6% of the spans as they were, the one out of
-step 44.4%; the most frequent token everywhere would fill 56.7%.
-
-ELECTRA's generator that is taught by the discriminator helps it: the discriminator's own loss falls from 0.146 to 0.089
-nats a token, for fakes that are easy to find, and on other fakes three seeds show no difference (0.326 and 0.268).
+training loss of the last is visibly higher. Of the first nine, four training losses end well below the correct one
+(no causal mask, prefix in the loss, frozen masks, pad = end of text), the first two below what is possible; the others
+look wrong only beside it, and sentinels out of step not even there. The correct model fills 60.6% of the spans as they
+were, the one out of step 44.4%; the most frequent token everywhere would fill 56.7%.
 """
 
 import argparse
