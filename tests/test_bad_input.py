@@ -76,7 +76,10 @@ def everything(tokens, maskable, generator):
         (lambda: MaskedLM(mask_replace_prob=math.nan), "mask_replace_prob must lie in"),
         (lambda: MaskedLM(random_replace_prob=math.nan), "random_replace_prob must lie in"),
         (lambda: MaskedLM(scheme=Scheme), "the class Scheme: call it"),
-        (lambda: MaskedLM(scheme="exact"), "scheme must be one of exact-count, bernoulli, whole-words, n-grams, .* or a function"),
+        (
+            lambda: MaskedLM(scheme="exact"),
+            "scheme must be one of exact-count, bernoulli, whole-words, n-grams, .* or a function",
+        ),
         (lambda: SpanCorruption(scheme="exact"), "scheme must be one of random-spans, rolled-spans or a function"),
         (lambda: MaskedLM(mask_rate=0.4, scheme=everything), "mask_rate 0.4 would be ignored"),
         (lambda: collate(MaskedLM(scheme=everything))([{"input_ids": [5, 6, 1]}]), "everything hides"),

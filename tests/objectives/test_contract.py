@@ -300,7 +300,10 @@ def test_no_two_objectives_share_a_name_or_a_colour():
         (lambda: MaskedLM(mask_rate=15), r"mask_rate must lie in \(0, 1\], got 15"),
         (lambda: MaskedLM(mask_rate=True), "mask_rate must be a number, got True"),
         (lambda: MaskedLM(mask_replace_prob=0.9, random_replace_prob=0.2), "at most 1"),
-        (lambda: MaskedLM(scheme="words"), "scheme must be one of exact-count, bernoulli, whole-words, n-grams, .* or a function"),
+        (
+            lambda: MaskedLM(scheme="words"),
+            "scheme must be one of exact-count, bernoulli, whole-words, n-grams, .* or a function",
+        ),
         (lambda: MaskedLM(scheme=SpanCorruption), "the class SpanCorruption: call it"),
         (lambda: MaskedLM(mask_rate=0.5, scheme=lambda t, m, g: m), "mask_rate 0.5 would be ignored"),
         (lambda: SpanCorruption(noise_density=1.0), r"noise_density must lie in \(0, 1\), got 1.0"),

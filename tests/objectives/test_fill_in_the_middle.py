@@ -116,7 +116,7 @@ def test_labels_of_your_own_move_with_their_tokens():
 
 
 def test_a_text_that_holds_a_role_is_refused():
-    with pytest.raises(InputError, match="the text holds some of the ids .* that mark what was moved"):
+    with pytest.raises(InputError, match=r"the text holds some of the ids .* that mark what was moved"):
         FillInTheMiddle().collator(SPECIAL)([[5, 6, SPECIAL["fim_middle"], 7]])
 
 

@@ -178,9 +178,7 @@ def test_a_tokenizer_that_knows_no_word_is_named_as_the_cause(small_run, tmp_pat
     """A greater length would not help: what is unknown is special, and never hidden."""
     theirs = train_characters(["xyz"])
     packed = [pack(["a cat sat there. " * 40, "xyz"], theirs, cache_dir=tmp_path)] * 2
-    with pytest.raises(
-        InputError, match="nothing to predict: 99% of the held-out tokens are unknown to the tokenizer"
-    ):
+    with pytest.raises(InputError, match="nothing to predict: 99% of the held-out tokens are unknown to the tokenizer"):
         replace(small_run, tokenizer=theirs)(MaskedLM(), packed=packed)
 
 
