@@ -37,10 +37,10 @@ def test_masked_inputs_differ_from_the_text_only_where_a_label_stands(special):
 
 
 def test_at_a_mask_rate_of_one_every_token_of_text_is_hidden(special):
-    tokens = torch.tensor([[1, 10, 11, 2, 12, 1]])
+    tokens = torch.tensor([[1, 20, 21, 2, 22, 1]])
     batch = MaskedLM(mask_rate=1.0, mask_replace_prob=1.0, random_replace_prob=0.0).collator(special).block(tokens, [0])
     assert batch["input_ids"].tolist() == [[1, 2, 2, 2, 2, 1]]
-    assert batch["labels"].tolist() == [[-100, 10, 11, -100, 12, -100]]
+    assert batch["labels"].tolist() == [[-100, 20, 21, -100, 22, -100]]
 
 
 def test_special_ids_are_never_hidden_and_never_a_replacement(special):

@@ -23,7 +23,7 @@ def random_weights(objective: Objective) -> torch.nn.Module:
 def test_the_decoder_starts_again_at_each_document():
     """12 tokens, two documents: the second one's first target, 99 .. 23, is predicted from the start id."""
     collate = SpanCorruption(noise_density=0.4, mean_noise_span_length=2.0).collator(SPECIAL, within_documents=True)
-    batch = collate.block(torch.tensor([[10, 11, 12, 13, 1, 20, 21, 22, 23, 24, 25, 1]]), [3])
+    batch = collate.block(torch.tensor([[15, 16, 17, 18, 1, 20, 21, 22, 23, 24, 25, 1]]), [3])
     labels, inputs = batch["labels"][0].tolist(), batch["decoder_input_ids"][0].tolist()
     documents = batch["decoder_document_ids"][0].tolist()
     second = documents.index(1)
@@ -34,7 +34,7 @@ def test_the_decoder_starts_again_at_each_document():
 
 def test_a_packed_row_of_span_corruption_is_its_documents_one_by_one():
     """The same masks, the same sentinels: the hidden states of every target token agree to rounding."""
-    documents = [[10, 11, 12, 13, 1], [20, 21, 22, 23, 24, 25, 1], [30, 31, 32]]
+    documents = [[15, 16, 17, 18, 1], [20, 21, 22, 23, 24, 25, 1], [30, 31, 32]]
     hidden = ["00110", "0110010", "011"]
     row = torch.tensor([[token for document in documents for token in document]])
     mask = torch.tensor([[flag == "1" for flag in "".join(hidden)]])
@@ -73,7 +73,7 @@ def test_a_packed_row_of_a_decoder_costs_what_its_documents_cost(name):
     """Each document corrupted as it is in the row, but in a row of its own."""
     objective = OBJECTIVES[name]()
     model = random_weights(objective)
-    tokens = torch.tensor([[10, 11, 12, 13, 1, 20, 21, 22, 23, 24, 25, 1, 30, 31, 32]])
+    tokens = torch.tensor([[15, 16, 17, 18, 1, 20, 21, 22, 23, 24, 25, 1, 30, 31, 32]])
     for example_id in range(5):
         packed = objective.collator(SPECIAL, within_documents=True).block(tokens, [example_id])
         whole = objective(model, packed)

@@ -16,6 +16,7 @@ SPECIAL = SpecialIds(
     mask=2,
     sentinels=range(99, 79, -1),
     roles=ROLES,
+    ends_sentence=torch.arange(100) % 7 == 0,
 )
 
 
@@ -26,7 +27,7 @@ def examples_of(rows, special=SPECIAL, ids=None, **more) -> Examples:
     return Examples(tokens, is_token, is_token, noise, special, **more)
 
 
-ROWS = [[10, 11, 12, 13, 1, 14], [20, 21, 22, 23, 24], [30, 31, 32]]
+ROWS = [[15, 16, 17, 18, 1, 19], [20, 21, 22, 23, 24], [30, 31, 32]]
 
 
 def test_some_of_the_examples_keep_their_own_noise_and_everything_else():
@@ -60,9 +61,9 @@ def test_each_row_of_a_mixture_is_corrupted_as_if_alone(name):
 
 
 def test_a_text_is_what_may_be_hidden_and_is_no_special_id():
-    examples = examples_of([[10, 1, 2, 99, 3, 11], [12]])
+    examples = examples_of([[15, 1, 2, 99, 3, 16], [17]])
     assert examples.text_maskable.int().tolist() == [[1, 0, 0, 0, 0, 1], [1, 0, 0, 0, 0, 0]]
-    assert examples.token_lists() == [[10, 1, 2, 99, 3, 11], [12]]
+    assert examples.token_lists() == [[15, 1, 2, 99, 3, 16], [17]]
 
 
 def test_padding_that_is_the_end_of_text_is_no_end_of_text():
