@@ -49,6 +49,7 @@ def _spelled(character: str) -> str:
 FLAGS = {"text_column": "column", "streaming": "stream"}
 """Keywords of Python whose flags have other names."""
 _KEYWORD = re.compile(r'(?<![\w.])(\w+)=(True|False|FILE|"[\w-]+")(?!\w)')
+_TWICE = re.compile(r"(?<!\S)(--[\w-]+): \1(?![\w-])")
 _NAME = re.compile(r"(?<![\w./='\"-])[a-z]+(?:_[a-z]+)+(?![\w./=('\"-])")
 
 
@@ -60,6 +61,8 @@ def with_flags(message: str, flags: Collection[str]) -> str:
     '--skip-bad-rows leaves them out, --split position cuts'
     >>> with_flags("micro_batch_size 3 must divide batch_size 8", {"--micro-batch-size", "--batch-size"})
     '--micro-batch-size 3 must divide --batch-size 8'
+    >>> with_flags("--mask-rate: mask_rate must lie in (0, 1], got 1.5", {"--mask-rate"})  # named once
+    '--mask-rate must lie in (0, 1], got 1.5'
     """
 
     def flag_of(name: str, prefix: str = "--") -> str | None:
@@ -73,4 +76,5 @@ def with_flags(message: str, flags: Collection[str]) -> str:
         flag = flag_of(name)
         return found[0] if flag is None else f"{flag} {value.strip(chr(34))}"
 
-    return _NAME.sub(lambda found: flag_of(found[0]) or found[0], _KEYWORD.sub(keyword, message))
+    spelled = _NAME.sub(lambda found: flag_of(found[0]) or found[0], _KEYWORD.sub(keyword, message))
+    return _TWICE.sub(r"\1", spelled)

@@ -82,7 +82,7 @@ def owners(option):
         (["show", "x y", "--mask-rate=0.3"], f"of {owners('mask_rate')}: choose one, as --objective masked"),
         (["plan", "--objective", "prefix", "--fim-rate", "1"], f"an option of {owners('fim_rate')}; prefix has"),
         (["train", "--noise-density", "0.3", "--objective", "masked"], f"is an option of {owners('noise_density')}"),
-        (["train", "--objective", "masked", "--mask-rate", "1.5"], r"--mask-rate: mask_rate must lie in \(0, 1\]"),
+        (["train", "--objective", "masked", "--mask-rate", "1.5"], r"clozelab: --mask-rate must lie in \(0, 1\]"),
         (["train", "--stepz", "3"], "there is no option --stepz: did you mean --steps"),
         (["compare", "--mask-rate", "0.3"], "there is no option --mask-rate"),
         (["train", "--objective", "diffusoin"], "there is no objective 'diffusoin': did you mean diffusion"),
