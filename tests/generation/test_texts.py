@@ -67,8 +67,10 @@ def test_a_sample_is_drawn_from_the_generator_alone(model_of, tokenizer, name):
         generator = torch.Generator().manual_seed(seed)
         return objective.sample(model, tokenizer, TEXT, generator=generator, temperature=30.0)
 
-    assert drawn(1) == drawn(1)
-    assert len({str(drawn(seed)) for seed in range(4)}) > 1
+    first = drawn(0)
+    assert drawn(0) == first
+    # A span is empty until its sentinel comes up, one id of some four hundred: a few seeds alone may draw none.
+    assert any(str(drawn(seed)) != str(first) for seed in range(1, 30))
     assert torch.equal(torch.get_rng_state(), before)
 
 
