@@ -7,7 +7,16 @@ from dataclasses import replace
 import torch
 
 from clozelab.data import IGNORED
-from clozelab.objectives import UL2, UL2R, BlockDiffusion, MaskedNextToken, Target, next_token_labels, options
+from clozelab.objectives import (
+    UL2,
+    UL2R,
+    BlockDiffusion,
+    MaskedNextToken,
+    Objective,
+    Target,
+    next_token_labels,
+    options,
+)
 
 from .catalogue_objectives import objective
 
@@ -208,6 +217,7 @@ class VisibleTokensInTheLoss(MaskedNextToken):
 
     name = "visible-tokens-in-the-loss"
     reads = MaskedNextToken.reads
+    check_batch = Objective.check_batch  # that of masked LM refuses it: here the kit alone has to find it
 
     def corrupt(self, examples):
         batch = super().corrupt(examples)
