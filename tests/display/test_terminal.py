@@ -133,7 +133,7 @@ def test_the_options_are_those_of_training_and_are_told(name):
 
 def test_an_option_that_was_given_is_told_with_its_default():
     told = [line for line in lines_of(MaskedLM(mask_rate=0.3, z_loss=0.1)) if line.startswith("with ")]
-    assert "mask_rate 0.3 (default 0.15), mask_replace_prob 0.8," in told[0]
+    assert "mask_rate 0.3 (default 0.15), final_mask_rate None, mask_replace_prob 0.8," in told[0]
     assert told[0].endswith("z_loss 0.1 (default 0.0)") or "z_loss 0.1 (default 0.0)," in told[0]
 
 

@@ -24,5 +24,5 @@ def test_a_parent_without_source_takes_no_help_from_its_children(module):
     helps = {name: option.help for name, option in Child.declared_options().items()}
     assert helps["depth"] == ""
     assert helps["width"] == "How wide."
-    assert helps["mask_rate"] == "Share of the tokens that is hidden."
+    assert helps["mask_rate"] == "Share of the tokens that is hidden,"
     assert [field.name for field in dataclasses.fields(Child)][-2:] == ["depth", "width"]

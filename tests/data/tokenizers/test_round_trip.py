@@ -55,7 +55,7 @@ def test_the_work_is_bounded(monkeypatch):
     assert changed_documents(("c" for _ in range(10**9)), tokenizer).startswith("1,000 of the first 1,000 documents")
     assert changed_documents(("ab" * 10**5 for _ in range(10**9)), tokenizer) == ""
     monkeypatch.setattr(round_trip, "MAX_CHARACTERS", 10)
-    assert changed_documents(["abababababc", "c"], tokenizer).startswith("1 of the first 1 documents comes back")
+    assert changed_documents(["abababababc", "c"], tokenizer).startswith("the first document comes back")
 
 
 @pytest.mark.parametrize("words", [pre_tokenizers.Metaspace(prepend_scheme="never"), None], ids=["words", "no words"])
