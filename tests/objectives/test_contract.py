@@ -416,7 +416,7 @@ def test_a_class_that_a_run_could_not_restore_is_refused():
         (lambda: OBJECTIVES["diffusion"]()(torch.zeros(1, 5, 9), torch.zeros(1, 5).long()), "needs 'weights'"),
         (lambda: MaskedLM()(nn.Linear(2, 2), batch_of(MaskedLM())), "takes .*, not input_ids"),
         (lambda: CausalLM()(Foreign(False), batch_of(MaskedLM())), "another objective"),
-        (lambda: MaskedLM()(Foreign(False), batch_of(CausalLM())), "nothing is hidden"),
+        (lambda: MaskedLM()(Foreign(False), batch_of(CausalLM())), "tokens in the loss are not hidden"),
         (lambda: SpanCorruption()(Foreign(False), batch_of(MaskedLM())), "decoder_input_ids"),
         (
             lambda: MaskedLM()(reading_model(MaskedLM()), batch_of(SpanCorruption())),
