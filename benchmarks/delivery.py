@@ -43,7 +43,9 @@ def measured(rows: int, length: int, rounds: int, least: float, tokens: int = TO
     sentinels = range(TEXT + 1000, TEXT, -1)
     names = dict.fromkeys(role for made in OBJECTIVES.values() for role in made.roles if role != "mask")
     roles = {role: TEXT + 1001 + n for n, role in enumerate(names)}
-    special = SpecialIds(TEXT + 1001 + len(roles), pad=0, eos=1, mask=2, sentinels=sentinels, roles=roles)
+    vocab_size = TEXT + 1001 + len(roles)
+    ends = torch.arange(vocab_size) % 20 == 0  # of sentences
+    special = SpecialIds(vocab_size, pad=0, eos=1, mask=2, sentinels=sentinels, roles=roles, ends_sentence=ends)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ids.bin"
         np.random.default_rng(0).integers(3, TEXT, tokens, dtype=np.uint16).tofile(path)
@@ -69,7 +71,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Spread]:
     found = measured(args.rows, args.length, **spread)
     for name, speed in found.items():
         low, median, high = (f"{value / 1e6:.3g}" for value in (speed.low, speed.median, speed.high))
-        print(f"{name:8} {median:>6} M tokens/s of one core ({low} to {high})")
+        print(f"{name:15} {median:>6} M tokens/s of one core ({low} to {high})")
     return found
 
 

@@ -17,7 +17,8 @@ SCRIPT = Path(__file__).parents[2] / "examples" / "recipes.py"
 TWO = Path(__file__).parent / "recipes_on_two_processes.py"
 NAMES = dict.fromkeys(role for objective in OBJECTIVES.values() for role in objective.roles if role != "mask")
 ROLES = {role: 79 - n for n, role in enumerate(NAMES)}
-SPECIAL = SpecialIds(vocab_size=100, pad=0, eos=1, mask=2, sentinels=range(99, 79, -1), roles=ROLES)
+ENDS = torch.arange(100) % 7 == 0  # of sentences
+SPECIAL = SpecialIds(100, pad=0, eos=1, mask=2, sentinels=range(99, 79, -1), roles=ROLES, ends_sentence=ENDS)
 NEEDS = {
     "Accelerate": "accelerate",
     "Fabric": "lightning.fabric",

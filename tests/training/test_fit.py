@@ -2,6 +2,7 @@
 
 import math
 from collections import UserDict
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from clozelab.training import TrainConfig, clip_and_step, fit, optimizer_of
 
 SOURCE = MarkovSource.random(5, entropy=0.7)
 SPECIAL = SOURCE.special_ids(10, [role for objective in OBJECTIVES.values() for role in objective.roles])
+SPECIAL = replace(SPECIAL, ends_sentence=torch.arange(SPECIAL.vocab_size) == 0)
 each_objective = pytest.mark.parametrize("objective", [cls() for cls in OBJECTIVES.values()], ids=lambda o: o.name)
 CONFIG = TrainConfig(steps=8, learning_rate=1e-2, precision="float32")
 

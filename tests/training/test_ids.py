@@ -16,7 +16,13 @@ from clozelab.training import TrainConfig, load_run, prepare, read_metrics, seed
 
 NAMES = dict.fromkeys(role for objective in OBJECTIVES.values() for role in objective.roles if role != "mask")
 SPECIAL = SpecialIds(
-    60, pad=50, eos=51, mask=52, sentinels=range(53, 58), roles={name: 40 + n for n, name in enumerate(NAMES)}
+    60,
+    pad=50,
+    eos=51,
+    mask=52,
+    sentinels=range(53, 58),
+    roles={name: 40 + n for n, name in enumerate(NAMES)},
+    ends_sentence=torch.arange(60) % 7 == 0,
 )
 WALK = 10 + np.cumsum(np.random.default_rng(0).integers(-1, 2, 4000)) % 30
 SMALL = {"d_model": 16, "n_layers": 1, "n_heads": 1}
