@@ -26,17 +26,17 @@ from .commands import FAST, refused, train, write
         (lambda: ["--corpus", "corpus.jsonl", "--column", "body"], r"no column 'body': it has 'text'"),
         (
             lambda: ["--corpus", "corpus.jsonl", "--objective", "span", "--noise-density", "1.0"],
-            r"noise_density must lie in \(0, 1\)",
+            r"clozelab: --noise-density must lie in \(0, 1\)",
         ),
         (
             lambda: ["--corpus", "corpus.jsonl", "--objective", "masked", "--mask-rate", "-1"],
-            r"mask_rate must lie in \(0, 1\]",
+            r"clozelab: --mask-rate must lie in \(0, 1\]",
         ),
         (lambda: ["--corpus", "corpus.jsonl", "--objective", "span", "--sentinels", "2"], "sentinels are needed"),
-        (lambda: ["--corpus", "corpus.jsonl", "--vocab-size", "100"], "vocab_size 100 is too small"),
+        (lambda: ["--corpus", "corpus.jsonl", "--vocab-size", "100"], "clozelab: --vocab-size 100 is too small"),
         (
             lambda: ["--corpus", "corpus.jsonl", "--vocab-size", "300"],
-            "need 359: take a larger vocab_size .--vocab-size., or fewer sentinels .--sentinels.",
+            "need 359: take a larger --vocab-size, or fewer sentinels .--sentinels.",
         ),
         (lambda: ["--corpus", "corpus.jsonl", "--tokenizer", "nowhere.json"], "no tokenizer file"),
         (
@@ -46,10 +46,13 @@ from .commands import FAST, refused, train, write
         (lambda: ["--corpus", "corpus.jsonl", "--minutes", "nan"], "--minutes: expected a number above 0"),
         (lambda: ["--corpus", "corpus.jsonl", "--seed", "1" + "0" * 30], "--seed: expected a whole number from 0"),
         (lambda: ["--corpus", "corpus.jsonl", "--batch-size", "100000000"], "--batch-size: expected"),
-        (lambda: ["--corpus", "corpus.jsonl", "--vocab-size", "1000000000"], "vocab_size must be at most"),
+        (
+            lambda: ["--corpus", "corpus.jsonl", "--vocab-size", "1000000000"],
+            "clozelab: --vocab-size must be at most 2000000, got",
+        ),
         (
             lambda: ["--corpus", "corpus.jsonl", "--objective", "span", "--mean-noise-span-length", "inf"],
-            "mean_noise_span_length must be at least 1",
+            "clozelab: --mean-noise-span-length must be at least 1, and finite",
         ),
         (lambda: ["--corpus", "corpus.jsonl", "--objective", "span", "--length", "1000000"], "does not fill one block"),
         (lambda: ["--corpus", "corpus.jsonl", "--objective", "causal", "--length", "1"], "nothing to predict"),

@@ -57,7 +57,7 @@ def test_options_reach_the_objective_and_the_run_folder():
 
 def test_a_corpus_is_packed_once_and_trained_on(capsys):
     assert main(["pack", "--corpus", "corpus.jsonl", "--out", "packed", "--vocab-size", "400"]) == 0
-    assert "in 1 shards: clozelab train --corpus packed" in capsys.readouterr().out
+    assert "in 1 shard: clozelab train --corpus packed" in capsys.readouterr().out
     assert main(["train", "--corpus", "packed", "--steps", "2", "--run", "run", "--batch-size", "4"]) == 0
     assert main(["train", "--run", "run", "--resume"]) == 0
     assert main(["pack", "--corpus", "corpus.jsonl", "--out", "packed", "--vocab-size", "420"]) == 2

@@ -30,12 +30,23 @@ def ragged(objective):
     return objective.collator(SPECIAL)([{"input_ids": text, "example_id": n} for n, text in enumerate(texts)])
 
 
+OF_ONE_OBJECTIVE = {"separate parts": "electra", "replaced": "electra"}
+"""Checks of what one objective alone has: parts that teach each other nothing, and ids that a model draws."""
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_passes_every_check_on_its_own_model(name):
     objective = OBJECTIVES[name]()
     report = check_objective(objective, small(objective))
     assert report.passed
-    assert report.counts == {"passed": len(CHECKS), "failed": 0, "not checked": 0}
+    applying = [check for check in CHECKS if OF_ONE_OBJECTIVE.get(check, name) == name]
+    assert list(report.findings) == applying  # a check that wrongly finds itself without a use is missing here
+    assert report.counts == {"passed": len(applying), "failed": 0, "not checked": 0}
+
+
+def test_a_check_that_only_some_objectives_have_a_use_for_is_tried_on_one():
+    assert CHECKS.keys() >= OF_ONE_OBJECTIVE.keys()
+    assert {*OBJECTIVES} >= {*OF_ONE_OBJECTIVE.values()}
 
 
 OPTIONS = [

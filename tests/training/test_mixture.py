@@ -218,7 +218,7 @@ def test_a_mixture_of_a_text_file_and_a_table_is_trained_on_and_resumed(folder, 
         ("few.txt=1 nowhere.txt=1", "", "no such corpus file or folder (nowhere.txt)"),
         ("few.txt=1 a=b=1", "--stream", "a mixture is not streamed: pack each corpus by clozelab pack"),
         ("few.txt=1 a=b=1", "--validation few.txt", "each corpus of a mixture holds out a part of its own"),
-        ("few.txt=1 builtin=1", "--column x", "text_column 'x' would have no effect"),
+        ("few.txt=1 builtin=1", "--column x", "--column 'x' would have no effect"),
     ],
 )
 def test_corpora_that_make_no_mixture_are_refused_in_one_line(folder, capsys, corpora, flags, message):

@@ -86,9 +86,9 @@ def first_half(tokens, maskable, generator):
 @pytest.mark.parametrize(
     ("objective", "seed", "message"),
     [
-        (CausalLM(), 0, "its objective is 'masked' there, 'causal' here"),
-        (MaskedLM(mask_rate=0.3), 0, "its options is mask_rate = 0.15 there, 0.3 here"),
-        (MaskedLM(scheme=first_half), 0, "its options is scheme = 'exact-count' there, None here"),
+        (CausalLM(), 0, "is another run by its objective: 'masked' there, 'causal' here"),
+        (MaskedLM(mask_rate=0.3), 0, "by its options: mask_rate = 0.15 there, 0.3 here"),
+        (MaskedLM(scheme=first_half), 0, "by its options: scheme = 'exact-count' there, None here"),
         (MaskedLM(), 1, "seed = 0 there, 1 here"),
     ],
     ids=["objective", "option", "function", "seed"],
