@@ -74,7 +74,10 @@ class BART(Objective):
     predicts, completes = "the whole text", ("fill",)
     roles = ("mask",)
     exercise = FloorExercise(
-        options={"permute_sentences": False}, model={"d_model": 64, "n_layers": 2, "n_decoder_layers": 2}
+        length=10,
+        learning_rate=4e-3,  # a rate of 1e-2 makes the loss spike
+        options={"permute_sentences": False},
+        model={"d_model": 64, "n_layers": 2, "n_decoder_layers": 2},
     )
 
     mask_rate: Share = 0.3

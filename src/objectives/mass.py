@@ -66,7 +66,7 @@ class MASS(Objective):
     hides, attends_to = "one span, half of the text, in the place of masks", "both sides, then the span so far"
     predicts, completes = "the hidden span, at its positions", ("continue", "fill")
     roles = ("mask",)
-    exercise = FloorExercise(model={"d_model": 64, "n_layers": 2, "n_decoder_layers": 2})
+    exercise = FloorExercise(learning_rate=4e-3, model={"d_model": 64, "n_layers": 2, "n_decoder_layers": 2})
     export_refusal = (
         "no encoder-decoder of transformers is told the positions of its decoder, which begin in mid-text here"
     )
