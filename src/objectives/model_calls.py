@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LOSS_KEYS = frozenset({"labels", "shift_labels", "weights", "count"})
 """What no model may see, though Hugging Face's models name `labels` in their forward."""
+DRAWING_KEYS = frozenset({"sampling_noise"})
+"""By which a model draws what the loss then asks about: both must read them."""
 ATTENTION_KEYS = frozenset(
     {"document_ids", "decoder_document_ids", "reading_rank", "reading_group", "position_ids", "decoder_position_ids"}
 )

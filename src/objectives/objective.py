@@ -21,6 +21,7 @@ from ..models import build, cross_attention_mask, self_attention_mask
 from ..models.language_model import call
 from .loss import Counts, Loss, Prediction, Target
 from .model_calls import (
+    DRAWING_KEYS,
     LOSS_KEYS,
     ReadRecorder,
     check_all_read,
@@ -253,7 +254,7 @@ class Objective(nn.Module):
         batch = ReadRecorder(self, "batch", batch)
         loss = self.loss(ReadRecorder(self, "model's output", {"logits": Prediction(logits)}), batch)
         self.breakdown(batch)
-        if unread := batch.keys() & LOSS_KEYS - batch.read:
+        if unread := batch.keys() & (LOSS_KEYS | DRAWING_KEYS) - batch.read:
             raise InputError(
                 f"the {self.name} objective does not read {', '.join(sorted(unread))} of the batch: was it made by the "
                 "collator of another objective?"

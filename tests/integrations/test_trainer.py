@@ -22,6 +22,11 @@ RUNS = [(name, True) for name in THEIRS] + [(name, False) for name in OBJECTIVES
 NAMED = [f"{name} on {'theirs' if theirs else 'ours'}" for name, theirs in RUNS]
 
 
+def learning_rate(objective):
+    """Of plain gradient descent, which a part of a large weight would throw off at that of the others."""
+    return 0.5 / max(1.0, getattr(objective, "discriminator_weight", 1.0))
+
+
 def trained(objective, model, collate, rows, **settings):
     """The weights after a run of the Trainer, and its log."""
     trainer = ObjectiveTrainer(
@@ -30,7 +35,7 @@ def trained(objective, model, collate, rows, **settings):
         objective=objective,
         data_collator=collate,
         train_dataset=rows,
-        optimizers=(torch.optim.SGD(model.parameters(), lr=0.5), None),
+        optimizers=(torch.optim.SGD(model.parameters(), lr=learning_rate(objective)), None),
     )
     trainer.train()
     return weights(model), [line["loss"] for line in trainer.state.log_history if "loss" in line]
@@ -38,7 +43,7 @@ def trained(objective, model, collate, rows, **settings):
 
 def bare(objective, model, collate, rows, *, epochs=2, micro_batch_size=2, micros=3):
     """The same steps in PyTorch alone: counts first."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate(objective))
     losses = []
     for epoch in range(epochs):
         collate.set_epoch(epoch)
