@@ -54,11 +54,12 @@ class Peeking(nn.Module):
 
 
 class Uniform(nn.Module):
-    """All tokens are equally likely in every output, whatever is trained."""
+    """All tokens are equally likely in every output, whatever is trained, and so is whether one was replaced."""
 
-    def __init__(self, vocab_size, outputs=("logits",)):
+    def __init__(self, vocab_size, outputs=("logits",), detectors=()):
         super().__init__()
-        self.vocab_size, self.outputs, self.weight = vocab_size, outputs, nn.Parameter(torch.zeros(1))
+        self.vocab_size, self.outputs, self.detectors = vocab_size, outputs, detectors
+        self.weight = nn.Parameter(torch.zeros(1))
 
     def forward(
         self,
@@ -71,10 +72,12 @@ class Uniform(nn.Module):
         decoder_position_ids=None,
         boundary_before=None,
         boundary_after=None,
+        sampling_noise=None,
     ):
         ids = input_ids if decoder_input_ids is None else decoder_input_ids
         logits = Prediction(self.weight.expand(*ids.shape, self.vocab_size))
-        return dict.fromkeys(self.outputs, logits)
+        verdicts = Prediction(self.weight.expand(*ids.shape, 2), sampled=ids)
+        return {name: verdicts if name in self.detectors else logits for name in self.outputs}
 
 
 def test_a_model_that_looks_ahead_is_found_below_the_floor():
@@ -94,12 +97,15 @@ def test_a_causal_model_comes_down_to_its_floor_and_not_below():
 
 @each_class
 def test_a_uniform_model_costs_the_uniform_value_of_the_class_and_is_above_the_floor(cls):
-    """Ln V per count; by every value of a breakdown too, since the weights are right for each."""
+    """Ln V per count, ln 2 where two classes are told apart; by every value of a breakdown too, since the weights are
+    right for each."""
     vocab_size = vocab_size_of(cls)
     objective = cls(**cls.exercise.options)
     values = objective.uniform_values(vocab_size)
-    result = train_to_entropy_floor(cls, steps=1, rows=100, model=Uniform(vocab_size, list(values)))
     targets = objective.targets(batch_of(objective))
+    detectors = [name for name, target in targets.items() if target.detects_replaced]
+    model = Uniform(vocab_size, list(values), detectors)
+    result = train_to_entropy_floor(cls, steps=1, rows=100, model=model)
     assert result.nats == pytest.approx(sum(targets[name].weight * values[name] for name in values), rel=1e-5)
     assert (result.objective, result.verdict) == (cls.name, "not reached")
     for rows in result.breakdown.values():

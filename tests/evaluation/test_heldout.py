@@ -290,14 +290,38 @@ def test_labels_are_counted_where_they_are_in_the_loss_with_their_weights(object
 
 
 def losses_of(logits, objective, batches):
-    """The loss of a model that always gives the same {output: logits (V,)}."""
+    """The loss of a model that always gives the same {output: logits (V,)}.
 
-    def outputs(batch):
-        targets = objective.targets(batch)
-        return {name: Prediction(logits[name].expand(*one.labels.shape, -1)) for name, one in targets.items()}
+    Where ids are drawn from the first output, its expectation: with each id at all places where one is drawn, as often
+    as that id is drawn.
+    """
+    first = next(iter(logits))
 
-    losses = [objective.loss(outputs(batch), batch) for batch in batches]
-    return sum(losses[1:], losses[0]).mean.item()
+    def outputs(batch, drawn):
+        targets, made = objective.targets(batch), {}
+        for name, one in targets.items():
+            sampled = one.labels.masked_fill(targets[first].loss_mask, drawn) if one.detects_replaced else None
+            made[name] = Prediction(logits[name].expand(*one.labels.shape, -1), sampled=sampled)
+        return made
+
+    def mean(drawn):
+        losses = [objective.loss(outputs(batch, drawn), batch) for batch in batches]
+        return sum(losses[1:], losses[0]).mean.item()
+
+    if not detectors_of(objective, batches[0]):
+        return mean(0)
+    return sum(p * mean(drawn) for drawn, p in enumerate(logits[first].softmax(0).tolist()))
+
+
+def detectors_of(objective, batch):
+    return {name for name, target in objective.targets(batch).items() if target.detects_replaced}
+
+
+def replaced_share(logits, objective, batches):
+    """In the expectation, of ids that are drawn from logits (V,) of the first output."""
+    of_first, of_all = ([list(objective.targets(batch).values())[n] for batch in batches] for n in (0, -1))
+    drawn = sum((1 - logits.softmax(0)[one.labels[one.loss_mask]]).sum() for one in of_first)
+    return drawn / sum(one.loss_mask.sum() for one in of_all)
 
 
 def test_baselines_are_the_losses_of_models_that_give_the_same_logits_everywhere(objective, tokenizer, blocks):
@@ -305,9 +329,14 @@ def test_baselines_are_the_losses_of_models_that_give_the_same_logits_everywhere
     seen = [collator.block(blocks.take(range(8)), range(8), epoch=epoch) for epoch in range(3)]
     batches = fixed_batches(blocks, collator, rows=8, batch_size=3)
     counted = label_counts(objective, seen, size)
-    uniform = losses_of({name: torch.zeros(size).double() for name in counted}, objective, batches)
+    same = {name: torch.zeros(size).double() for name in counted}
+    frequent = {name: (counts + 1).log() for name, counts in counted.items()}
+    for name in detectors_of(objective, batches[0]):
+        share = replaced_share(next(iter(frequent.values())), objective, batches)
+        same[name], frequent[name] = torch.zeros(2).double(), torch.stack([1 - share, share]).log()
+    uniform = losses_of(same, objective, batches)
     assert uniform_baseline(objective, batches, size) == pytest.approx(uniform, rel=1e-6)
-    unigram = losses_of({name: (counts + 1).log() for name, counts in counted.items()}, objective, batches)
+    unigram = losses_of(frequent, objective, batches)
     assert unigram_baseline(objective, seen, batches, size) == pytest.approx(unigram, rel=1e-6)
     assert unigram < uniform
 
