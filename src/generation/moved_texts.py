@@ -47,7 +47,9 @@ def sample_middle_text(model: nn.Module, tokenizer: Tokenizer, text: str, **samp
     """Take the middle third of the tokens out of a text and fill it."""
     ids = tokenizer.encode(text)
     third = len(ids) // 3
-    return _fill_middle(model, tokenizer, ids[:third], ids[len(ids) - third :], max_new_tokens=len(ids) + 8, **sampling)
+    before, after = ids[:third], ids[len(ids) - third :]
+    most = 2 * (len(ids) - 2 * third) + 8
+    return _fill_middle(model, tokenizer, before, after, max_new_tokens=most, **sampling)
 
 
 def _fill_middle(

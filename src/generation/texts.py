@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from ..checks import check_int
+from ..checks import check_int, check_type
 from ..data.corpora.documents import checked_text
 from ..data.spans import split_spans
 from ..data.special_ids import SpecialIds
@@ -194,10 +194,16 @@ def fill_span_text(
 
 
 def sample_span_text(model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
-    """Hide three tokens of every ten behind a sentinel and fill them."""
+    """Hide three tokens of every ten behind a sentinel, as long as there are any, and fill them.
+
+    The model spells at most about twice as many tokens as were hidden, and as many for any text that is longer than its
+    sentinels reach.
+    """
     tokens = tokenizer.encode(text)
     ids = hide_runs(tokens, tokenizer.special.sentinels)
-    return _fill_sentinels(model, tokenizer, ids, max_new_tokens=2 * len(tokens) + 8, **sampling)
+    sentinels = sum(token in tokenizer.special.sentinels for token in ids)
+    spelled = len(tokens) - len(ids) + 2 * sentinels  # what was hidden, behind its sentinels
+    return _fill_sentinels(model, tokenizer, ids, max_new_tokens=2 * spelled + 8, **sampling)
 
 
 def continue_span_text(
@@ -230,7 +236,10 @@ def _spell_spans(
 ) -> list[int]:
     """The targets that a model generates for a text with sentinels, up to an end of text."""
     special = tokenizer.special
-    if decoder_only:
+    if isinstance(before, str) or not isinstance(before, Sequence):
+        raise InputError(f"expected the ids before the text as a list, got {type(before).__name__}")
+    before = [check_int(one, "each id before the text") for one in before]
+    if check_type(decoder_only, bool, "decoder_only"):
         prompt = torch.tensor([[*before, *ids]])
         asked = sum(token in special.sentinels for token in ids)
         suppressed = all_but(special, special.eos, *special.sentinels[:asked])

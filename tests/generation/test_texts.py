@@ -5,7 +5,7 @@ import torch
 
 from clozelab.data import train_bpe, train_characters
 from clozelab.errors import InputError
-from clozelab.generation import BLANK, Completion, encode_blanks
+from clozelab.generation import BLANK, Completion, encode_blanks, fill_span_text
 from clozelab.models import build
 from clozelab.objectives import OBJECTIVES
 
@@ -154,3 +154,15 @@ def test_neighbours_of_one_origin_are_decoded_together(tokenizer):
     completion = Completion.of(tokenizer, [*ids, *ids], [False] * len(ids) + [True] * len(ids))
     assert completion.parts == (("The cat sat", False), ("The cat sat", True))
     assert completion.marked("<", ">") == "The cat sat<The cat sat>"
+
+
+@pytest.mark.parametrize(
+    "before", [torch.zeros(1, 8), torch.tensor(3), "x", 3, [1.5], [-1], [10**30], [10**6]], ids=repr
+)
+def test_what_is_no_list_of_ids_before_a_text_is_refused(model_of, tokenizer, before):
+    for form in ({}, {"decoder_only": True}):
+        model = model_of["decoder-only" if form else "encoder-decoder"]
+        with pytest.raises(InputError, match=r"before|must lie in"):
+            fill_span_text(model, tokenizer, f"a {BLANK}", before=before, **form)
+    with pytest.raises(InputError, match="expected decoder_only as bool"):
+        fill_span_text(model_of["encoder-decoder"], tokenizer, f"a {BLANK}", decoder_only=torch.zeros(3))

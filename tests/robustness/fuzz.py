@@ -29,7 +29,9 @@ import fuzz_files
 from fuzz_values import Pool
 
 SECONDS = 20
-"""That a call, a command or a file may take."""
+"""Processor time that a call, a command or a file may take: other programs may keep this one waiting."""
+LONGEST = 10 * SECONDS
+"""That it may take by the clock, where it does nothing but wait."""
 PATIENCE = 2.5
 """Seconds after which a command is interrupted, as by Ctrl-C: it may be one that works for hours."""
 MEMORY = 6 * 2**30
@@ -42,11 +44,13 @@ class TooLong(BaseException):
 
 patience: list[bool] = [False]
 """Whether what runs is interrupted first."""
+begun: list[float] = [0.0, 0.0]
+"""When it began, in processor time and by the clock."""
 
 
 def timed(function, argument, interrupt=False):
     """What is wrong, as the function says, or the error that it ended with; None where nothing is."""
-    patience[:] = [interrupt]
+    patience[:], begun[:] = [interrupt], [time.process_time(), time.monotonic()]
     signal.setitimer(signal.ITIMER_REAL, PATIENCE if interrupt else SECONDS, SECONDS)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -66,9 +70,10 @@ def bound() -> None:
 
     def stop(*_):
         interrupt, patience[:] = patience[0], [False]
-        if not interrupt:
+        if interrupt:
+            signal.raise_signal(signal.SIGINT)
+        elif time.process_time() - begun[0] >= SECONDS - 1 or time.monotonic() - begun[1] >= LONGEST:
             raise TooLong
-        signal.raise_signal(signal.SIGINT)
 
     signal.signal(signal.SIGALRM, stop)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))

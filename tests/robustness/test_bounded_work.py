@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from clozelab.cli import main
-from clozelab.data import SpecialIds, solve_span_lengths
+from clozelab.data import SpecialIds, solve_span_lengths, train_bpe
 from clozelab.errors import InputError
 from clozelab.evaluation import linear_probe
-from clozelab.generation import generate
+from clozelab.generation import decoding, generate, sample_middle_text, sample_span_text
 from clozelab.languages import MarkovSource, World
 from clozelab.models import build
 from clozelab.testing import check_mask_scheme
@@ -57,3 +57,20 @@ def test_a_probe_knows_the_labels_that_there_are():
 def test_numbers_beyond_all_bounds_are_refused(call):
     with pytest.raises(InputError):
         call()
+
+
+@pytest.mark.parametrize(
+    ("sample", "architecture", "most"),
+    # 10 spans of 3 tokens, behind their sentinels, twice; a third of 301 tokens, twice
+    [(sample_span_text, "encoder-decoder", 88), (sample_middle_text, "decoder-only", 210)],
+)
+def test_a_sample_is_about_as_long_as_what_was_hidden(sample, architecture, most, monkeypatch):
+    """Where the model never ends: a long text took more than 20 seconds."""
+    steps = []
+    monkeypatch.setattr(
+        decoding, "_decode", lambda logits_of, ids, count, *_: torch.full((1, steps.append(count) or 1), 5)
+    )
+    roles = ["fim_prefix", "fim_suffix", "fim_middle", "fim_end"]
+    tokenizer = train_bpe(["the cat sat"], vocab_size=400, sentinels=10, roles=roles)
+    sample(build(architecture, **SHAPE, vocab_size=400), tokenizer, "x" * 301)
+    assert steps == [most]
