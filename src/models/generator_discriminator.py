@@ -27,8 +27,8 @@ class Generator(EncoderOnly):
     def __init__(self, config: ModelConfig, shared: EncoderOnly) -> None:
         super().__init__(config)
         width = shared.config.d_model
-        self.narrow = nn.Linear(width, config.d_model, bias=False)
-        self.widen = nn.Linear(config.d_model, width, bias=False)
+        sizes = (width, config.d_model), (config.d_model, width)
+        self.widths = nn.ModuleList(nn.Linear(*size, bias=False) for size in sizes)  # a list, as of all inner matrices
         del self.embedding
         self._shared = [shared]  # in a list, for a weight that is a part of both would stand twice in a checkpoint
         self.__dict__["embedding"] = shared.embedding
@@ -44,12 +44,12 @@ class Generator(EncoderOnly):
 
     def embed(self, ids: Tensor, name: str = "input_ids") -> Tensor:
         """(B, T) -> (B, T, d_model), narrowed."""
-        return self.narrow(super().embed(ids, name))
+        return self.widths[0](super().embed(ids, name))
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, input_ids: Tensor, attention_mask: Tensor | None = None, document_ids: Tensor | None = None
     ) -> Tensor:
-        return self.widen(super().forward(input_ids, attention_mask, document_ids))
+        return self.widths[1](super().forward(input_ids, attention_mask, document_ids))
 
 
 class GeneratorDiscriminator(nn.Module):
@@ -157,6 +157,7 @@ def sample_ids(prediction: Prediction, input_ids: Tensor, noise: Tensor | None) 
 
 def _drawn(prediction: Prediction, states: Tensor, noise: Tensor) -> Tensor:
     """(...) int64 by noise (...), from states (..., V) or (..., D)."""
-    logits = states if prediction.table is None else F.linear(states, prediction.table)
+    table = prediction.table  # detached, or autocast would keep its copy of it for the backward that there is none of
+    logits = states if table is None else F.linear(states, table.detach())
     reached = check_tensor(logits, "logits", "(..., V)", REAL).double().softmax(-1).cumsum(-1)  # (..., V)
     return (reached < noise[..., None].double() * reached[..., -1:]).sum(-1)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..checks import check_same_shape, check_tensor
 from ..data.examples import IGNORED, Batch, Examples
 from ..data.special_ids import SpecialIds
 from ..data.tokenizers.tokenizer import Tokenizer
@@ -19,7 +20,7 @@ from ..models import GeneratorDiscriminator, Prediction, model_config
 from ..models.generator_discriminator import sample_ids
 from .loss import Target
 from .masked_lm import MaskedLM
-from .model_calls import unwrapped
+from .model_calls import ReadRecorder, unwrapped
 from .objective import FloorExercise, Objective, reads_of_one_stack
 from .options import NotNegative, Probability, Share, options
 
@@ -127,7 +128,7 @@ class Electra(MaskedLM):
 
     def check_batch(self, batch: Mapping[str, Any]) -> None:
         Objective.check_batch(self, batch)
-        super().check_batch({**batch, "labels": _of_hidden(batch)})
+        super().check_batch(ReadRecorder(self, "batch", {**batch, "labels": _of_hidden(batch)}))
 
     def entropy_floor(self, source: MarkovSource, batch: Batch, special: SpecialIds) -> dict[str, Tensor]:
         """The generator's: masked LM's. The discriminator's: its least loss behind the ideal generator.
@@ -161,4 +162,6 @@ class Electra(MaskedLM):
 
 def _of_hidden(batch: Mapping[str, Tensor]) -> Tensor:
     """(B, T): the labels of the tokens that the generator fills; -100 elsewhere."""
-    return batch["labels"].masked_fill(batch["sampling_noise"] == 0, IGNORED)
+    labels, noise = (check_tensor(batch[key], key, "(B, T)") for key in ("labels", "sampling_noise"))
+    check_same_shape(labels=labels, sampling_noise=noise)
+    return labels.masked_fill(noise == 0, IGNORED)

@@ -46,6 +46,7 @@ class Target:
     @property
     def row_counts(self) -> Tensor:
         """(B,) int64; raises `InputError` for a count that is not one whole number a row."""
+        check_tensor(self.labels, "labels", "(B, T)")
         if self.count is None:
             return self.loss_mask.sum(1)
         if not is_whole(self.count) or self.count.shape != self.labels.shape[:1]:

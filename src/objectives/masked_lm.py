@@ -143,7 +143,7 @@ class MaskedLM(Objective):
         if inputs.shape != labels.shape:
             return  # the loss says it better, where the outputs are known
         here = labels != IGNORED
-        n, tokens = int(here.sum()), int(batch.get("attention_mask", torch.ones_like(inputs)).sum())
+        n, tokens = int(here.sum()), int((batch.get("attention_mask", torch.ones_like(inputs)) != 0).sum())
         if not n:
             return
         kept = int((inputs == labels)[here].sum())

@@ -48,9 +48,9 @@ def optimizer_of(model: nn.Module, config: TrainConfig) -> Optimizers:
 
 
 def _tables(model: nn.Module) -> set[int]:
-    """The parameters that have a row for each id, as `id(parameter)`: of our models and of Hugging Face's."""
+    """The parameters that have a row for each id, or each class, as `id(parameter)`: of ours and of Hugging Face's."""
     tables: list[Any] = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
-    tables.append(getattr(model, "unembedding", None))
+    tables += [getattr(model, name, None) for name in ("unembedding", "verdict")]  # the latter of ELECTRA
     head = getattr(model, "get_output_embeddings", lambda: None)()
     tables.append(getattr(head, "weight", None))
     return {id(table) for table in tables}
