@@ -52,7 +52,7 @@ def _start_in_text(trial: CorruptionTrial, firsts: list[int], start: int) -> Fin
             return Finding(
                 FAULT,
                 f"the decoder starts with {first} at position {place}, and {expected} stands before it",
-                table(text=example["input_ids"], positions=range(len(example["input_ids"]))),
+                table(text=example["input_ids"], positions=[*range(len(example["input_ids"]))]),
                 "the decoder would write its span in another place: positions are those of the predicted tokens in the "
                 "text, and behind nothing stands the start id",
             )
