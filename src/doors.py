@@ -74,6 +74,8 @@ def _explained(function: Callable[..., Any], *, bound: bool = False) -> Callable
         names, checks = _checks(function)
         given = dict([*list(zip(names, args))[bound:], *kwargs.items()])
         try:
+            if isinstance(error, KeyError):
+                _check_has(given.get("batch"), error.args[0])
             for name, value in given.items():
                 checks.get(name, _accept)(value, name)
             _check_alike({name: value for name, value in given.items() if isinstance(value, Tensor)})
@@ -97,6 +99,15 @@ def _explained(function: Callable[..., Any], *, bound: bool = False) -> Callable
             raise
 
     return lazy_door if inspect.isgeneratorfunction(function) else door
+
+
+def _check_has(batch: Any, key: Any) -> None:
+    """Raises `InputError` for a batch that lacks a key which was asked for."""
+    if isinstance(batch, abc.Mapping) and isinstance(key, str) and key not in batch:
+        has = ", ".join(map(str, batch)) or "nothing"
+        raise InputError(
+            f"needs {key!r} of the batch, which has {has}: was it made by the collator of another objective?"
+        )
 
 
 def _accept(value: Any, name: str) -> None:

@@ -112,7 +112,7 @@ def _print_result(objective: Objective, folder: Path, result: TrainResult) -> No
     if objective.schedule:
         print(escape_control_characters(f"in the run {objective.schedule}"))
     if result.heldout.by_kind:
-        print(escape_control_characters(f"nats by kind of row: {result.heldout.by_kind}"))
+        print(escape_control_characters(f"nats by kind: {result.heldout.by_kind}"))
 
 
 def _config(args: argparse.Namespace, folder: Path) -> TrainConfig:

@@ -108,7 +108,7 @@ LINES: list[tuple[str, Callable[[Compared], str]]] = [
     ("training", lambda row: "" if row.flops is None else f"{_scaled(row.flops)}FLOP"),
     ("in the loss", lambda row: f"{row.result.heldout.loss_share:.1%}" if row.result.heldout else ""),
     ("held-out loss", lambda row: f"{_at_most(row)}{row.heldout:.3f}"),
-    ("by kind of row", lambda row: row.result.heldout.by_kind if row.result.heldout else ""),
+    ("by kind", lambda row: row.result.heldout.by_kind if row.result.heldout else ""),
     ("unigram guess", lambda row: f"{row.unigram:.3f}"),
     ("uniform guess", lambda row: f"{row.uniform:.3f}"),
     ("bits per byte", _per_byte),

@@ -49,7 +49,7 @@ def test_compare_takes_any_objectives_and_marks_a_bound(capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     [line] = [line for line in lines if "held-out loss" in line]
     assert [cell.startswith("at most") for cell in re.split(r"  +", line.strip())[1:]] == [False, True, True, False]
-    assert sum("by kind of row" in line for line in lines) == 1
+    assert sum("by kind " in line for line in lines) == 1
     assert [list(row["heldout"]["bins"]) for row in rows] == [[], ["hidden"], [], []]
 
 

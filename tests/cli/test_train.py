@@ -35,7 +35,7 @@ def test_each_objective_is_trained_and_used_for_what_it_completes_and_refused_fo
 def test_a_run_ends_with_its_loss_by_kind_of_row_where_the_class_has_kinds(capsys):
     assert train("diffusion") == 0
     printed = capsys.readouterr().out
-    assert re.search(r"\nnats by kind of row: hidden \d+\.\.\d+ \d\.\d{3}(, \d+\.\.\d+ \d\.\d{3}){5}\n", printed)
+    assert re.search(r"\nnats by kind: hidden \d+\.\.\d+ \d\.\d{3}(, \d+\.\.\d+ \d\.\d{3}){5}\n", printed)
     assert train("causal", run="other") == 0
     assert "by kind" not in capsys.readouterr().out
 
