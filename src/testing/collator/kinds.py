@@ -21,7 +21,7 @@ def kind_of(batch: Mapping[str, Any], texts: Tensor, special: SpecialIds) -> str
     """The kind of the batch of some texts (B, T), all of one length and without special ids."""
     if not isinstance(batch, Mapping) or not all(isinstance(batch.get(k), Tensor) for k in ("input_ids", "labels")):
         return "other"
-    inputs, labels, length = batch["input_ids"], batch["labels"], texts.shape[1]
+    inputs, labels, length = batch["input_ids"], hidden_labels(batch), texts.shape[1]
     if inputs.dim() != 2 or labels.dim() != 2 or len(inputs) != len(texts):
         return "other"
     if "decoder_input_ids" in batch or inputs.shape != labels.shape:
@@ -32,7 +32,7 @@ def kind_of(batch: Mapping[str, Any], texts: Tensor, special: SpecialIds) -> str
         return "blanks"
     if torch.equal(inputs, texts[:, :-1]) and torch.equal(labels, texts[:, 1:]):
         return "next-token"  # x and y, one place on
-    inputs, labels = _unpadded(batch, length, special)
+    inputs, labels = _unpadded(inputs, labels, length, special)
     if inputs is None or labels is None:
         return "other"
     untouched = torch.equal(inputs, texts)
@@ -49,9 +49,15 @@ def kind_of(batch: Mapping[str, Any], texts: Tensor, special: SpecialIds) -> str
     return "masked" if (in_place or hides) and not bool(whole.any()) and "weights" not in batch else "other"
 
 
-def _unpadded(batch: Mapping[str, Any], length: int, special: SpecialIds) -> tuple[Tensor | None, Tensor | None]:
+def hidden_labels(batch: Mapping[str, Any]) -> Tensor:
+    """The labels, without those of tokens that are not hidden and of which it is only asked whether they were replaced:
+    by ELECTRA's `sampling_noise` an id is drawn in the place of each hidden token."""
+    labels, noise = batch["labels"], batch.get("sampling_noise")
+    return labels if noise is None else labels.masked_fill(noise == 0, IGNORED)
+
+
+def _unpadded(inputs: Tensor, labels: Tensor, length: int, special: SpecialIds) -> tuple[Tensor | None, Tensor | None]:
     """Inputs and labels (B, length) of texts of one length, on whichever side they are padded."""
-    inputs, labels = batch["input_ids"], batch["labels"]
     extra = inputs.shape[1] - length
     if extra < 0:
         return None, None

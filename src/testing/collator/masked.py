@@ -6,6 +6,7 @@ import torch
 
 from ...data import IGNORED
 from ..report import FAULT, NOT_CHECKED, NOTE, OK, SURE, Finding, percent, table
+from .kinds import hidden_labels
 from .trial import CollatorTrial, of_kind
 
 BERT = (0.8, 0.1, 0.1)
@@ -16,7 +17,7 @@ BERT = (0.8, 0.1, 0.1)
 def nothing(trial: CollatorTrial) -> Finding:
     """A text of special ids alone has no target."""
     batch = trial.batch([[trial.special.eos], trial.texts(16)[0]])
-    in_loss = int((batch["labels"][0] != IGNORED).sum())
+    in_loss = int((hidden_labels(batch)[0] != IGNORED).sum())
     if in_loss:
         return Finding(
             FAULT,
@@ -35,12 +36,12 @@ def unselected(trial: CollatorTrial) -> Finding:
         (trial.sample[0], {"input_ids": trial.sample[1], "labels": trial.sample[2]}),
     ]
     for texts, batch in pieces:
-        for text, read, labels in zip(texts, batch["input_ids"], batch["labels"]):
+        for text, read, labels, hidden in zip(texts, batch["input_ids"], batch["labels"], hidden_labels(batch)):
             original = torch.as_tensor(text)
             original = torch.nn.functional.pad(original, (0, len(read) - len(original)), value=trial.special.pad)
             if int(read[0]) == trial.special.pad and int(original[0]) != trial.special.pad:
                 original = original.roll(int((original == trial.special.pad).sum()))  # padded on the left
-            changed = (read != original) & (labels == IGNORED)
+            changed = (read != original) & (hidden == IGNORED)
             if bool(changed.any()):
                 at = int(changed.nonzero()[0])
                 here = slice(max(0, at - 3), at + 4)
@@ -159,7 +160,7 @@ def replacements(trial: CollatorTrial) -> Finding:
 def protected(trial: CollatorTrial) -> Finding:
     """No special id is hidden."""
     texts = trial.texts(*[6, 12] * 40, seed=5)
-    labels = trial.batch(texts)["labels"]
+    labels = hidden_labels(trial.batch(texts))
     bad = torch.isin(labels, torch.tensor(trial.special.all))
     if bool(bad.any()):
         row = int(bad.nonzero()[0][0])
@@ -179,7 +180,7 @@ def targets(trial: CollatorTrial) -> Finding:
     shares = []
     for length in (2, 4, 8, 16, 32):
         texts = trial.texts(*[length] * 200, seed=length)
-        labels = trial.batch(texts)["labels"]
+        labels = hidden_labels(trial.batch(texts))
         without = (labels != IGNORED).sum(1) == 0
         if bool(without.any()):
             row = int(without.nonzero()[0])

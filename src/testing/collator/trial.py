@@ -16,7 +16,7 @@ from ...data import IGNORED, SpecialIds
 from ...objectives import Objective
 from ..randomness import own_random_state
 from ..report import NOT_CHECKED, Check, Finding
-from .kinds import kind_of
+from .kinds import hidden_labels, kind_of
 
 Row = tuple[tuple[int, ...], tuple[int, ...]]
 """The input ids and the labels of one text, without padding."""
@@ -62,7 +62,7 @@ class CollatorTrial:
 
     def rows(self, batch: Mapping[str, Any]) -> list[Row]:
         """Each text of a batch, wherever its padding is."""
-        inputs, labels = batch["input_ids"], batch["labels"]
+        inputs, labels = batch["input_ids"], hidden_labels(batch)
         read = batch["attention_mask"] != 0 if "attention_mask" in batch else inputs != self.special.pad
         if inputs.shape != labels.shape or "decoder_input_ids" in batch:
             return [(tuple(i[r].tolist()), tuple(x[x != IGNORED].tolist())) for i, x, r in zip(inputs, labels, read)]
@@ -92,10 +92,10 @@ class CollatorTrial:
 
     @cached_property
     def sample(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Of a masked LM: texts, inputs and labels (N, 512), enough for statistics."""
+        """Of a masked LM: texts, inputs and labels of hidden tokens (N, 512), enough for statistics."""
         texts = self.texts(*[512] * self.rows_of_sample, seed=1)
         batch = self.batch(texts)
-        return torch.tensor(texts), batch["input_ids"], batch["labels"]
+        return torch.tensor(texts), batch["input_ids"], hidden_labels(batch)
 
     @cached_property
     def ragged(self) -> list[list[int]]:
