@@ -114,6 +114,10 @@ def saved(
     gradients = 4 * config.d_model * (positions + tables * config.vocab_size + 2 * (row.of_two_classes > 0))
     asked = positions * (4 * config.d_model + 8 + 4 * row.weighted)  # hidden states, labels, weights
     asked += round(rows * row.distributions)
+    if row.of_two_classes and precision == "bfloat16":  # the generator's hidden states come from a product
+        asked -= 4 * config.d_model * round(rows * (row.loss_positions - row.of_two_classes))
+    if row.of_two_classes:
+        kept += 8 * rows * row.input_length  # the ids that are drawn, and read in the place of `input_ids`
     loss = gradients + asked + rows * row.outputs + 8 * row.parts  # what is in it, and the numbers it is divided by
     return Saved(kept - casts, loss, casts)
 

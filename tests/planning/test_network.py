@@ -115,7 +115,8 @@ def test_fsdps_own_bfloat16_keeps_none_and_gathers_half(eight, distinct):
     """The alternative that the page names."""
     from torch.distributed.fsdp import MixedPrecisionPolicy
 
-    small, policy = distinct, MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    precision = {"param_dtype": torch.bfloat16, "reduce_dtype": torch.float32}
+    small, policy = distinct, MixedPrecisionPolicy(**precision, cast_forward_inputs=False)
     with Asked() as asked:
         kept, loss = matrices_kept(small, cut(small, mp_policy=policy), autocast=False)
         left = sum(tensor.untyped_storage().nbytes() for tensor in kept)
