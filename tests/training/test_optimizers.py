@@ -19,6 +19,7 @@ def test_muon_takes_the_matrices_inside_the_blocks_and_adamw_the_tables(name, ti
     model = OBJECTIVES[name]().build_model(50, "tiny", d_model=16, n_layers=1, n_heads=2, tied=tied)
     adamw, by_muon = optimizer_of(model, MUON).parts
     tables = {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)} | {id(model.unembedding)}
+    tables |= {id(weight) for part, weight in model.named_parameters() if part == "verdict"}  # ELECTRA's two classes
     assert isinstance(by_muon, Muon)
     assert {id(p) for group in adamw.param_groups for p in group["params"]} == tables
     inner = {id(p) for group in by_muon.param_groups for p in group["params"]}
