@@ -42,7 +42,11 @@ def _about() -> dict[str, str]:
     """What each role means."""
     from ..objectives import OBJECTIVES
 
-    return {role: f"for {kind.name}" for kind in OBJECTIVES.values() for role in kind.roles} | ABOUT
+    users: dict[str, list[str]] = {}
+    for kind in OBJECTIVES.values():
+        for role in kind.roles:
+            users.setdefault(role, []).append(kind.name)
+    return {role: f"for {', '.join(names)}" for role, names in users.items()} | ABOUT
 
 
 def stated_ids(args: argparse.Namespace) -> dict[str, str | int]:
