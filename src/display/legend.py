@@ -19,8 +19,8 @@ COLOURS = {
 }
 HIDING = "hidden as"
 ROWS = {
-    HIDING: "what the model reads where it must predict, by BERT's 80/10/10: the mask token; random, another token; "
-    "kept, the token itself. So the model cannot trust what it reads",
+    HIDING: "what the model reads where it must predict: the mask token; random, another token; kept, the token itself "
+    "(BERT: 80%, 10%, 10%). So the model cannot trust what it reads",
     "rank": "a token reads the tokens of its own rank and of lower ranks",
     "group": "a token of group 0 is open to all, any other to its own group alone",
     "position": "where the token stands, as the model is told",

@@ -198,7 +198,8 @@ def _options(objective: Objective) -> str:
             shown.append(f"{name} {_option(value)} (default {_option(option.default)})")
         elif name not in common:
             shown.append(f"{name} {_option(value)}")
-    return f"with {', '.join(shown)}{'' if changed else ': the defaults of training'}" if shown else ""
+    changes = f"; {objective.schedule}: what is shown is the end of a run" if objective.schedule else ""
+    return f"with {', '.join(shown)}{'' if changed else ': the defaults of training'}{changes}" if shown else ""
 
 
 def _option(value: Any) -> str:

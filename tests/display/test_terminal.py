@@ -137,6 +137,11 @@ def test_an_option_that_was_given_is_told_with_its_default():
     assert told[0].endswith("z_loss 0.1 (default 0.0)") or "z_loss 0.1 (default 0.0)," in told[0]
 
 
+def test_a_rate_that_falls_is_shown_as_the_end_of_a_run():
+    said = " ".join(lines_of(MaskedLM(mask_rate=0.5, final_mask_rate=0.1)))
+    assert "mask_rate 0.5 to 0.1, evaluated at 0.1: what is shown is the end of a run" in said
+
+
 def test_a_causal_model_hides_nothing_in_place():
     assert not [line for line in lines_of(CausalLM(), text="a a a a") if line.startswith("hidden as")]
 
