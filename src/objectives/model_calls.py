@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
@@ -92,7 +92,7 @@ def check_model(architecture: str, model: nn.Module, batch: Mapping[str, Any]) -
 
     A model that reads both sides would read the next token; one that starts its decoder with another id would be
     completed from an id that it never saw; an encoder-decoder hands out no loss of its routers. One without a config is
-    taken as it is.
+    taken as it is. Rows with positions of their own may begin in mid-text, so their first id says nothing.
     """
     kind, config = type(model).__name__, getattr(model, "config", None)
     encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))
@@ -111,6 +111,8 @@ def check_model(architecture: str, model: nn.Module, batch: Mapping[str, Any]) -
             "it off (config.output_router_logits = False)"
         )
     start, given = decoder_start(model), batch.get("decoder_input_ids")
+    if "decoder_position_ids" in batch:
+        return
     if start is not None and isinstance(given, Tensor) and given.numel() and bool((given[:, 0] != start).any()):
         raise InputError(
             f"{kind} starts its decoder with {start}, and the batch with {int(given[0, 0])}: its generate() would "
@@ -157,12 +159,15 @@ def forward_names(kind: type[nn.Module]) -> tuple[str, ...]:
 
 
 class ReadRecorder(dict[str, Any]):
-    """A dict that records which of its keys were read, and says by name what it does not have."""
+    """A dict that records which of its keys were read, and says by name what it does not have.
 
-    def __init__(self, objective: Objective, what: str, items: Mapping[str, Any]) -> None:
+    A batch, or the outputs of a model.
+    """
+
+    def __init__(self, objective: Objective, what: Literal["batch", "outputs"], items: Mapping[str, Any]) -> None:
         super().__init__(items)
         self.read: set[str] = set()
-        self.objective, self.what = objective.name, what
+        self.objective, self.what = objective, what
 
     def __getitem__(self, key: str) -> Any:
         self.read.add(key)
@@ -172,11 +177,23 @@ class ReadRecorder(dict[str, Any]):
         return self[key] if key in self else default  # noqa: SIM401  `get` itself
 
     def __missing__(self, key: str) -> Any:
-        has = ", ".join(self) or "nothing"
+        has, name = ", ".join(self) or "nothing", self.objective.name
+        if self.what == "batch":
+            raise InputError(
+                f"the {name} objective needs {key!r} of the batch, which has {has}: was it made by the collator of "
+                "another objective?"
+            )
         raise InputError(
-            f"the {self.objective} objective needs {key!r} of the {self.what}, which has {has}: was it made by the "
-            "collator of another objective?"
+            f"the {name} objective needs the output {key} of the model, which gives {has}"
+            f"{' alone' if len(self) == 1 else ''}: {_where_outputs_are(self.objective)}"
         )
+
+
+def _where_outputs_are(objective: Objective) -> str:
+    """Which model has the outputs that an objective reads: its own one, where its class says how to build it."""
+    if not objective.declares("build_model"):
+        return "a model with several heads returns {output: Prediction}"
+    return f"its heads are in the model that {objective!r}.build_model makes"
 
 
 class LossModule(nn.Module):

@@ -240,7 +240,7 @@ class Objective(nn.Module):
             self.check_batch(ReadRecorder(self, "batch", batch))  # another one: a look is no use
         batch = ReadRecorder(self, "batch", batch)
         inputs = self.model_inputs(model, batch)
-        outputs = ReadRecorder(self, "model's output", predictions(model, call(model, **inputs)))
+        outputs = ReadRecorder(self, "outputs", predictions(model, call(model, **inputs)))
         loss = self.loss(outputs, batch)
         self.breakdown(batch)
         check_all_read(self, unwrapped(model), inputs, outputs, batch)
@@ -252,7 +252,7 @@ class Objective(nn.Module):
         if "input_ids" in batch and not tracing():
             self.check_batch(ReadRecorder(self, "batch", batch))
         batch = ReadRecorder(self, "batch", batch)
-        loss = self.loss(ReadRecorder(self, "model's output", {"logits": Prediction(logits)}), batch)
+        loss = self.loss(ReadRecorder(self, "outputs", {"logits": Prediction(logits)}), batch)
         self.breakdown(batch)
         if unread := batch.keys() & (LOSS_KEYS | DRAWING_KEYS) - batch.read:
             raise InputError(
@@ -346,7 +346,8 @@ class Objective(nn.Module):
 
     @classmethod
     def declares(cls, claim: str) -> bool:
-        """Whether the class itself says who reads whom ("reads"), or knows its floor ("entropy_floor")."""
+        """Whether the class itself says who reads whom ("reads"), knows its floor ("entropy_floor"), or has a model of
+        its own ("build_model")."""
         own, default = (inspect.unwrap(getattr(kind, claim)) for kind in (cls, Objective))
         return own is not default
 

@@ -11,11 +11,14 @@ from ..checks import check_path
 from ..data import Tokenizer, load_tokenizer
 from ..errors import InputError
 from ..escape import shorten
+from ..objectives import Objective
 from .checkpoint import latest_checkpoint
 from .run_description import check_tokenizer, read_run
 
 
-def load_initial_weights(run: str | Path, model: nn.Module, tokenizer: Tokenizer) -> dict[str, Any]:
+def load_initial_weights(
+    run: str | Path, objective: Objective, model: nn.Module, tokenizer: Tokenizer
+) -> dict[str, Any]:
     """Read the weights of a run's last checkpoint into a model, and return what run.json records of them.
 
     The objective may be another one. Decoder-only and encoder-only models have the same weights, so that one can
@@ -35,11 +38,13 @@ def load_initial_weights(run: str | Path, model: nn.Module, tokenizer: Tokenizer
     missing = [name for name in here if name not in there]
     further = [name for name in there if name not in model.state_dict()]
     if missing or further:
-        mine = getattr(model, "architecture", type(model).__name__)
-        raise InputError(
-            f"the weights of {run} ({shorten(described.get('architecture'), 80)}) do not fit this model ({mine}): "
-            + f"{len(missing)} are missing there, {len(further)} have no place here, such as {(missing + further)[0]}"
-        )
+        mine, other = getattr(model, "architecture", type(model).__name__), described.get("architecture")
+        of, of_other = str(mine), shorten(other, 80)
+        if mine == other:  # models of two objectives, or of two sizes
+            of, of_other = f"{objective.name}, {of}", f"{shorten(described.get('objective'), 80)}, {of_other}"
+        halves = [(missing, "are missing there"), (further, "have no place here")]
+        what = " and ".join(f"{len(names)} {are} (such as {names[0]})" for names, are in halves if names)
+        raise InputError(f"the weights of {run} ({of_other}) do not fit this model ({of}): {what}")
     if wrong := [name for name in here if there[name] != here[name]]:
         raise InputError(
             f"the weights of {run} have another shape: {wrong[0]} is {there[wrong[0]]}, expected {here[wrong[0]]}"

@@ -133,7 +133,7 @@ def train(
         if resume:
             raise InputError("a resumed run continues from its own checkpoint: leave init_from out")
         start = init_from
-        origin = processes.together(lambda: load_initial_weights(start, model, tokenizer))
+        origin = processes.together(lambda: load_initial_weights(start, objective, model, tokenizer))
     loss_module = processes.wrap(objective, model)
     optimizer = optimizer_of(model, config)
     if resume:

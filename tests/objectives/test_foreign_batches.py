@@ -242,6 +242,12 @@ def test_a_decoder_that_starts_with_another_id_is_refused():
     assert SpanCorruption()(model, batch).mean.isfinite()
 
 
+def test_rows_that_begin_in_mid_text_are_refused_for_the_positions_that_the_decoder_does_not_read():
+    model = Foreign(is_encoder_decoder=True, decoder_start_token_id=SPECIAL.pad)
+    with pytest.raises(InputError, match="nor the mass objective reads decoder_position_ids"):
+        OBJECTIVES["mass"]()(model, batch_of(OBJECTIVES["mass"](), (24, 24)))
+
+
 def test_outputs_that_the_objective_does_not_read_are_named():
     class TwoHeads(Foreign):
         def forward(self, input_ids, attention_mask=None):

@@ -151,7 +151,7 @@ def test_the_trunk_continues_texts_and_the_heads_do_not_matter(tokenizer):
 
 def test_a_model_without_heads_is_refused_by_name():
     objective = MultiTokenPrediction()
-    with pytest.raises(InputError, match="'ahead_1' of the model's output, which has logits"):
+    with pytest.raises(InputError, match="output ahead_1 of the model, which gives logits alone: its heads"):
         objective(CausalLM().build_model(VOCAB, d_model=16, n_layers=1, n_heads=2), batch_of(objective))
 
 

@@ -163,7 +163,7 @@ def test_the_weight_is_that_of_the_second_head_alone():
 
 def test_a_model_without_the_second_head_is_refused_by_name():
     encoder = MaskedLM().build_model(VOCAB, d_model=16, n_layers=1, n_heads=2)
-    with pytest.raises(InputError, match="'boundary' of the model's output, which has logits"):
+    with pytest.raises(InputError, match="output boundary of the model, which gives logits alone: its heads"):
         SpanBoundary()(encoder, batch_of(SpanBoundary()))
 
 

@@ -230,5 +230,5 @@ def test_the_trunk_continues_texts_and_the_second_table_does_not_matter(tokenize
 
 def test_a_model_without_the_second_table_is_refused_by_name():
     objective = TokenOrderPrediction()
-    with pytest.raises(InputError, match="'order' of the model's output, which has logits"):
+    with pytest.raises(InputError, match="output order of the model, which gives logits alone: its heads"):
         objective(CausalLM().build_model(VOCAB, d_model=16, n_layers=1, n_heads=2), batch_of(objective))

@@ -7,7 +7,7 @@ import pytest
 
 from clozelab.data import pack, train_bpe
 from clozelab.errors import InputError
-from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption
+from clozelab.objectives import CausalLM, MaskedLM, SpanBoundary, SpanCorruption
 from clozelab.training import TrainConfig, latest_checkpoint, load_run, read_metrics, read_run, seeded_model
 
 from .conftest import SMALL, Rising
@@ -130,8 +130,12 @@ def test_weights_that_do_not_fit_are_refused_by_name(small_run, packed, tmp_path
     with pytest.raises(InputError, match=r"have another shape: \S+ is \[.*32\], expected \[.*16\]"):
         small_run(MaskedLM(), model=wide, init_from=tmp_path / "causal")
     deep = seeded_model(MaskedLM(), small_run.tokenizer.vocab_size, "tiny", 0, d_model=32, n_layers=2, n_heads=2)
-    with pytest.raises(InputError, match=r"are missing there, 0 have no place here"):
+    with pytest.raises(InputError, match=r"\d+ are missing there \(such as blocks\.1\.\S+\)$"):
         small_run(MaskedLM(), model=deep, init_from=tmp_path / "causal")
+    small_run(SpanBoundary(), run=tmp_path / "sbo")
+    halves = r"\(sbo, encoder-only\) do not fit this model \(masked, encoder-only\): \d+ are missing there \(such as "
+    with pytest.raises(InputError, match=halves + r"\S+\) and \d+ have no place here \(such as \S+\)$"):
+        small_run(MaskedLM(), init_from=tmp_path / "sbo")
     with pytest.raises(InputError, match="leave init_from out"):
         small_run(MaskedLM(), init_from=tmp_path / "causal", run=tmp_path / "causal", resume=True)
     with pytest.raises(InputError, match="nowhere holds no run"):
