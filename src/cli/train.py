@@ -104,7 +104,8 @@ def _print_result(objective: Objective, folder: Path, result: TrainResult) -> No
         print(escape_control_characters(f"stopped after step {result.step}, all saved; continue: {resume}"))
         return
     assert result.heldout is not None
-    loss = f"held-out loss {result.heldout.nats:.4f} nats per predicted token{result.heldout.per_byte}"
+    of = result.heldout.by_part or " per predicted token"
+    loss = f"held-out loss {result.heldout.nats:.4f} nats{of}{result.heldout.per_byte}"
     print(escape_control_characters(f"{objective.name}: {loss}, in {folder}"))
     if result.heldout.corpora:
         by_corpus = ", ".join(f"{name} {nats:.4f}" for name, nats in result.heldout.corpora.items())

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from ..escape import escape_control_characters, shown
 from ..objectives import Likelihood
+from ..planning import row_of
 from .curves import draw_loss
+from .plan import quantity
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,7 +46,8 @@ def print_comparison(rows: Sequence[Compared], corpus: str, equal: str = "tokens
         part = slice(first, first + together)
         console.print(_table(rows[part], [(label, cells[part]) for label, cells in lines]))
     console.print(
-        "losses are nats per predicted token on held-out text. Those of two objectives are not comparable, for they "
+        f"losses are nats per predicted token on held-out text{_of_parts(rows)}. In the loss: loss positions for each "
+        "token of text, over all outputs. Losses of two objectives are not comparable, for they "
         "predict different tokens from different contexts: compare each with its own guesses. Bits per byte are those "
         "of the predicted text given the rest, and only defined where the loss is a likelihood or bounds one"
     )
@@ -57,10 +60,27 @@ def print_comparison(rows: Sequence[Compared], corpus: str, equal: str = "tokens
             console.print(f"{row.objective.name:{margin}}{escape_control_characters(' '.join(text.split()))}")
 
 
+def _of_parts(rows: Sequence[Compared]) -> str:
+    """What is said of losses of several parts, where there are some."""
+    if not any(map(_by_part, rows)):
+        return ""
+    return "; one of several parts is their weighted sum, each per its own count, and bits per byte are of the first"
+
+
+def _by_part(row: Compared) -> str:
+    return row.result.heldout.by_part.removeprefix(": ").partition(",")[0] if row.result.heldout else ""
+
+
+def _in_loss(row: Compared) -> str:
+    """As `clozelab objectives` says it."""
+    made = row_of(row.objective, row.length)
+    return f"{made.loss_positions / made.text:.1%}"
+
+
 def _budget(rows: Sequence[Compared], equal: str) -> str:
     """What each objective got as much of."""
     first = rows[0]
-    text = f"{first.result.tokens / 1e6:.2f} M tokens of text"
+    text = f"{quantity(first.result.tokens)} tokens of text"
     if equal != "compute" or first.flops is None:
         return f"{text} each"
     return (
@@ -104,10 +124,11 @@ LINES: list[tuple[str, Callable[[Compared], str]]] = [
     ("predicts", lambda row: row.objective.predicts),
     ("model", lambda row: row.objective.architecture),
     ("parameters", lambda row: f"{row.parameters / 1e6:.2f} M"),
-    ("text seen", lambda row: f"{row.result.tokens / 1e6:.2f} M tokens"),
+    ("text seen", lambda row: f"{quantity(row.result.tokens)} tokens"),
     ("training", lambda row: "" if row.flops is None else f"{_scaled(row.flops)}FLOP"),
-    ("in the loss", lambda row: f"{row.result.heldout.loss_share:.1%}" if row.result.heldout else ""),
+    ("in the loss", _in_loss),
     ("held-out loss", lambda row: f"{_at_most(row)}{row.heldout:.3f}"),
+    ("by part", _by_part),
     ("by kind", lambda row: row.result.heldout.by_kind if row.result.heldout else ""),
     ("unigram guess", lambda row: f"{row.unigram:.3f}"),
     ("uniform guess", lambda row: f"{row.uniform:.3f}"),
@@ -167,5 +188,5 @@ def draw_comparison(rows: Sequence[Compared], path: str | Path) -> None:
     for axes in panels.flat[len(rows) :]:
         axes.remove()
     for axes in panels[:, 0]:
-        axes.set_ylabel("nats per predicted token")
+        axes.set_ylabel("nats" if any(map(_by_part, rows)) else "nats per predicted token")
     figure.savefig(str(path), dpi=140)

@@ -48,6 +48,8 @@ class PartLoss:
     """Nats per count."""
     count: int
     """What the sum was divided by."""
+    weight: float = 1.0
+    """In the total."""
 
 
 BINS = 6
@@ -96,6 +98,23 @@ class HeldOut:
         return "; ".join(f"{name} {', '.join(map(str, bins))}" for name, bins in self.bins.items())
 
     @property
+    def by_part(self) -> str:
+        """The weighted parts for a message, behind "nats"; empty for a loss of one part.
+
+        >>> from clozelab.evaluation import HeldOut, PartLoss
+        >>> parts = {"generator": PartLoss(5.4, 15), "discriminator": PartLoss(0.448, 127, 50.0)}
+        >>> HeldOut(27.8, parts, 127, 15).by_part
+        ': generator 5.400 + 50 x discriminator 0.448, each per its own count'
+        """
+        if len(self.parts) == 1:
+            return ""
+        terms = (
+            f"{'' if part.weight == 1 else f'{part.weight:.4g} x '}{name} {part.mean:.3f}"
+            for name, part in self.parts.items()
+        )
+        return f": {' + '.join(terms)}, each per its own count"
+
+    @property
     def count(self) -> int:
         """The count of the first part."""
         return next(iter(self.parts.values())).count
@@ -103,11 +122,12 @@ class HeldOut:
     @property
     def per_byte(self) -> str:
         """ ", 1.234 bits per byte" for a message, "at most" where it is a bound, "not defined" where the bytes are not
-        known; empty for a loss that is no likelihood."""
+        known; empty for a loss that is no likelihood. Of several parts it names the first, whose bits they are."""
         if self.bits_per_byte is None:
             return "" if self.likelihood is Likelihood.NONE or not self.has_bytes else ", bits per byte not defined"
         bound = "at most " if self.likelihood is Likelihood.BOUND else ""
-        return f", {bound}{self.bits_per_byte:.3f} bits per byte"
+        of = f" of {next(iter(self.parts))}" if len(self.parts) > 1 else ""
+        return f", {bound}{self.bits_per_byte:.3f} bits per byte{of}"
 
     @property
     def loss_share(self) -> float:
@@ -169,7 +189,7 @@ def evaluate(
     first, has_likelihood = next(iter(total.values())), objective.likelihood is not Likelihood.NONE
     return HeldOut(
         float(total.mean),
-        {name: PartLoss(float(part.mean), int(part.count)) for name, part in total.items()},
+        {name: PartLoss(float(part.mean), int(part.count), part.weight) for name, part in total.items()},
         positions,
         loss_positions,
         objective.likelihood,

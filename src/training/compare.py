@@ -54,6 +54,8 @@ class Compared:
     """Nats of a model that knows how often each label is seen in training, and nothing else."""
     source_length: int
     """Tokens of text in an example."""
+    length: int
+    """Input tokens of an example."""
     batch_size: int
     flops: int | None
     """Of all training steps; None where they were not counted."""
@@ -217,6 +219,7 @@ def _compared(
         uniform_baseline(objective, fixed, vocab_size),
         unigram_baseline(objective, seen, fixed, vocab_size),
         objective.source_length(config.length),
+        config.length,
         config.batch_size,
         flops,
         completions,

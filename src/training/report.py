@@ -64,7 +64,8 @@ class Report:
                 values["corpora"] = result.corpora
             self._write(step, **values)
             self.evaluated[step] = result.nats
-        self.bar.print_line(f"{self.name}, step {step}: held-out loss {result.nats:.4f} nats{result.per_byte}")
+        loss = f"held-out loss {result.nats:.4f} nats{result.by_part}{result.per_byte}"
+        self.bar.print_line(f"{self.name}, step {step}: {loss}")
 
     def sample(self, step: int, text: str) -> None:
         """What the model generated."""

@@ -23,13 +23,27 @@ USES = {
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_each_objective_is_trained_and_used_for_what_it_completes_and_refused_for_the_rest(name, capsys):
     assert train(name) == 0
-    assert re.search(rf"{name}: held-out loss \d+\.\d+ nats per predicted token", capsys.readouterr().out)
+    assert re.search(
+        rf"{name}: held-out loss \d+\.\d+ nats( per predicted token|: .* \+ .*, each per its own count)",
+        capsys.readouterr().out,
+    )
     for use, words in USES.items():
         if use in OBJECTIVES[name].completes:
             assert main(words) == 0
             assert "Document" in capsys.readouterr().out
         else:
             refused(capsys, words, rf"run holds a model of the {name} objective, which does not {use}.*clozelab")
+
+
+def test_a_loss_of_several_parts_is_printed_with_its_parts(capsys):
+    assert train("electra") == 0
+    printed = capsys.readouterr().out
+    assert "per predicted token" not in printed
+    found = re.search(r"loss (\S+) nats: generator (\S+) \+ 50 x discriminator (\S+), each per its own count", printed)
+    total, generator, discriminator = map(float, found.groups())
+    assert total == pytest.approx(generator + 50 * discriminator, abs=0.03)
+    assert train("mtp", run="other") == 0
+    assert re.search(r"each per its own count, \d\.\d+ bits per byte of logits", capsys.readouterr().out)
 
 
 def test_a_run_ends_with_its_loss_by_kind_of_row_where_the_class_has_kinds(capsys):

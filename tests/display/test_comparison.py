@@ -5,15 +5,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from clozelab.display import print_comparison
-from clozelab.objectives import OBJECTIVES
+from clozelab.display import objectives_table, print_comparison
+from clozelab.objectives import OBJECTIVES, CausalLM
 
 
 def compared(name):
-    heldout = SimpleNamespace(loss_share=0.15, bits_per_byte=1.7, by_kind="")
+    heldout = SimpleNamespace(loss_share=0.15, bits_per_byte=1.7, by_kind="", by_part="")
     return SimpleNamespace(
         objective=OBJECTIVES[name](),
         parameters=1.3e6,
+        length=32,
         result=SimpleNamespace(tokens=160_000, heldout=heldout, tokens_per_second=6629.0),
         heldout=4.2,
         unigram=6.5,
@@ -33,7 +34,7 @@ def test_every_objective_is_shown_whole(width, capsys, monkeypatch):
     printed = "\n".join(lines)
     assert "…" not in printed
     assert "\x1b" not in printed
-    assert f"{len(OBJECTIVES)} objectives on corpus [bold] ␛, 0.16 M tokens of text each" in " ".join(lines)
+    assert f"{len(OBJECTIVES)} objectives on corpus [bold] ␛, 160 k tokens of text each" in " ".join(lines)
     for name, kind in OBJECTIVES.items():
         assert name in printed
         assert f"a sample of [{name}] ␛[31m" in printed
@@ -50,9 +51,25 @@ def test_equal_compute_is_said_with_the_tokens_and_the_operations_of_each(capsys
     print_comparison([one, other], "corpus", "compute")
     printed = capsys.readouterr().out
     first = " ".join(printed.split())
-    assert "3 TFLOP of training each, what 0.16 M tokens of text take causal; to the nearest step, and each" in first
+    assert "3 TFLOP of training each, what 160 k tokens of text take causal; to the nearest step, and each" in first
     [seen] = [line for line in printed.splitlines() if "text seen" in line]
-    assert seen.split()[2:] == ["0.16", "M", "tokens", "0.32", "M", "tokens"]
+    assert seen.split()[2:] == ["160", "k", "tokens", "320", "k", "tokens"]
     [spent] = [line for line in printed.splitlines() if "training  " in line]
     assert spent.split()[1:] == ["3", "TFLOP", "3.02", "TFLOP"]
-    assert "Those of two objectives are not comparable" in first
+    assert "Losses of two objectives are not comparable" in first
+
+
+def test_small_budgets_parts_and_the_share_in_the_loss_are_said_as_elsewhere(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    one, other = compared("causal"), compared("electra")
+    one.length = other.length = 128
+    one.result.tokens = 448
+    other.result.heldout.by_part = ": generator 5.375 + 50 x discriminator 0.449, each per its own count"
+    print_comparison([one, other], "corpus")
+    printed = capsys.readouterr().out
+    assert "on corpus, 448 tokens of text each" in printed
+    [share] = [line for line in printed.splitlines() if line.strip().startswith("in the loss ")]
+    told = [float(row["in the loss"].rstrip("%")) for row in objectives_table([CausalLM, OBJECTIVES["electra"]])]
+    assert [round(float(cell.rstrip("%"))) for cell in share.split()[3:]] == told, share
+    assert "generator 5.375" in printed
+    assert "their weighted sum, each per its own count" in " ".join(printed.split())
