@@ -200,7 +200,10 @@ def test_noise_that_would_draw_something_else_is_refused(noise, message):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Electra()(MaskedLM().build_model(VOCAB, d_model=16, n_layers=1), batch_of(Electra())), "'generator'"),
+        (
+            lambda: Electra()(MaskedLM().build_model(VOCAB, d_model=16, n_layers=1), batch_of(Electra())),
+            "needs the output generator of the model",
+        ),
         (lambda: Electra()(reading_model(Electra()), batch_of(MaskedLM())), "'sampling_noise' of the batch"),
         (lambda: MaskedLM()(reading_model(MaskedLM()), batch_of(Electra())), "sampling_noise|are not hidden"),
         (lambda: Electra(generator_size=0.0), r"generator_size must lie in \(0, 1\]"),
