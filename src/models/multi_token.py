@@ -7,12 +7,13 @@ from torch import Tensor, nn
 
 from .attention_mask import self_attention_mask
 from .config import ModelConfig
+from .heads import TrunkWithHeads
 from .language_model import Prediction
 from .layers import Block, rms_norm
 from .transformer import DecoderOnly
 
 
-class MultiTokenDecoder(nn.Module):
+class MultiTokenDecoder(TrunkWithHeads):
     """Token ids (B, T) to {"logits", "ahead_1", ..., "ahead_N"}: hidden states (B, T, D) and the table of the trunk.
 
     At t, "logits" predicts token t + 1 and "ahead_k" token t + 1 + k. All share the embedding and the unembedding.
@@ -38,23 +39,11 @@ class MultiTokenDecoder(nn.Module):
     causal = True
 
     def __init__(self, config: ModelConfig, depth: int, *, sequential: bool = True, detached: bool = False) -> None:
-        super().__init__()
-        self.config, self.sequential, self.detached = config, sequential, detached
-        self.trunk = DecoderOnly(config)
+        super().__init__(DecoderOnly(config))
+        self.sequential, self.detached = sequential, detached
         self.heads = nn.ModuleList(Block(config) for _ in range(depth))
         if sequential:
             self.joins = nn.ModuleList(nn.Linear(2 * config.d_model, config.d_model, bias=False) for _ in range(depth))
-
-    @property
-    def unembedding(self) -> nn.Parameter:
-        """(V, D), of the trunk and of all heads."""
-        return self.trunk.unembedding
-
-    def attention_matrix(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, document_ids: Tensor | None = None
-    ) -> Tensor:
-        """Bool (B, T, T): whether token t attends to s, in the trunk and in each head."""
-        return self.trunk.attention_matrix(input_ids, attention_mask, document_ids)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, document_ids: Tensor | None = None

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import ModelConfig
+from .heads import TrunkWithHeads
 from .language_model import Prediction, check_flags
 from .layers import rms_norm
 from .transformer import EncoderOnly
@@ -15,7 +16,7 @@ MOST_PLACES = 20
 """Places of a span that have a vector of their own; the tokens behind them are predicted by the encoder alone."""
 
 
-class SpanBoundaryEncoder(nn.Module):
+class SpanBoundaryEncoder(TrunkWithHeads):
     """Token ids (B, T) to {"logits", "boundary"}: states (B, T, D), both compared with the table of the trunk.
 
     "logits" is the trunk's own output. At a token of a hidden span from a to b, "boundary" is f([h[a-1]; h[b+1]; p]):
@@ -42,22 +43,9 @@ class SpanBoundaryEncoder(nn.Module):
     causal = False
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.trunk = EncoderOnly(config)
+        super().__init__(EncoderOnly(config))
         self.places = nn.Embedding(1 + MOST_PLACES, config.d_model)
         self.layers = nn.ModuleList(nn.Linear(k * config.d_model, config.d_model, bias=False) for k in (3, 1))
-
-    @property
-    def unembedding(self) -> nn.Parameter:
-        """(V, D), of the trunk and of both heads."""
-        return self.trunk.unembedding
-
-    def attention_matrix(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, document_ids: Tensor | None = None
-    ) -> Tensor:
-        """Bool (B, T, T): whether token t attends to s in the trunk."""
-        return self.trunk.attention_matrix(input_ids, attention_mask, document_ids)
 
     def forward(
         self,

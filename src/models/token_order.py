@@ -5,11 +5,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from .config import ModelConfig
+from .heads import TrunkWithHeads
 from .language_model import Prediction
 from .transformer import DecoderOnly
 
 
-class TokenOrderDecoder(nn.Module):
+class TokenOrderDecoder(TrunkWithHeads):
     """Token ids (B, T) to {"logits", "order"}: the hidden states (B, T, D) of one trunk, and a table (V, D) for each.
 
     `trunk` is the `DecoderOnly` that is left where the order is not wanted; it continues texts.
@@ -27,22 +28,9 @@ class TokenOrderDecoder(nn.Module):
     causal = True
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.trunk = DecoderOnly(config)
+        super().__init__(DecoderOnly(config))
         self.order = nn.Embedding(config.vocab_size, config.d_model)  # a table with a row for each id
         nn.init.zeros_(self.order.weight)  # a uniform guess at first
-
-    @property
-    def unembedding(self) -> nn.Parameter:
-        """(V, D), of the trunk."""
-        return self.trunk.unembedding
-
-    def attention_matrix(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, document_ids: Tensor | None = None
-    ) -> Tensor:
-        """Bool (B, T, T): whether token t attends to s."""
-        return self.trunk.attention_matrix(input_ids, attention_mask, document_ids)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, document_ids: Tensor | None = None

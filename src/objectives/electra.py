@@ -20,7 +20,7 @@ from ..models import GeneratorDiscriminator, Prediction, model_config
 from ..models.generator_discriminator import sample_ids
 from .loss import Target
 from .masked_lm import MaskedLM
-from .model_calls import ReadRecorder, unwrapped
+from .model_calls import ReadRecorder, part_of
 from .objective import FloorExercise, Objective, reads_of_one_stack
 from .options import NotNegative, Probability, Share, options
 
@@ -153,11 +153,11 @@ class Electra(MaskedLM):
 
     def complete(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
         """Fill the blanks of a text by the generator, one token for each `___`."""
-        return super().complete(getattr(unwrapped(model), "generator", model), tokenizer, text, **sampling)
+        return super().complete(part_of(model, "generator"), tokenizer, text, **sampling)
 
     def sample(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
         """Hide every fifth token and fill it again by the generator, the most certain one first."""
-        return super().sample(getattr(unwrapped(model), "generator", model), tokenizer, text, **sampling)
+        return super().sample(part_of(model, "generator"), tokenizer, text, **sampling)
 
 
 def _of_hidden(batch: Mapping[str, Tensor]) -> Tensor:

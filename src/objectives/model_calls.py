@@ -38,6 +38,11 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
+def part_of(model: nn.Module, name: str) -> nn.Module:
+    """A part of a model, such as its trunk, inside any wrappers; the model itself where it has none of that name."""
+    return getattr(unwrapped(model), name, model)
+
+
 def predictions(model: nn.Module, output: Any) -> Mapping[str, Prediction]:
     """The outputs of a model by name: {name: Prediction} as they are, logits and hidden states as "logits"."""
     if isinstance(output, Mapping) and output and all(isinstance(one, Prediction) for one in output.values()):

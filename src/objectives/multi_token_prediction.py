@@ -15,7 +15,7 @@ from ..languages import MarkovSource, step_costs
 from ..models import MultiTokenDecoder, model_config
 from .causal_lm import CausalLM, upcoming_labels
 from .loss import Target
-from .model_calls import unwrapped
+from .model_calls import part_of
 from .objective import FloorExercise, Likelihood, reads_of_one_stack
 from .options import NotNegative, options
 
@@ -113,7 +113,7 @@ class MultiTokenPrediction(CausalLM):
 
     def complete(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
         """Continue a text by the trunk, one token after the other: the further heads only taught it."""
-        return continue_text(getattr(unwrapped(model), "trunk", model), tokenizer, text, **sampling)
+        return continue_text(part_of(model, "trunk"), tokenizer, text, **sampling)
 
     def _parts(self) -> list[str]:
         return ["logits", *(f"ahead_{k}" for k in range(1, self.depth + 1))]

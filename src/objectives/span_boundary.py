@@ -16,7 +16,7 @@ from ..models import SpanBoundaryEncoder, model_config
 from ..models.span_boundary import MOST_PLACES
 from .loss import Target
 from .masked_lm import MaskedLM, Scheme
-from .model_calls import unwrapped
+from .model_calls import part_of
 from .objective import FloorExercise, reads_of_one_stack
 from .options import NotNegative, options
 
@@ -112,11 +112,11 @@ class SpanBoundary(MaskedLM):
 
     def complete(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
         """Fill the blanks of a text by the trunk: the second head only taught it."""
-        return super().complete(_trunk(model), tokenizer, text, **sampling)
+        return super().complete(part_of(model, "trunk"), tokenizer, text, **sampling)
 
     def sample(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
         """Hide every fifth token and fill it again by the trunk, the most certain one first."""
-        return super().sample(_trunk(model), tokenizer, text, **sampling)
+        return super().sample(part_of(model, "trunk"), tokenizer, text, **sampling)
 
 
 def boundary_distances(hidden: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
@@ -133,7 +133,3 @@ def boundary_distances(hidden: Tensor, examples: Examples) -> tuple[Tensor, Tens
         for end in (left, right):
             has_pair &= documents.gather(1, end.clamp(0, hidden.shape[1] - 1)) == documents
     return (place - left) * has_pair, (right - place) * has_pair
-
-
-def _trunk(model: nn.Module) -> nn.Module:
-    return getattr(unwrapped(model), "trunk", model)

@@ -17,7 +17,7 @@ from ..models import TokenOrderDecoder, model_config
 from .causal_lm import CausalLM, next_token_floor, upcoming_labels
 from .cross_entropy import SoftLabels
 from .loss import Target
-from .model_calls import unwrapped
+from .model_calls import part_of
 from .objective import FloorExercise, Likelihood, reads_of_one_stack
 from .options import Bounds, NotNegative, options
 
@@ -115,7 +115,7 @@ class TokenOrderPrediction(CausalLM):
 
     def complete(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
         """Continue a text by the trunk, one token after the other: the second table only taught it."""
-        return continue_text(getattr(unwrapped(model), "trunk", model), tokenizer, text, **sampling)
+        return continue_text(part_of(model, "trunk"), tokenizer, text, **sampling)
 
 
 def token_order(upcoming: Tensor) -> SoftLabels:
