@@ -31,7 +31,7 @@ from ..data import IGNORED, shift_targets
 from ..data.special_ids import MAX_IDS
 from ..errors import InputError
 from ..models import eval_mode
-from ..models.language_model import call
+from ..models.language_model import call, device_of
 from ..objectives import Loss
 from ..objectives.model_calls import predictions
 
@@ -235,8 +235,7 @@ def infill_log_prob(
 def in_full_precision(model: nn.Module) -> Iterator[None]:
     """`eval_mode`, and no autocast."""
     check_type(model, nn.Module, "the model")
-    device = next((parameter.device.type for parameter in model.parameters()), "cpu")
-    with eval_mode(model), torch.autocast(device, enabled=False):
+    with eval_mode(model), torch.autocast(device_of(model).type, enabled=False):
         yield
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..checks import check_int
 from ..errors import InputError
 from ..models import Cache, DecoderOnly, EncoderDecoder, EncoderOnly, eval_mode
-from ..models.language_model import call
+from ..models.language_model import call, device_of
 from .sampling import Sampling, sample_token
 
 MAX_NEW_TOKENS = 2**20
@@ -161,11 +161,6 @@ def require(model: nn.Module, architecture: str, *attributes: str) -> None:
             f"this {type(model).__name__} {why}: generate takes a DecoderOnly, fill_masks an EncoderOnly, fill_spans "
             "an EncoderDecoder"
         )
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where the weights of a model lie."""
-    return next((weight.device for weight in model.parameters()), torch.device("cpu"))
 
 
 def suppression(model: DecoderOnly | EncoderOnly | EncoderDecoder, ids: Sequence[int]) -> Tensor:

@@ -11,8 +11,8 @@ from torch import Tensor
 from ..checks import check_int, check_type
 from ..errors import InputError
 from ..models import DecoderOnly, EncoderOnly, eval_mode
-from ..models.language_model import call
-from .decoding import device_of, require, suppression
+from ..models.language_model import call, device_of
+from .decoding import require, suppression
 from .sampling import Sampling, sample_token
 
 ORDERS = ("all", "left_to_right", "confidence", "random", "ancestral")

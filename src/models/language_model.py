@@ -103,6 +103,11 @@ class LanguageModel(nn.Module):
         return rotary_freqs(positions, self.config.d_head, self.config.rotary_base, dtype)
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Where the weights of a model lie."""
+    return next((weight.device for weight in model.parameters()), torch.device("cpu"))
+
+
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards every module is in the mode it was in.
