@@ -68,7 +68,7 @@ def _of_parts(rows: Sequence[Compared]) -> str:
 
 
 def _by_part(row: Compared) -> str:
-    return row.result.heldout.by_part.removeprefix(": ").partition(",")[0] if row.result.heldout else ""
+    return row.result.heldout.weighted_parts if row.result.heldout else ""
 
 
 def _in_loss(row: Compared) -> str:
@@ -84,16 +84,9 @@ def _budget(rows: Sequence[Compared], equal: str) -> str:
     if equal != "compute" or first.flops is None:
         return f"{text} each"
     return (
-        f"{_scaled(first.flops)}FLOP of training each, what {text} take {first.objective.name}; to the nearest step, "
-        "and each schedule spans its own steps"
+        f"{quantity(first.flops, 'FLOP')} of training each, what {text} take {first.objective.name}; to the nearest "
+        "step, and each schedule spans its own steps"
     )
-
-
-def _scaled(number: float) -> str:
-    """In thousands of thousands, as 12.3 T."""
-    prefixes = ("", "k", "M", "G", "T", "P", "E")
-    power = min(len(prefixes) - 1, max(0, int(math.log10(max(number, 1)) // 3)))
-    return f"{number / 1000**power:.3g} {prefixes[power]}"
 
 
 def _table(rows: Sequence[Compared], lines: Sequence[tuple[str, Sequence[str]]]) -> Table:
@@ -125,7 +118,7 @@ LINES: list[tuple[str, Callable[[Compared], str]]] = [
     ("model", lambda row: row.objective.architecture),
     ("parameters", lambda row: f"{row.parameters / 1e6:.2f} M"),
     ("text seen", lambda row: f"{quantity(row.result.tokens)} tokens"),
-    ("training", lambda row: "" if row.flops is None else f"{_scaled(row.flops)}FLOP"),
+    ("training", lambda row: "" if row.flops is None else quantity(row.flops, "FLOP")),
     ("in the loss", _in_loss),
     ("held-out loss", lambda row: f"{_at_most(row)}{row.heldout:.3f}"),
     ("by part", _by_part),

@@ -98,13 +98,13 @@ class HeldOut:
         return "; ".join(f"{name} {', '.join(map(str, bins))}" for name, bins in self.bins.items())
 
     @property
-    def by_part(self) -> str:
-        """The weighted parts for a message, behind "nats"; empty for a loss of one part.
+    def weighted_parts(self) -> str:
+        """The parts that the loss is the sum of, each with its weight; empty for a loss of one part.
 
         >>> from clozelab.evaluation import HeldOut, PartLoss
         >>> parts = {"generator": PartLoss(5.4, 15), "discriminator": PartLoss(0.448, 127, 50.0)}
-        >>> HeldOut(27.8, parts, 127, 15).by_part
-        ': generator 5.400 + 50 x discriminator 0.448, each per its own count'
+        >>> HeldOut(27.8, parts, 127, 15).weighted_parts
+        'generator 5.400 + 50 x discriminator 0.448'
         """
         if len(self.parts) == 1:
             return ""
@@ -112,7 +112,12 @@ class HeldOut:
             f"{'' if part.weight == 1 else f'{part.weight:.4g} x '}{name} {part.mean:.3f}"
             for name, part in self.parts.items()
         )
-        return f": {' + '.join(terms)}, each per its own count"
+        return " + ".join(terms)
+
+    @property
+    def by_part(self) -> str:
+        """The same for a message, behind "nats"."""
+        return self.weighted_parts and f": {self.weighted_parts}, each per its own count"
 
     @property
     def count(self) -> int:

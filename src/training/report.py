@@ -35,10 +35,8 @@ class Report:
         if self.path is not None and self.path.exists():
             if not self.path.is_file():
                 raise InputError(f"expected a file of metrics, but {self.path} is none")
-            _tell_unreadable(self.path)
-            with open(self.path, "rb") as before, written_whole(self.path) as file:
-                for line in before:
-                    metrics = _metrics(line)
+            with written_whole(self.path) as file:
+                for line, metrics in _lines(self.path):
                     if metrics is None and line.endswith(b"\n"):
                         file.write(line)  # not ours to throw away
                     elif metrics is not None and metrics["step"] <= resume_at:
@@ -94,17 +92,21 @@ def run_report(name: str, run: Path | None, total_steps: int | None, step: int, 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """The lines of a `metrics.jsonl`; others are left out and logged, but for a last line that was cut off."""
-    path = check_path(path, "a file of metrics")
-    _tell_unreadable(path)
-    lines = (_metrics(line) for line in path.read_bytes().splitlines())
-    return [line for line in lines if line is not None]
+    return [metrics for _, metrics in _lines(check_path(path, "a file of metrics")) if metrics is not None]
 
 
-def _tell_unreadable(path: Path) -> None:
-    """Log which lines of a `metrics.jsonl` are none; the last may be cut off, where a run was stopped as it wrote."""
+def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
+    """(line, its metrics or None) of a `metrics.jsonl`; at the end it logs which lines had none.
+
+    The last line may be cut off, where a run was stopped as it wrote.
+    """
+    numbers = []
     with open(path, "rb") as file:
-        whole = ((n, line) for n, line in enumerate(file, 1) if line.strip() and line.endswith(b"\n"))
-        numbers = [n for n, line in whole if _metrics(line) is None]
+        for number, line in enumerate(file, 1):
+            metrics = _metrics(line)
+            if metrics is None and line.strip() and line.endswith(b"\n"):
+                numbers.append(number)
+            yield line, metrics
     if numbers:
         which = f"lines {', '.join(map(str, numbers[:3]))}" if len(numbers) > 1 else f"line {numbers[0]}"
         more = f" and {len(numbers) - 3:,} more" if len(numbers) > 3 else ""

@@ -10,7 +10,7 @@ from clozelab.objectives import OBJECTIVES, CausalLM
 
 
 def compared(name):
-    heldout = SimpleNamespace(loss_share=0.15, bits_per_byte=1.7, by_kind="", by_part="")
+    heldout = SimpleNamespace(loss_share=0.15, bits_per_byte=1.7, by_kind="", weighted_parts="")
     return SimpleNamespace(
         objective=OBJECTIVES[name](),
         parameters=1.3e6,
@@ -64,7 +64,7 @@ def test_small_budgets_parts_and_the_share_in_the_loss_are_said_as_elsewhere(cap
     one, other = compared("causal"), compared("electra")
     one.length = other.length = 128
     one.result.tokens = 448
-    other.result.heldout.by_part = ": generator 5.375 + 50 x discriminator 0.449, each per its own count"
+    other.result.heldout.weighted_parts = "generator 5.375 + 50 x discriminator 0.449"
     print_comparison([one, other], "corpus")
     printed = capsys.readouterr().out
     assert "on corpus, 448 tokens of text each" in printed
