@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,8 @@ def _one_by_one(runs: Sequence[tuple[str, int]], args: argparse.Namespace) -> It
 
 def _side_by_side(runs: Sequence[tuple[str, int]], args: argparse.Namespace) -> Iterator[FloorResult]:
     """In processes of their own, each with its share of the processor's cores."""
+    from ..evaluation.floor_experiment import train_to_entropy_floor
+
     processes = min(args.processes, len(runs))
     threads = max(1, (os.cpu_count() or 1) // processes)
     fresh = multiprocessing.get_context("spawn")  # torch's threads do not live through a fork
@@ -93,7 +96,8 @@ def _side_by_side(runs: Sequence[tuple[str, int]], args: argparse.Namespace) -> 
     ):
         bar.doing(f"{processes} side by side")
         slowest_first = sorted(runs, key=lambda run: _steps(run[0], args), reverse=True)
-        under_way = [pool.submit(_train, name, seed, args.steps) for name, seed in slowest_first]
+        train = partial(train_to_entropy_floor, steps=args.steps)
+        under_way = [pool.submit(train, name, seed=seed) for name, seed in slowest_first]
         try:
             for done, future in enumerate(as_completed(under_way), 1):
                 result = future.result()
@@ -111,12 +115,6 @@ def _begin(threads: int) -> None:
 
     exit_with_parent()
     torch.set_num_threads(threads)
-
-
-def _train(name: str, seed: int, steps: int | None) -> FloorResult:
-    from ..evaluation.floor_experiment import train_to_entropy_floor
-
-    return train_to_entropy_floor(name, seed=seed, steps=steps)
 
 
 def _reporter(bar: Bar, config: TrainConfig, left: int) -> Callable[[int, float], None]:

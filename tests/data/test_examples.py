@@ -7,17 +7,7 @@ from clozelab.data import IGNORED, Examples, Noise, SpecialIds, pad_rows, shift_
 from clozelab.errors import InputError
 from clozelab.objectives import OBJECTIVES
 
-from .cases import ROLES
-
-SPECIAL = SpecialIds(
-    vocab_size=100,
-    pad=0,
-    eos=1,
-    mask=2,
-    sentinels=range(99, 79, -1),
-    roles=ROLES,
-    ends_sentence=torch.arange(100) % 7 == 0,
-)
+from .cases import SPECIAL
 
 
 def examples_of(rows, special=SPECIAL, ids=None, **more) -> Examples:
