@@ -49,7 +49,8 @@ def _spelled(character: str) -> str:
 FLAGS = {"text_column": "column", "streaming": "stream"}
 """Keywords of Python whose flags have other names."""
 _KEYWORD = re.compile(r'(?<![\w.])(\w+)=(True|False|FILE|"[\w-]+")(?!\w)')
-_TWICE = re.compile(r"(?<!\S)(--[\w-]+): \1(?![\w-])")
+_ANY_VALUE = re.compile(r"(?<=\s\()(\w+)=\.\.\.(?=\))")
+_TWICE = re.compile(r"(?<!\S)(--([\w-]+)): (?:\1|\2)(?![\w-])")
 _NAME = re.compile(r"(?<![\w./='\"-])[a-z]+(?:_[a-z]+)+(?![\w./=('\"-])")
 
 
@@ -63,6 +64,8 @@ def with_flags(message: str, flags: Collection[str]) -> str:
     '--micro-batch-size 3 must divide --batch-size 8'
     >>> with_flags("--mask-rate: mask_rate must lie in (0, 1], got 1.5", {"--mask-rate"})  # named once
     '--mask-rate must lie in (0, 1], got 1.5'
+    >>> with_flags("train with more of them (sentinels=...)", {"--sentinels"})
+    'train with more of them (--sentinels)'
     """
 
     def flag_of(name: str, prefix: str = "--") -> str | None:
@@ -72,9 +75,19 @@ def with_flags(message: str, flags: Collection[str]) -> str:
     def keyword(found: re.Match[str]) -> str:
         name, value = found.groups()
         if value in ("True", "False"):
-            return flag_of(name, "--" if value == "True" else "--no-") or found[0]
+            prefix = "--" if value == "True" else "--no-"
+            return flag_of(name, prefix) or _of_train(name, prefix) or found[0]
         flag = flag_of(name)
         return found[0] if flag is None else f"{flag} {value.strip(chr(34))}"
 
-    spelled = _NAME.sub(lambda found: flag_of(found[0]) or found[0], _KEYWORD.sub(keyword, message))
+    spelled = _ANY_VALUE.sub(lambda found: flag_of(found[1]) or found[0], _KEYWORD.sub(keyword, message))
+    spelled = _NAME.sub(lambda found: flag_of(found[0]) or found[0], spelled)
     return _TWICE.sub(r"\1", spelled)
+
+
+def _of_train(option: str, prefix: str) -> str | None:
+    """The flag of an objective's option, for commands that train objectives with their defaults alone."""
+    from ..objectives import OBJECTIVES
+
+    owner = next((name for name, kind in OBJECTIVES.items() if option in kind.declared_options()), None)
+    return owner and f"{prefix}{option.replace('_', '-')} (of clozelab train --objective {owner})"

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from ..errors import InputError
 from ..escape import shorten, shown
-from .values import COUNT, POSITIVE, PROBABILITY, SEED, SIZE, TEMPERATURE, did_you_mean, nearest, objective_name
+from .values import (
+    COUNT,
+    POSITIVE,
+    PROBABILITY,
+    SEED,
+    SIZE,
+    TEMPERATURE,
+    did_you_mean,
+    in_a_row,
+    nearest,
+    objective_name,
+)
 
 if TYPE_CHECKING:
     from ..objectives import Objective
@@ -54,6 +65,8 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_Help, **settings)
         self._words: Sequence[str] = ()
+        self.objective: tuple[str, frozenset[str]] | None = None
+        """The one whose options are flags, with these flags; the help lists them where a command names it."""
         self.add_argument(f"--{LITERAL}", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
     def parse_words(self, words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -97,7 +110,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         for pattern, better in _BETTER:
             message = pattern.sub(better, message)
-        raise InputError(f"{self._cured(message)} (see {self.prog} --help)")
+        message = self._cured(message)
+        name, flags = self.objective or ("", frozenset())
+        is_about = name and (value_of("--objective", self._words) or flags & set(_FLAG.findall(message)))
+        raise InputError(f"{message} (see {self.prog}{f' --objective {name}' if is_about else ''} --help)")
 
     def _cured(self, message: str) -> str:
         """The message, and what was probably meant where it says that something is missing."""
@@ -143,6 +159,7 @@ _BETTER = [
 ]
 """Messages of argparse, and what is said instead."""
 _NEEDS = re.compile(r"(-\S+) needs a value")
+_FLAG = re.compile(r"--[\w-]+")
 
 
 class _Help(argparse.HelpFormatter):
@@ -196,15 +213,13 @@ def _explain(parser: Parser, unknown: Sequence[str], objective: str | None) -> s
         option = flag[2:].removeprefix("no-").replace("-", "_")
         owners = [name for name, kind in OBJECTIVES.items() if option in kind.declared_options()]
         if owners and objective is None:
-            return f"{flag} is an option of {' and '.join(owners)}: choose one, as --objective {owners[0]}"
+            return f"{flag} is an option of {in_a_row(owners)}: choose one, as --objective {owners[0]}"
         if owners and objective is not None:
-            own = " and ".join(f"--{one.replace('_', '-')}" for one in OBJECTIVES[objective].declared_options())
-            return f"{flag} is an option of {' and '.join(owners)}; {objective} has {own}"
+            own = [f"--{one.replace('_', '-')}" for one in OBJECTIVES[objective].declared_options()]
+            return f"{flag} is an option of {in_a_row(owners)}; {objective} has {in_a_row(own)}"
     commands = _commands_with(flag)
     if commands:
-        *most, last = commands
-        whose = f"{', '.join(most)}{' and ' * bool(most)}{last}"
-        return f"{flag} is an option of {whose}, which {parser.prog.split()[-1]} does not have"
+        return f"{flag} is an option of {in_a_row(commands)}, which {parser.prog.split()[-1]} does not have"
     return parser._no_option(flag)
 
 
@@ -236,7 +251,10 @@ def add_objective(parser: Parser, words: Sequence[str], *, default: str | None, 
         from ..objectives import OBJECTIVES, add_flags
 
         if name in OBJECTIVES:
-            add_flags(OBJECTIVES[name], parser.add_argument_group(f"options of {name}"))
+            group = parser.add_argument_group(f"options of {name}")
+            add_flags(OBJECTIVES[name], group)
+            flags = frozenset(flag for action in group._group_actions for flag in action.option_strings)
+            parser.objective = name, flags
 
 
 def value_of(flag: str, words: Sequence[str]) -> str | None:

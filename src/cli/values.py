@@ -6,7 +6,7 @@ import argparse
 import difflib
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -122,3 +122,14 @@ def objective_name(text: str) -> str:
     models = {kind.canonical.lower(): name for name, kind in OBJECTIVES.items()}
     near = f": did you mean {models[text.lower()]}?" if text.lower() in models else did_you_mean(text, OBJECTIVES)
     raise argparse.ArgumentTypeError(f"there is no objective {shown(text, 40)}{near}")
+
+
+def in_a_row(words: Sequence[str]) -> str:
+    """Words as a sentence lists them.
+
+    >>> from clozelab.cli.values import in_a_row
+    >>> in_a_row(["masked", "mntp", "bart"])
+    'masked, mntp and bart'
+    """
+    *most, last = words
+    return f"{', '.join(most)}{' and ' * bool(most)}{last}"

@@ -104,7 +104,7 @@ class Examples:
         if self.special.ends_sentence is None:
             raise InputError(
                 "sentences need to be known, but the vocabulary has no table of the tokens that end one: set "
-                "permute_sentences=False, or give SpecialIds(..., ends_sentence=)"
+                "permute_sentences=False, or, in Python, give SpecialIds(..., ends_sentence=)"
             )
         return self.special.ends_sentence[self.tokens] & self.is_token
 

@@ -38,7 +38,8 @@ LEAK_ERRORS = 4.0
 class BreakdownRow(NamedTuple):
     """The rows of a batch that share one value of a breakdown, such as 3 hidden tokens."""
 
-    value: int
+    value: int | str
+    """A number, or the kind of the rows."""
     floor: float
     """Nats per count."""
     nats: float
@@ -60,7 +61,7 @@ class FloorResult:
     curve: list[tuple[int, float]]
     """(step, loss over floor, both on the same 500 of the fresh texts) during training."""
     breakdown: dict[str, list[BreakdownRow]] = field(default_factory=dict)
-    """Loss and floor by each breakdown of the objective, such as "hidden", the number of hidden tokens."""
+    """Loss and floor by each breakdown of the objective, such as the number of "hidden tokens"."""
 
     @property
     def ratio(self) -> float:
@@ -193,7 +194,7 @@ def _breakdown(objective: Objective, groups: Sequence[_Group], losses: Sequence[
                 sums = torch.cat([_row_sums(loss, part) for loss in losses])[here].double().sum()
                 floor += target.weight * float(floors / count)
                 nats += target.weight * float(sums / count)
-            found.setdefault(breakdown, []).append(BreakdownRow(value, floor, nats))
+            found.setdefault(breakdown, []).append(BreakdownRow(objective.kind(breakdown, value), floor, nats))
     return found
 
 

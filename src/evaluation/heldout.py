@@ -83,10 +83,10 @@ class HeldOut:
     """Whether `bits_per_byte` is exact or an upper bound."""
     bits_per_byte: float | None = None
     """Of the first part, where its sum is the likelihood of the text or bounds it: comparable between tokenizers."""
-    breakdown: dict[str, dict[int, float]] = field(default_factory=dict)
-    """By each name of `Objective.breakdown`, the mean nats of the rows, or positions, of each value."""
+    breakdown: dict[str, dict[int | str, float]] = field(default_factory=dict)
+    """By each name of `Objective.breakdown`, the mean nats of the rows, or positions, of each kind or number."""
     bins: dict[str, list[Bin]] = field(default_factory=dict)
-    """The same by at most 6 ranges of values, which hold equally many values."""
+    """Of numbers, the same by at most 6 ranges, which hold equally many of them."""
     corpora: dict[str, float] = field(default_factory=dict)
     """Nats on the held-out text of each corpus of a mixture."""
     has_bytes: bool = True
@@ -94,8 +94,18 @@ class HeldOut:
 
     @property
     def by_kind(self) -> str:
-        """The bins in one line, such as "masked 0 3.250, 1 3.290"; empty without a breakdown."""
-        return "; ".join(f"{name} {', '.join(map(str, bins))}" for name, bins in self.bins.items())
+        """The breakdown in one line; empty without one.
+
+        >>> from clozelab.evaluation import HeldOut, PartLoss
+        >>> parts = {"logits": PartLoss(0.9, 100)}
+        >>> HeldOut(0.9, parts, 200, 100, breakdown={"hidden": {"copied": 0.05, "hidden": 2.89}}).by_kind
+        'copied 0.050, hidden 2.890'
+        """
+        lines = []
+        for name, means in self.breakdown.items():
+            bins = f"{name} {', '.join(map(str, self.bins[name]))}" if name in self.bins else ""
+            lines.append(bins or ", ".join(f"{kind} {nats:.3f}" for kind, nats in means.items()))
+        return "; ".join(lines)
 
     @property
     def weighted_parts(self) -> str:
@@ -199,8 +209,11 @@ def evaluate(
         loss_positions,
         objective.likelihood,
         float(first.sum) / math.log(2) / scored_bytes if scored_bytes and has_likelihood else None,
-        {name: split.means() for name, split in splits.items()},
-        {name: split.bins() for name, split in splits.items()},
+        {
+            name: {objective.kind(name, value): nats for value, nats in split.means().items()}
+            for name, split in splits.items()
+        },
+        {name: split.bins() for name, split in splits.items() if name not in objective.kinds},
         {name: float(loss.mean) for name, loss in by_corpus.items()},
         scored_bytes != 0,
     )

@@ -36,7 +36,10 @@ def complete_middle_text(
     if BLANK not in checked_text(text):
         return continue_text(model, tokenizer, text, max_new_tokens=max_new_tokens, **sampling)
     if text.count(BLANK) > 1:
-        raise InputError(f"expected one blank {BLANK}, got {text.count(BLANK)}: fill one after the other")
+        raise InputError(
+            f"expected one blank {BLANK}, got {text.count(BLANK)}: this model writes one "
+            "middle; put words in the place of the others"
+        )
     before, after = text.split(BLANK)
     parts = encode_before_blank(tokenizer, before), tokenizer.encode(after)
     settings = {"max_new_tokens": max_new_tokens, "suffix_first": suffix_first, **sampling}
@@ -95,8 +98,8 @@ def complete_moved_spans_text(
         return continue_text(model, tokenizer, text, max_new_tokens=max_new_tokens, **sampling)
     if text.count(BLANK) > max_spans:
         raise InputError(
-            f"expected at most {max_spans} blanks {BLANK}, as the model was trained on, got {text.count(BLANK)}: fill "
-            "some of them first, or train with a higher max_spans"
+            f"expected at most {max_spans} blanks {BLANK}, as the model was trained on, got {text.count(BLANK)}: put "
+            "words in the place of some of them, or train with a higher max_spans"
         )
     ids = encode_blanks(tokenizer, text, tokenizer.special.sentinels)
     return _fill_moved_spans(model, tokenizer, ids, max_new_tokens=max_new_tokens, **sampling)

@@ -12,6 +12,7 @@ from ..checks import check_int
 from ..data.corpora.documents import checked_text
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..errors import InputError
+from ..escape import shown
 from ..models import Cache, EncoderDecoder, eval_mode
 from .completion import BLANK, Completion, encode_blanks
 from .decoding import MAX_NEW_TOKENS, device_of, fill_spans, suppression, truncate_at_eos
@@ -103,10 +104,11 @@ def _fill_places(
     special = tokenizer.special
     places = [t for t, one in enumerate(ids) if one == special["mask"]]
     first, last = places[0], places[-1]
-    if len(places) <= last - first:
+    if between := [one for one in ids[first:last] if one != special["mask"]]:
         raise InputError(
-            f"expected blanks {BLANK} side by side, got tokens of the text between them: the model writes one span; "
-            "fill one after the other"
+            f"expected blanks {BLANK} side by side, got some with {shown(tokenizer.decode(between))} between them: "
+            "this model writes one span of consecutive tokens; put words in the place of all blanks but one, or make "
+            "blanks of what stands between them, one for each token"
         )
     written = fill_spans(
         expect_model(model, EncoderDecoder),

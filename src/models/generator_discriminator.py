@@ -109,12 +109,19 @@ class GeneratorDiscriminator(nn.Module):
 
 
 def narrower(config: ModelConfig, share: float) -> ModelConfig:
-    """The same shape at a share of its width: as many heads, each as wide as before, as come nearest, at least one."""
+    """The same shape at a share of its width: the heads that come nearest, each as wide as before; one narrower head
+    where the share is less than half of one."""
     if not 0 < share <= 1:
         raise InputError(f"the generator's share of the width lies in (0, 1], got {share}")
-    heads = max(1, round(share * config.n_heads))
-    d_ff = None if config.d_ff is None else max(1, round(config.d_ff * heads / config.n_heads))
-    return replace(config, n_heads=heads, d_model=heads * config.d_head, d_ff=d_ff, tied=True)
+    heads = int(share * config.n_heads + 0.5)
+    width = heads * config.d_head or 2 * round(share * config.d_model / 2)  # even, for rotary positions
+    if width < 2:
+        raise InputError(
+            f"a generator of {share:g} of the width {config.d_model} has no width left: give it a greater share, as "
+            "the 0.25 of the paper"
+        )
+    d_ff = None if config.d_ff is None else max(1, round(config.d_ff * width / config.d_model))
+    return replace(config, n_heads=max(1, heads), d_model=width, d_ff=d_ff, tied=True)
 
 
 @torch.no_grad()

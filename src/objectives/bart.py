@@ -34,8 +34,8 @@ class BART(Objective):
         hidden                 1   1   0  1  0    0    0   1  0       1: not among the inputs
 
     A mask stands for any number of tokens, also for none (the first one above), so the model must find out how many.
-    Three of four targets are copies of what the encoder reads, and the mean over all says little: `breakdown` has the
-    loss of copied targets, 0, and of hidden ones, 1. Nats over the tokens of the text and its end.
+    Three of four targets are copies of what the encoder reads, and the mean over all says little: reports have the
+    loss of copied targets and of hidden ones apart. Nats over the tokens of the text and its end.
 
     The encoder reads what four steps leave: sentences in another order (`permute_sentences`), a text that begins at a
     random token (`rotate`), infilling, and tokens that are missing without a mask (`delete_rate`). BART was trained on
@@ -72,7 +72,7 @@ class BART(Objective):
         "both sides, then the text so far",
     )
     predicts, completes = "the whole text", ("fill",)
-    roles = ("mask",)
+    roles, kinds = ("mask",), {"hidden": ("copied", "hidden")}
     exercise = FloorExercise(
         length=10,
         learning_rate=4e-3,  # a rate of 1e-2 makes the loss spike
@@ -122,7 +122,7 @@ class BART(Objective):
         return length - 1
 
     def breakdown(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss of targets that are copies, 0, and of those that are hidden, 1."""
+        """The loss of targets that are copies, and of those that are hidden."""
         return {"hidden": batch["hidden"]}
 
     def copied(self, batch: Batch) -> Tensor:

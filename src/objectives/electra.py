@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from .loss import Target
 from .masked_lm import MaskedLM
 from .model_calls import ReadRecorder, part_of
 from .objective import FloorExercise, Objective, reads_of_one_stack
-from .options import NotNegative, Probability, Share, options
+from .options import Bounds, NotNegative, Probability, options
 
 SAMPLE = 2  # stream of an example's noise; which tokens are hidden and what stands there are masked LM's
 
@@ -71,6 +71,7 @@ class Electra(MaskedLM):
     hides, attends_to = "some tokens, at random", "both sides"
     predicts = "the hidden tokens, and which tokens a generator replaced"
     roles, completes = ("mask",), ("fill",)
+    model_for_transformers = "clozelab.integrations.electra.ElectraPair"
     exercise = FloorExercise(options={"scheme": "bernoulli", "generator_size": 1.0})
     export_refusal = (
         "no model of transformers is a generator and a discriminator: the encoder that is kept goes there as a body, "
@@ -81,7 +82,7 @@ class Electra(MaskedLM):
     """Share of the hidden tokens that becomes the mask token,"""
     random_replace_prob: Probability = 0.0
     """share that becomes a random token; the rest stays as it is."""
-    generator_size: Share = 0.25
+    generator_size: Annotated[float, Bounds(1 / 16, 1)] = 0.25
     """Width of the generator, as a share of the discriminator's; it has as many layers."""
     discriminator_weight: NotNegative = 50.0
     """Weight of the discriminator's mean beside the generator's."""

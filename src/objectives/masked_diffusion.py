@@ -98,7 +98,7 @@ class MaskedDiffusion(Objective):
 
     def breakdown(self, batch: Batch) -> dict[str, Tensor]:
         """The loss by the number of hidden tokens, of which a single average tells nothing."""
-        return {"hidden": (batch["labels"] != IGNORED).sum(1)}
+        return {"hidden tokens": (batch["labels"] != IGNORED).sum(1)}
 
     def scored_ids(self, batch: Batch) -> Tensor:
         """All tokens that may be hidden, hidden or not: the sum bounds their likelihood, given the others."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +70,7 @@ class MaskedNextToken(MaskedLM):
     name, canonical, architecture, colour = "mntp", "GPT-BERT", "decoder-only", "#882255"
     hides, attends_to = "some tokens, at random; in causal rows the next token", "both sides; in causal rows the left"
     predicts, completes = "the hidden tokens, one place earlier; every next token", ("continue", "fill")
+    kinds: ClassVar[dict[str, tuple[str, ...]]] = {"causal": ("masked rows", "causal rows")}
     exercise = FloorExercise(options={"causal_share": 0.5, "mask_replace_prob": 1.0, "random_replace_prob": 0.0})
     export_refusal = (
         "its model reads masked rows on both sides, and no decoder of transformers does: what it exports would read "
@@ -116,7 +117,7 @@ class MaskedNextToken(MaskedLM):
             raise InputError("most labels of the causal rows are not the inputs: labels are not shifted here")
 
     def breakdown(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss of masked rows, 0, and of causal ones, 1."""
+        """The loss of masked rows, and of causal ones."""
         return {"causal": batch["causal"]}
 
     def scored_ids(self, batch: Batch) -> Tensor:

@@ -198,7 +198,9 @@ def _where_outputs_are(objective: Objective) -> str:
     """Which model has the outputs that an objective reads: its own one, where its class says how to build it."""
     if not objective.declares("build_model"):
         return "a model with several heads returns {output: Prediction}"
-    return f"its heads are in the model that {objective!r}.build_model makes"
+    pair = objective.model_for_transformers
+    of_others = f", or in {pair}, of models of transformers" if pair else ""
+    return f"its heads are in the model that {objective!r}.build_model makes{of_others}"
 
 
 class LossModule(nn.Module):

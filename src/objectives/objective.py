@@ -115,10 +115,16 @@ class Objective(nn.Module):
     """Of the sum of the loss over a text; of the first part, where there are several."""
     completes: ClassVar[tuple[str, ...]] = ()
     """What `complete` does with a text: "continue" it, "fill" its blanks, or both."""
+    kinds: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """Words for the values 0, 1, ... of a `breakdown`, by its name: {"mode": ("R", "S", "X")}. One without words
+    counts, as hidden tokens."""
     exercise: ClassVar[FloorExercise] = FloorExercise()
     """What `clozelab floors` trains."""
     export_refusal: ClassVar[str | None] = None
     """Why a model of this objective cannot go to Hugging Face; None where it can."""
+
+    model_for_transformers: ClassVar[str | None] = None
+    """The class of `clozelab.integrations` that puts models of `transformers` together for this objective."""
 
     label_smoothing: BelowOne = 0.0
     """Share of a uniform distribution that is mixed into the target, eps / V on each id (PyTorch's convention)."""
@@ -300,12 +306,16 @@ class Objective(nn.Module):
     # ------------------------------------------------------------------ what others ask
 
     def breakdown(self, batch: Batch) -> dict[str, Tensor]:
-        """Integers by which a report splits the loss; they are no parts.
+        """Integers by which a report splits the loss; they are no parts. `kinds` has words for them.
 
         (B,) of rows, as a mixture's mode or the number of hidden tokens, or (B, T) of the positions of the only output,
         as whether a target is a copy.
         """
         return {}
+
+    def kind(self, breakdown: str, value: int) -> int | str:
+        """The word for a value of a breakdown, or the value itself where `kinds` has none."""
+        return self.kinds[breakdown][value] if breakdown in self.kinds else value
 
     def separate_parts(self) -> set[tuple[str, str]]:
         """Pairs of parts: the first moves no weight that the second moves, but for tables over the vocabulary."""

@@ -70,7 +70,7 @@ class UL2(Objective):
     50% in spans of 64; S: one span, the last quarter in the mean. The mode token is never hidden and never in the loss;
     afterwards it asks a model for what it learned under it. Inputs of the modes differ in length, so a batch is padded;
     within documents, each begins with the row's mode. Nats over target tokens. A mean over the mixture says little:
-    `breakdown` has the loss by mode, 0 R, 1 S, 2 X.
+    reports have the loss of each mode.
 
     >>> import torch
     >>> from clozelab import SpecialIds
@@ -95,7 +95,7 @@ class UL2(Objective):
     name, canonical, architecture, colour = "ul2", "UL2", "encoder-decoder", "#117733"
     hides, attends_to = "short spans, long or many spans, or the end", "both sides, then the hidden tokens so far"
     predicts, completes = "the hidden runs, in order", ("continue", "fill")
-    roles = MODES
+    roles, kinds = MODES, {"mode": ("R", "S", "X")}
     exercise = FloorExercise(length=22, learning_rate=4e-3, model={"d_model": 64, "n_layers": 2, "n_decoder_layers": 2})
 
     denoisers: ClassVar[tuple[Denoiser, ...]] = (
@@ -133,7 +133,7 @@ class UL2(Objective):
         return length - 2
 
     def breakdown(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss by mode: 0 R, 1 S, 2 X."""
+        """The loss by mode."""
         return {"mode": batch["mode"]}
 
     def check_batch(self, batch: Mapping[str, Any]) -> None:

@@ -36,7 +36,7 @@ class UL2R(UL2):
     Inputs and targets are those of `UL2`, the inputs without their end of text; they are read on both sides, as the
     prefix of a prefix LM, and the last of them predicts the first sentinel. Half of the rows are S, a prefix LM; a
     quarter is R, 15% in spans of 3, and an eighth each is X, 15% in spans of 32 and 50% in spans of 3. It was made to
-    train a causal model a little further. Nats over target tokens; `breakdown` has the loss by mode, 0 R, 1 S, 2 X.
+    train a causal model a little further. Nats over target tokens; reports have the loss of each mode.
 
     >>> import torch
     >>> from clozelab import SpecialIds

@@ -90,6 +90,10 @@ def test_a_message_of_the_library_names_flags_and_not_keywords(words, message, c
         ),
         ("of another command: top_k, greedy=True", "of another command: top_k, greedy=True"),
         ("split=3, lines=Truely", "split=3, lines=Truely"),
+        ("set permute_sentences=False", "set --no-permute-sentences (of clozelab train --objective bart)"),
+        ("more of them (batch_size=...), f(objective=...)", "more of them (--batch-size), f(objective=...)"),
+        ("--split: split must be", "--split must be"),
+        ("--split: splits are", "--split: splits are"),
     ],
 )
 def test_only_keywords_that_are_flags_of_the_command_are_spelled_so(message, expected):

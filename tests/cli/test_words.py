@@ -68,7 +68,8 @@ def test_help_of_an_objective_lists_its_options(name, capsys):
 
 def owners(option):
     """The objectives that have an option, as a message lists them."""
-    return " and ".join(name for name, cls in OBJECTIVES.items() if option in cls.declared_options())
+    *most, last = [name for name, cls in OBJECTIVES.items() if option in cls.declared_options()]
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 @pytest.mark.parametrize(
@@ -83,6 +84,16 @@ def owners(option):
         (["plan", "--objective", "prefix", "--fim-rate", "1"], f"an option of {owners('fim_rate')}; prefix has"),
         (["train", "--noise-density", "0.3", "--objective", "masked"], f"is an option of {owners('noise_density')}"),
         (["train", "--objective", "masked", "--mask-rate", "1.5"], r"clozelab: --mask-rate must lie in \(0, 1\]"),
+        (
+            ["train", "--objective", "top", "--window", "0"],
+            r"clozelab: --window must lie in \[1, 64\], got 0 \(see clozelab train --objective top --help\)",
+        ),
+        (
+            ["show", "x", "--objective", "bart", "--mask-rat", "1"],
+            "did you mean --mask-rate. .see clozelab show --objective bart --h",
+        ),
+        (["train", "--z-loss", "-1"], r"got -1.0 \(see clozelab train --objective causal --help\)"),
+        (["train", "--steps", "x"], r"got 'x' \(see clozelab train --help\)"),
         (["train", "--stepz", "3"], "there is no option --stepz: did you mean --steps"),
         (["compare", "--mask-rate", "0.3"], "there is no option --mask-rate"),
         (["train", "--objective", "diffusoin"], "there is no objective 'diffusoin': did you mean diffusion"),

@@ -114,7 +114,7 @@ def test_a_uniform_model_costs_the_uniform_value_of_the_class_and_is_above_the_f
 
 def test_the_floor_of_diffusion_is_split_by_the_number_of_hidden_tokens():
     result = train_to_entropy_floor(MaskedDiffusion, steps=1, rows=1000, model=Uniform(vocab_size_of(MaskedDiffusion)))
-    rows = result.breakdown["hidden"]
+    rows = result.breakdown["hidden tokens"]
     assert [row.value for row in rows] == list(range(1, 17))  # of 16 tokens; 1000 rows have every number
     assert all(isinstance(row, BreakdownRow) for row in rows)
     assert min(row.floor for row in rows) < result.floor < max(row.floor for row in rows)
@@ -182,11 +182,12 @@ def test_an_objective_without_a_floor_is_refused_by_name_before_any_training():
 
 def test_results_are_saved_with_their_breakdown_and_drawn(tmp_path):
     rows = [BreakdownRow(1, 0.5, 0.6), BreakdownRow(2, 0.7, 0.7)]
-    runs = [FloorResult("diffusion", seed, 1.0, 1.01, 0.01, [(1, 1.5), (2, 1.01)], {"hidden": rows}) for seed in (0, 1)]
+    curve, by = [(1, 1.5), (2, 1.01)], {"hidden tokens": rows}
+    runs = [FloorResult("diffusion", seed, 1.0, 1.01, 0.01, curve, by) for seed in (0, 1)]
     save_floors([*runs, FloorResult("own", 0, 1.0, 1.1, 0.01, [(1, 1.1)])], tmp_path)
     saved = json.loads((tmp_path / "floors.json").read_text())
     assert saved[0]["breakdown"] == {
-        "hidden": [{"value": 1, "floor": 0.5, "nats": 0.6}, {"value": 2, "floor": 0.7, "nats": 0.7}]
+        "hidden tokens": [{"value": 1, "floor": 0.5, "nats": 0.6}, {"value": 2, "floor": 0.7, "nats": 0.7}]
     }
     assert [line["verdict"] for line in saved] == ["reached", "reached", "not reached"]
     assert (tmp_path / "floors.png").stat().st_size > 0

@@ -244,12 +244,26 @@ def test_bins_are_the_loss_of_all_their_rows_together(tokenizer, blocks):
     assert result.by_kind.startswith(f"first {result.bins['first'][0].low}..")
 
 
+def test_kinds_of_rows_are_called_by_their_words(tokenizer, blocks):
+    @options
+    class Kinds(Halves):
+        name, kinds = "kinds", {"first": ("R", "S", "X")}
+
+    objective = Kinds()
+    model = model_of(objective, tokenizer)
+    batches = fixed_batches(blocks, objective.collator(tokenizer.special), rows=6, batch_size=6)
+    result, numbered = (evaluate(one, model, batches) for one in (objective, Halves()))
+    known = {("R", "S", "X")[value]: nats for value, nats in numbered.breakdown["first"].items()}
+    assert (result.breakdown["first"], result.bins.keys()) == (known, {"row"})
+    assert result.by_kind.startswith(", ".join(f"{kind} {nats:.3f}" for kind, nats in known.items()) + "; row 0 ")
+
+
 def test_the_curve_of_diffusion_adds_up_to_its_loss(tokenizer, blocks):
     objective = MaskedDiffusion()
     batches = fixed_batches(blocks, objective.collator(tokenizer.special), rows=24, batch_size=5)
     result = evaluate(objective, model_of(objective, tokenizer).double(), batches)
-    hidden = [int(n) for batch in batches for n in objective.breakdown(batch)["hidden"]]
-    means = result.breakdown["hidden"]
+    hidden = [int(n) for batch in batches for n in objective.breakdown(batch)["hidden tokens"]]
+    means = result.breakdown["hidden tokens"]
     assert set(means) == set(hidden)
     assert sum(32 * means[n] for n in hidden) == pytest.approx(result.nats * result.count, rel=1e-10)
 

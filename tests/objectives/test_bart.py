@@ -218,9 +218,9 @@ def test_hidden_and_copied_targets_are_reported_apart():
     found = evaluate(objective, model, [batch]).breakdown["hidden"]
     logits = model.unembed(model(**objective.model_inputs(model, batch)))
     each = torch.nn.functional.cross_entropy(logits.transpose(1, 2), batch["labels"], reduction="none")
-    for value in (0, 1):
+    for value, kind in enumerate(("copied", "hidden")):
         here = (batch["labels"] != -100) & (batch["hidden"] == value)
-        assert found[value] == pytest.approx(each[here].mean().item(), rel=1e-9)
+        assert found[kind] == pytest.approx(each[here].mean().item(), rel=1e-9)
     shares = batch["hidden"].sum() / (batch["labels"] != -100).sum()
     assert 0.25 < shares < 0.4
 

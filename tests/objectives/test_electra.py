@@ -103,8 +103,8 @@ def test_85_of_100_hidden_tokens_are_masks_and_the_others_stay():
     assert torch.equal(inputs[~masks], batch["labels"][~masks])
 
 
-@pytest.mark.parametrize(("share", "width", "heads"), [(0.25, 32, 1), (0.5, 64, 2), (1.0, 128, 4), (0.01, 32, 1)])
-def test_the_generator_has_fewer_heads_as_wide_as_before(share, width, heads):
+@pytest.mark.parametrize(("share", "width", "heads"), [(0.25, 32, 1), (0.5, 64, 2), (1.0, 128, 4), (0.0625, 8, 1)])
+def test_the_generator_has_fewer_heads_as_wide_as_before_or_one_narrower(share, width, heads):
     config = Electra(generator_size=share).build_model(50, "tiny").generator.config
     assert (config.d_model, config.n_heads, config.n_layers) == (width, heads, 4)
 
@@ -202,11 +202,12 @@ def test_noise_that_would_draw_something_else_is_refused(noise, message):
     [
         (
             lambda: Electra()(MaskedLM().build_model(VOCAB, d_model=16, n_layers=1), batch_of(Electra())),
-            "needs the output generator of the model",
+            r"needs the output generator of the model.* or in clozelab\.integrations\.electra\.ElectraPair, of",
         ),
         (lambda: Electra()(reading_model(Electra()), batch_of(MaskedLM())), "'sampling_noise' of the batch"),
         (lambda: MaskedLM()(reading_model(MaskedLM()), batch_of(Electra())), "sampling_noise|are not hidden"),
-        (lambda: Electra(generator_size=0.0), r"generator_size must lie in \(0, 1\]"),
+        (lambda: Electra(generator_size=0.001), r"generator_size must lie in \[0.0625, 1\], got 0.001"),
+        (lambda: Electra(generator_size=0.0625).build_model(50, d_model=8, n_heads=1), "no width left"),
         (lambda: GeneratorDiscriminator(ModelConfig(50), 0.0), "share of the width"),
         (
             lambda: Electra()(

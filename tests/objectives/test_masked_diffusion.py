@@ -98,5 +98,5 @@ def test_the_report_is_split_by_the_number_of_hidden_tokens_and_scores_the_whole
     objective = MaskedDiffusion()
     text = torch.randint(0, WORDS, (3, 12))
     batch = objective.collator(SPECIAL).block(text, range(3))
-    assert torch.equal(objective.breakdown(batch)["hidden"], (batch["labels"] != -100).sum(1))
+    assert torch.equal(objective.breakdown(batch)["hidden tokens"], (batch["labels"] != -100).sum(1))
     assert torch.equal(objective.scored_ids(batch), text.flatten())

@@ -188,7 +188,7 @@ def test_blanks_side_by_side_are_filled_in_place_and_a_text_is_continued(tokeniz
     assert str(objective.complete(model, tokenizer, "The cat", max_new_tokens=3)).startswith("The cat")
     assert seen == [[*cat, *[special["mask"]] * 3]]
     assert str(objective.sample(model, tokenizer, "The cat sat on the mat.")).startswith("The")
-    with pytest.raises(InputError, match="side by side"):
+    with pytest.raises(InputError, match="blanks ___ side by side, got some with ' sat' between them"):
         objective.complete(model, tokenizer, "The ___ sat ___")
 
 

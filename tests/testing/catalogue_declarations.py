@@ -7,7 +7,7 @@ from torch import nn
 
 from clozelab import CausalLM, MaskedLM, SpanCorruption
 from clozelab.data import smallest
-from clozelab.objectives import Loss, Part, options
+from clozelab.objectives import UL2R, Loss, Part, options
 
 from .catalogue_objectives import objective
 
@@ -63,6 +63,14 @@ class BreakdownByToken(CausalLM):
 
     def breakdown(self, batch):
         return {"kind": batch["labels"][:, :3]}
+
+
+@objective("returns", says="kinds the words")
+@options
+class KindWithoutAWord(UL2R):
+    """A breakdown has three values, and the class has words for two of them."""
+
+    name, kinds = "kind-without-a-word", {"mode": ("R", "S")}
 
 
 @objective("returns", says="no costs")

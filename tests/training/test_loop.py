@@ -110,7 +110,7 @@ def test_metrics_hold_the_parts_of_several_and_the_breakdown(small_run, tmp_path
 def test_the_loss_of_diffusion_is_reported_by_the_number_of_hidden_tokens(small_run, tmp_path):
     small_run(MaskedDiffusion(), run=tmp_path / "run")
     lines = [line for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if "heldout" in line]
-    hidden = [int(value) for value in lines[-1]["breakdown"]["hidden"]]
+    hidden = [int(value) for value in lines[-1]["breakdown"]["hidden tokens"]]
     assert hidden == sorted(hidden)
     assert 1 <= min(hidden) < max(hidden) <= 24
 

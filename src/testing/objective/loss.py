@@ -55,7 +55,7 @@ def returns(trial: Trial) -> Finding:
 
 
 def _breakdown(trial: Trial, loss: Loss) -> Finding | None:
-    """A fault where a breakdown is not one integer a row or a position, or the loss cannot be split by it."""
+    """A fault where a breakdown is not an integer for each row or position, has no word for one, or cannot split."""
     targets, why = list(trial.objective.targets(trial.batch).values()), "evaluation splits the loss of a batch by it"
     plain = [one.labels.shape for one in targets if len(targets) == 1 and one.weights is None and one.count is None]
     allowed = [targets[0].labels.shape[:1], *plain]  # a weighted loss has no count by position
@@ -64,6 +64,11 @@ def _breakdown(trial: Trial, loss: Loss) -> Finding | None:
             came = f"{values.dtype} {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
             shapes = " or ".join(str(tuple(shape)) for shape in allowed)
             return Finding(FAULT, f"breakdown() has {came} as {name!r}, not integers {shapes}", why=why)
+        known, largest = trial.objective.kinds.get(name), int(values.max())
+        if known is not None and not 0 <= int(values.min()) <= largest < len(known):
+            words = ", ".join(map(repr, known))
+            came = f"breakdown() has {int(values.min())} to {largest} as {name!r}, and kinds the words {words}"
+            return Finding(FAULT, came, why="a report calls each value by its word")
         if without := [part for part, one in loss.items() if one.costs is None]:
             return Finding(FAULT, f"there is a breakdown, and no costs of {', '.join(without)}", why=why)
     return None
