@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "train one objective on a corpus"
 EXAMPLE = "clozelab train --objective span --corpus book.txt --steps 2000 --run runs/book"
-NOT_DESCRIBED = ("run", "resume", "extend", "workers")
+NOT_DESCRIBED = ("run", "resume", "extend", "workers", "zero_stage")
 """Flags that a run folder does not record: they change nothing in what was learned."""
 
 
@@ -43,6 +43,9 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument(
         "--micro-batch-size", type=SIZE, help="examples of one forward pass: less memory, the same gradients"
     )
+    parser.add_argument(
+        "--recompute", action="store_true", help="keep less for the backward, and compute it again: less memory"
+    )
     parser.add_argument("--within-documents", action="store_true", help="attention stays within documents")
     parser.add_argument(
         "--stream", action="store_true", help="read tables or a hub name as they come, for text beyond memory"
@@ -51,6 +54,13 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
         "--workers", type=WORKERS, default=0, help="processes that tokenise ahead of the steps (with --stream)"
     )
     parser.add_argument("--sharded", action="store_true", help="under torchrun: shard the model over the processes")
+    parser.add_argument(
+        "--zero-stage",
+        type=int,
+        choices=(1, 2, 3),
+        default=3,
+        help="with --sharded, what of weights and gradients is sharded within a step: 3 both, 2 gradients, 1 neither",
+    )
     parser.add_argument("--run", type=path, help="run folder  (default: runs/OBJECTIVE)")
     begin = parser.add_mutually_exclusive_group()
     begin.add_argument("--resume", action="store_true", help="continue the run in --run with the flags it began with")
@@ -84,7 +94,9 @@ def run(args: argparse.Namespace, given: Given) -> int:
     objective = parsing.objective_of(args.objective, args)
     if not objective.completes and "sample_every" not in given:
         args.sample_every = 0
-    with init_processes(sharded=args.sharded) as processes:
+    if "zero_stage" in given and not args.sharded:
+        raise InputError("--zero-stage is of a run whose weights are sharded: give --sharded too, or leave it out")
+    with init_processes(sharded=args.sharded, zero_stage=args.zero_stage) as processes:
         config = processes.together(lambda: _config(args, folder))
         finished = args.resume and processes.together(lambda: _is_finished(folder, config))
         if args.extend and processes.is_main:
@@ -129,6 +141,7 @@ def _config(args: argparse.Namespace, folder: Path) -> TrainConfig:
         optimizer=args.optimizer,
         learning_rate=args.learning_rate,
         precision=args.precision,
+        recompute=args.recompute,
         seed=args.seed,
         within_documents=args.within_documents,
         eval_every=args.eval_every,

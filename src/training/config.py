@@ -55,6 +55,9 @@ class TrainConfig:
     """A step's gradient is scaled down to this norm where it is longer."""
     precision: str = "auto"
     """float32, bfloat16 (autocast), or auto: bfloat16 where the processor multiplies in it."""
+    recompute: bool = False
+    """Whether each block keeps its inputs alone for the backward, and computes the rest again: a third more products,
+    much less memory, the same gradients."""
     seed: int = 0
     """Of the weights, the order of the examples, and their noise."""
     within_documents: bool = False
@@ -100,7 +103,8 @@ class TrainConfig:
             raise InputError(f"micro_batch_size {self.micro_batch_size} must divide batch_size {self.batch_size}")
         if not (0 <= self.warmup <= 1 and 0 <= self.decay <= 1):
             raise InputError(f"warmup {self.warmup} and decay {self.decay} are shares of the run, in [0, 1]")
-        check_type(self.within_documents, bool, "within_documents")
+        for name in ("within_documents", "recompute"):
+            check_type(getattr(self, name), bool, name)
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise InputError(f"precision must be auto, float32 or bfloat16, got {self.precision!r}")
         check_type(self.extended, Sequence, "extended")

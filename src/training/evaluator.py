@@ -12,7 +12,8 @@ from torch import nn
 from ..data import Batch
 from ..errors import NotFinite
 from ..evaluation.heldout import HeldOut, evaluate
-from .processes import Processes, loss_module_of
+from .parallel import loss_module_of
+from .processes import Processes
 from .report import Report
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,10 @@ from .initial_weights import load_initial_weights
 from .interruptions import interruptions
 from .optimizers import optimizer_of
 from .order import Drawn
+from .parallel import unsharded, wrap
 from .precision import flushed_denormals, uses_bfloat16
 from .processes import SINGLE, Processes
+from .recompute import recomputed
 from .report import run_report
 from .run_description import identity_of
 from .run_folder import Position, RunFolder
@@ -134,7 +137,9 @@ def train(
             raise InputError("a resumed run continues from its own checkpoint: leave init_from out")
         start = init_from
         origin = processes.together(lambda: load_initial_weights(start, objective, model, tokenizer))
-    loss_module = processes.wrap(objective, model)
+    device = next(model.parameters()).device
+    bfloat16 = uses_bfloat16(config.precision, device)
+    loss_module = wrap(objective, model, processes, bfloat16=bfloat16)
     optimizer = optimizer_of(model, config)
     if resume:
         begin = folder.resume(model, optimizer)
@@ -143,8 +148,6 @@ def train(
         if origin is not None:
             folder.save(begin, model, optimizer)  # so that the run can be resumed without the other one
     batches.go_to(begin.step, begin.stream)
-    device = next(model.parameters()).device
-    bfloat16 = uses_bfloat16(config.precision, device)
     tokens_per_step = config.batch_size * objective.source_length(config.length)
     step, seconds = begin.step, begin.seconds
 
@@ -159,6 +162,7 @@ def train(
         ) as report,
         interruptions() as interrupted,
         flushed_denormals(),
+        recomputed(model) if config.recompute else nullcontext(),
         batches.reading(),
     ):
         evaluator = Evaluator(
@@ -202,7 +206,7 @@ def train(
             if is_due(step, config.eval_every):
                 stop = not evaluator.at(step) or stop
             if is_due(step, config.sample_every):
-                with processes.unsharded(loss_module):
+                with unsharded(loss_module, processes, bfloat16=bfloat16):
                     report.sample(step, _sample(objective, model, tokenizer, heldout, config.seed + step))
             if is_due(step, config.checkpoint_every):
                 finished = config.progress(step, seconds) >= 1

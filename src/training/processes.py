@@ -7,9 +7,7 @@ before the forward pass, and each back-propagates its exact share of the one mea
 1, 2 or 4 processes, however ragged the counts. (PyTorch's own averaging of each process's mean would be a mean of
 means.) Only dropout and the like differ, since each process draws for its own rows.
 
-- replicated: every process holds all weights (`DistributedDataParallel`);
-- sharded: every process holds its part of each matrix and of its optimiser's state, and gathers the rest when it needs
-  it (`fully_shard`, FSDP2).
+Weights are replicated or sharded: see `parallel.py`.
 """
 
 from __future__ import annotations
@@ -17,18 +15,17 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
 
-from ..checks import check_type
+from ..checks import check_int, check_type
 from ..errors import InputError, ProcessLost, raised_in_all
 from ..escape import shorten
-from ..objectives import Counts, Loss, LossModule, Objective, Part
+from ..objectives import Counts, Loss, Part
 
 Value = TypeVar("Value")
 
@@ -50,6 +47,14 @@ class Processes:
     """How many processes there are."""
     sharded: bool = False
     """Whether weights and optimiser state are divided among the processes, or else replicated."""
+    zero_stage: int = 3
+    """Of a sharded run, 1 to 3: what of weights and gradients is divided within a step (see `parallel.py`)."""
+    group: dist.ProcessGroup | None = None
+    """Through which they exchange messages; None: that of the steps."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= check_int(self.zero_stage, "zero_stage") <= 3:
+            raise InputError(f"zero_stage must be 1, 2 or 3, got {self.zero_stage!r}")
 
     @property
     def is_main(self) -> bool:
@@ -90,48 +95,18 @@ class Processes:
                 "a batch_size that the processes divide"
             )
 
-    def wrap(self, objective: Objective, model: nn.Module) -> nn.Module:
-        """A `LossModule` whose backward pass averages gradients over the processes.
-
-        Sharding replaces the model's own parameters.
-        """
-        loss_module = LossModule(objective, model)
-        if self.world_size == 1 and not self.sharded:
-            return loss_module
-        if not self.sharded:
-            device = next(model.parameters()).device
-            device_ids = [device] if device.type == "cuda" else None
-            return nn.parallel.DistributedDataParallel(loss_module, device_ids=device_ids)
-        from torch.distributed.fsdp import fully_shard
-
-        for block in _blocks(model):
-            fully_shard(block)
-        fully_shard(loss_module)
-        return loss_module
-
-    def no_sync(self, loss_module: nn.Module) -> AbstractContextManager[None]:
-        """Inside, gradients are added up in each process alone: for all micro-batches but the last."""
-        if isinstance(loss_module, nn.parallel.DistributedDataParallel):
-            return loss_module.no_sync()
-        return nullcontext()  # a process of a sharded run has no room for whole gradients
-
-    @contextmanager
-    def unsharded(self, loss_module: nn.Module) -> Iterator[None]:
-        """Inside, the model can be called by itself: the weights outside of its blocks are in every process."""
-        if self.sharded:
-            loss_module.unshard()  # pyright: ignore[reportCallIssue]
-        try:
-            yield
-        finally:
-            if self.sharded:
-                loss_module.reshard()  # pyright: ignore[reportCallIssue]
+    def apart(self) -> Processes:
+        """The same processes with another group, through which a thread can exchange messages beside the steps."""
+        return (
+            self if self.world_size == 1 and not self.sharded else replace(self, group=dist.new_group(backend="gloo"))
+        )
 
     def all_sum(self, counts: Counts) -> Counts:
         """The counts of all processes together."""
         if self.world_size == 1:
             return counts
         numbers = torch.stack([count.double() for count in counts.values()])
-        dist.all_reduce(numbers)
+        dist.all_reduce(numbers, group=self.group)
         return {name: total.to(counts[name].dtype) for name, total in zip(counts, numbers)}
 
     def total(self, loss: Loss) -> Loss:
@@ -160,7 +135,7 @@ class Processes:
         if self.world_size == 1:
             return list(numbers)
         tensor = torch.tensor(numbers, dtype=torch.float64, device=_device())
-        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.group)
         return tensor.tolist()
 
     def all_gather_dict(self, items: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,7 +154,7 @@ class Processes:
                 message = [make(), None]
             except (InputError, OSError) as error:
                 message = [None, raised_in_all(error)]
-        dist.broadcast_object_list(message, src=0, device=_device())
+        dist.broadcast_object_list(message, src=0, group=self.group)
         if message[1] is not None:
             raise message[1]
         return message[0]
@@ -225,7 +200,7 @@ class Processes:
         if self.world_size == 1:
             return [value]
         gathered: list[Any] = [None] * self.world_size
-        dist.all_gather_object(gathered, (stage, value))
+        dist.all_gather_object(gathered, (stage, value), group=self.group)
         for rank, (theirs, _) in enumerate(gathered):
             if theirs != gathered[0][0]:
                 raise raised_in_all(
@@ -242,7 +217,7 @@ SINGLE = Processes()
 
 
 @contextmanager
-def init_processes(*, sharded: bool = False) -> Iterator[Processes]:
+def init_processes(*, sharded: bool = False, zero_stage: int = 3) -> Iterator[Processes]:
     """Join the processes that `torchrun` started, and leave them at the end; `SINGLE` where it started none.
 
     Each takes the GPU of its local rank where there are GPUs. Raises `ProcessLost` where another process died, and
@@ -265,7 +240,7 @@ def init_processes(*, sharded: bool = False) -> Iterator[Processes]:
         torch.cuda.set_device(local_rank)
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
-        yield Processes(dist.get_rank(), dist.get_world_size(), sharded)
+        yield Processes(dist.get_rank(), dist.get_world_size(), sharded, zero_stage)
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):  # gloo raises plain RuntimeErrors
             raise
@@ -276,19 +251,6 @@ def init_processes(*, sharded: bool = False) -> Iterator[Processes]:
     finally:
         gc.collect()  # a sharded model that outlives its group can abort the interpreter as it ends (torch 2.13, gloo)
         dist.destroy_process_group()
-
-
-def local(tensor: Tensor) -> Tensor:
-    """The part of a tensor that lies in this process: the local shard of a sharded one, all of any other."""
-    return getattr(tensor, "to_local", lambda: tensor)()
-
-
-def loss_module_of(wrapped: nn.Module) -> LossModule:
-    """The `LossModule` inside what `Processes.wrap` or torch.compile put around it."""
-    while not isinstance(wrapped, LossModule):
-        wrapped = getattr(wrapped, "_orig_mod", getattr(wrapped, "module", None))  # pyright: ignore
-        check_type(wrapped, nn.Module, "a LossModule")
-    return wrapped
 
 
 def _of_process(rank: int, world_size: int, error: InputError | OSError) -> InputError | OSError:
@@ -315,8 +277,3 @@ def _deepest(theirs: Mapping[str, Any], mine: Mapping[str, Any], keys: Sequence[
 def _device() -> torch.device:
     """Where numbers must lie to be sent."""
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
-
-
-def _blocks(model: nn.Module) -> list[nn.Module]:
-    """The parts of a model that are unsharded one at a time: the members of its lists of blocks."""
-    return [block for part in model.modules() if isinstance(part, nn.ModuleList) for block in part]

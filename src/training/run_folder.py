@@ -22,7 +22,8 @@ from ..errors import InputError, NotFinite
 from ..escape import shorten
 from .checkpoint import latest_checkpoint, save_checkpoint
 from .optimizers import Optimizers
-from .processes import Processes, local
+from .parallel import local
+from .processes import Processes
 from .run_description import FORMAT, fingerprint_of, read_run
 
 _NAMES = {"train": "training settings", "unrecorded_options": "functions"}
@@ -72,6 +73,7 @@ class RunFolder:
                 "resume": resume,
                 "world size": self.processes.world_size,
                 "sharded": self.processes.sharded,
+                "ZeRO stage": self.processes.zero_stage,
                 "version of clozelab": __version__,
                 "version of torch": torch.__version__,
             },

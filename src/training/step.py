@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -14,7 +13,8 @@ from ..data import Batch
 from ..errors import InputError
 from ..objectives import Loss, total_counts
 from .optimizers import Optimizers
-from .processes import SINGLE, Processes, loss_module_of
+from .parallel import loss_module_of, micro_batch
+from .processes import SINGLE, Processes
 
 
 class StepResult(NamedTuple):
@@ -48,7 +48,7 @@ def train_step(
     losses of several parts with different counts too. DDP and FSDP2 average gradients over the processes, hence the
     factor `world_size`.
 
-    `loss_module` is a `LossModule`, or what `Processes.wrap` put around it. A loss or gradient norm that is not finite
+    `loss_module` is a `LossModule`, or what `parallel.wrap` put around it. A loss or gradient norm that is not finite
     changes no weight: check `StepResult.is_finite`.
     """
     device = torch.device(device)
@@ -59,7 +59,7 @@ def train_step(
     counts = processes.all_sum(total_counts(objective.counts(batch) for batch in batches))
     losses = []
     for number, batch in enumerate(batches, start=1):
-        with nullcontext() if number == len(batches) else processes.no_sync(loss_module):
+        with micro_batch(loss_module, processes, last=number == len(batches)):
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                 value, loss = loss_module(batch, counts)
             (value * processes.world_size).backward()
