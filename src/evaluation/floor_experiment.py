@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from ..checks import check_int, check_type
 from ..data import Batch
+from ..device import find_device
 from ..errors import InputError
 from ..escape import shown
 from ..languages import MarkovSource
 from ..models import eval_mode
+from ..models.language_model import device_of
 from ..objectives import OBJECTIVES, FloorExercise, Loss, Objective, Target
 from ..training.config import TrainConfig
 from ..training.fit import fit
@@ -84,6 +86,7 @@ def train_to_entropy_floor(
     rows: int = ROWS,
     exercise: FloorExercise | None = None,
     model: nn.Module | None = None,
+    device: str | None = None,
     callback: Callable[[int, float], object] | None = None,
 ) -> FloorResult:
     """Train the model of an objective on fresh text of a `MarkovSource`, and compare its loss with the entropy floor.
@@ -94,9 +97,11 @@ def train_to_entropy_floor(
     - `rows`: fresh texts that the trained model is measured on, a multiple of 50;
     - `exercise`: how it is trained, the `exercise` of the class where None;
     - `model`: instead of the one that fits the objective, to see a leak found;
+    - `device` that the latter is trained on, as `find_device` takes it;
     - `callback(step, nats)` is called after each step.
 
-    Raises `InputError`, before any training, for an unknown name and an objective without an exact floor.
+    Raises `InputError`, before any training, for an unknown name, an objective without an exact floor, and a device
+    that this machine does not have.
     """
     cls = _class_of(objective)
     exercise = cls.exercise if exercise is None else check_type(exercise, FloorExercise, "the exercise")
@@ -114,7 +119,7 @@ def train_to_entropy_floor(
         batch = collate.block(source.sample(GROUP, length, seed=-1 - group), ids)
         groups.append(_Group(batch, trained.targets(batch), trained.entropy_floor(source, batch, special)))
     if model is None:
-        model = seeded_model(trained, special.vocab_size, "tiny", seed, **exercise.model)
+        model = seeded_model(trained, special.vocab_size, "tiny", seed, **exercise.model).to(find_device(device))
     curve: list[tuple[int, float]] = []
 
     def batch_at(step: int) -> Batch:
@@ -162,7 +167,9 @@ def _class_of(objective: type[Objective] | str) -> type[Objective]:
 
 def _losses(objective: Objective, model: nn.Module, groups: Sequence[_Group]) -> list[Loss]:
     with eval_mode(model):
-        return [objective(model, group.batch) for group in groups]
+        device = device_of(model)
+        batches = ({key: value.to(device) for key, value in group.batch.items()} for group in groups)
+        return [objective(model, batch) for batch in batches]
 
 
 def _totals(groups: Sequence[_Group], losses: Sequence[Loss]) -> tuple[list[float], list[float]]:
@@ -202,4 +209,4 @@ def _row_sums(loss: Loss, part: str) -> Tensor:
     row_sums = loss[part].row_sums
     if row_sums is None:
         raise InputError(f"the part {part} of this loss does not say what each row adds: leave its breakdown out")
-    return row_sums
+    return row_sums.cpu()

@@ -246,6 +246,7 @@ class _Split:
             else:
                 here = targets[name].loss_mask
                 each = values[here], part.costs[here], torch.ones_like(values[here])
+            each = [one.cpu() for one in each]  # not every device has float64
             for value in each[0].unique().tolist():
                 chosen = each[0] == value
                 _, before, counted = self.sums.get((value, name), (part.weight, 0.0, 0))
@@ -294,9 +295,11 @@ def label_counts(objective: Objective, batches: Iterable[Batch], vocab_size: int
         check_type(batch, Mapping, "each batch")
         for name, target in objective.targets(batch).items():
             ids, shares = target.soft_labels or (target.labels[..., None], torch.ones_like(target.labels[..., None]))
-            weights = shares.double() if target.weights is None else shares.double() * target.weights[..., None]
-            ids, weights = (one[target.loss_mask].flatten().cpu() for one in (ids, weights))
-            counts = torch.bincount(ids, weights=weights, minlength=vocab_size)
+            here = target.loss_mask
+            weights = shares[here].cpu().double()  # (N, K)
+            if target.weights is not None:
+                weights = weights * target.weights[here, None].cpu()
+            counts = torch.bincount(ids[here].flatten().cpu(), weights=weights.flatten(), minlength=vocab_size)
             totals[name] = totals.get(name, 0) + counts
     return totals
 

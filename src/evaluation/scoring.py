@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from ..checks import check_int, check_tensor, check_type
 from ..data import IGNORED, shift_targets
 from ..data.special_ids import MAX_IDS
+from ..device import autocast, to_float64
 from ..errors import InputError
 from ..models import eval_mode
 from ..models.language_model import call, device_of
@@ -60,7 +61,7 @@ class Scores:
     @property
     def log_prob(self) -> Tensor:
         """(B,) nats, at most 0: the sum over each row."""
-        return self.token_log_probs.double().sum(1).to(self.token_log_probs.dtype)
+        return to_float64(self.token_log_probs).sum(1).to(self.token_log_probs)
 
     @property
     def nats_per_token(self) -> Tensor:
@@ -92,8 +93,8 @@ class Scores:
     @property
     def loss(self) -> Loss:
         """The whole batch as a sum (nats) and a count of tokens: losses of batches are added, and divided once."""
-        total = -self.token_log_probs.double().sum()
-        return Loss.single(total, self.scored.sum(), {"cross_entropy": total})
+        total = -to_float64(self.token_log_probs).sum()
+        return Loss.single(total, self.scored.sum().to(total.device), {"cross_entropy": total})
 
 
 def causal_log_prob(
@@ -235,7 +236,7 @@ def infill_log_prob(
 def in_full_precision(model: nn.Module) -> Iterator[None]:
     """`eval_mode`, and no autocast."""
     check_type(model, nn.Module, "the model")
-    with eval_mode(model), torch.autocast(device_of(model).type, enabled=False):
+    with eval_mode(model), autocast(device_of(model), bfloat16=False):
         yield
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..checks import REAL, check_int, check_number, check_tensor, check_type
+from ..device import to_float64
 from ..errors import InputError, NotFinite
 
 
@@ -64,7 +65,8 @@ def token_probabilities(
 ) -> Tensor:
     """The probability with which `sample_token` draws each id: float64 of the shape of the logits (..., V).
 
-    A truncated distribution sums to one as it stands, so that what is drawn has an exact probability:
+    They lie on the processor where the device of the logits has no float64. A truncated distribution sums to one as
+    it stands, so that what is drawn has an exact probability:
 
     >>> import torch
     >>> from clozelab.generation import token_probabilities
@@ -74,7 +76,7 @@ def token_probabilities(
     Raises what `sample_token` raises.
     """
     _check_sampling(logits, temperature, top_k, top_p)
-    logits = logits.double()
+    logits = to_float64(logits)
     logits = (logits - logits.amax(-1, keepdim=True)) / temperature  # the most probable stays 0, however low it is
     if top_k is not None and top_k < logits.shape[-1]:
         likeliest = logits.topk(top_k).indices  # ties are broken, so k are kept and no more

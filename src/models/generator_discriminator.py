@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checks import REAL, check_same_shape, check_tensor, tracing
+from ..device import has_float64
 from ..errors import InputError
 from .config import ModelConfig
 from .language_model import Prediction
@@ -166,5 +167,6 @@ def _drawn(prediction: Prediction, states: Tensor, noise: Tensor) -> Tensor:
     """(...) int64 by noise (...), from states (..., V) or (..., D)."""
     table = prediction.table  # detached, or autocast would keep its copy of it for the backward that there is none of
     logits = states if table is None else F.linear(states, table.detach())
-    reached = check_tensor(logits, "logits", "(..., V)", REAL).double().softmax(-1).cumsum(-1)  # (..., V)
-    return (reached < noise[..., None].double() * reached[..., -1:]).sum(-1)
+    dtype = torch.float64 if has_float64(logits.device) else torch.float32
+    reached = check_tensor(logits, "logits", "(..., V)", REAL).to(dtype).softmax(-1).cumsum(-1)  # (..., V)
+    return (reached < noise[..., None].to(dtype) * reached[..., -1:]).sum(-1)

@@ -94,7 +94,7 @@ class LanguageModel(nn.Module):
         return self.embedding(ids)
 
     def rotary_freqs(self, position_ids: Tensor | None, mask: AttentionMask, device: torch.device) -> Tensor:
-        """Rotations (T, K/2) of the newest positions of a cache, or (B, 1, T, K/2) of the positions that are given."""
+        """Rotations (T, K/2, 2) of the newest positions of a cache, or (B, 1, T, K/2, 2) of the positions given."""
         if position_ids is None:
             positions = torch.arange(mask.keys - mask.queries, mask.keys, device=device)
         else:
