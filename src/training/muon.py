@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .eager_optimizers import EagerOptimizer
+
 ROUNDS = 5
 """Of Newton and Schulz, in each step."""
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -18,7 +20,7 @@ STACKED = 2**24
 """Numbers that are made orthogonal at once; larger matrices gain nothing by company."""
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(EagerOptimizer):
     """What `torch.optim.Muon` does, in the precision of the step and with all matrices of one shape at once.
 
     PyTorch's multiplies in bfloat16 whatever the processor can do, and one matrix after the other. Here a matrix is

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..checks import check_type
 from .config import TrainConfig
+from .eager_optimizers import AdamW
 from .muon import Muon
 from .precision import uses_bfloat16
 
@@ -40,7 +41,7 @@ def optimizer_of(model: nn.Module, config: TrainConfig) -> Optimizers:
     parts: list[torch.optim.Optimizer] = []
     if any(group["params"] for group in groups):
         filled = [group for group in groups if group["params"]]
-        parts.append(torch.optim.AdamW(filled, lr=config.learning_rate, betas=config.betas, fused=True))
+        parts.append(AdamW(filled, lr=config.learning_rate, betas=config.betas, fused=True))
     if inner:
         fast = uses_bfloat16(config.precision, inner[0].device)
         parts.append(Muon(inner, config.matrix_learning_rate, config.weight_decay, bfloat16=fast))
