@@ -39,6 +39,9 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument("--minutes", type=POSITIVE, help="stop after this time instead of after --steps")
     parser.add_argument("--sample-every", type=COUNT_OR_NONE, default=200, help="steps between samples, 0 for none")
     parser.add_argument("--checkpoint-every", type=COUNT_OR_NONE, default=500, help="steps between checkpoints")
+    parser.add_argument(
+        "--async-checkpoints", action="store_true", help="write checkpoints while the run goes on, from copies"
+    )
     parser.add_argument("--eval-every", type=COUNT_OR_NONE, default=200, help="steps between evaluations")
     parser.add_argument(
         "--micro-batch-size", type=SIZE, help="examples of one forward pass: less memory, the same gradients"
@@ -146,6 +149,7 @@ def _config(args: argparse.Namespace, folder: Path) -> TrainConfig:
         within_documents=args.within_documents,
         eval_every=args.eval_every,
         checkpoint_every=args.checkpoint_every,
+        async_checkpoints=args.async_checkpoints,
         sample_every=args.sample_every,
     )
     if args.resume or args.extend:

@@ -18,8 +18,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +28,7 @@ import torch
 from pydantic import ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, load_model, save_file, save_model
-from torch import nn
+from torch import Tensor, nn
 
 from ..checks import check_int, check_path
 from ..data.corpora.cache import read_json, sha256_of
@@ -44,6 +45,8 @@ KEPT = 2
 """Checkpoints that are kept: the last, and the one before it in case the last is damaged."""
 
 
+Stage = Callable[[dict[str, Any]], dict[str, Any]]
+"""Copies tensors, in dicts, to where they stay as they are while a run goes on; `dict` copies none."""
 FileName = Annotated[str, Field(pattern=r"^(\w[\w.-]*/)*\w[\w.-]*\.safetensors$", max_length=200)]
 """Of a file inside of the checkpoint."""
 
@@ -162,30 +165,55 @@ def _check_moments(state: dict[int, dict[str, torch.Tensor]], optimizer: Optimiz
             raise ValueError(f"{wrong[0]} of parameter {number} has another shape than the parameter")
 
 
-def save_checkpoint(run: Path, step: int, model: nn.Module, optimizer: Optimizers, **state: Any) -> Path:
+def save_checkpoint(run: Path, step: int, model: nn.Module, optimizer: Optimizers, **state: Any) -> None:
     """Write `run/checkpoints/step-...`, whole or not at all, and delete all but the last two.
 
     Raises `OSError` when the disk is full; what was complete before stays as it was.
     """
-    step = check_int(step, "step", 0)
+    checkpoint_writer(run, step, model, optimizer, **state)()
+
+
+def checkpoint_writer(
+    run: Path, step: int, model: nn.Module, optimizer: Optimizers, stage: Stage = dict, **state: Any
+) -> Callable[[], None]:
+    """What does the work of `save_checkpoint` when it is called, with the tensors that `stage` returns."""
+    step, saved = check_int(step, "step", 0), optimizer.state_dict()
+    moments = {
+        f"{parameter}.{name}": value.contiguous()
+        for parameter, values in saved["state"].items()
+        for name, value in values.items()
+    }
+    groups = {"param_groups": saved["param_groups"], "moments_of": len(saved["state"])}
+    tensors = stage({"model": dict(model.state_dict()), "optimizer": moments})
+    return partial(write_checkpoint, run, step, tensors["model"], tensors["optimizer"], {**groups, **state})
+
+
+def write_checkpoint(
+    run: Path, step: int, weights: dict[str, Tensor], moments: dict[str, Tensor], state: Mapping[str, Any]
+) -> None:
+    """Write a checkpoint of these tensors, as `save_checkpoint` does."""
     beside = begin_checkpoint(run, step)
     try:
-        save_model(model, str(beside / "model.safetensors"))
-        saved = optimizer.state_dict()
-        tensors = {
-            f"{parameter}.{name}": value.contiguous()
-            for parameter, values in saved["state"].items()
-            for name, value in values.items()
-        }
-        save_file(tensors, str(beside / "optimizer.safetensors"))
-        groups = {"param_groups": saved["param_groups"], "moments_of": len(saved["state"])}
-        return finish_checkpoint(beside, run, step, **groups, **state)
+        save_model(_Weights(weights), str(beside / "model.safetensors"))
+        save_file(moments, str(beside / "optimizer.safetensors"))
+        finish_checkpoint(beside, run, step, **state)
     except SafetensorError as error:
         shutil.rmtree(beside, ignore_errors=True)
         raise could_not_write(run / "checkpoints" / _name(step), error) from error
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
+
+
+class _Weights(nn.Module):
+    """Weights as `save_model` takes them, which writes those once that lie in one place."""
+
+    def __init__(self, weights: dict[str, Tensor]) -> None:
+        super().__init__()
+        self._weights = weights
+
+    def state_dict(self, *_: Any, **__: Any) -> dict[str, Tensor]:
+        return dict(self._weights)
 
 
 def begin_checkpoint(run: Path, step: int) -> Path:
@@ -205,7 +233,7 @@ def could_not_write(path: Path, error: SafetensorError) -> OSError:
     return OSError(int(number[1]), os.strerror(int(number[1])), str(path))
 
 
-def finish_checkpoint(beside: Path, run: Path, step: int, **state: Any) -> Path:
+def finish_checkpoint(beside: Path, run: Path, step: int, **state: Any) -> None:
     """Add checksums to the files, rename the folder into its place, and delete all checkpoints but the last two."""
     folder = run / "checkpoints"
     path = folder / _name(step)
@@ -220,7 +248,6 @@ def finish_checkpoint(beside: Path, run: Path, step: int, **state: Any) -> Path:
     _fsync(folder)
     for old in _complete(run)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
-    return path
 
 
 def latest_checkpoint(run: str | Path, described: Mapping[str, Any] | None = None) -> Checkpoint:

@@ -68,6 +68,8 @@ class TrainConfig:
     """Held-out examples of an evaluation: the first ones, with masks that never change."""
     checkpoint_every: int = 500
     """Steps between checkpoints; one is always written at the end. 0: only then."""
+    async_checkpoints: bool = False
+    """Whether checkpoints are copied at once and written while the run goes on, at the price of the copies' memory."""
     sample_every: int = 0
     """Steps between samples of what the model can do. 0: none."""
     extended: tuple[int, ...] = ()
@@ -103,7 +105,7 @@ class TrainConfig:
             raise InputError(f"micro_batch_size {self.micro_batch_size} must divide batch_size {self.batch_size}")
         if not (0 <= self.warmup <= 1 and 0 <= self.decay <= 1):
             raise InputError(f"warmup {self.warmup} and decay {self.decay} are shares of the run, in [0, 1]")
-        for name in ("within_documents", "recompute"):
+        for name in ("within_documents", "recompute", "async_checkpoints"):
             check_type(getattr(self, name), bool, name)
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise InputError(f"precision must be auto, float32 or bfloat16, got {self.precision!r}")

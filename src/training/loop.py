@@ -127,7 +127,8 @@ def train(
     """
     config = TrainConfig() if config is None else check_type(config, TrainConfig, "the settings")
     processes.together(lambda: _check_fit(objective, model, tokenizer, text, heldout, config))
-    folder = RunFolder(run, identity_of(objective, model, text, heldout, config), processes)
+    identity = identity_of(objective, model, text, heldout, config)
+    folder = RunFolder(run, identity, processes, in_background=config.async_checkpoints)
     folder.check_same(tokenizer, resume=resume)
     processes.check_batch_size(config.batch_size, config.micro_batch_size)
     batches, fixed, in_text = processes.together(lambda: _batches(objective, tokenizer, text, heldout, config, workers))
@@ -195,10 +196,14 @@ def train(
                     processes=processes,
                 )
             if not result.is_finite:
+                folder.wait()  # the message names the last checkpoint
                 raise NotFinite(_not_finite(objective, step + 1, result, batches.examples(step)[0], folder))
             step += 1
             # All processes must stop at the same step, and by the same clock.
-            seconds, stop = processes.all_max(seconds + time.perf_counter() - started, bool(interrupted))
+            flags = bool(interrupted), folder.failed
+            seconds, stop, failed = processes.all_max(seconds + time.perf_counter() - started, *flags)
+            if failed:
+                folder.wait()
             speed = (step - begin.step) * tokens_per_step / max(seconds - begin.seconds, 1e-9)
             report.step(step, result, lr=config.learning_rate * lr_scale, seconds=seconds, tokens_per_second=speed)
             if (rest := estimate.after(step, seconds, evaluator.seconds)) is not None:
@@ -214,6 +219,7 @@ def train(
         finished = config.progress(step, seconds) >= 1
         folder.save(Position(step, seconds, batches.positions), model, optimizer, finished=finished)
         finished = finished and evaluator.at(step)
+        folder.wait()
     curve = sorted(evaluator.curve.items())
     tokens, drawn = step * tokens_per_step, batches.drawn(step)
     return TrainResult(step, finished, evaluator.last, curve, seconds, tokens, drawn, bool(interrupted))

@@ -20,7 +20,8 @@ from ..data.corpora.cache import sha256_of
 from ..data.corpora.sealed import write_sealed
 from ..errors import InputError, NotFinite
 from ..escape import shorten
-from .checkpoint import latest_checkpoint, save_checkpoint
+from .background import Background, stage_on_host
+from .checkpoint import checkpoint_writer, latest_checkpoint
 from .optimizers import Optimizers
 from .parallel import local
 from .processes import Processes
@@ -45,15 +46,27 @@ class RunFolder:
     """Where a run is written; nowhere where `path` is None.
 
     `identity` is what `identity_of` returns, of the model before anything is wrapped around it. All processes call
-    every method; the main one writes.
+    every method; the main one writes. With `in_background`, checkpoints are written while the run goes on.
     """
 
-    def __init__(self, path: str | Path | None, identity: Mapping[str, Any], processes: Processes) -> None:
+    def __init__(
+        self,
+        path: str | Path | None,
+        identity: Mapping[str, Any],
+        processes: Processes,
+        *,
+        in_background: bool = False,
+    ) -> None:
         self.path = None if path is None else check_path(path, "the run folder")
         self.identity = dict(identity)
         self.processes = processes
         self.saved = -1
         """The step of the last checkpoint, -1 where there is none."""
+        self._begun = -1
+        self._background = self._apart = self._stage = None
+        if in_background and self.path is not None:
+            self._background, self._stage = Background(processes), stage_on_host()
+            self._apart = processes.apart() if processes.sharded else None
         self._lock = None if self.path is None else FileLock(self.path / "run.lock", timeout=0)
 
     @property
@@ -83,7 +96,9 @@ class RunFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let other runs write to the folder."""
+        """Let other runs write to the folder, once nothing is written there any more."""
+        if self._background is not None:
+            self._background.close()
         if self._lock is not None:
             self._lock.release()
 
@@ -205,7 +220,7 @@ class RunFolder:
         if extends:
             path, extended = self.path / "run.json", {**described, "train": self.identity["train"]}
             self.processes.broadcast(lambda: write_sealed(path, extended))
-        self.saved = checkpoint.step
+        self.saved = self._begun = checkpoint.step
         return Position(checkpoint.step, checkpoint.seconds, checkpoint.positions)
 
     def _check_identity(self, path: Path, described: Mapping[str, Any]) -> None:
@@ -231,9 +246,11 @@ class RunFolder:
         """Write a checkpoint, once for each step. `position.stream` is that of the shards which this process reads.
 
         Raises `NotFinite` for weights that are infinite or NaN, which are not written, and `OSError` for a full disk.
+        In the background it waits for the checkpoint before it, whose error it raises, but for none of its own.
         """
-        if self.path is None or self.saved == position.step:
+        if self.path is None or self._begun == position.step:
             return
+        self.wait()
         step, name = position.step, self.identity["objective"]
         if not all(bool(local(parameter).isfinite().all()) for parameter in model.parameters()):
             raise NotFinite(
@@ -244,14 +261,32 @@ class RunFolder:
         state: dict[str, Any] = {"objective": name, "identity": identity, "seconds": position.seconds}
         if streamed := self.processes.all_gather_dict(position.stream):
             state["positions"] = streamed
+        what = self.path, step, model, optimizer
         if self.processes.sharded:
-            from .sharded_checkpoint import save_sharded
+            from .sharded_checkpoint import sharded_writer
 
-            save_sharded(self.path, step, model, optimizer, self.processes, whole=finished, **state)
+            write = sharded_writer(*what, self._apart or self.processes, self._stage or dict, whole=finished, **state)
         else:
-            run = self.path
-            self.processes.broadcast(lambda: str(save_checkpoint(run, step, model, optimizer, **state)))
+            write = checkpoint_writer(*what, self._stage or dict, **state) if self.processes.is_main else _nothing
+        self._begun = step
+        if self._background is not None:
+            self._background.start(step, write)
+            return
+        if self.processes.sharded:
+            write()
+        else:
+            self.processes.broadcast(lambda: write())
         self.saved = step
+
+    @property
+    def failed(self) -> bool:
+        """Whether the checkpoint that this process writes in the background could not be written: `wait` says why."""
+        return self._background is not None and self._background.failed
+
+    def wait(self) -> None:
+        """Wait for the checkpoint that is written in the background; raises its error, in all processes."""
+        if self._background is not None:
+            self.saved = max(self.saved, self._background.wait())
 
     def _refuse_links(self) -> None:
         """Nothing is written outside of the run folder, wherever a folder that somebody sent points to."""
@@ -260,6 +295,10 @@ class RunFolder:
                 f"{self.path / 'checkpoints'} is a link, and what is written there would lie elsewhere: to keep a run "
                 "on another disk, make the run folder itself the link"
             )
+
+
+def _nothing() -> None:
+    """What a process writes of a checkpoint that the main one writes."""
 
 
 def _before_extension(train: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -7,7 +7,8 @@ the files in a pickle, which a checkpoint that somebody sends must not hold.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from ..errors import InputError
 from ..escape import shorten
-from .checkpoint import Checkpoint, begin_checkpoint, could_not_write, finish_checkpoint
+from .checkpoint import Checkpoint, Stage, begin_checkpoint, could_not_write, finish_checkpoint
 from .optimizers import Optimizers
 from .processes import Processes
 
@@ -36,28 +37,46 @@ FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
-def save_sharded(
-    run: Path, step: int, model: nn.Module, optimizer: Optimizers, processes: Processes, *, whole: bool, **state: Any
-) -> None:
-    """Write `run/checkpoints/step-...`, each process its part; `whole` adds the weights as one file, for `load_run`.
+def sharded_writer(
+    run: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: Optimizers,
+    processes: Processes,
+    stage: Stage = dict,
+    *,
+    whole: bool,
+    **state: Any,
+) -> Callable[[], None]:
+    """What writes `run/checkpoints/step-...` when all processes call it, each its part; see `checkpoint_writer`.
 
-    All processes call this. Raises `OSError`, in all of them, when a disk is full.
+    `whole` adds the weights as one file, for `load_run`. `processes` exchange messages while they write. What is
+    returned raises `OSError`, in all of them, when a disk is full.
     """
+    weights = get_model_state_dict(model)
+    moments = _tensors(get_optimizer_state_dict(model, optimizer.parts, options=FLAT))
+    tensors = stage({"model": weights, "optimizer": moments})
+    if whole:
+        tensors["whole"] = _tensors(get_model_state_dict(model, options=WHOLE))
+    return partial(write_shards, run, step, tensors, processes, state)
+
+
+def write_shards(
+    run: Path, step: int, tensors: Mapping[str, dict[str, Tensor]], processes: Processes, state: Mapping[str, Any]
+) -> None:
+    """Write a checkpoint of these tensors, as `sharded_writer` says."""
     beside = Path(processes.broadcast(lambda: str(begin_checkpoint(run, step))))
     failure: OSError | None = None
     try:
-        weights = get_model_state_dict(model)
-        save(weights, storage_writer=HuggingFaceStorageWriter(str(beside / "model"), save_distributed=True))
-        moments = _tensors(get_optimizer_state_dict(model, optimizer.parts, options=FLAT))
-        save(moments, storage_writer=HuggingFaceStorageWriter(str(beside / "optimizer"), save_distributed=True))
-        if whole:
-            together = _tensors(get_model_state_dict(model, options=WHOLE))
-            if processes.is_main:
-                save_file(together, str(beside / "model.safetensors"), metadata={"format": "pt"})
+        for part in ("model", "optimizer"):
+            writer = HuggingFaceStorageWriter(str(beside / part), save_distributed=True)
+            save(tensors[part], storage_writer=writer, process_group=processes.group)
+        if processes.is_main and "whole" in tensors:
+            save_file(tensors["whole"], str(beside / "model.safetensors"), metadata={"format": "pt"})
     except SafetensorError as error:
         failure = could_not_write(beside, error)
     except CheckpointException as error:  # of any of the processes, raised in all
-        failure = OSError(f"could not write {beside}: {shorten(error)}")
+        failure = _cause(beside, error)
 
     def finish() -> None:
         if failure is not None:
@@ -84,6 +103,16 @@ def load_sharded(checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizers
         set_optimizer_state_dict(model, optimizer.parts, merged, options=FLAT)
     except (CheckpointException, RuntimeError, ValueError, KeyError) as error:
         raise InputError(f"{checkpoint.path} does not hold this model's weights: {shorten(error)}") from error
+
+
+def _cause(path: Path, error: CheckpointException) -> OSError:
+    """The error of the first process that could not write."""
+    first, _ = next(iter(error.failures.values()))
+    if isinstance(first, SafetensorError):
+        return could_not_write(path, first)
+    if isinstance(first, OSError) and first.errno is not None:
+        return OSError(first.errno, first.strerror, str(path))
+    return OSError(f"could not write {path}: {shorten(error)}")
 
 
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
