@@ -14,6 +14,8 @@ from torch import Tensor
 from .errors import InputError
 from .escape import shown
 
+CPU = torch.device("cpu")
+
 
 def find_device(name: str | None = None, process: int | None = None) -> torch.device:
     """The device of a name ("cpu", "cuda", "mps", "xpu:1"); without a name the accelerator, or else the processor.
@@ -35,7 +37,7 @@ def find_device(name: str | None = None, process: int | None = None) -> torch.de
     except (RuntimeError, TypeError):
         raise _not_here(name) from None
     if device.type == "cpu" and not device.index:
-        return torch.device("cpu")
+        return CPU
     if device.type != kind or (device.index or 0) >= count:
         raise _not_here(name)
     if process is None:

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace, given: Given) -> int:
     from ..training import load_run
 
     parsing.refuse_idle(args, given)
-    trained = load_run(args.run)
+    trained = load_run(args.run, device=args.device)
     objective = trained.objective
     if "fill" not in objective.completes:
         begins = args.text.partition(BLANK)[0].strip()

@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..escape import escape_control_characters
 from ..progress import Bar, duration, progress_bar
 from ..workers import exit_with_parent
-from .parsing import Given, Parser
+from .parsing import Given, Parser, add_device
 from .values import COUNT, objective_name, path
 
 if TYPE_CHECKING:
@@ -40,11 +40,13 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument("--seeds", type=COUNT, default=1, help="runs of each objective, on different languages")
     parser.add_argument("--steps", type=COUNT, help="optimiser steps  (default: as each objective needs)")
     parser.add_argument("--processes", type=COUNT, default=1, help="runs side by side, the slowest objectives first")
+    add_device(parser)
     parser.add_argument("--out", type=path, default=Path("runs/floors"), help="folder of figures and picture")
 
 
 def run(args: argparse.Namespace, given: Given) -> int:
     """Train each, print and save the table; 1 where a model went below its floor."""
+    from ..device import find_device
     from ..display import print_floors, save_floors
     from ..objectives import OBJECTIVES
 
@@ -52,6 +54,7 @@ def run(args: argparse.Namespace, given: Given) -> int:
     for name in args.objectives or ():
         if name not in known:
             raise InputError(f"no exact floor is known for {name}: choose from {', '.join(known)}")
+    find_device(args.device)  # before anything is written
     args.out.mkdir(parents=True, exist_ok=True)
     runs = [(name, seed) for name in args.objectives or known for seed in range(args.seeds)]
     results: list[FloorResult] = []
@@ -79,7 +82,7 @@ def _one_by_one(runs: Sequence[tuple[str, int]], args: argparse.Namespace) -> It
         with progress_bar(f"{name}, seed {seed}", steps) as bar:
             bar.doing("making text, and its floor")
             report = _reporter(bar, TrainConfig(steps=steps, eval_every=0), left)
-            yield train_to_entropy_floor(name, seed=seed, steps=args.steps, callback=report)
+            yield train_to_entropy_floor(name, seed=seed, steps=args.steps, device=args.device, callback=report)
         left -= steps
 
 
@@ -96,7 +99,7 @@ def _side_by_side(runs: Sequence[tuple[str, int]], args: argparse.Namespace) -> 
     ):
         bar.doing(f"{processes} side by side")
         slowest_first = sorted(runs, key=lambda run: _steps(run[0], args), reverse=True)
-        train = partial(train_to_entropy_floor, steps=args.steps)
+        train = partial(train_to_entropy_floor, steps=args.steps, device=args.device)
         under_way = [pool.submit(train, name, seed=seed) for name, seed in slowest_first]
         try:
             for done, future in enumerate(as_completed(under_way), 1):

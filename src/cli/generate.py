@@ -34,7 +34,7 @@ def run(args: argparse.Namespace, given: Given) -> int:
     from ..training import load_run
 
     parsing.refuse_idle(args, given)
-    trained = load_run(args.run)
+    trained = load_run(args.run, device=args.device)
     objective = trained.objective
     if "continue" not in objective.completes:
         instead = "; it fills blanks: clozelab fill" if "fill" in objective.completes else ""

@@ -295,11 +295,20 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw", help="of the matrices in the blocks")
     group.add_argument("--learning-rate", type=POSITIVE, default=3e-3, help="peak of AdamW's")
     group.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of the products")
+    add_device(group)
     group.add_argument("--seed", type=SEED, default=0, help="of weights, order and noise")
 
 
+def add_device(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """`--device`, a name for `clozelab.device.find_device`."""
+    parser.add_argument(
+        "--device", metavar="NAME", help="cpu, cuda, mps, xpu, or one of several, cuda:1  (default: the accelerator)"
+    )
+
+
 def add_sampling(parser: argparse.ArgumentParser) -> None:
-    """The flags from which `sampling_of` makes the arguments of `clozelab.generation`."""
+    """`--device`, and the flags from which `sampling_of` makes the arguments of `clozelab.generation`."""
+    add_device(parser)
     parser.add_argument("--temperature", type=TEMPERATURE, default=0.8, help="lower is more deterministic")
     parser.add_argument("--top-k", type=COUNT, help="sample among the k most probable tokens")
     parser.add_argument("--top-p", type=PROBABILITY, help="sample among the most probable tokens of this total")

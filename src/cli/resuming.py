@@ -22,9 +22,9 @@ def recorded(args: argparse.Namespace, leave_out: Collection[str]) -> dict[str, 
 
 
 def restored(
-    name: str, command: Command, folder: Path, flags: Any, given: Given, leave_out: Collection[str]
+    name: str, command: Command, folder: Path, flags: Any, given: Given, changeable: Collection[str]
 ) -> argparse.Namespace:
-    """The flags that a run began with, read by the parser that read them then; those of `leave_out` as they are given.
+    """The flags that a run began with, read by the parser that read them then; `changeable` ones as they are given.
 
     `folder` is where the run is. Raises `InputError` for flags that are damaged, and for one that is given another
     value than it had.
@@ -36,10 +36,10 @@ def restored(
         args, _ = parse(name, command, words)
     except InputError as error:
         raise InputError(f"the command in {folder / 'run.json'} is damaged: {error}") from error
-    for flag in leave_out:
+    for flag in changeable:
         setattr(args, flag, given.get(flag, getattr(args, flag)))
     for flag, value in given.items():
-        if flag not in leave_out and getattr(args, flag, None) != value:
+        if flag not in changeable and getattr(args, flag, None) != value:
             shown = f"--{flag.replace('_', '-')}"
             raise InputError(
                 f"{folder} was begun with {shown} {_shown(getattr(args, flag, None))}, not {_shown(value)}: a resumed "

@@ -27,6 +27,8 @@ SUMMARY = "train one objective on a corpus"
 EXAMPLE = "clozelab train --objective span --corpus book.txt --steps 2000 --run runs/book"
 NOT_DESCRIBED = ("run", "resume", "extend", "workers", "zero_stage")
 """Flags that a run folder does not record: they change nothing in what was learned."""
+CHANGEABLE = (*NOT_DESCRIBED, "device")
+"""Flags that may be others where a run is resumed: where and how it is computed."""
 
 
 def add_arguments(parser: Parser, words: Sequence[str]) -> None:
@@ -99,7 +101,7 @@ def run(args: argparse.Namespace, given: Given) -> int:
         args.sample_every = 0
     if "zero_stage" in given and not args.sharded:
         raise InputError("--zero-stage is of a run whose weights are sharded: give --sharded too, or leave it out")
-    with init_processes(sharded=args.sharded, zero_stage=args.zero_stage) as processes:
+    with init_processes(sharded=args.sharded, zero_stage=args.zero_stage, device=args.device) as processes:
         config = processes.together(lambda: _config(args, folder))
         finished = args.resume and processes.together(lambda: _is_finished(folder, config))
         if args.extend and processes.is_main:

@@ -6,10 +6,10 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import nn
 
 from ..data import Batch
+from ..device import autocast
 from ..errors import NotFinite
 from ..evaluation.heldout import HeldOut, evaluate
 from .parallel import loss_module_of
@@ -67,7 +67,7 @@ class Evaluator:
         inner = loss_module_of(self.loss_module)
         device = next(inner.model.parameters()).device
         try:
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
+            with autocast(device, bfloat16=self.bfloat16):
                 result = evaluate(
                     inner.objective,
                     inner.model,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..checks import check_type
+from ..device import autocast
 from ..errors import NotFinite
 from ..objectives import Loss
 from ..progress import current_bar
@@ -62,7 +62,7 @@ def fit(
             batch = batch_at(step)
             if isinstance(batch, Mapping):
                 batch = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
-            with seeded_rng(config.seed, step, device), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            with seeded_rng(config.seed, step, device), autocast(device, bfloat16=bfloat16):
                 loss = check_type(loss_fn(model, batch), Loss, "what the loss function returns")
             loss.mean.backward()
             result = StepResult(loss.detach(), clip_and_step(optimizer, loss, config.max_grad_norm))

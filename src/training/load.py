@@ -12,6 +12,7 @@ from torch import nn
 
 from ..checks import check_path, check_type
 from ..data import Tokenizer, load_tokenizer
+from ..device import find_device
 from ..errors import InputError
 from ..escape import shorten
 from ..models import ARCHITECTURES, ModelConfig
@@ -32,17 +33,24 @@ class TrainedRun:
     """Optimiser steps done."""
 
 
-def load_run(run: str | Path, *, objective: Objective | None = None, tokenizer: Tokenizer | None = None) -> TrainedRun:
+def load_run(
+    run: str | Path,
+    *,
+    objective: Objective | None = None,
+    tokenizer: Tokenizer | None = None,
+    device: str | None = "cpu",
+) -> TrainedRun:
     """The model of a run folder's last checkpoint, with its objective and tokenizer.
 
     The objective is restored from its name and options. Where it is a class of your own, or has options that are
     functions, no file can hold it: give it as `objective`, whose names must be those of the run, functions included. So
-    it is with a tokenizer of another library: `tokenizer=load_tokenizer(...)`.
+    it is with a tokenizer of another library: `tokenizer=load_tokenizer(...)`. The model lies on `device`, as
+    `find_device` takes it: None is the accelerator, where there is one.
 
     Raises `InputError` for a folder without a run, an objective or a model that cannot be restored, an `objective` or a
-    `tokenizer` that is another one than the run's, and a damaged checkpoint.
+    `tokenizer` that is another one than the run's, a device that is not there, and a damaged checkpoint.
     """
-    run = check_path(run, "the run folder")
+    run, place = check_path(run, "the run folder"), find_device(device)
     described = read_run(run)
     objective = _restored(run, described) if objective is None else _checked(run, described, objective)
     checkpoint = latest_checkpoint(run, described)
@@ -57,7 +65,7 @@ def load_run(run: str | Path, *, objective: Objective | None = None, tokenizer: 
         described.get("special"),
     ):
         raise InputError(f"{run} was trained with another tokenizer than the one that is given")
-    return TrainedRun(objective, model, tokenizer, checkpoint.step)
+    return TrainedRun(objective, model.to(place), tokenizer, checkpoint.step)
 
 
 def _restored(run: Path, described: Mapping[str, Any]) -> Objective:

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..checks import check_type
+from ..device import autocast
 from ..objectives import LossModule, Objective
 from .processes import Processes
 from .recompute import blocks
@@ -49,7 +50,7 @@ def wrap(objective: Objective, model: nn.Module, processes: Processes, *, bfloat
         if processes.world_size == 1:
             return loss_module
         device = next(model.parameters()).device
-        return DistributedDataParallel(loss_module, device_ids=[device] if device.type == "cuda" else None)
+        return DistributedDataParallel(loss_module, device_ids=None if device.type == "cpu" else [device])
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard  # takes a second to import
 
     policy = MixedPrecisionPolicy(cast_forward_inputs=False)
@@ -57,7 +58,8 @@ def wrap(objective: Objective, model: nn.Module, processes: Processes, *, bfloat
         policy = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for block in blocks(model):
         fully_shard(block, mp_policy=policy, reshard_after_forward=processes.zero_stage == 3)
-    return fully_shard(loss_module)
+    fully_shard(loss_module)
+    return loss_module
 
 
 @contextmanager
@@ -84,7 +86,7 @@ def unsharded(loss_module: nn.Module, processes: Processes, *, bfloat16: bool = 
         return
     loss_module.unshard()  # pyright: ignore[reportCallIssue]
     try:
-        with torch.autocast(processes.device.type, torch.bfloat16, enabled=bfloat16):
+        with autocast(processes.device, bfloat16=bfloat16):
             yield
     finally:
         loss_module.reshard()  # pyright: ignore[reportCallIssue]

@@ -23,6 +23,7 @@ import torch
 import torch.distributed as dist
 
 from ..checks import check_int, check_type
+from ..device import CPU, find_device, has_float64, to_float64
 from ..errors import InputError, ProcessLost, raised_in_all
 from ..escape import shorten
 from ..objectives import Counts, Loss, Part
@@ -51,6 +52,8 @@ class Processes:
     """Of a sharded run, 1 to 3: what of weights and gradients is divided within a step (see `parallel.py`)."""
     group: dist.ProcessGroup | None = None
     """Through which they exchange messages; None: that of the steps."""
+    device: torch.device = CPU
+    """Where this process computes."""
 
     def __post_init__(self) -> None:
         if not 1 <= check_int(self.zero_stage, "zero_stage") <= 3:
@@ -60,11 +63,6 @@ class Processes:
     def is_main(self) -> bool:
         """Whether this process writes the run folder and prints."""
         return self.rank == 0
-
-    @property
-    def device(self) -> torch.device:
-        """This process's accelerator, or the processor where there is none."""
-        return _device()
 
     def share(self, rows: Sequence[Value]) -> list[Value]:
         """This process's part of the rows of a batch, in order; the first processes have one more where it is uneven.
@@ -97,17 +95,15 @@ class Processes:
 
     def apart(self) -> Processes:
         """The same processes with another group, through which a thread can exchange messages beside the steps."""
-        return (
-            self if self.world_size == 1 and not self.sharded else replace(self, group=dist.new_group(backend="gloo"))
-        )
+        return replace(self, group=dist.new_group(backend="gloo"))
 
     def all_sum(self, counts: Counts) -> Counts:
         """The counts of all processes together."""
         if self.world_size == 1:
             return counts
-        numbers = torch.stack([count.double() for count in counts.values()])
+        numbers = torch.stack([to_float64(count) for count in counts.values()]).to(self._message_device)
         dist.all_reduce(numbers, group=self.group)
-        return {name: total.to(counts[name].dtype) for name, total in zip(counts, numbers)}
+        return {name: total.to(counts[name]) for name, total in zip(counts, numbers)}
 
     def total(self, loss: Loss) -> Loss:
         """The loss of all processes together: sums with sums, counts with counts, terms with terms."""
@@ -134,7 +130,7 @@ class Processes:
         """The maximum of each number over all processes, so that all take the same decision."""
         if self.world_size == 1:
             return list(numbers)
-        tensor = torch.tensor(numbers, dtype=torch.float64, device=_device())
+        tensor = torch.tensor(numbers, dtype=torch.float64, device=self._message_device)
         dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.group)
         return tensor.tolist()
 
@@ -195,6 +191,11 @@ class Processes:
                     InputError(f"the processes of a run need the same {what}, but {shown}: start all of them alike")
                 )
 
+    @property
+    def _message_device(self) -> torch.device:
+        """Where float64 numbers must lie to be sent: on the processor where the device, or gloo, has none."""
+        return self.device if self.group is None and has_float64(self.device) else CPU
+
     def _gather(self, stage: str, value: Any) -> list[Any]:
         """A value of each process; raises `InputError`, in all, where another one is at another stage."""
         if self.world_size == 1:
@@ -217,30 +218,25 @@ SINGLE = Processes()
 
 
 @contextmanager
-def init_processes(*, sharded: bool = False, zero_stage: int = 3) -> Iterator[Processes]:
-    """Join the processes that `torchrun` started, and leave them at the end; `SINGLE` where it started none.
+def init_processes(*, sharded: bool = False, zero_stage: int = 3, device: str | None = None) -> Iterator[Processes]:
+    """Join the processes that `torchrun` started, and leave them at the end; a single one where it started none.
 
-    Each takes the GPU of its local rank where there are GPUs. Raises `ProcessLost` where another process died, and
-    `InputError` for `sharded` without `torchrun` and for more processes than GPUs.
+    `device` is a name for `find_device`; of several processes each takes the accelerator of its local rank. Raises
+    `ProcessLost` where another process died, and `InputError` for `sharded` without `torchrun`, a device that is not
+    there, and more processes than accelerators.
     """
     check_type(sharded, bool, "sharded")
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if "RANK" not in os.environ or (world_size == 1 and not sharded):
         if sharded:
             raise InputError("weights can only be sharded among several processes: start them by torchrun")
-        yield SINGLE
+        yield replace(SINGLE, device=_use(find_device(device)))
         return
-    if torch.cuda.is_available():
-        local_rank, devices = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-        if local_rank >= devices:
-            raise InputError(
-                f"process {local_rank + 1} of this machine has no GPU: the machine shows {devices}. Start that many "
-                "processes, or train on the processor: CUDA_VISIBLE_DEVICES= torchrun ..."
-            )
-        torch.cuda.set_device(local_rank)
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    here = _use(find_device(device, process=int(os.environ.get("LOCAL_RANK", "0"))))
+    backend = dist.get_default_backend_for_device(here)
+    dist.init_process_group(backend if has_float64(here) else f"cpu:gloo,{here.type}:{backend}")
     try:
-        yield Processes(dist.get_rank(), dist.get_world_size(), sharded, zero_stage)
+        yield Processes(dist.get_rank(), dist.get_world_size(), sharded, zero_stage, device=here)
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):  # gloo raises plain RuntimeErrors
             raise
@@ -274,6 +270,8 @@ def _deepest(theirs: Mapping[str, Any], mine: Mapping[str, Any], keys: Sequence[
     return found
 
 
-def _device() -> torch.device:
-    """Where numbers must lie to be sent."""
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+def _use(device: torch.device) -> torch.device:
+    """The device, which becomes the current one of its kind."""
+    if device.index is not None and device.index != torch.accelerator.current_device_index():
+        torch.accelerator.set_device_index(device.index)
+    return device

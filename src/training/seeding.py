@@ -14,9 +14,10 @@ from ..objectives import Objective
 
 
 def seeded_model(objective: Objective, vocab_size: int, size: str, seed: int, **overrides: Any) -> nn.Module:
-    """The objective's model with weights drawn from `seed`; the global random state stays as it was.
+    """The objective's model with weights drawn from `seed`, on the processor: the same for every device.
 
-    `size` is one of `clozelab.models.PRESETS`, `overrides` are fields of `ModelConfig`.
+    The global random state stays as it was. `size` is one of `clozelab.models.PRESETS`, `overrides` are fields of
+    `ModelConfig`.
 
     >>> from clozelab import CausalLM
     >>> from clozelab.training import seeded_model
@@ -24,8 +25,8 @@ def seeded_model(objective: Objective, vocab_size: int, size: str, seed: int, **
     >>> model.config.d_model
     16
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)
         return objective.build_model(vocab_size, size, **overrides)
 
 
@@ -34,6 +35,9 @@ def seeded_rng(seed: int, step: int, device: torch.device, rank: int = 0) -> Ite
     """Inside, dropout and the like depend on (seed, step, process) alone; the random state outside stays as it was."""
     process = f" in process {rank}" if rank else ""
     [generator] = Noise.of(seed, step, [f"what the model draws{process}"]).generators(0)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(generator.initial_seed())
+    seed, devices = generator.initial_seed(), [] if device.type == "cpu" else [device]
+    with torch.random.fork_rng(devices, device_type=device.type):
+        torch.default_generator.manual_seed(seed)
+        for one in devices:
+            torch.get_device_module(one).manual_seed(seed)
         yield

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..data import Batch
+from ..device import autocast
 from ..errors import InputError
 from ..objectives import Loss, total_counts
 from .optimizers import Optimizers
@@ -60,7 +61,7 @@ def train_step(
     losses = []
     for number, batch in enumerate(batches, start=1):
         with micro_batch(loss_module, processes, last=number == len(batches)):
-            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            with autocast(device, bfloat16=bfloat16):
                 value, loss = loss_module(batch, counts)
             (value * processes.world_size).backward()
         losses.append(loss)
