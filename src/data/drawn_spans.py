@@ -11,7 +11,7 @@ from torch import Tensor
 from ..checks import REAL, WHOLE, check_int, check_number, check_same_shape, check_tensor
 from ..errors import InputError
 from ..escape import shown
-from .masking import check_noise, check_rate, hidden_count, whole_word_mask, word_runs
+from .masking import check_noise, check_rate, hidden_count, whole_word_mask
 
 WEIGHTS = {
     "n-grams": (lambda n: 1 / n, 5),
@@ -52,11 +52,11 @@ def drawn_spans_mask(
     """Hide spans until max(1, round(rate * n)) of a row's n maskable tokens are hidden, no two of them side by side.
 
     A length is drawn by `probabilities` (of 1, 2, ...), then a place for it, each one alike where it fits among the
-    maskable tokens with a visible token on both sides. What exceeds the budget is cut off the last span. So without
-    words the budget is met exactly, and the lengths are those of the distribution but for the last one. Where no place
-    is left that long, the longest is taken that there is; where every visible token stands beside a span, at rates of
-    about a half, spans grow together. A span that stops at the ends of a text covers the first and last tokens less
-    often than others.
+    maskable tokens with one that stays, visible or protected, on both sides. What exceeds the budget is cut off the
+    last span. So without words the budget is met exactly, and the lengths are those of the distribution but for the
+    last one. Where no place is left that long, the longest is taken that there is; where every visible token stands
+    beside a span, at rates of about a half, spans grow together. A span that stops at the ends of a text covers the
+    first and last tokens less often than others.
 
     With `word_ids` (see `whole_word_mask`) lengths are counted in words, and the budget in tokens still. A word is
     hidden whole or not at all: the budget is never exceeded, and what is left of it is less than any visible word. A
@@ -85,13 +85,13 @@ def drawn_spans_mask(
         return drawn_spans_mask(maskable[None], lengths[None], places[None], rate, probabilities, words)[0]
     check_rate("rate", rate)
     drawn = 1 + np.searchsorted(_cumulative(probabilities), lengths.numpy(), side="right")  # (B, T)
-    budgets, mask = hidden_count(maskable.sum(1), rate), torch.zeros_like(maskable)
-    for b, budget in enumerate(budgets.tolist()):
-        free = maskable[b].numpy()
-        own = np.arange(len(free)) if word_ids is None else word_ids[b].numpy()
-        mask[b] = torch.from_numpy(_spans_of_row(free, own, budget, drawn[b], places[b].numpy()))
-        if budget and not bool(mask[b].any()) and word_ids is not None:
-            mask[b] = whole_word_mask(maskable[b], places[b], rate, word_ids[b])
+    budgets, words = hidden_count(maskable.sum(1), rate), None if word_ids is None else word_ids.numpy()
+    unit, sizes, may_go = _units(maskable.numpy(), words)
+    hidden = _hidden_units(sizes, may_go, len(probabilities), budgets.numpy(), drawn, places.numpy())
+    mask = torch.from_numpy(np.take_along_axis(hidden, unit, 1))
+    missing = (budgets > 0) & ~mask.any(1)
+    if word_ids is not None and bool(missing.any()):
+        mask[missing] = whole_word_mask(maskable[missing], places[missing], rate, word_ids[missing])
     return mask
 
 
@@ -103,34 +103,64 @@ def _cumulative(probabilities: Sequence[float]) -> np.ndarray:
     return (weights.cumsum() / weights.sum())[:-1]
 
 
-def _spans_of_row(
-    free: np.ndarray, word_ids: np.ndarray, budget: int, lengths: np.ndarray, places: np.ndarray
+def _units(free: np.ndarray, word_ids: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What spans are made of, tokens or words: (B, T) the unit of each token, (B, W) how many tokens a unit has, and
+    (B, W) bool, whether it may be hidden."""
+    rows, columns = free.shape
+    if word_ids is None:
+        return np.broadcast_to(np.arange(columns), free.shape), np.ones(free.shape, dtype=np.int32), free
+    begins = (np.diff(word_ids, axis=1, prepend=-1) != 0) | (word_ids < 0)
+    unit = begins.cumsum(1) - 1
+    width = int(unit.max(initial=-1)) + 1
+    of_all = unit + width * np.arange(rows)[:, None]
+    sizes, free_tokens = (
+        np.bincount(of_all[here], minlength=rows * width).reshape(rows, width)
+        for here in (np.ones_like(free), free & (word_ids >= 0))
+    )
+    return unit, sizes, (sizes > 0) & (free_tokens == sizes)
+
+
+def _room(may_go: np.ndarray, longest: int) -> np.ndarray:
+    """(B, W): how many units a span that begins with each may have, at most `longest`: up to the next break."""
+    columns = np.arange(may_go.shape[1], dtype=np.int32)
+    breaks = np.where(may_go, columns[-1] + 1, columns)
+    next_break = np.minimum.accumulate(breaks[:, ::-1], axis=1)[:, ::-1]
+    return np.minimum(next_break - columns, longest)
+
+
+def _hidden_units(
+    sizes: np.ndarray, may_go: np.ndarray, longest: int, budgets: np.ndarray, lengths: np.ndarray, places: np.ndarray
 ) -> np.ndarray:
-    """(T,) bool: the hidden tokens of one row."""
-    mask = np.zeros(len(free), dtype=bool)
-    begins, ends = word_runs(word_ids)
-    protected = np.append(0, np.cumsum(~free))
-    whole = protected[begins] == protected[ends]
-    begins, ends = begins[whole], ends[whole]
-    sizes, order = ends - begins, np.arange(len(begins))
-    # room[w]: how many words a span that begins with word w may have. At first as many as follow without a break.
-    breaks = np.append(begins[1:] != ends[:-1], True)[: len(begins)]
-    room = np.flatnonzero(breaks)[np.cumsum(breaks) - breaks] - order + 1 if len(order) else order
-    visible = np.ones(len(order), dtype=bool)
-    for length, place in zip(lengths, places):
-        room[sizes > budget] = 0
-        if not room.any():  # no place is left but beside a span
-            room = (visible & (sizes <= budget)).astype(room.dtype)
-        if not room.any():
+    """(B, W) bool: the hidden units. Each round draws a span for every row; one whose budget is spent hides nothing."""
+    width = may_go.shape[1]
+    longest = min(longest, width)
+    margin = (0, 0), (longest, longest + 1)  # so that what surrounds a span lies within the arrays
+    sizes, may_go = np.pad(sizes, margin, constant_values=1), np.pad(may_go, margin)
+    room, hidden, budget = _room(may_go, longest), np.zeros_like(may_go), budgets[:, None].copy()  # budget (B, 1)
+    row, within, around = np.arange(len(sizes))[:, None], np.arange(longest), np.arange(-longest, longest + 1)
+    differ = bool((sizes != 1).any())
+    for length, place in zip(lengths.T.astype(np.int32), places.T):  # (B,)
+        if differ:
+            room[sizes > budget] = 0
+        fits = room >= length[:, None]
+        counts = np.count_nonzero(fits, axis=1)
+        if len(stuck := np.flatnonzero((counts == 0) & (budget[:, 0] > 0))):
+            left = may_go[stuck] & ~hidden[stuck] & (sizes[stuck] <= budget[stuck])  # beside a span, if nowhere else
+            room[stuck] = np.where(room[stuck].any(1, keepdims=True), room[stuck], left)
+            length[stuck] = room[stuck].max(1)
+            budget[stuck, 0] *= length[stuck] > 0
+            fits[stuck] = room[stuck] >= np.maximum(length[stuck], 1)[:, None]
+            counts = np.count_nonzero(fits, axis=1)
+        if not budget.any():
             break
-        fits = np.flatnonzero(room >= min(length, room.max()))
-        first = fits[int(place * len(fits))]
-        span = slice(first, first + min(length, room[first]))
-        within = np.searchsorted(sizes[span].cumsum(), budget, side="right")  # words that the budget allows
-        last = first + within - 1
-        mask[begins[first] : ends[last]] = True
-        visible[first : last + 1] = False
-        budget -= int(ends[last] - begins[first])
-        room[:first] = np.minimum(room[:first], first - 1 - order[:first])
-        room[max(first - 1, 0) : last + 2] = 0
-    return mask
+        chosen = np.cumsum(counts) - counts + (place * counts).astype(np.int64)
+        first = np.flatnonzero(fits).take(chosen, mode="clip")[:, None] % fits.shape[1]  # (B, 1)
+        span = first + within  # (B, longest)
+        tokens = sizes[row, span]
+        taken = (within < length[:, None]) & (tokens.cumsum(1) <= budget)
+        hidden[row, span] |= taken
+        budget -= (tokens * taken).sum(1, keepdims=True)
+        behind = np.where(around <= taken.sum(1, keepdims=True), 0, longest)
+        near = first + around
+        room[row, near] = np.minimum(room[row, near], np.where(around < 0, -1 - around, behind))
+    return hidden[:, longest : longest + width]

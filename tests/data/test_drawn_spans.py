@@ -1,7 +1,9 @@
 """Spans of drawn lengths: golden distributions, budgets, words, places, and what wrong variants do."""
 
 import math
+from bisect import bisect_right
 from collections import Counter
+from itertools import accumulate, groupby, product
 
 import pytest
 import torch
@@ -150,6 +152,62 @@ def test_a_protected_token_is_the_end_of_a_text_and_no_span_goes_over_it():
     noise = Noise.of(0, 0, range(300))
     mask = drawn_spans_mask(maskable, noise.uniform(0, 20), noise.uniform(1, 20), 0.28, [0, 0, 0, 0, 1])
     assert set(runs(mask)) == {5}  # three texts of six tokens: five of 18 tokens, in one of them
+
+
+def test_spans_may_stand_on_both_sides_of_a_protected_token():
+    maskable = torch.tensor([True, False, True, True, True])
+    mask = drawn_spans_mask(maskable, torch.zeros(5), torch.zeros(5), 0.5, [1.0])  # each at the first place
+    assert mask.tolist() == [True, False, True, False, False]
+
+
+# ------------------------------------------------------------------ row by row
+
+
+def by_definition(maskable, lengths, places, rate, probabilities, words):
+    """The hidden tokens of one row, one span after the other."""
+    units = [
+        [t for t, _ in own]
+        for word, own in groupby(enumerate(words), key=lambda pair: pair[1] if pair[1] >= 0 else pair)
+    ]
+    may_go = {u for u, tokens in enumerate(units) if all(maskable[t] and words[t] >= 0 for t in tokens)}
+    budget, longest = int(hidden_count(torch.tensor(sum(maskable)), rate)), len(probabilities)
+    hidden, apart_from, limits = set(), set(), list(accumulate(probabilities))[:-1]
+
+    def places_of(n):
+        spans = [(u, set(range(u, u + n))) for u in range(len(units)) if len(units[u]) <= budget]
+        return [u for u, span in spans if span <= may_go - hidden and not {u - 1, u + n} & apart_from]
+
+    for length, place in zip(lengths, places):
+        drawn = min(1 + bisect_right(limits, length), longest)
+        n = next((n for n in range(drawn, 0, -1) if places_of(n)), 0)
+        if n == 0:
+            apart_from, longest, n = set(), 1, 1
+        if not places_of(n):
+            break
+        first = places_of(n)[int(place * len(places_of(n)))]
+        for u in range(first, first + n):
+            if len(units[u]) > budget:
+                break
+            hidden.add(u)
+            apart_from.add(u)
+            budget -= len(units[u])
+    return [t for u in hidden for t in units[u]]
+
+
+@pytest.mark.parametrize("of_words", [False, True], ids=["tokens", "words"])
+@each_kind
+def test_the_masks_of_a_batch_are_those_of_its_rows_one_span_after_the_other(kind, of_words):
+    for seed, rate in product(range(6), (0.15, 0.4, 0.8)):
+        noise = Noise.of(seed, 0, range(5))
+        maskable, lengths, places = noise.uniform(4, 25) < 0.9, noise.uniform(0, 25), noise.uniform(1, 25)
+        words = (noise.uniform(7, 25) < 0.6).long().cumsum(1).masked_fill(noise.uniform(8, 25) < 0.1, -1)
+        words = words if of_words else torch.arange(25).expand(5, 25)
+        probabilities = drawn_span_lengths(kind)
+        mask = drawn_spans_mask(maskable, lengths, places, rate, probabilities, words if of_words else None)
+        for row, *own in zip(mask, maskable.tolist(), lengths.tolist(), places.tolist(), words.tolist()):
+            expected = by_definition(*own[:3], rate, probabilities, own[3])
+            if expected or not of_words:  # a row whose words all exceed the budget is masked otherwise
+                assert row.nonzero()[:, 0].tolist() == sorted(expected)
 
 
 # ------------------------------------------------------------------ words
