@@ -8,48 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal, Self
+from typing import BinaryIO
 
 import numpy as np
 import xxhash
-from pydantic import Field, model_validator
 
 from ..errors import InputError
-from .corpora.descriptions import Count, Description, Fingerprint
 
 CHUNK = 2**20
 """Bytes that one checksum covers."""
-
-Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-"""XXH3, 64 bits: it is for damage, and hashes several gigabytes a second."""
-
-
-class PackedDescription(Description):
-    """The content of NAME.json."""
-
-    FORMAT = "packed text, 4"
-
-    name: str
-    """NAME, so that files which were swapped are found."""
-    dtype: Literal["uint16", "uint32"]
-    tokens: Count
-    documents: Count
-    bytes: Count
-    unknown: Count
-    emptied: Count
-    tokenizer: Fingerprint
-    checksums: list[Checksum]
-    """Of each chunk of NAME.bin."""
-    byte_counts: list[Checksum] | None
-    """Of each chunk of NAME.bytes, which may be absent."""
-
-    @model_validator(mode="after")
-    def _covers_all(self) -> Self:
-        size = np.dtype(self.dtype).itemsize
-        for sums, width in ((self.checksums, size), (self.byte_counts, 4)):
-            if sums is not None and len(sums) != -(-self.tokens * width // CHUNK):
-                raise ValueError(f"{len(sums)} checksums are not those of {self.tokens} tokens")
-        return self
 
 
 class SummedFile:

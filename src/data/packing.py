@@ -27,7 +27,7 @@ from ..progress import tracked
 from .blocks import Blocks
 from .corpora.cache import cache_folder, fingerprint, written_whole
 from .corpora.documents import Document
-from .packed_files import CheckedArray, PackedDescription, SummedFile
+from .packed_files import CheckedArray, SummedFile
 from .tokenizers.ids import IdTokenizer
 from .tokenizers.tokenizer import Tokenizer
 
@@ -137,6 +137,8 @@ def pack(
 
     Raises `InputError` for documents that are not strings and where there are none, `OSError` for a full disk.
     """
+    from .file_formats import PackedDescription
+
     check_type(tokenizer, Tokenizer, "the tokenizer", "load_tokenizer makes one from other kinds")
     if isinstance(documents, (str, Mapping)) or not isinstance(documents, Iterable):
         raise InputError(f"expected several documents, got one {type(documents).__name__}: put it in a list")
@@ -161,6 +163,8 @@ def write_packed(
     With `byte_counts` those of each token stand in `KEY.bytes`, unless they follow from the ids or the tokenizer does
     not tell them.
     """
+    from .file_formats import PackedDescription
+
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
     totals = {"documents": 0, "bytes": 0, "tokens": 0, "unknown": 0, "emptied": 0}
     byte_counts = byte_counts and tokenizer.byte_lengths is None
@@ -240,6 +244,8 @@ def read_packed(folder: Path, key: str, *, seal: str | None = None, lazily: bool
     `seal` is the checksum that `KEY.json` must have. Raises `FileNotFoundError` where a file is missing, and
     `InputError`, which ends with the `cure`, where one is not what was written.
     """
+    from .file_formats import PackedDescription
+
     try:
         described = PackedDescription.read(folder / f"{key}.json", seal)
     except InputError as error:

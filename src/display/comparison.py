@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from ..escape import escape_control_characters, shown
 from ..objectives import Likelihood
-from ..planning import row_of
 from .curves import draw_loss
 from .plan import quantity
 
@@ -73,6 +72,8 @@ def _by_part(row: Compared) -> str:
 
 def _in_loss(row: Compared) -> str:
     """As `clozelab objectives` says it."""
+    from ..planning import row_of
+
     made = row_of(row.objective, row.length)
     return f"{made.loss_positions / made.text:.1%}"
 

@@ -12,7 +12,6 @@ from rich.text import Text
 
 from ..models import model_config
 from ..objectives import Likelihood, Objective
-from ..planning import flops, row_of
 
 VOCABULARY = 4096
 
@@ -43,6 +42,8 @@ def objectives_table(kinds: Iterable[type[Objective]], length: int = 128) -> lis
 
 
 def _row(kind: type[Objective], length: int) -> dict[str, str]:
+    from ..planning import flops, row_of
+
     objective = kind()
     row = row_of(objective, length)
     cost = flops(objective, model_config(kind.architecture, "tiny", VOCABULARY), row)

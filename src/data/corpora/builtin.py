@@ -11,24 +11,11 @@ import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import Field
 
 from .cache import cache_folder
-from .descriptions import Description
 
 MIN_DOCSTRING_LENGTH = 80
 """Characters; shorter docstrings are left out."""
-
-
-class _Kept(Description):
-    """The documents in the cache."""
-
-    FORMAT = "documents of Python, 2"
-
-    python: str
-    documents: Annotated[list[str], Field(min_length=1)]
 
 
 def builtin_documents() -> list[str]:
@@ -37,15 +24,17 @@ def builtin_documents() -> list[str]:
     The sources are parsed and not run. This takes some seconds, so the result is kept in the cache folder. Documents
     are in the order of their names, each once.
     """
+    from ..file_formats import KeptDocuments
+
     version = platform.python_version()
     path = cache_folder() / f"builtin-{version}.json"
-    kept = _Kept.read_if_whole(path)
+    kept = KeptDocuments.read_if_whole(path)
     if kept is not None and kept.python == version:
         return kept.documents
     with _no_garbage_collection():
         documents = list(dict.fromkeys([*_topics(), *_modules()]))
     with suppress(OSError):
-        _Kept(python=version, documents=documents).write(path)
+        KeptDocuments(python=version, documents=documents).write(path)
     return documents
 
 

@@ -22,54 +22,27 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from ...checks import check_path
 from ...errors import InputError
 from ...escape import escape_control_characters
 from ...workers import exit_with_parent
 from ..blocks import Blocks
-from ..packed_files import PackedDescription
 from ..packing import Packed, encoding_loss, read_if_whole, read_packed, write_packed
 from ..tokenizers.load import load_tokenizer
 from ..tokenizers.tokenizer import Tokenizer, tokenizing_in_one_thread
 from .cache import sha256_of
-from .descriptions import Count, Description, Fingerprint, OtherFormat, Sha256
 from .streamed import StreamedDocuments
+
+if TYPE_CHECKING:
+    from ..file_formats import FinishedShards, UnfinishedShards
 
 _log = logging.getLogger(__name__)
 
 MAX_SHARDS = 256
 """The most shards that a corpus is packed into."""
 DESCRIPTION = "packed.json"
-
-
-class _Unfinished(Description):
-    """The content of packing.json: what is being packed there."""
-
-    FORMAT = "shards that are being packed, 2"
-
-    source: Fingerprint
-    """Of the corpus and the tokenizer."""
-
-
-class _Finished(Description):
-    """The content of packed.json."""
-
-    FORMAT = "packed shards, 2"
-
-    source: Fingerprint
-    """Of the corpus and the tokenizer."""
-    tokenizer: Sha256
-    """Of tokenizer.json."""
-    special: dict[str, Count]
-    """The tokenizer's ids by their roles, which its file does not say where they were stated."""
-    heldout: Sha256
-    """The checksum that heldout.json holds of itself."""
-    shards: Annotated[list[Sha256], Field(min_length=1, max_length=MAX_SHARDS)]
-    """The checksum that each shard's JSON file holds of itself."""
 
 
 @dataclass(frozen=True)
@@ -144,14 +117,16 @@ def pack_shards(
     Raises `InputError` for a folder that holds another corpus and for a corpus without text, and `OSError` where the
     disk is full or a worker dies.
     """
+    from ..file_formats import FinishedShards, PackedDescription, UnfinishedShards
+
     folder = Path(folder)
     names = _names(min(documents.files, MAX_SHARDS))
     source = hashlib.blake2b(f"{documents.fingerprint} {tokenizer.fingerprint}".encode(), digest_size=16).hexdigest()
     unfinished = folder / "packing.json"
-    for known, kind in ((folder / DESCRIPTION, _Finished), (unfinished, _Unfinished)):
+    for known, kind in ((folder / DESCRIPTION, FinishedShards), (unfinished, UnfinishedShards)):
         if _source_of(known, kind) not in (None, source):
             raise InputError(f"{folder} holds another corpus, or tokens of another tokenizer: choose another folder")
-    _Unfinished(source=source).write(unfinished)
+    UnfinishedShards(source=source).write(unfinished)
     tokenizer.save(folder / "tokenizer.json")
     write_packed(heldout, tokenizer, folder, "heldout", byte_counts=True)
     missing = [number for number, name in enumerate(names) if read_if_whole(folder, name) is None]
@@ -173,7 +148,7 @@ def pack_shards(
                 ) from error
             finally:
                 pool.shutdown(cancel_futures=True)
-    _Finished(
+    FinishedShards(
         source=source,
         tokenizer=sha256_of(folder / "tokenizer.json"),
         special=tokenizer.special.named,
@@ -190,10 +165,12 @@ def open_shards(folder: str | Path) -> tuple[Tokenizer, PackedShards, Packed]:
     Raises `InputError` for a folder with a file that is missing, damaged, or in the place of another. The tokens of
     the shards are not read here: `Blocks.take` raises `InputError` for the damaged ones.
     """
+    from ..file_formats import FinishedShards
+
     folder = check_path(folder, "the folder of the shards")
     cure = f"; to make it again, run clozelab pack with --out {folder} as before, which keeps what is whole"
     try:
-        described = _Finished.read(folder / DESCRIPTION)
+        described = FinishedShards.read(folder / DESCRIPTION)
         names = _names(len(described.shards))
         if sha256_of(folder / "tokenizer.json") != described.tokenizer:
             raise InputError(f"{folder / 'tokenizer.json'} is not the one that {folder} was packed with")
@@ -211,8 +188,10 @@ def open_shards(folder: str | Path) -> tuple[Tokenizer, PackedShards, Packed]:
     return tokenizer, PackedShards(shards, described.seal), heldout
 
 
-def _source_of(path: Path, kind: type[_Finished] | type[_Unfinished]) -> str | None:
+def _source_of(path: Path, kind: type[FinishedShards] | type[UnfinishedShards]) -> str | None:
     """The corpus that is packed, or being packed; None where there is no such file, or it is damaged."""
+    from .descriptions import OtherFormat
+
     try:
         return kind.read(path).source
     except FileNotFoundError:

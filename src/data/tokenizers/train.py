@@ -12,7 +12,6 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from ...checks import check_int, check_path
 from ...errors import InputError
 from ..corpora.cache import fingerprint
-from ..corpora.descriptions import Description, Fingerprint
 from ..corpora.documents import checked_text
 from ..special_ids import SpecialIds
 from .cutting import cut_text
@@ -73,28 +72,19 @@ def train_bpe(
         )
     if cache_dir is None:
         return _train_bpe(texts, vocab_size, sentinels, roles, progress)
+    from ..file_formats import KeptTokenizer
+
     texts = texts if iter(texts) is not texts else list(texts)  # an iterator can be read only once
     settings = " ".join(["bpe", str(vocab_size), str(sentinels), *roles, tokenizers.__version__])
     key = fingerprint(texts, settings)
     path = check_path(cache_dir, "cache_dir") / f"{key}.bpe.json"
-    kept = _Kept.read_if_whole(path)
+    kept = KeptTokenizer.read_if_whole(path)
     if kept is not None and kept.key == key:
         found = load_tokenizer(tokenizers.Tokenizer.from_str(kept.tokenizer), sentinels=0)
         return Tokenizer(found.backend, found.special)  # nothing about it was guessed
     trained = _train_bpe(texts, vocab_size, sentinels, roles, progress)
-    _Kept(key=key, tokenizer=trained.to_json().decode()).write(path)
+    KeptTokenizer(key=key, tokenizer=trained.to_json().decode()).write(path)
     return trained
-
-
-class _Kept(Description):
-    """A trained tokenizer in the cache."""
-
-    FORMAT = "trained tokenizer, 1"
-
-    key: Fingerprint
-    """Of the texts and the settings."""
-    tokenizer: str
-    """The content of its tokenizer.json."""
 
 
 def _train_bpe(
