@@ -44,7 +44,11 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument(
         "--async-checkpoints", action="store_true", help="write checkpoints while the run goes on, from copies"
     )
-    parser.add_argument("--eval-every", type=COUNT_OR_NONE, default=200, help="steps between evaluations")
+    parser.add_argument(
+        "--eval-every",
+        type=COUNT_OR_NONE,
+        help="steps between evaluations, 0 for one at the end  (default: as many as take a twentieth of the time)",
+    )
     parser.add_argument(
         "--micro-batch-size", type=SIZE, help="examples of one forward pass: less memory, the same gradients"
     )
@@ -269,4 +273,4 @@ def _restored(folder: Path, given: Given) -> argparse.Namespace:
     if "compare" in description:
         resume = command_line("compare", "--out", folder.parent, "--resume")
         raise InputError(f"{folder} is a part of a comparison: continue that, by {resume}")
-    return restored("train", train, folder, description.get("command"), given, NOT_DESCRIBED)
+    return restored("train", train, folder, description.get("command"), given, CHANGEABLE)

@@ -13,6 +13,7 @@ from torch import nn
 
 from ..checks import check_int, check_type
 from ..data import Batch
+from ..device import find_device
 from ..errors import InputError
 from ..evaluation.heldout import uniform_baseline, unigram_baseline
 from ..evaluation.heldout_batches import heldout_batches
@@ -21,6 +22,7 @@ from ..objectives import Objective
 from ..progress import duration
 from .batches import Batches
 from .config import TrainConfig
+from .evaluations import evaluations_of
 from .loop import TrainResult, train
 from .prepare import Prepared
 from .seeding import seeded_model
@@ -31,12 +33,6 @@ NEW_TOKENS = 24
 """Of a text that is continued."""
 SEEN = 100
 """Training batches whose labels the unigram baseline counts."""
-EVALUATION_SHARE = 0.05
-"""Of the time of training, at most, that a comparison evaluates for."""
-EVALUATION_COST = 0.36
-"""Time of a row that is evaluated, of that of a row that is trained on: measured with the smallest models."""
-LEAST_ROWS = 32
-"""Of an evaluation, whatever its share of the time."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +81,7 @@ def compare(
     progress: bool = False,
     say_rest: Callable[[float, int], str] | None = None,
     description: Mapping[str, Any] | None = None,
+    device: str | None = None,
 ) -> list[Compared]:
     """Train each objective's own model on the same number of tokens of text, or for the same training FLOPs.
 
@@ -93,9 +90,8 @@ def compare(
     - `equal="tokens"`: each sees `tokens` of text;
     - `equal="compute"`: each gets the FLOPs that the first objective takes for `tokens`, to the nearest step.
 
-    `flops_of_step(objective)` says what a step of `config.batch_size` rows costs (`clozelab.planning.step_flops`). From
-    the budget also follows how often each is evaluated, on how many held-out examples, `config.eval_rows` at most (see
-    `evaluations`).
+    `flops_of_step(objective)` says what a step of `config.batch_size` rows costs (`clozelab.planning.step_flops`). All
+    are evaluated on as many held-out examples: `config.eval_rows`, or those of the shortest run (see `evaluations_of`).
 
     With `prompt`, cut after a hundred words, each continues the text and fills a blank in it, or the row says why not
     (see `blanked`). `prepared` must have been made with the `roles` of all objectives. Their losses answer different
@@ -104,11 +100,12 @@ def compare(
     Each is written to a folder of its name in the folder `run`. Ctrl-C and SIGTERM save and raise `KeyboardInterrupt`;
     with `resume=True`, the same call uses what was saved, bit for bit as if it had not been stopped. With `progress`,
     `say_rest(seconds, objectives)` makes the line about the time that is left for so many objectives. `description` is
-    kept in each `run.json`.
+    kept in each `run.json`. All train on `device`, as `find_device` takes it.
 
-    Raises `InputError` for objectives that this corpus cannot train, before any is trained, and what `train` raises.
+    Raises `InputError` for objectives that this corpus cannot train, and a device that is not there, before any is
+    trained, and what `train` raises.
     """
-    config = config or TrainConfig()
+    config, place = config or TrainConfig(), find_device(device)
     if equal not in EQUAL:
         raise InputError(f"equal must be one of {', '.join(EQUAL)}, got {equal!r}")
     if equal == "compute" and flops_of_step is None:
@@ -121,17 +118,17 @@ def compare(
     prepared.tokenizer.encode(prompt)
     for objective in objectives:
         _batches(objective, prepared, config)
-    rows, times = evaluations(tokens // config.length, config.eval_rows)
     flops = [None if flops_of_step is None else flops_of_step(objective) for objective in objectives]
     steps = [steps_for_tokens(objective, tokens, config) for objective in objectives]
     if equal == "compute":
         steps = steps_for_compute(steps[0], [one for one in flops if one is not None])
+    config = replace(config, eval_rows=min(evaluations_of(replace(config, steps=count)).rows for count in steps))
     compared = []
     for number, objective in enumerate(objectives):
         left = len(objectives) - number
-        mine = replace(config, steps=steps[number], eval_rows=rows, eval_every=-(-steps[number] // times))
+        mine = replace(config, steps=steps[number])
         folder = None if run is None else run / objective.name
-        model = seeded_model(objective, prepared.tokenizer.vocab_size, size, config.seed)
+        model = seeded_model(objective, prepared.tokenizer.vocab_size, size, config.seed).to(place)
         result = train(
             objective,
             model,
@@ -181,19 +178,6 @@ def blanked(prompt: str) -> str:
     words = prompt.split()
     middle = len(words) // 2
     return " ".join([*words[:middle], BLANK, *words[middle + 1 :]]) if len(words) > 2 else ""
-
-
-def evaluations(examples: int, most_rows: int = 256) -> tuple[int, int]:
-    """(held-out examples of an evaluation, evaluations after the one at the start), which take at most a twentieth of
-    the time of training on so many examples.
-
-    >>> from clozelab.training.compare import evaluations
-    >>> [evaluations(tokens // 128) for tokens in (160_000, 1_600_000, 16_000_000)]
-    [(57, 2), (256, 5), (256, 10)]
-    """
-    rows = EVALUATION_SHARE / EVALUATION_COST * examples
-    each = min(most_rows, max(LEAST_ROWS, int(rows / 3)))
-    return each, min(10, max(1, int(rows / each) - 1))
 
 
 def _compared(
@@ -264,7 +248,7 @@ def _batches(objective: Objective, prepared: Prepared, config: TrainConfig) -> t
     collator = objective.collator(prepared.tokenizer.special, seed=config.seed)
     length = objective.source_length(config.length)
     batches = Batches(prepared.text.blocks(length), collator, config.batch_size, config.total_steps)
-    return batches, heldout_batches(prepared.heldout, collator, length, rows=config.eval_rows).batches
+    return batches, heldout_batches(prepared.heldout, collator, length, rows=evaluations_of(config).rows).batches
 
 
 def _prompt(prepared: Prepared) -> str:

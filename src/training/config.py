@@ -11,7 +11,8 @@ from ..checks import check_int, check_number, check_type
 from ..errors import InputError
 from ..escape import shown
 
-WHOLE = ("steps", "length", "batch_size", "eval_rows", "eval_every", "checkpoint_every", "sample_every", "seed")
+WHOLE = ("steps", "length", "batch_size", "checkpoint_every", "sample_every", "seed")
+WHOLE_OR_NONE = ("micro_batch_size", "eval_rows", "eval_every")
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,12 @@ class TrainConfig:
     """Of the weights, the order of the examples, and their noise."""
     within_documents: bool = False
     """Whether attention stays within documents."""
-    eval_every: int = 200
-    """Steps between evaluations on held-out text; one is always made at the end. 0: only then."""
-    eval_rows: int = 256
-    """Held-out examples of an evaluation: the first ones, with masks that never change."""
+    eval_every: int | None = None
+    """Steps between evaluations on held-out text, the first before the first step; one is always made at the end. 0:
+    only then. None: as often as less than a twentieth of the time of the run allows (see `evaluations_of`)."""
+    eval_rows: int | None = None
+    """Held-out examples of an evaluation: the first ones, with masks that never change. None: 256, or as many fewer as
+    the same twentieth demands."""
     checkpoint_every: int = 500
     """Steps between checkpoints; one is always written at the end. 0: only then."""
     async_checkpoints: bool = False
@@ -82,13 +85,13 @@ class TrainConfig:
             raise InputError(f"betas must be two, got {self.betas!r}")
         for name in ("weight_decay", "learning_rate", "matrix_learning_rate", "max_grad_norm", "warmup", "decay"):
             check_number(getattr(self, name), name)
-        for name in WHOLE if self.micro_batch_size is None else (*WHOLE, "micro_batch_size"):
+        for name in (*WHOLE, *(name for name in WHOLE_OR_NONE if getattr(self, name) is not None)):
             object.__setattr__(self, name, check_int(getattr(self, name), name))
         for name, most in (("steps", 10**12), ("length", 2**20), ("batch_size", 2**20), ("eval_rows", 2**20)):
-            if not 1 <= getattr(self, name) <= most:
+            if getattr(self, name) is not None and not 1 <= getattr(self, name) <= most:
                 raise InputError(f"{name} must be a whole number from 1 to {most}, got {getattr(self, name)!r}")
         for name in ("eval_every", "checkpoint_every", "sample_every", "weight_decay"):
-            if not 0 <= getattr(self, name) < math.inf:
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} must not be negative, got {getattr(self, name)!r}")
         if self.optimizer not in ("adamw", "muon"):
             raise InputError(f"optimizer must be adamw or muon, got {self.optimizer!r}")

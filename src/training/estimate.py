@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .config import TrainConfig
+from .evaluations import ROW_COST, evaluations_of
 
 AFTER = 5.0
 """Seconds of steps from which the rest is estimated."""
@@ -26,8 +27,8 @@ class Estimate:
         self.done = config.total_steps is None  # the clock ends the run
 
     def after(self, step: int, seconds: float, evaluation: float) -> float | None:
-        """Seconds that are left after a step, the last evaluation having taken `evaluation`; None where it is too early
-        to say, was said before, or is not worth it."""
+        """Seconds that are left after a step, the last evaluation having taken `evaluation`, 0 where none was made yet;
+        None where it is too early to say, was said before, or is not worth it."""
         if self.done:
             return None
         if self.first is None:
@@ -38,6 +39,7 @@ class Estimate:
         if seconds - begun < AFTER or steps == 0:
             return None
         self.done = True
-        evaluations = 1 + (steps // self.config.eval_every if self.config.eval_every else 0)
-        rest = steps * (seconds - begun) / (step - since) + evaluations * evaluation
+        due, each = evaluations_of(self.config), (seconds - begun) / (step - since)
+        cost = evaluation or ROW_COST * due.rows / self.config.batch_size * each
+        rest = steps * each + due.left(step, self.config.steps) * cost
         return rest if rest >= WORTH else None

@@ -54,7 +54,7 @@ class Evaluator:
         """Held-out nats by step, those of a resumed run before it was stopped too."""
         self.last: HeldOut | None = None
         self.seconds = 0.0
-        """Time of the last evaluation."""
+        """Time of the last evaluation, of the slowest process."""
 
     def at(self, step: int) -> bool:
         """Evaluate after a step, once; False where a signal interrupted it.
@@ -80,7 +80,8 @@ class Evaluator:
             return False
         if not math.isfinite(result.nats):
             raise NotFinite(f"{inner.objective.name}, step {step}: the held-out loss is {result.nats}")
-        self.curve[step], self.last, self.seconds = result.nats, result, time.perf_counter() - started
+        self.curve[step], self.last = result.nats, result
+        [self.seconds] = self.processes.all_max(time.perf_counter() - started)
         self.report.heldout(step, result)
         return True
 

@@ -24,6 +24,7 @@ from ..progress import duration
 from .batches import Batches
 from .config import TrainConfig
 from .estimate import Estimate
+from .evaluations import evaluations_of
 from .evaluator import Evaluator
 from .initial_weights import load_initial_weights
 from .interruptions import interruptions
@@ -150,7 +151,8 @@ def train(
             folder.save(begin, model, optimizer)  # so that the run can be resumed without the other one
     batches.go_to(begin.step, begin.stream)
     tokens_per_step = config.batch_size * objective.source_length(config.length)
-    step, seconds = begin.step, begin.seconds
+    due, step = evaluations_of(config), begin.step
+    seconds = evaluated_at = begin.seconds
 
     with (
         folder,
@@ -179,8 +181,8 @@ def train(
         estimate = Estimate(config)
         model.train()
         # The evaluation of this step is due where the run begins, or was interrupted when it stopped.
-        eval_due = (step == 0 or is_due(step, config.eval_every)) and step not in evaluator.curve
-        stop = eval_due and not evaluator.at(step)
+        eval_due = due.is_due(step, 0.0, 0.0) if step else due.at_start or folder.has_initial_weights
+        stop = eval_due and step not in evaluator.curve and not evaluator.at(step)
         while config.progress(step, seconds) < 1 and not stop:
             started = time.perf_counter()
             lr_scale = config.lr_scale(step + 0.5, seconds)
@@ -208,8 +210,8 @@ def train(
             report.step(step, result, lr=config.learning_rate * lr_scale, seconds=seconds, tokens_per_second=speed)
             if (rest := estimate.after(step, seconds, evaluator.seconds)) is not None:
                 report.bar.print_line(say_rest(rest) if say_rest else f"{duration(rest)} left on this machine")
-            if is_due(step, config.eval_every):
-                stop = not evaluator.at(step) or stop
+            if due.is_due(step, seconds - evaluated_at, evaluator.seconds):
+                stop, evaluated_at = not evaluator.at(step) or stop, seconds
             if is_due(step, config.sample_every):
                 with unsharded(loss_module, processes, bfloat16=bfloat16):
                     report.sample(step, _sample(objective, model, tokenizer, heldout, config.seed + step))
@@ -286,7 +288,7 @@ def _batches(
         batches = StreamedBatches(text, length, collator, size, workers, config.first_steps)
     else:
         batches = Batches(text.blocks(length), collator, size, config.first_steps)
-    fixed = heldout_batches(heldout, collator, length, rows=config.eval_rows, batch_size=size)
+    fixed = heldout_batches(heldout, collator, length, rows=evaluations_of(config).rows, batch_size=size)
     if not any(bool(count) for batch in fixed.batches for count in objective.counts(batch).values()):
         tokens = f"examples of {counted(config.length, 'input token')}"
         raise InputError(f"{tokens} leave the {objective.name} objective nothing to predict: {_cure(heldout)}")

@@ -62,6 +62,8 @@ class RunFolder:
         self.processes = processes
         self.saved = -1
         """The step of the last checkpoint, -1 where there is none."""
+        self.has_initial_weights = False
+        """Whether the run began with the weights of another one."""
         self._begun = -1
         self._background = self._apart = self._stage = None
         if in_background and self.path is not None:
@@ -135,6 +137,7 @@ class RunFolder:
         `init_from` is what `load_initial_weights` returns. Raises `InputError` for a folder that holds a run already,
         or something else, and for one that another run writes to.
         """
+        self.has_initial_weights = init_from is not None
         self.processes.broadcast(lambda: self._create(tokenizer, dict(description or {}), init_from))
         return Position(0, 0.0, {})
 
@@ -186,6 +189,7 @@ class RunFolder:
             raise InputError("resume=True needs the run folder to resume from")
         run = self.path
         described = self.processes.together(lambda: read_run(run))
+        self.has_initial_weights = described.get("init_from") is not None
         self.processes.broadcast(self._take)
         before = _before_extension(self.identity["train"])
         extends = before is not None and described.get("train") == before

@@ -106,7 +106,7 @@ def test_a_run_whose_terminal_hangs_up_saves_and_can_be_resumed(corpus, tmp_path
     if process == 0:
         os.execvp(PYTHON[0], [*PYTHON, *words])
     shown = b""
-    while b"step 0" not in shown:  # the first evaluation, behind which are the steps
+    while b"loss" not in shown:  # of the first step
         shown += os.read(terminal, 4096)
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 130

@@ -12,7 +12,7 @@ from clozelab.training import TrainConfig, load_run, read_run
 
 pytestmark = pytest.mark.slow  # half a minute
 
-PHASE = TrainConfig(steps=100, length=24, batch_size=16, eval_every=0, eval_rows=64, learning_rate=1e-2)
+PHASE = TrainConfig(steps=100, length=24, batch_size=16, eval_every=100, eval_rows=64, learning_rate=1e-2)
 PAIRS = {
     "one shift": (MaskedNextToken(causal_share=1.0), MaskedNextToken(causal_share=0.0)),
     "in place": (CausalLM(), MaskedLM()),

@@ -8,7 +8,7 @@ from clozelab.errors import InputError
 from clozelab.models import PRESETS
 from clozelab.objectives import OBJECTIVES, CausalLM, FillInTheMiddle, MaskedLM, options
 from clozelab.training import TrainConfig, compare, load_run, prepare
-from clozelab.training.compare import blanked, evaluations
+from clozelab.training.compare import blanked
 
 DOCUMENTS = [f"Document {n} says that {n} and {n + 1} make {2 * n + 1}." for n in range(200)]
 CONFIG = TrainConfig(length=24, batch_size=8, eval_rows=8, learning_rate=1e-2, precision="float32")
@@ -49,7 +49,7 @@ def test_any_objectives_are_compared_on_the_same_tokens(prepared, tmp_path, monk
         assert row.completions.keys() == {*objective.completes}
         assert row.cannot.keys() == {"continue", "fill"} - {*objective.completes}
         assert row.curve[-1] == (row.result.tokens, row.heldout)
-        assert len(row.curve) == 1 + evaluations(TOKENS // CONFIG.length, CONFIG.eval_rows)[1] == 2
+        assert len(row.curve) == 2
         assert (tmp_path / objective.name / "run.json").exists()
     assert load_run(tmp_path / "diffusion").objective.name == "diffusion"
 
