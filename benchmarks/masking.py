@@ -51,7 +51,12 @@ def heldout_nats(recipe: str, seed: int, prepared: Prepared, steps: int, device:
         for number, (objective, share) in enumerate(RECIPES[recipe]):
             model = seeded_model(objective, prepared.tokenizer.vocab_size, "tiny", seed).to(device)
             config = TrainConfig(
-                steps=steps_of(objective, share, steps), length=LENGTH, batch_size=BATCH, eval_every=0, seed=seed
+                steps=steps_of(objective, share, steps),
+                length=LENGTH,
+                batch_size=BATCH,
+                optimizer="adamw",
+                eval_every=0,
+                seed=seed,
             )
             run = Path(folder, str(number))
             text = prepared.tokenizer, prepared.text, prepared.heldout

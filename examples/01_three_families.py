@@ -168,7 +168,13 @@ class Student:
                 curve.append((step * self.flops / 1e9, self.learned()))
 
         config = TrainConfig(
-            steps=steps, learning_rate=1e-2, weight_decay=0.0, warmup=0.01, decay=0.2, precision="float32"
+            steps=steps,
+            optimizer="adamw",
+            learning_rate=1e-2,
+            weight_decay=0.0,
+            warmup=0.01,
+            decay=0.2,
+            precision="float32",
         )
         fit(self.objective, self.model, self.batch, config, callback=measure)
         return curve

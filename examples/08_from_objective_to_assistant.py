@@ -114,7 +114,9 @@ def finetune(base: nn.Module, world: World, way: Way, exercises: list[Exercise],
         chosen = torch.randint(len(exercises), (16,), generator=generator).tolist()
         return causal_pairs([prompts[k] for k in chosen], [answers[k] for k in chosen], world.special)
 
-    config = TrainConfig(steps=steps, learning_rate=way.learning_rate, weight_decay=0.0, precision="float32")
+    config = TrainConfig(
+        steps=steps, optimizer="adamw", learning_rate=way.learning_rate, weight_decay=0.0, precision="float32"
+    )
     fit(CAUSAL, model, batch, config)
     return model
 

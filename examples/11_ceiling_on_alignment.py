@@ -87,7 +87,12 @@ def finetune(base: nn.Module, world: World, exercises: list[Exercise], steps: in
         chosen = torch.randint(len(exercises), (16,), generator=generator).tolist()
         return causal_pairs([prompts[k] for k in chosen], [answers[k] for k in chosen], world.special)
 
-    fit(CAUSAL, model, batch, TrainConfig(steps=steps, learning_rate=1e-3, weight_decay=0.0, precision="float32"))
+    fit(
+        CAUSAL,
+        model,
+        batch,
+        TrainConfig(steps=steps, optimizer="adamw", learning_rate=1e-3, weight_decay=0.0, precision="float32"),
+    )
     return model
 
 

@@ -278,12 +278,13 @@ def first_of_each_architecture() -> list[str]:
     return list(first.values())
 
 
-def objective_of(name: str, args: argparse.Namespace) -> Objective:
-    """The objective of a name, with the options that were given."""
+def objective_of(name: str, args: argparse.Namespace, *, with_recipe: bool = False) -> Objective:
+    """The objective of a name, with the options that were given, and those of its recipe."""
     from ..objectives import OBJECTIVES
 
     kind = OBJECTIVES[name]
-    return kind(**{option: value for option, value in vars(args).items() if option in kind.declared_options()})
+    given = {option: value for option, value in vars(args).items() if option in kind.declared_options()}
+    return kind.with_recipe(**given) if with_recipe else kind(**given)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -292,8 +293,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--size", choices=("tiny", "small", "base"), default="tiny", help="of the model")
     group.add_argument("--length", type=SIZE, default=128, help="input tokens of an example")
     group.add_argument("--batch-size", type=SIZE, default=16, help="examples of a step")
-    group.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw", help="of the matrices in the blocks")
-    group.add_argument("--learning-rate", type=POSITIVE, default=3e-3, help="peak of AdamW's")
+    group.add_argument("--optimizer", choices=("muon", "adamw"), default="muon", help="of the matrices in the blocks")
+    group.add_argument(
+        "--learning-rate",
+        type=POSITIVE,
+        help="peak of AdamW's  (default: 0.03, for what Muon leaves to it; 0.003 where it moves all)",
+    )
     group.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of the products")
     add_device(group)
     group.add_argument("--seed", type=SEED, default=0, help="of weights, order and noise")

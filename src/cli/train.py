@@ -100,7 +100,7 @@ def run(args: argparse.Namespace, given: Given) -> int:
     if args.workers and not args.stream:
         raise InputError("--workers tokenise a stream: without --stream all text is tokenised before the first step")
     parsing.refuse_idle(args, given)
-    objective = parsing.objective_of(args.objective, args)
+    objective = parsing.objective_of(args.objective, args, with_recipe=args.minutes is None)
     if not objective.completes and "sample_every" not in given:
         args.sample_every = 0
     if "zero_stage" in given and not args.sharded:
@@ -208,7 +208,7 @@ def _schedule(folder: Path, config: TrainConfig) -> str:
     up, down = (max(1, round(share * (config.steps - begin))) for share in (config.warmup, config.decay))
     return (
         f"{folder} goes on from step {begin} to {config.steps}: its learning rate rises from 0 to "
-        f"{config.learning_rate:g} once more, over {up} step{'s' * (up > 1)}, and falls to 0 over the last {down}; the "
+        f"{config.adamw_peak_lr:g} once more, over {up} step{'s' * (up > 1)}, and falls to 0 over the last {down}; the "
         "optimiser and the order of the text continue"
     )
 

@@ -135,7 +135,13 @@ def train_to_entropy_floor(
             curve.append((step, sum(nats) / sum(floor)))
 
     config = TrainConfig(
-        steps=steps, learning_rate=exercise.learning_rate, weight_decay=0.0, decay=0.6, precision="float32", seed=seed
+        steps=steps,
+        optimizer="adamw",
+        learning_rate=exercise.learning_rate,
+        weight_decay=0.0,
+        decay=0.6,
+        precision="float32",
+        seed=seed,
     )
     fit(trained, model, batch_at, config, callback=measure)
     losses = _losses(trained, model, groups)

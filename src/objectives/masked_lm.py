@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +65,7 @@ class MaskedLM(Objective):
     hides, attends_to, predicts = "some tokens, at random", "both sides", "the hidden tokens"
     roles, completes = ("mask",), ("fill",)
     exercise = FloorExercise(options={"scheme": "bernoulli"})
+    recipe: ClassVar[Mapping[str, Any]] = {"mask_rate": 0.4, "final_mask_rate": 0.15}
 
     mask_rate: Share = 0.15
     """Share of the tokens that is hidden,"""

@@ -7,7 +7,7 @@ import enum
 import inspect
 import math
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -120,6 +120,9 @@ class Objective(nn.Module):
     counts, as hidden tokens."""
     exercise: ClassVar[FloorExercise] = FloorExercise()
     """What `clozelab floors` trains."""
+    recipe: ClassVar[Mapping[str, Any]] = {}
+    """Options other than the defaults with which a model learns sooner: `clozelab train` and `compare` begin with them
+    (see `with_recipe`)."""
     export_refusal: ClassVar[str | None] = None
     """Why a model of this objective cannot go to Hugging Face; None where it can."""
 
@@ -180,6 +183,19 @@ class Objective(nn.Module):
         """The keys of an example that the corruption reads beyond those of every `Collator`: what its schemes name."""
         schemes = [getattr(self, name) for name in self.unrecorded_options()]
         return {key for scheme in schemes for key in scheme_keys(scheme)} - KNOWN_TO_COLLATOR
+
+    @classmethod
+    def with_recipe(cls, **options: Any) -> Self:
+        """An objective with the options given and those of its `recipe`, which goes as a whole: without it where one of
+        its options is given.
+
+        >>> from clozelab import MaskedLM
+        >>> MaskedLM.with_recipe().schedule
+        'mask_rate 0.4 to 0.15, evaluated at 0.15'
+        >>> MaskedLM.with_recipe(mask_rate=0.3).schedule
+        ''
+        """
+        return cls(**(options if options.keys() & cls.recipe.keys() else {**cls.recipe, **options}))
 
     @property
     def schedule(self) -> str:

@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 from ..errors import InputError
 from ..escape import shown
 
-CLAIMS = ("likelihood", "entropy_floor", "reads", "exercise", "colour", "canonical", "export_refusal")
+CLAIMS = ("likelihood", "entropy_floor", "reads", "exercise", "colour", "canonical", "export_refusal", "recipe")
 """What a class says of its own loss, and no child inherits: a parent's proof does not hold of another loss."""
 
 Class = TypeVar("Class", bound=type)
@@ -180,8 +180,10 @@ def add_flags(cls: type, parser: Any) -> None:
     A flag that is not given leaves nothing in the namespace, so `cls(**given)` has the defaults of the class. `parser`
     is an `argparse` parser or group.
     """
+    recipe = getattr(cls, "recipe", {})
     for name, option in declared_options(cls).items():
-        how: dict[str, Any] = {"help": f"{option.help}  (default: {option.default})"}
+        default = f"{option.default}; train and compare: {recipe[name]}" if name in recipe else option.default
+        how: dict[str, Any] = {"help": f"{option.help}  (default: {default})"}
         if option.kind is bool:
             how["action"] = argparse.BooleanOptionalAction
         elif isinstance(option.allowed, tuple):

@@ -11,6 +11,8 @@ from ..checks import check_int, check_number, check_type
 from ..errors import InputError
 from ..escape import shown
 
+ADAMW_PEAK_LR = {"muon": 0.03, "adamw": 0.003}
+"""By optimizer: of the tables over the vocabulary and of all vectors beside Muon, and of all weights without it."""
 WHOLE = ("steps", "length", "batch_size", "checkpoint_every", "sample_every", "seed")
 WHOLE_OR_NONE = ("micro_batch_size", "eval_rows", "eval_every")
 
@@ -38,10 +40,10 @@ class TrainConfig:
     micro_batch_size: int | None = None
     """Examples of one forward pass of one process; its whole share of a batch where None. But for rounding, gradients
     do not depend on it."""
-    optimizer: str = "adamw"
-    """adamw, or muon: Muon for the matrices inside the blocks, AdamW for all else."""
-    learning_rate: float = 3e-3
-    """The peak learning rate of AdamW, after the warm-up."""
+    optimizer: str = "muon"
+    """muon: Muon for the matrices inside the blocks, AdamW for all else; or adamw for all."""
+    learning_rate: float | None = None
+    """The peak learning rate of AdamW, after the warm-up; None: `ADAMW_PEAK_LR` of the optimizer."""
     matrix_learning_rate: float = 0.02
     """The peak learning rate of Muon, whose steps are scaled in another way."""
     warmup: float = 0.05
@@ -83,7 +85,8 @@ class TrainConfig:
         object.__setattr__(self, "betas", tuple(check_number(beta, "each of betas") for beta in self.betas))
         if len(self.betas) != 2:
             raise InputError(f"betas must be two, got {self.betas!r}")
-        for name in ("weight_decay", "learning_rate", "matrix_learning_rate", "max_grad_norm", "warmup", "decay"):
+        rates = ("matrix_learning_rate",) if self.learning_rate is None else ("matrix_learning_rate", "learning_rate")
+        for name in ("weight_decay", *rates, "max_grad_norm", "warmup", "decay"):
             check_number(getattr(self, name), name)
         for name in (*WHOLE, *(name for name in WHOLE_OR_NONE if getattr(self, name) is not None)):
             object.__setattr__(self, name, check_int(getattr(self, name), name))
@@ -93,9 +96,9 @@ class TrainConfig:
         for name in ("eval_every", "checkpoint_every", "sample_every", "weight_decay"):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} must not be negative, got {getattr(self, name)!r}")
-        if self.optimizer not in ("adamw", "muon"):
-            raise InputError(f"optimizer must be adamw or muon, got {self.optimizer!r}")
-        for name in ("learning_rate", "matrix_learning_rate", "max_grad_norm"):
+        if self.optimizer not in ADAMW_PEAK_LR:
+            raise InputError(f"optimizer must be {' or '.join(ADAMW_PEAK_LR)}, got {shown(self.optimizer)}")
+        for name in (*rates, "max_grad_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be positive and finite, got {getattr(self, name)!r}")
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -119,6 +122,16 @@ class TrainConfig:
             raise InputError(f"extended must rise, and stay below steps {self.steps}, got {shown(self.extended)}")
         if self.extended and self.minutes is not None:
             raise InputError("a run by the clock cannot be extended by steps: begin another one from its weights")
+
+    @property
+    def adamw_peak_lr(self) -> float:
+        """`learning_rate`, or what stands in its place.
+
+        >>> from clozelab.training import TrainConfig
+        >>> TrainConfig().adamw_peak_lr, TrainConfig(optimizer="adamw").adamw_peak_lr
+        (0.03, 0.003)
+        """
+        return ADAMW_PEAK_LR[self.optimizer] if self.learning_rate is None else self.learning_rate
 
     @property
     def total_steps(self) -> int | None:

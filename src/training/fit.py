@@ -44,7 +44,7 @@ def fit(
     >>> objective, text = CausalLM(), torch.arange(8).repeat(4, 2)
     >>> model = objective.build_model(8, "tiny", d_model=16, n_layers=1, n_heads=1)
     >>> batch = {"input_ids": text, "labels": text}
-    >>> curve = fit(objective, model, lambda step: batch, TrainConfig(steps=60, learning_rate=1e-2))
+    >>> curve = fit(objective, model, lambda step: batch, TrainConfig(steps=60, optimizer="adamw", learning_rate=1e-2))
     >>> len(curve), curve[-1] < 0.2 < curve[0]
     (60, True)
 

@@ -59,7 +59,7 @@ def test_it_learns_what_there_is_to_fit():
         objective,
         fresh(objective),
         lambda step: {"input_ids": text, "labels": text},
-        TrainConfig(steps=60, learning_rate=1e-2),
+        TrainConfig(steps=60, optimizer="adamw", learning_rate=1e-2),
     )
     assert curve[0] > 2
     assert curve[-1] < 0.05
