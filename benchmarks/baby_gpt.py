@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from learning import BABY_GOAL, baby
 from matplotlib.figure import Figure
 from measure import machine
-from report import BABY_GOAL, baby, publish
+from report import publish
 
 from clozelab import load_corpus
 from clozelab.models import ARCHITECTURES, ModelConfig
@@ -42,7 +43,7 @@ def train_it(corpus: str, minutes: float, seed: int, run: Path) -> None:
         minutes=minutes,
         length=256,
         batch_size=24,
-        optimizer="muon",
+        learning_rate=3e-3,
         warmup=0.02,
         decay=0.7,
         eval_every=200,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -78,17 +79,20 @@ def times(rounds: int, least: float, **arguments: Any) -> dict[str, Any]:
     return {name: vars(spent) for name, spent in alternate(sides(**arguments), rounds, least=least).items()}
 
 
-def collators(processes: Processes, tokenizer: str) -> list[Result]:
-    """The masked batch, the span batch, and the span batch from a loader's list of dicts."""
-    quick, results = processes.quick, []
+def collators(processes: Processes, tokenizer: str) -> Iterator[Result]:
+    """The masked batch, the span batch, and the span batch from a loader's list of dicts: figures without a goal.
+
+    What matters is the share of a step that a batch takes: see `loop`.
+    """
+    quick = processes.quick
     rows, spread = (4, {"rounds": 2, "least": 0.0}) if quick else (64, {"rounds": 9, "least": 0.1})
     masked, span = (32, 36) if quick else (512, 568)
     plan = {
-        "masked": ("masked-LM batch", rows, masked, "`DataCollatorForLanguageModeling`", 30.0),
-        "span": ("span-corruption batch", rows, span, "numpy collator, per example", 15.0),
-        "loader": ("span batches by `DataLoader`, lists of dicts", 4 * rows, span, "numpy collator, per example", 5.0),
+        "masked": ("masked-LM batch", rows, masked, "`DataCollatorForLanguageModeling`"),
+        "span": ("span-corruption batch", rows, span, "numpy collator, per example"),
+        "loader": ("span batches by `DataLoader`, lists of dicts", 4 * rows, span, "numpy collator, per example"),
     }
-    for kind, (name, rows, length, against, goal) in plan.items():
+    for kind, (name, rows, length, against) in plan.items():
         shape = {"kind": kind, "rows": rows, "length": length, "tokenizer": tokenizer}
         spent = {side: Times(**t) for side, t in processes.call("batches:times", **spread, **shape).items()}
         speeds = {side: Spread.of(times.cpu).median for side, times in spent.items()}
@@ -97,22 +101,19 @@ def collators(processes: Processes, tokenizer: str) -> list[Result]:
         for setting, peer in (("", "theirs, as usual"), (", its fastest setting", best)):
             theirs = spent[peer]
             memory = [processes.peak("batches:one_side", {"rows": 4}, side=side, **shape) for side in ("ours", peer)]
-            results.append(
-                Result(
-                    "batches",
-                    f"{name}, {rows if kind != 'loader' else rows // 4} x {length}",
-                    against + setting,
-                    ratio(theirs.cpu, ours.cpu),
-                    "x",
-                    goal,
-                    ours=speed(tokens, ours.cpu),
-                    theirs=speed(tokens, theirs.cpu),
-                    memory=(memory[0], memory[1]),
-                    wall=ratio(theirs.wall, ours.wall).median,
-                    detail="; ".join(f"{side} {speed(tokens, t.cpu)}" for side, t in spent.items()) if setting else "",
-                )
+            yield Result(
+                "batches",
+                f"{name}, {rows if kind != 'loader' else rows // 4} x {length}",
+                against + setting,
+                ratio(theirs.cpu, ours.cpu),
+                "x",
+                None,
+                ours=speed(tokens, ours.cpu),
+                theirs=speed(tokens, theirs.cpu),
+                memory=(memory[0], memory[1]),
+                wall=ratio(theirs.wall, ours.wall).median,
+                detail="; ".join(f"{side} {speed(tokens, t.cpu)}" for side, t in spent.items()) if setting else "",
             )
-    return results
 
 
 # --------------------------------------------------------------------------- tokenising and packing
@@ -154,7 +155,7 @@ def packing_times(sides: list[str], rounds: int, megabytes: float, tokenizer: st
     return {name: vars(spent) for name, spent in alternate(works, rounds, warm=False).items()}
 
 
-def tokenising(processes: Processes, tokenizer: str) -> list[Result]:
+def tokenising(processes: Processes, tokenizer: str) -> Iterator[Result]:
     """Text to packed blocks."""
     quick = processes.quick
     megabytes, rounds = (0.05, 1) if quick else (100, 2)
@@ -179,21 +180,19 @@ def tokenising(processes: Processes, tokenizer: str) -> list[Result]:
         detail += f"; on two cores, wall time, ours with two threads and theirs with num_proc=2: {both:.2f}x"
     tenth_of_it = {"megabytes": megabytes / 10, "tokenizer": tokenizer}
     memory = [processes.peak("batches:packing", {"megabytes": 0.01}, side=side, **tenth_of_it) for side in spent]
-    return [
-        Result(
-            "tokenising",
-            f"tokenising and packing {megabytes:g} MB",
-            "`datasets.map`, the same tokenizer",
-            ratio(theirs.cpu, ours.cpu),
-            "x",
-            1.5,
-            ours=_megabytes(megabytes, ours),
-            theirs=_megabytes(megabytes, theirs),
-            memory=(memory[0], memory[1]),
-            wall=ratio(theirs.wall, ours.wall).median,
-            detail=detail,
-        )
-    ]
+    yield Result(
+        "tokenising",
+        f"tokenising and packing {megabytes:g} MB",
+        "`datasets.map`, the same tokenizer",
+        ratio(theirs.cpu, ours.cpu),
+        "x",
+        1.5,
+        ours=_megabytes(megabytes, ours),
+        theirs=_megabytes(megabytes, theirs),
+        memory=(memory[0], memory[1]),
+        wall=ratio(theirs.wall, ours.wall).median,
+        detail=detail,
+    )
 
 
 def _megabytes(size: float, times: Times) -> str:

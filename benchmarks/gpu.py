@@ -32,9 +32,12 @@ import loss
 import peers
 import steps
 import torch
-from measure import Spread, alternate, busy, product, provenance, ratio, resident_peak, settle
-from report import BABY_GOAL, gpu, measured_on, publish
+from learning import BABY_GOAL
+from measure import DTYPES, Spread, alternate, busy, product, provenance, ratio, resident_peak, settle
+from outcome import measured_on
+from report import publish
 from results import Result, speed, table
+from suite_page import gpu
 
 from clozelab import load_corpus
 from clozelab.evaluation import evaluate, fixed_batches
@@ -65,9 +68,9 @@ class Device:
     """Of a training batch, instead of each shape's own."""
 
     @property
-    def compiled(self) -> bool:
+    def compiled(self) -> str:
         """Compiling takes longer than everything else in a quick run."""
-        return not self.quick
+        return "" if self.quick else "whole"
 
     def settled(self) -> None:
         """Wait for what was begun."""
@@ -245,7 +248,7 @@ def documents(device: Device) -> list[Result]:
 def loss_memory(device: Device) -> list[Result]:
     """Value and gradients, by our chunks and by all logits at once, in both dtypes."""
     results = []
-    for dtype in steps.DTYPES:
+    for dtype in DTYPES:
         shape = {"positions": 4096, "vocabulary": 32768, "d_model": 768, "dtype": dtype}
         if device.quick:
             shape |= {"positions": 64, "vocabulary": 512, "d_model": 16}

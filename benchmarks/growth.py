@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
-from measure import Processes, Spread, alternate, resident_peak
+from measure import DTYPES, Processes, Spread, alternate, resident_peak
 from results import Result
-from steps import DTYPES, PEERS, _batch, ours
+from steps import PEERS, _batch, ours
 
 BASE = {"T": 128, "V": 4096, "B": 16}
 RANGES = {"T": [64, 128, 256, 512, 1024], "V": [1024, 2048, 4096, 8192, 16384, 32768], "B": [4, 8, 16, 32, 64]}
@@ -45,7 +46,7 @@ def slope(at: list[int], values: list[float]) -> float:
     return sum((a - middle) * (b - level) for a, b in zip(x, y)) / sum((a - middle) ** 2 for a in x)
 
 
-def growth(processes: Processes, tokenizer: str) -> list[Result]:
+def growth(processes: Processes, tokenizer: str) -> Iterator[Result]:
     """A slope for each axis, the steepest of the three objectives; the curves are kept for the picture."""
     quick = processes.quick
     base = {"T": 16, "V": 256, "B": 2} if quick else BASE
@@ -53,21 +54,17 @@ def growth(processes: Processes, tokenizer: str) -> list[Result]:
     shape = {"d_model": 32, "n_layers": 1, "n_heads": 2} if quick else {"d_model": 128, "n_layers": 4, "n_heads": 4}
     arguments = {"base": base, "ranges": ranges, "shape": shape, "rounds": 1 if quick else 3}
     found = {objective: processes.call("growth:curves", objective=objective, **arguments) for objective in PEERS}
-    results = []
     for axis in ranges:
         for what in ("time", "memory"):
             slopes = {name: slope(c[axis]["at"], c[axis][what]) for name, c in found.items()}
-            results.append(
-                Result(
-                    "growth",
-                    f"growth of {what} with {axis}, {ranges[axis][0]} to {ranges[axis][-1]}",
-                    "",
-                    Spread.of([max(slopes.values())]),
-                    "power",
-                    GOALS.get((axis, what), LINEAR),
-                    least=False,
-                    ours=", ".join(f"{name} {value:.2f}" for name, value in slopes.items()),
-                    curves={name: [c[axis]["at"], c[axis][what]] for name, c in found.items()},
-                )
+            yield Result(
+                "growth",
+                f"growth of {what} with {axis}, {ranges[axis][0]} to {ranges[axis][-1]}",
+                "",
+                Spread.of([max(slopes.values())]),
+                "power",
+                GOALS.get((axis, what), LINEAR),
+                least=False,
+                ours=", ".join(f"{name} {value:.2f}" for name, value in slopes.items()),
+                curves={name: [c[axis]["at"], c[axis][what]] for name, c in found.items()},
             )
-    return results

@@ -3,6 +3,7 @@
     python benchmarks/ladder.py shakespeare --corpus tinyshakespeare.txt
     python benchmarks/ladder.py masked --corpus ag_news.csv --column 2
     python benchmarks/ladder.py span --corpus ag_news.csv --column 2
+    python benchmarks/ladder.py default-causal      default-masked, default-span: from 0.1's recipe to today's
 
 Each on one thread; with `--publish` what comes out goes into `benchmarks/README.md`. The first rung is the recipe that
 people would use, on the model of `transformers`; its held-out loss at the end of its budget, mean over the seeds, is
@@ -26,9 +27,10 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import torch
+from learning import ladder_table
 from matplotlib.figure import Figure
 from measure import busy, provenance
-from report import ladder_table, publish
+from report import publish
 from torch import Tensor, nn
 from transformers import (
     BertConfig,
@@ -58,12 +60,21 @@ class Rung:
     """Down by a cosine to a tenth of the learning rate, as nanoGPT has it, instead of on a straight line to zero."""
     all_logits: bool = False
     """Our model made to project every position onto the vocabulary, as theirs do."""
+    objective: Objective | None = None
+    """What is trained on, where that is not what the ladder evaluates."""
 
     def but(
-        self, name: str, *, theirs: bool = False, cosine: bool = False, all_logits: bool = False, **changes
+        self,
+        name: str,
+        *,
+        theirs: bool = False,
+        cosine: bool = False,
+        all_logits: bool = False,
+        objective: Objective | None = None,
+        **changes,
     ) -> Rung:
         """The next rung: this one, but for what is changed."""
-        return Rung(name, replace(self.config, **changes), theirs, cosine, all_logits)
+        return Rung(name, replace(self.config, **changes), theirs, cosine, all_logits, objective)
 
     def share(self, progress: float) -> float:
         """Of the highest learning rate, when `progress` of the run is done."""
@@ -131,7 +142,7 @@ def heldout_blocks(ladder: Ladder, length: int, prepared: Prepared) -> int:
 
 def climb(ladder: Ladder, rung: Rung, seed: int, prepared: Prepared) -> Climb:
     """Train by one recipe, looking at the held-out loss ten times in the second half."""
-    objective, config = ladder.objective, replace(rung.config, seed=seed)
+    objective, config = rung.objective or ladder.objective, replace(rung.config, seed=seed)
     torch.manual_seed(seed)
     vocab_size, length = prepared.tokenizer.vocab_size, objective.source_length(config.length)
     if rung.theirs:
@@ -140,9 +151,10 @@ def climb(ladder: Ladder, rung: Rung, seed: int, prepared: Prepared) -> Climb:
         model = objective.build_model(vocab_size, "tiny", **ladder.model)
         model = AllLogits(model) if rung.all_logits else model
     special = prepared.tokenizer.special
-    batches = Batches(prepared.text.blocks(length), objective.collator(special, seed=seed), config.batch_size)
+    collator, heldout = objective.collator(special, seed=seed), prepared.heldout.blocks(length)
+    batches = Batches(prepared.text.blocks(length), collator, config.batch_size, config.steps)
     rows = heldout_blocks(ladder, config.length, prepared)
-    fixed = fixed_batches(prepared.heldout.blocks(length), objective.collator(special), rows=rows, batch_size=64)
+    fixed = fixed_batches(heldout, ladder.objective.collator(special), rows=rows, batch_size=64)
     optimizer = optimizer_of(model, config)
     bfloat16 = uses_bfloat16(config.precision, torch.device("cpu"))
     seconds, curve = 0.0, []
@@ -158,7 +170,7 @@ def climb(ladder: Ladder, rung: Rung, seed: int, prepared: Prepared) -> Climb:
         left = config.steps - 1 - step
         if left <= config.steps // 2 and left % -(-config.steps // 20) == 0:
             with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-                curve.append((step + 1, seconds, evaluate(objective, model, fixed).nats))
+                curve.append((step + 1, seconds, evaluate(ladder.objective, model, fixed).nats))
     return Climb(rung.name, seed, config.steps, seconds, curve)
 
 
@@ -196,13 +208,21 @@ def t5(vocab_size: int, length: int) -> nn.Module:
 NANOGPT = Rung(
     "nanoGPT's recipe: GPT-2, AdamW, float32",
     TrainConfig(
-        steps=2000, length=64, batch_size=12, learning_rate=1e-3, betas=(0.9, 0.99), warmup=0.05, precision="float32"
+        steps=2000,
+        length=64,
+        batch_size=12,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        betas=(0.9, 0.99),
+        warmup=0.05,
+        precision="float32",
     ),
     theirs=True,
     cosine=True,
 )
 PLAIN = TrainConfig(
     steps=300,
+    optimizer="adamw",
     learning_rate=1e-3,
     betas=(0.9, 0.999),
     warmup=0.1,
@@ -237,6 +257,16 @@ def up(first: Rung, steps: dict[str, int]) -> list[Rung]:
     return rungs
 
 
+def from_version_0_1(steps: int, objective: Objective | None = None) -> list[Rung]:
+    """From what `clozelab compare` did in version 0.1 to what it does now, in so many steps at the end."""
+    first = Rung("0.1: AdamW, 0.003", TrainConfig(steps=781, optimizer="adamw", precision="float32"))
+    muon = first.but("Muon inside the blocks", steps=600, optimizer="muon", learning_rate=3e-3)
+    rungs = [first, muon, muon.but("0.03 for the table", steps=steps, learning_rate=None)]
+    if objective is not None:
+        rungs.append(rungs[-1].but("many masks first, then fewer", objective=objective))
+    return rungs
+
+
 FEWER = {"three times the learning rate": 200, "Muon inside the blocks": 100}
 LADDERS = {
     "shakespeare": Ladder(
@@ -258,6 +288,9 @@ LADDERS = {
     ),
     "masked": Ladder(MaskedLM(), bert, up(BERT, FEWER), {"vocab_size": 4096}, {}),
     "span": Ladder(SpanCorruption(), t5, up(T5, FEWER), {"vocab_size": 4096}, {}),
+    "default-causal": Ladder(CausalLM(), gpt2, from_version_0_1(390), {}, {}),
+    "default-masked": Ladder(MaskedLM(), bert, from_version_0_1(390, MaskedLM.with_recipe()), {}, {}),
+    "default-span": Ladder(SpanCorruption(), t5, from_version_0_1(390), {}, {}),
 }
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from measure import GIVEN_BACK, Processes, Spread, Times, alternate, ratio
+from measure import DTYPES, GIVEN_BACK, Processes, Spread, Times, alternate, ratio
 from results import Result
 
 from clozelab.objectives.cross_entropy import unembedded_terms
@@ -65,10 +65,12 @@ def times(rounds: int, **shape: Any) -> dict[str, Any]:
     return {"values": values, "times": {name: vars(t) for name, t in spent.items()}}
 
 
-def memory(processes: Processes, tokenizer: str) -> list[Result]:
+def memory(processes: Processes, tokenizer: str) -> Iterator[Result]:
     """How much less memory, and how much more time, in both dtypes."""
-    results = []
-    for dtype in ("float32", "bfloat16"):
+    for dtype in DTYPES:
+        if dtype not in processes.dtypes:
+            yield Result.skipped("loss memory", f"loss, {dtype}", processes.slow_bfloat16 or "")
+            continue
         shape = {"positions": 4096, "vocabulary": 32768, "d_model": 256, "dtype": dtype}
         if processes.quick:
             shape |= {"positions": 64, "vocabulary": 512, "d_model": 16}
@@ -79,35 +81,32 @@ def memory(processes: Processes, tokenizer: str) -> list[Result]:
         values = ", ".join(f"{side} {value:.4f}" for side, value in measured["values"].items())
         other, full = spent["linear_cross_entropy"], Spread.of(spent["theirs"].cpu).median
         name = f"loss of {shape['positions']} positions, vocabulary {shape['vocabulary']}, {dtype}"
-        results += [
-            Result(
-                "loss memory",
-                f"{name}: peak memory",
-                "`cross_entropy` on full logits",
-                Spread.of([peaks["theirs"] / max(peaks["ours"], 1)]),
-                "x",
-                8.0,
-                ours=f"{peaks['ours'] / 1e6:.0f} MB",
-                theirs=f"{peaks['theirs'] / 1e6:.0f} MB",
-                memory=(peaks["ours"], peaks["theirs"]),
-                detail=f"with an allocator that gives free memory back at once {exact[0] / 1e6:.0f} MB and "
-                f"{exact[1] / 1e6:.0f} MB, {exact[1] / max(exact[0], 1):.1f}x. `F.linear_cross_entropy` with its "
-                f"options takes {peaks[SIDES[2]] / 1e6:.0f} MB and {other.cpu[0] / full:.2f} times the time of full "
-                f"logits; nats: {values}",
-            ),
-            Result(
-                "loss time",
-                f"{name}: time",
-                "the same",
-                ratio(spent["ours"].cpu, spent["theirs"].cpu),
-                "times theirs",
-                1.2,
-                least=False,
-                ours=_milliseconds(spent["ours"]),
-                theirs=_milliseconds(spent["theirs"]),
-            ),
-        ]
-    return results
+        yield Result(
+            "loss memory",
+            f"{name}: peak memory",
+            "`cross_entropy` on full logits",
+            Spread.of([peaks["theirs"] / max(peaks["ours"], 1)]),
+            "x",
+            8.0,
+            ours=f"{peaks['ours'] / 1e6:.0f} MB",
+            theirs=f"{peaks['theirs'] / 1e6:.0f} MB",
+            memory=(peaks["ours"], peaks["theirs"]),
+            detail=f"with an allocator that gives free memory back at once {exact[0] / 1e6:.0f} MB and "
+            f"{exact[1] / 1e6:.0f} MB, {exact[1] / max(exact[0], 1):.1f}x. `F.linear_cross_entropy` with its "
+            f"options takes {peaks[SIDES[2]] / 1e6:.0f} MB and {other.cpu[0] / full:.2f} times the time of full "
+            f"logits; nats: {values}",
+        )
+        yield Result(
+            "loss time",
+            f"{name}: time",
+            "the same",
+            ratio(spent["ours"].cpu, spent["theirs"].cpu),
+            "times theirs",
+            1.2,
+            least=False,
+            ours=_milliseconds(spent["ours"]),
+            theirs=_milliseconds(spent["theirs"]),
+        )
 
 
 def _milliseconds(times: Times) -> str:

@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -27,6 +27,9 @@ from typing import Any
 HERE = Path(__file__).parent
 TUNED = {"THP_MEM_ALLOC_ENABLE": "1", "MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 """Environment in which large tensors are given back to the system late and live in large pages: fewer page faults."""
+
+DTYPES = ("float32", "bfloat16")
+"""In which products are measured, where the machine has them both."""
 
 GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
 """Environment in which every tensor of a megabyte is given back to the system as soon as it is free: no holes."""
@@ -127,6 +130,13 @@ class Processes:
 
     threads: int = 1
     quick: bool = False
+    slow_bfloat16: str | None = None
+    """Why nothing is measured in bfloat16; None where it is."""
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """What is measured here."""
+        return DTYPES if self.slow_bfloat16 is None else DTYPES[:1]
 
     def call(self, function: str, environment: Mapping[str, str] | None = None, /, **arguments: Any) -> Any:
         """What `module:function` of this folder returns for these arguments, both of which must be JSON."""
@@ -205,10 +215,27 @@ def product(dtype: str, size: int, device: str = "cpu") -> tuple[Callable[[], An
     return lambda: a @ b, 2.0 * size**3
 
 
-def matmul_peak(quick: bool = False) -> dict[str, float]:
+def too_slow() -> str | None:
+    """Why bfloat16 is not to be measured here; None where its products are not far slower than those of float32.
+
+    Of a tiny product: on a processor without instructions for it, one of the usual sizes takes minutes.
+    """
+    speeds = {}
+    for dtype in DTYPES:
+        work, operations = product(dtype, 128)
+        [times] = alternate({"": work}, rounds=3).values()
+        speeds[dtype] = operations / min(times.wall)
+    if speeds["bfloat16"] > speeds["float32"] / 4:
+        return None
+    return "a product of 128 x 128 runs at " + " and at ".join(
+        f"{speed / 1e9:.2g} GFLOP/s in {dtype}" for dtype, speed in reversed(speeds.items())
+    )
+
+
+def matmul_peak(dtypes: Sequence[str], quick: bool = False) -> dict[str, float]:
     """Operations a second of the best matrix product, by dtype: several sizes, the fastest call of each."""
     best = {}
-    for dtype in ("float32", "bfloat16"):
+    for dtype in dtypes:
         speeds = []
         for size in (64,) if quick else (512, 1024, 2048):
             work, operations = product(dtype, size)
@@ -216,6 +243,20 @@ def matmul_peak(quick: bool = False) -> dict[str, float]:
             speeds.append(operations / min(times.wall))
         best[dtype] = max(speeds)
     return best
+
+
+def processor_kind() -> str:
+    """The instructions that decide how fast the processor multiplies: AMX, AVX512-BF16, or without bfloat16.
+
+    Of the latter the vectors that PyTorch found, as in "AVX2 alone".
+    """
+    import torch
+
+    if torch.cpu._is_amx_tile_supported():
+        return "AMX"
+    if torch.cpu._is_avx512_bf16_supported():
+        return "AVX512-BF16"
+    return f"{torch.backends.cpu.get_cpu_capability()} alone"
 
 
 def machine() -> dict[str, Any]:
@@ -228,7 +269,13 @@ def machine() -> dict[str, Any]:
     with suppress(OSError):
         found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
         processor = found[1] if found else processor
-    return {"processor": processor, "cores": os.cpu_count(), "python": platform.python_version(), **versions}
+    return {
+        "kind": processor_kind(),
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **versions,
+    }
 
 
 def busy() -> tuple[float, float]:

@@ -13,33 +13,37 @@ MET, MISSED, NO_GOAL = "#0072B2", "#D55E00", "#777777"  # of Okabe and Ito's pal
 MARKERS = dict(zip(OBJECTIVES, "os^vDP*X"))
 
 
-def draw(results: list[Result], path: Path) -> None:
-    """Left all ratios; right what has another unit, above the panels of growth."""
+Figures = list[tuple[str, Result]]
+"""Each with the kind of machine that it is of."""
+
+
+def draw(by_kind: dict[str, list[Result]], path: Path) -> None:
+    """Left all ratios, right what has another unit, below both how a step grows. Bars of a kind of machine together."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    ratios = [result for result in results if result.unit == "x"]
-    others = [result for result in results if result.unit != "x" and result.curves is None]
-    grown = [result for result in results if result.curves is not None]
-    figure = Figure(figsize=(17, 11), layout="constrained")
+    found = [(kind, result) for kind, results in by_kind.items() for result in results if result.figure is not None]
+    ratios = [pair for pair in found if pair[1].unit == "x"]
+    others = [pair for pair in found if pair[1].unit != "x" and pair[1].curves is None]
+    grown = [pair for pair in found if pair[1].curves is not None]
+    rows, bars = -(-len(grown) // 6), 1.2 + 0.26 * max(len(ratios), len(others), 4)
+    figure = Figure(figsize=(20, bars + 3.4 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.05))
-    upper, lower = right.subfigures(2, 1, height_ratios=(1, 1.2))
+    upper, lower = (figure, None) if not grown else figure.subfigures(2, 1, height_ratios=(bars, 3.4 * rows))
+    left, right = upper.subfigures(1, 2)
     if ratios:
-        axes = left.subplots()
-        _bars(axes, [(r, r.figure.low, r.figure.median, r.figure.high, r.goal) for r in ratios])
-        axes.set_title("How many times as good as the peer; the black mark is the goal", fontsize=11)
+        _bars(left.subplots(), ratios, of_goal=False)
+        left.suptitle("How many times as good as the peer; the black mark is the goal", fontsize=11)
     if others:
-        axes = upper.subplots()
-        _bars(axes, [(r, *sorted(_of_goal(r, v) for v in vars(r.figure).values()), None) for r in others])
-        axes.set_title("How many times as good as the goal", fontsize=11)
-    if grown:
-        panels = lower.subplots(2, max(1, (len(grown) + 1) // 2), squeeze=False)
-        for place, result in enumerate(grown):
-            _growth(panels[place % 2][place // 2], result)
+        _bars(right.subplots(), others, of_goal=True)
+        right.suptitle("How many times as good as the goal", fontsize=11)
+    if lower is not None:
+        panels = lower.subplots(rows, 6, squeeze=False).flat
+        for panel, (kind, result) in zip(panels, grown):
+            _growth(panel, kind, result)
         lower.suptitle("One training step as T, V or B grows; grey: linear", fontsize=11)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(str(path), dpi=110)
+    figure.savefig(str(path), dpi=100)
 
 
 def _of_goal(result: Result, value: float) -> float:
@@ -48,9 +52,14 @@ def _of_goal(result: Result, value: float) -> float:
     return value / goal if result.least else goal / max(value, 1e-9)
 
 
-def _bars(axes: Any, bars: list[tuple[Result, float, float, float, float | None]]) -> None:
-    """A bar from 1 for each (result, low, middle, high, goal): quartiles as a thin line, the goal as a mark."""
-    for place, (result, low, middle, high, goal) in enumerate(bars):
+def _bars(axes: Any, figures: Figures, *, of_goal: bool) -> None:
+    """A bar from 1 for each figure: quartiles as a thin line, the goal as a mark; or how far it is from its goal."""
+    for place, (_, result) in enumerate(figures):
+        assert result.figure is not None
+        low, middle, high = vars(result.figure).values()
+        if of_goal:
+            low, middle, high = sorted(_of_goal(result, value) for value in (low, middle, high))
+        goal = None if of_goal else result.goal
         colour = {True: MET, False: MISSED, None: NO_GOAL}[result.met]
         axes.barh(place, middle - 1, left=1, color=colour, height=0.7)
         axes.plot([low, high], [place, place], color="#000000", linewidth=1.5)
@@ -71,18 +80,18 @@ def _bars(axes: Any, bars: list[tuple[Result, float, float, float, float | None]
     axes.set_xlim(low, high * (high / low) ** 0.45)  # room for what stands behind the bars
     axes.axvline(1, color="#000000", linewidth=1)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}x")
-    axes.set_yticks(range(len(bars)), [_label(result) for result, *_ in bars], fontsize=8)
-    axes.set_ylim(len(bars) - 0.4, -0.6)
+    axes.set_yticks(range(len(figures)), [_label(*pair) for pair in figures], fontsize=8)
+    axes.set_ylim(len(figures) - 0.4, -0.6)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _label(result: Result) -> str:
-    """The name, and which setting of the peer it was held against where there are two."""
+def _label(kind: str, result: Result) -> str:
+    """The kind, the name, and which setting of the peer it was held against where there are two."""
     _, _, setting = result.against.partition(", its ")
-    return result.name.replace("`", "") + (f" (peer: {setting})" if setting else "")
+    return f"{kind}:  " + result.name.replace("`", "") + (f" (peer: {setting})" if setting else "")
 
 
-def _growth(axes: Any, result: Result) -> None:
+def _growth(axes: Any, kind: str, result: Result) -> None:
     """One line for each objective, its slope at the end in the legend, and a grey one that is linear."""
     assert result.curves is not None
     what, unit, scale = ("time", "ms", 1e3) if " time " in result.name else ("memory", "MB", 1e-6)
@@ -94,7 +103,7 @@ def _growth(axes: Any, result: Result) -> None:
         axes.loglog(at, scaled, marker=MARKERS[name], markersize=4, color=OBJECTIVES[name].colour, label=f"{label}")
         sizes = at
     axes.loglog(sizes, [lowest * scale * n / sizes[0] for n in sizes], color="#bbbbbb", linewidth=1, zorder=0)
-    axes.set_title(f"{what} ({unit}) with {result.name.split(' with ')[1]}", fontsize=8)
+    axes.set_title(f"{kind}: {what} ({unit}) with {result.name.split(' with ')[1]}", fontsize=8)
     axes.set_xticks(sizes, [str(n) for n in sizes], fontsize=7)
     axes.xaxis.minorticks_off()
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from long_runs import ONE_PROCESS, processes_table
 from matplotlib.figure import Figure
 from measure import busy, provenance
-from report import ONE_PROCESS, processes_table, publish
+from report import publish
 
 from clozelab.objectives import OBJECTIVES
 from clozelab.training import TrainConfig, init_processes, prepare, read_metrics, seeded_model, train
@@ -81,6 +82,7 @@ def one_of(args: argparse.Namespace) -> None:
         batch_size=6,
         length=64,
         micro_batch_size=args.micro_batch_size,
+        optimizer="adamw",
         precision="float32",
         eval_every=0,
         checkpoint_every=0,

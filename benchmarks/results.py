@@ -18,8 +18,8 @@ class Result:
     """What was done."""
     against: str
     """Whom it was held against."""
-    figure: Spread
-    """Over the rounds: what the goal is about."""
+    figure: Spread | None
+    """Over the rounds: what the goal is about. None where it was not measured, and `detail` says why."""
     unit: str
     """Of the figure: "x" for a ratio in our favour."""
     goal: float | None
@@ -41,7 +41,7 @@ class Result:
     @property
     def met(self) -> bool | None:
         """Whether the goal is met by the median; None where there is none."""
-        if self.goal is None:
+        if self.goal is None or self.figure is None:
             return None
         return self.figure.median >= self.goal if self.least else self.figure.median <= self.goal
 
@@ -54,7 +54,12 @@ class Result:
         """The inverse of `as_json`; whether the goal is met follows from the figure."""
         fields = {key: value for key, value in fields.items() if key != "met"}
         memory = fields["memory"] and tuple(fields["memory"])
-        return cls(**{**fields, "figure": Spread(**fields["figure"]), "memory": memory})
+        return cls(**{**fields, "figure": fields["figure"] and Spread(**fields["figure"]), "memory": memory})
+
+    @classmethod
+    def skipped(cls, row: str, name: str, why: str) -> Result:
+        """What a machine cannot do in reasonable time: a line of the table all the same."""
+        return cls(row, name, "", None, "", None, detail=why)
 
 
 def shown(value: float, unit: str) -> str:
@@ -75,32 +80,45 @@ def speed(tokens: float, seconds: list[float]) -> str:
     return f"{rate / 1e6:.3g} M tokens/s" if rate >= 1e6 else f"{rate / 1e3:.3g} k tokens/s"
 
 
+HEAD = ["what", "against", "ours", "theirs", "goal", "figure (quartiles)", "wall", "peak memory", "met"]
+
+
+def line(result: Result) -> str:
+    """A figure as a line of the table."""
+    figure = result.figure
+    if figure is None:
+        return cells(result.name, result.against, "", "", "", f"skipped: {result.detail}", "", "", "")
+    goal = "" if result.goal is None else ("≥ " if result.least else "≤ ") + shown(result.goal, result.unit)
+    spread = f"**{shown(figure.median, result.unit)}**"
+    if figure.low != figure.high:
+        unit = "%" if result.unit == "%" else ""
+        spread += f" ({shown(figure.low, unit)} to {shown(figure.high, unit)})"
+    wall = "" if result.wall is None else shown(result.wall, "x")
+    memory = "" if result.memory is None else " / ".join(f"{size / 1e6:.0f}" for size in result.memory) + " MB"
+    met = {None: "", True: "yes", False: "**no**"}[result.met]
+    return cells(result.name, result.against, result.ours, result.theirs, goal, spread, wall, memory, met)
+
+
 def table(results: list[Result]) -> str:
     """Markdown: a line for each figure."""
-    lines = [
-        "| what | against | ours | theirs | goal | figure (quartiles) | wall | peak memory | met |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for result in results:
-        figure = result.figure
-        goal = "" if result.goal is None else ("≥ " if result.least else "≤ ") + shown(result.goal, result.unit)
-        spread = f"**{shown(figure.median, result.unit)}**"
-        if figure.low != figure.high:
-            unit = "%" if result.unit == "%" else ""
-            spread += f" ({shown(figure.low, unit)} to {shown(figure.high, unit)})"
-        wall = "" if result.wall is None else shown(result.wall, "x")
-        memory = "" if result.memory is None else " / ".join(f"{size / 1e6:.0f}" for size in result.memory) + " MB"
-        met = {None: "", True: "yes", False: "**no**"}[result.met]
-        cells = [result.name, result.against, result.ours, result.theirs, goal, spread, wall, memory, met]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return "\n".join([*head(), *map(line, results)])
+
+
+def head() -> list[str]:
+    """The first two lines of the table."""
+    return [cells(*HEAD), cells(*["---"] * len(HEAD))]
+
+
+def cells(*values: object) -> str:
+    """A line of a table."""
+    return f"| {' | '.join(map(str, values))} |"
 
 
 def notes(results: list[Result], explanations: dict[str, str]) -> str:
     """What else was seen, and for each row that missed a goal, why."""
-    lines = [f"- {result.name}: {result.detail}" for result in results if result.detail]
+    lines = [f"- {result.name}: {result.detail}" for result in results if result.detail and result.figure is not None]
     missed = list(dict.fromkeys(result.row for result in results if result.met is False))
     if missed:
-        lines += ["", "### Goals that were missed", ""]
+        lines += ["", "#### Goals that were missed", ""]
         lines += [f"- **{row}**: {explanations.get(row, 'not yet explained.')}" for row in missed]
     return "\n".join(lines)

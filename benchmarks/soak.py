@@ -23,9 +23,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from long_runs import soak_table
 from matplotlib.figure import Figure
 from measure import Processes, busy, provenance
-from report import publish, soak_table
+from report import publish
 
 from clozelab.objectives import OBJECTIVES
 from clozelab.training import read_metrics, read_run

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import peers
 import torch
-from measure import TUNED, Processes, Spread, Times, alternate, product, ratio
+from measure import TUNED, Processes, Spread, Times, alternate, processor_kind, product, ratio
 from results import Result, speed
 
 from clozelab.data import SpecialIds
+from clozelab.models.layers import Block
 from clozelab.objectives import OBJECTIVES
 from clozelab.training import TrainConfig, optimizer_of, training_flops
 
 PEERS = {"causal": "`GPT2LMHeadModel`", "masked": "`BertForMaskedLM`", "span": "`T5ForConditionalGeneration`"}
-GOALS = {"causal": 1.5, "masked": 2.0, "span": 2.0}
+GOALS = {"causal": 1.3, "masked": 2.0, "span": 1.3}
+"""Where the matrices dominate."""
+GOALS_OF_AMX = {"causal": 1.5, "masked": 2.0, "span": 2.0}
+"""Where bfloat16 products are so fast that all else is the cost."""
 SHAPE = {"d_model": 256, "n_layers": 4, "n_heads": 4}
 SMALL = {"vocabulary": 512, "rows": 2, "length": 32}
 QUICK = {"d_model": 32, "n_layers": 1, "n_heads": 2}
-DTYPES = ("float32", "bfloat16")
 
 
 def _batch(
@@ -49,14 +55,16 @@ def ours(
     n_layers: int,
     n_heads: int,
     *,
-    compiled: bool = False,
+    compiled: str = "",
 ) -> Any:
-    """Our step by dtype, on the device of the batch, and the model."""
+    """Our step by dtype, on the device of the batch, and the model: compiled "whole", by "blocks", or not."""
     device = batch["input_ids"].device.type
     kind = OBJECTIVES[objective]()
     more = {"n_decoder_layers": n_layers} if kind.architecture == "encoder-decoder" else {}
     model = kind.build_model(vocabulary, "tiny", d_model=d_model, n_layers=n_layers, n_heads=n_heads, **more).to(device)
-    network = torch.compile(model) if compiled else model
+    for block in (part for part in model.modules() if isinstance(part, Block) and compiled == "blocks"):
+        block.compile()
+    network = torch.compile(model) if compiled == "whole" else model
     optimizer = optimizer_of(model, TrainConfig(optimizer="adamw"))
 
     def step(dtype: str) -> None:
@@ -75,10 +83,10 @@ def theirs(
     batch: dict[str, torch.Tensor],
     attention: str,
     *,
-    compiled: bool = False,
+    compiled: str = "",
     **shape: int,
 ) -> Any:
-    """Their step by dtype, on the device of the batch, and the model."""
+    """Their step by dtype, on the device of the batch, and the model: compiled "whole" or not."""
     device = batch["input_ids"].device.type
     model = peers.model(objective, vocabulary, length=batch["input_ids"].shape[1], attention=attention, **shape)
     network = torch.compile(model.to(device)) if compiled else model.to(device)
@@ -109,30 +117,41 @@ def one_side(side: str, dtype: str, objective: str, vocabulary: int, rows: int, 
     return work
 
 
-def times(objective: str, vocabulary: int, rows: int, length: int, shape: dict, rounds: int) -> dict[str, Any]:
-    """Both sides in both dtypes in turns, theirs with whichever attention is the faster one in that dtype."""
+def times(
+    objective: str, vocabulary: int, rows: int, length: int, shape: dict, rounds: int, dtypes: list[str], compiled: bool
+) -> dict[str, Any]:
+    """All sides in turns, in each dtype: ours and theirs, each eager and, where asked for, compiled.
+
+    Theirs also with each of its attention kernels. The first call of each is apart: it compiles.
+    """
     batch, tokens = _batch(objective, vocabulary, rows, length)
-    our_step, our_model = ours(objective, vocabulary, batch, **shape)
-    steps: dict[str, Callable[[str], None]] = {}
-    sizes = {"ours": peers.parameters(our_model)}
+    made = {"ours, eager": ours(objective, vocabulary, batch, **shape)}
     for attention in ("sdpa", "eager"):
-        try:
-            steps[attention], model = theirs(objective, vocabulary, batch, attention, **shape)
-        except ValueError:  # this model has no such kernel
-            continue
-        sizes["theirs"] = peers.parameters(model)
-    sides: dict[str, Callable[[], Any]] = {f"ours {dtype}": _bound(our_step, dtype) for dtype in DTYPES}
-    chosen = {}
-    for dtype in DTYPES:
-        candidates = {name: _bound(step, dtype) for name, step in steps.items()}
-        trial = alternate(candidates, rounds=2, warm=False)
-        chosen[dtype] = min(trial, key=lambda name: min(trial[name].cpu))
-        sides[f"theirs {dtype}"] = candidates[chosen[dtype]]
-    spent = {name: vars(t) for name, t in alternate(sides, rounds).items()}
-    operations = training_flops(OBJECTIVES[objective](), our_model, [batch])
-    best = {dtype: _best_product(dtype, rows) for dtype in DTYPES}
-    limits = {dtype: operations / best[dtype] for dtype in DTYPES}
-    return {"times": spent, "attention": chosen, "parameters": sizes, "tokens": tokens, "limits": limits}
+        with suppress(ValueError):  # this model has no such kernel
+            name = f"theirs, eager, {attention} attention"
+            made[name] = theirs(objective, vocabulary, batch, attention, **shape)
+    if compiled:
+        attention = "sdpa" if len(made) == 3 else "eager"
+        more = {**shape, "compiled": "whole"}
+        made["ours, compiled by blocks"] = ours(objective, vocabulary, batch, **{**more, "compiled": "blocks"})
+        made["ours, compiled whole"] = ours(objective, vocabulary, batch, **more)
+        made["theirs, compiled"] = theirs(objective, vocabulary, batch, attention, **more)
+    sides = {f"{name}, {dtype}": partial(step, dtype) for name, (step, _) in made.items() for dtype in dtypes}
+    first = {}
+    for name, work in sides.items():
+        before = sum(os.times()[:4])  # of the compiler's processes too
+        work()
+        first[name] = sum(os.times()[:4]) - before
+    spent = {name: vars(t) for name, t in alternate(sides, rounds, warm=False).items()}
+    models = {"ours": made["ours, eager"][1], "theirs": list(made.values())[1][1]}
+    operations = training_flops(OBJECTIVES[objective](), models["ours"], [batch])
+    return {
+        "times": spent,
+        "first": first,
+        "parameters": {name: peers.parameters(model) for name, model in models.items()},
+        "tokens": tokens,
+        "limit": min(operations / _best_product(dtype, rows) for dtype in dtypes),
+    }
 
 
 def _best_product(dtype: str, rows: int) -> float:
@@ -142,84 +161,114 @@ def _best_product(dtype: str, rows: int) -> float:
     return operations / min(spent.cpu)
 
 
-def _bound(step: Callable[[str], None], dtype: str) -> Callable[[], None]:
-    return lambda: step(dtype)
+BASE = {"vocabulary": 8192, "rows": 4, "length": 256}
+LARGER = {**BASE, "vocabulary": 32768}, {**BASE, "rows": 1, "length": 1024}
 
 
-def _fastest(spent: dict[str, Times], side: str) -> str:
-    return min(DTYPES, key=lambda dtype: Spread.of(spent[f"{side} {dtype}"].cpu).median)
+def training(processes: Processes, tokenizer: str) -> Iterator[Result]:
+    """The training step, eager on both sides: at the base shape, at a large vocabulary, at a long context."""
+    if processes.slow_bfloat16 is not None:
+        yield Result.skipped("training step", "training steps in bfloat16", processes.slow_bfloat16)
+    for size, objective in itertools.product((BASE, *LARGER), PEERS):
+        goal, row = (_goal(objective), "training step") if size is BASE else (1.0, "training step, larger")
+        yield _compared(processes, row, objective, size, goal, rounds=3, compiled=False)
 
 
-def training(processes: Processes, tokenizer: str) -> list[Result]:
-    """The training step at the base shape, at a large vocabulary, and at a long context."""
-    quick, results = processes.quick, []
-    shapes = [
-        ("vocabulary 8192, T 256", 8192, 16, 256, 4),
-        ("vocabulary 32768", 32768, 16, 256, 2),
-        ("T 1024", 8192, 4, 1024, 2),
-    ]
-    if quick:
-        shapes = [(name, 512, 2, 32, 1) for name, *_ in shapes[:2]]
-    base = {}
-    for (name, vocabulary, rows, length, rounds), objective in itertools.product(shapes, PEERS):
-        arguments = {"objective": objective, "vocabulary": vocabulary, "rows": rows, "length": length}
-        arguments["shape"] = QUICK if quick else SHAPE
-        result = _compared(processes, name, arguments, rounds, base.get(objective, GOALS[objective]))
-        base.setdefault(objective, result.figure.median)
-        results.append(result)
-    return results
+def compiled(processes: Processes, tokenizer: str) -> Iterator[Result]:
+    """The training step at the base shape, each side at its best: eager or compiled, ours whole or by blocks."""
+    for objective in PEERS:
+        yield _compared(processes, "compiled step", objective, BASE, _goal(objective), rounds=5, compiled=True)
 
 
-def _compared(processes: Processes, name: str, arguments: dict[str, Any], rounds: int, goal: float) -> Result:
-    objective = arguments["objective"]
-    measured = processes.call("steps:times", rounds=rounds, **arguments)
-    spent = {side: Times(**t) for side, t in measured["times"].items()}
-    mine, other = (_fastest(spent, side) for side in ("ours", "theirs"))
-    best, peer = spent[f"ours {mine}"], spent[f"theirs {other}"]
-    alike = {d: ratio(spent[f"theirs {d}"].cpu, spent[f"ours {d}"].cpu).median for d in DTYPES}
-    sizes = measured["parameters"]
-    most = Spread.of(peer.cpu).median / min(measured["limits"].values())
-    detail = (
-        f"with nothing but its products, at the machine's peak, our step would be {most:.2f}x; "
-        f"float32 {alike['float32']:.2f}x, bfloat16 {alike['bfloat16']:.2f}x; parameters {sizes['ours'] / 1e6:.2f} M "
-        f"and {sizes['theirs'] / 1e6:.2f} M; their attention {measured['attention'][other]}"
+def _goal(objective: str) -> float:
+    return (GOALS_OF_AMX if processor_kind() == "AMX" else GOALS)[objective]
+
+
+def _compared(
+    processes: Processes,
+    row: str,
+    objective: str,
+    size: dict[str, int],
+    goal: float,
+    *,
+    rounds: int,
+    compiled: bool,
+) -> Result:
+    """The fastest of ours beside the fastest of theirs."""
+    if processes.quick:
+        size, rounds, compiled = SMALL, 1, False
+    measured = processes.call(
+        "steps:times",
+        TUNED,
+        objective=objective,
+        shape=QUICK if processes.quick else SHAPE,
+        rounds=rounds,
+        dtypes=processes.dtypes,
+        compiled=compiled,
+        **size,
     )
-    if name.startswith("vocabulary 8192") and not processes.quick:
-        again = processes.call("steps:times", TUNED, rounds=2, **arguments)["times"]
-        tuned = ratio(again[f"theirs {other}"]["cpu"], again[f"ours {mine}"]["cpu"]).median
-        detail += f"; with an allocator set for large tensors on both sides {tuned:.2f}x"
-    memory = [
-        processes.peak("steps:one_side", SMALL, side=side, dtype=dtype, **arguments)
-        for side, dtype in (("ours", mine), (measured["attention"][other], other))
-    ]
+    spent = {side: Times(**t) for side, t in measured["times"].items()}
+    medians = {side: Spread.of(times.cpu).median for side, times in spent.items()}
+    mine, other = (
+        min((side for side in spent if side.startswith(whose)), key=medians.__getitem__) for whose in ("ours", "theirs")
+    )
+    sizes, tokens = measured["parameters"], measured["tokens"]
+    detail = "; ".join(f"{side} {1e3 * seconds:.0f} ms" for side, seconds in medians.items())
+    detail += (
+        f"; with nothing but its products, at the machine's peak, our step would be "
+        f"{medians[other] / measured['limit']:.2f}x; parameters {sizes['ours'] / 1e6:.2f} M and "
+        f"{sizes['theirs'] / 1e6:.2f} M"
+    )
+    if cold := {side: seconds for side, seconds in measured["first"].items() if "compiled" in side}:
+        detail += "; the first step, which compiles: "
+        detail += ", ".join(f"{side} {seconds:.0f} s" for side, seconds in cold.items())
+    best = ", each at its best" if row == "compiled step" else ", eager"
     return Result(
-        "training step" if name.startswith("vocabulary 8192") else "training step, larger",
-        f"{objective}: training step, {name}",
+        row,
+        f"{objective}: training step, {size['rows']} x {size['length']}, V {size['vocabulary']}{best}",
         PEERS[objective],
-        ratio(peer.cpu, best.cpu),
+        ratio(spent[other].cpu, spent[mine].cpu),
         "x",
         goal,
-        ours=f"{speed(measured['tokens'], best.cpu)} ({mine})",
-        theirs=f"{speed(measured['tokens'], peer.cpu)} ({other})",
-        memory=(memory[0], memory[1]),
-        wall=ratio(peer.wall, best.wall).median,
+        ours=f"{speed(tokens, spent[mine].cpu)} ({mine.partition(', ')[2]})",
+        theirs=f"{speed(tokens, spent[other].cpu)} ({other.partition(', ')[2]})",
+        wall=ratio(spent[other].wall, spent[mine].wall).median,
         detail=detail,
     )
+
+
+def memory(processes: Processes, tokenizer: str) -> Iterator[Result]:
+    """The peak memory of a training step at the base shape, both sides eager, in float32."""
+    size, shape = (SMALL, QUICK) if processes.quick else ({**BASE, "rows": 16}, SHAPE)
+    for objective in PEERS:
+        arguments = {"dtype": "float32", "objective": objective, "shape": shape, **size}
+        ours, theirs = (processes.peak("steps:one_side", SMALL, side=side, **arguments) for side in ("ours", "eager"))
+        yield Result(
+            "step memory",
+            f"{objective}: peak memory of a training step, {size['rows']} x {size['length']}, V {size['vocabulary']}",
+            PEERS[objective],
+            Spread.of([theirs / max(ours, 1)]),
+            "x",
+            1.0,
+            memory=(ours, theirs),
+        )
 
 
 # --------------------------------------------------------------------------- the machine
 
 
-def utilisation(objective: str, vocabulary: int, rows: int, length: int, shape: dict, rounds: int, quick: bool) -> Any:
+def utilisation(
+    objective: str, vocabulary: int, rows: int, length: int, shape: dict, rounds: int, quick: bool, dtypes: list[str]
+) -> Any:
     """Share of the machine's best product that a step of ours reaches, by dtype: products and steps in turns."""
     batch, _ = _batch(objective, vocabulary, rows, length)
     step, model = ours(objective, vocabulary, batch, **shape)
     operations = training_flops(OBJECTIVES[objective](), model, [batch])
     shares = {}
-    for dtype in DTYPES:
+    for dtype in dtypes:
         products = {str(size): product(dtype, size) for size in ((64,) if quick else (512, 1024, 2048))}
         sides = {name: work for name, (work, _) in products.items()}
-        spent = alternate({"step": _bound(step, dtype), **sides}, rounds)
+        spent = alternate({"step": partial(step, dtype), **sides}, rounds)
         peaks = [max(products[s][1] / spent[s].cpu[r] for s in sides) for r in range(rounds)]
         best = Spread.of(peaks).median
         shares[dtype] = {
@@ -227,12 +276,12 @@ def utilisation(objective: str, vocabulary: int, rows: int, length: int, shape: 
             "peak": best,
             "speed": operations / Spread.of(spent["step"].cpu).median,
         }
-    return {"operations": operations, **shares}
+    return shares
 
 
-def machine_share(processes: Processes, tokenizer: str) -> list[Result]:
+def machine_share(processes: Processes, tokenizer: str) -> Iterator[Result]:
     """Model FLOPs over the measured peak."""
-    quick, results = processes.quick, []
+    quick = processes.quick
     shape = SMALL if quick else {"vocabulary": 8192, "rows": 16, "length": 256}
     for objective in PEERS:
         measured = processes.call(
@@ -241,20 +290,21 @@ def machine_share(processes: Processes, tokenizer: str) -> list[Result]:
             shape=QUICK if quick else SHAPE,
             rounds=2 if quick else 5,
             quick=quick,
+            dtypes=processes.dtypes,
             **shape,
         )
         for dtype, goal in (("float32", 0.6), ("bfloat16", 0.4)):
-            results.append(
-                Result(
-                    "utilisation",
-                    f"{objective}: model FLOPs of a step, {dtype}",
-                    "the best product",
-                    Spread.of(measured[dtype]["shares"]),
-                    "%",
-                    goal,
-                    ours=f"{measured[dtype]['speed'] / 1e9:.0f} GFLOP/s",
-                    theirs=f"{measured[dtype]['peak'] / 1e9:.0f} GFLOP/s",
-                    detail="",
-                )
+            name = f"{objective}: model FLOPs of a step, {dtype}"
+            if dtype not in processes.dtypes:
+                yield Result.skipped("utilisation", name, processes.slow_bfloat16 or "")
+                continue
+            yield Result(
+                "utilisation",
+                name,
+                "the best product",
+                Spread.of(measured[dtype]["shares"]),
+                "%",
+                goal,
+                ours=f"{measured[dtype]['speed'] / 1e9:.0f} GFLOP/s",
+                theirs=f"{measured[dtype]['peak'] / 1e9:.0f} GFLOP/s",
             )
-    return results

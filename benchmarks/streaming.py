@@ -33,9 +33,10 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from long_runs import streaming_table
 from matplotlib.figure import Figure
 from measure import busy, provenance
-from report import publish, streaming_table
+from report import publish
 
 from clozelab.data import load_corpus, pack_shards
 from clozelab.objectives import MaskedLM

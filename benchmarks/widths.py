@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from learning import best_multiplier, best_multipliers, widths_table
 from matplotlib.figure import Figure
 from measure import busy, provenance
-from report import best_multiplier, best_multipliers, publish, widths_table
+from report import publish
 
 from clozelab import load_corpus
 from clozelab.objectives import CausalLM

@@ -22,7 +22,7 @@ def looks(minutes, memory=lambda minute: 5e8, files=lambda minute: 6, speed=lamb
 
 def compared(module, samples):
     """(the goals by name, the table) of a run."""
-    soak, report = module("soak"), module("report")
+    soak, report = module("soak"), module("long_runs")
     parts = soak.windows(samples)
     seconds = {int(sample["step"]): 50 * sample["minute"] for sample in samples}
     record = {part: soak.figures(parts[part], 100, seconds) for part in ("beginning", "end")}
