@@ -23,6 +23,8 @@ SUMMARY = "train several objectives on one corpus, for as many tokens or as much
 EXAMPLE = "clozelab compare --objectives causal prefix diffusion --corpus news.csv --column 2"
 NOT_DESCRIBED = ("out", "resume", "prompt")
 """Flags that the runs do not record: they change nothing in what is learned."""
+TOKENS, QUICK_TOKENS = 1_600_000, 120_000
+"""Of text that each objective sees by default, and with --quick."""
 SHORT = 120
 """Seconds of a comparison that is offered where one takes much longer."""
 
@@ -42,8 +44,11 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument(
         "--tokens",
         type=number(whole, 1, 10**15, "a number of tokens of at least 1, as 1600000 or 1.6M"),
-        default=1_600_000,
-        help="tokens of text that each objective sees, or with --equal compute the first one",
+        help="tokens of text that each objective sees, or with --equal compute the first one  "
+        f"(default: {TOKENS / 1e6:g}M, with --quick {QUICK_TOKENS / 1e3:g}k)",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a first look, in about a minute on two cores, by training for less long"
     )
     parser.add_argument(
         "--equal",
@@ -75,6 +80,9 @@ def run(args: argparse.Namespace, given: Given) -> int:
         )
     elif args.out.exists() and not args.out.is_dir():
         raise InputError(f"expected a folder for the comparison, but {args.out} is a file: choose another one by --out")
+    if args.quick and not args.resume and args.tokens is not None:
+        raise InputError("--quick and --tokens both say how long each is trained: leave one of them out")
+    args.tokens = args.tokens or (QUICK_TOKENS if args.quick else TOKENS)
     if args.objectives is None:
         args.objectives = parsing.first_of_each_architecture()
     if twice := {name for name in args.objectives if list(args.objectives).count(name) > 1}:
@@ -121,7 +129,7 @@ def _compare(args: argparse.Namespace, begun: Sequence[Path]) -> None:
         objectives,
         prepared,
         tokens=args.tokens,
-        flops_of_step=flops_of_step,
+        flops_of_step=None if args.quick and args.equal == "tokens" else flops_of_step,  # counting takes seconds
         equal=args.equal,
         size=args.size,
         config=config,
@@ -132,7 +140,7 @@ def _compare(args: argparse.Namespace, begun: Sequence[Path]) -> None:
         say_rest=partial(_say_rest, args),
         description={"compare": recorded(args, NOT_DESCRIBED)},
     )
-    print_comparison(rows, prepared.corpus.name, args.equal)
+    print_comparison(rows, prepared.corpus.name, args.equal, first_look=args.quick)
     save_comparison(rows, args.out)
 
 

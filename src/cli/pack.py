@@ -35,7 +35,12 @@ def run(args: argparse.Namespace, given: Given) -> int:
     corpus = corpus_of(args, objectives, streaming=True)
     prepared = prepare_stream(corpus, **tokenizer_of(args, objectives), announce=print_report)
     packed = pack_shards(
-        prepared.text.documents, list(prepared.corpus.heldout), prepared.tokenizer, args.out, workers=args.workers
+        prepared.text.documents,
+        list(prepared.corpus.heldout),
+        prepared.tokenizer,
+        args.out,
+        workers=args.workers,
+        progress=True,
     )
     if packed.encoding_loss:
         print(f"text: {packed.encoding_loss}", file=sys.stderr)

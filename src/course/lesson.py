@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -14,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import torch
 
 from ..errors import InputError
-from ..escape import escape_control_characters
-from ..progress import tracked
-from .results import INSTALLED, VERDICTS, Result, print_result
+from ..escape import counted, escape_control_characters
+from ..progress import duration, tracked
+from .results import INSTALLED, VERDICTS, Result, lessons_folder, print_result
 from .seeds import Seeds
 
 if TYPE_CHECKING:
@@ -88,7 +89,17 @@ class Lesson:
         # The arguments that repeat the run, without the folders of this machine.
         recorded = [*["--fast"] * args.fast, *([] if args.seeds is None else ["--seeds", str(args.seeds)])]
         recorded += [] if path is None else ["--corpus", path.name]
+        if not args.fast:
+            self._print_estimate(count)
         return Visit(self, args.fast, list(range(count)), out, path, recorded)
+
+    def _print_estimate(self, seeds: int) -> None:
+        """Print how long so many seeds take, by the recorded run; nothing where there is none."""
+        with suppress(OSError, InputError):
+            recorded = Result.load(lessons_folder() / "results" / f"{Path(self.script).stem}.json")
+            seconds = recorded.seconds * seeds / max(1, len(recorded.seeds))
+            line = f"{counted(seeds, 'seed')}: about {duration(seconds)} of processor time, by the recorded run"
+            print(f"{line}; --fast is for a first look", file=sys.stderr)
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,18 @@ if TYPE_CHECKING:
 
 PANELS = 3
 """In a row of the picture, at most."""
+CLEARLY = 0.1
+"""Nats by which a loss must lie below a guess, to be told from it: held-out losses on so few examples are about as
+uncertain."""
 MARGIN, COLUMN = 18, 20
 """Terminal cells of the labels, and of the least column of an objective."""
 
 
-def print_comparison(rows: Sequence[Compared], corpus: str, equal: str = "tokens") -> None:
+def print_comparison(rows: Sequence[Compared], corpus: str, equal: str = "tokens", *, first_look: bool = False) -> None:
     """The table on standard output, then what each model makes of the same text.
 
-    `equal` is what `compare` gave each as much of: "tokens" or "compute". More objectives than the terminal has room
+    `equal` is what `compare` gave each as much of: "tokens" or "compute". With `first_look` the table says what so
+    short a comparison cannot tell. More objectives than the terminal has room
     for are several tables. Raises `InputError` where there is no row.
     """
     from rich.console import Console
@@ -50,6 +54,8 @@ def print_comparison(rows: Sequence[Compared], corpus: str, equal: str = "tokens
         "predict different tokens from different contexts: compare each with its own guesses. Bits per byte are those "
         "of the predicted text given the rest, and only defined where the loss is a likelihood or bounds one"
     )
+    if first_look:
+        console.print(_first_look(rows), style="bold")
     margin = max(len(row.objective.name) for row in rows) + 2
     for way, title in WAYS.items():
         console.print(f"The same text {title}, in brackets what the model generated:", style="bold")
@@ -57,6 +63,19 @@ def print_comparison(rows: Sequence[Compared], corpus: str, equal: str = "tokens
             done = row.completions.get(way)
             text = f"cannot: {row.cannot.get(way, 'not tried')}" if done is None else done
             console.print(f"{row.objective.name:{margin}}{escape_control_characters(' '.join(text.split()))}")
+
+
+def _first_look(rows: Sequence[Compared]) -> str:
+    """What a short comparison shows, and what it cannot."""
+    early = [row.objective.name for row in rows if row.heldout > row.unigram - CLEARLY]
+    still = (
+        f"; {', '.join(early)} still {'guess' if len(early) > 1 else 'guesses'} by token frequencies" if early else ""
+    )
+    return (
+        f"This is a first look, {_budget(rows[:1], 'tokens')}, with one seed{still}. It shows what each objective "
+        "does, reads and costs. It cannot tell yet what each learns in longer training, which one suits a use, or how "
+        "well its model completes a text: leave --quick out for that"
+    )
 
 
 def _of_parts(rows: Sequence[Compared]) -> str:

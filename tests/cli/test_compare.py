@@ -14,7 +14,8 @@ from clozelab import display
 from clozelab.cli import main
 from clozelab.cli.compare import _say_rest
 from clozelab.display import comparison
-from clozelab.training import estimate, evaluator, latest_checkpoint, run_folder
+from clozelab.objectives import OBJECTIVES
+from clozelab.training import checkpoint, estimate, evaluator, latest_checkpoint
 
 from .commands import FAST, pasted, refused, stop_at
 
@@ -50,7 +51,45 @@ def test_compare_takes_any_objectives_and_marks_a_bound(capsys, monkeypatch):
     [line] = [line for line in lines if "held-out loss" in line]
     assert [cell.startswith("at most") for cell in re.split(r"  +", line.strip())[1:]] == [False, True, True, False]
     assert sum("by kind " in line for line in lines) == 1
-    assert [list(row["heldout"]["bins"]) for row in rows] == [[], ["hidden"], [], []]
+    assert [list(row["heldout"]["bins"]) for row in rows] == [[], ["hidden tokens"], [], []]
+
+
+@pytest.mark.usefixtures("no_picture")
+def test_a_first_look_says_what_it_cannot_tell_and_is_continued_as_it_began(capsys, monkeypatch):
+    module = importlib.import_module("clozelab.cli.compare")
+    monkeypatch.setattr(module, "QUICK_TOKENS", 600)
+    quick = [
+        "compare",
+        "--objectives",
+        "causal",
+        "masked",
+        "--corpus",
+        "corpus.jsonl",
+        "--quick",
+        "--out",
+        "out",
+        *FAST,
+    ]
+    assert main(quick) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "This is a first look" in printed
+    assert "cannot tell yet" in printed
+    assert "FLOP" not in printed
+    assert all(row["tokens"] < 1000 for row in json.loads(Path("out/comparison.json").read_text()))
+    monkeypatch.setattr(module, "QUICK_TOKENS", 900)  # as another version may have it
+    assert main(["compare", "--out", "out", "--resume"]) == 0
+    assert "This is a first look" in " ".join(capsys.readouterr().out.split())
+    refused(capsys, ["compare", "--quick", "--tokens", "600"], "--quick and --tokens both say how long")
+
+
+@pytest.mark.parametrize(("losses", "said"), [((5.0, 6.5), "; masked still guesses by"), ((5.0, 5.5), "one seed. It")])
+def test_a_first_look_names_what_has_learned_no_more_than_frequencies(losses, said):
+    result = argparse.Namespace(tokens=120_000)
+    rows = [
+        argparse.Namespace(objective=OBJECTIVES[name], heldout=loss, unigram=6.55, flops=None, result=result)
+        for name, loss in zip(("causal", "masked"), losses)
+    ]
+    assert said in comparison._first_look(rows)
 
 
 def test_a_comparison_refuses_before_it_trains(capsys):
@@ -88,7 +127,7 @@ PHASES = {
     "training": lambda patch: stop_at(patch, 3, signal.SIGTERM),
     "training the second": lambda patch: stop_at(patch, 7, signal.SIGHUP),
     "saving": lambda patch: patch.setattr(
-        run_folder, "save_checkpoint", signalling(signal.SIGTERM, run_folder.save_checkpoint)
+        checkpoint, "write_checkpoint", signalling(signal.SIGTERM, checkpoint.write_checkpoint)
     ),
     "counting labels": lambda patch: patch.setattr(compare, "unigram_baseline", raising),
     "drawing": lambda patch: patch.setattr(display, "save_comparison", raising),

@@ -5,6 +5,7 @@ import re
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,6 +52,21 @@ def test_the_command_line_sets_seeds_budget_and_folder():
     assert fast.choose(2000, fast=50) == 50
     assert LESSON.visit(["--fast"]).out == Path("runs/course")  # the result of a whole run is not overwritten
     assert LESSON.visit(["--fast", "--seeds", "2"]).seeds == [0, 1]
+
+
+def test_a_whole_run_says_how_long_it_takes_where_one_was_recorded(capsys, monkeypatch, tmp_path):
+    LESSON.visit([])
+    assert capsys.readouterr().err == ""  # there is no such lesson
+    recorded = conclude(replace(LESSON.visit(["--out", "results"]), begun=time.process_time() - 600.0))
+    assert recorded.seconds == pytest.approx(600.0, abs=60.0)
+    monkeypatch.setattr("clozelab.course.lesson.lessons_folder", lambda: tmp_path)
+    capsys.readouterr()
+    LESSON.visit(["--seeds", "6"])
+    assert capsys.readouterr().err == (
+        "6 seeds: about 20 min of processor time, by the recorded run; --fast is for a first look\n"
+    )
+    LESSON.visit(["--fast"])
+    assert capsys.readouterr().err == ""
 
 
 def test_a_script_writes_beside_itself(monkeypatch, tmp_path):

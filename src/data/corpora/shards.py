@@ -16,9 +16,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING
 from ...checks import check_path
 from ...errors import InputError
 from ...escape import escape_control_characters
+from ...progress import tracked
 from ...workers import exit_with_parent
 from ..blocks import Blocks
 from ..packing import Packed, encoding_loss, read_if_whole, read_packed, write_packed
@@ -98,10 +100,12 @@ def pack_shards(
     folder: str | Path,
     *,
     workers: int = 1,
+    progress: bool = False,
 ) -> PackedShards:
     """Tokenise a streamed corpus into a folder, a shard for each of its files, in `workers` processes.
 
     Memory does not grow with the corpus. Shards that exist are kept, so the same call resumes what was interrupted.
+    With `progress`, standard error shows how many are done, and how long the rest will take.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -131,23 +135,11 @@ def pack_shards(
     write_packed(heldout, tokenizer, folder, "heldout", byte_counts=True)
     missing = [number for number, name in enumerate(names) if read_if_whole(folder, name) is None]
     make = partial(_pack_shard, documents, tokenizer, folder, len(names))
-    if workers <= 1 or len(missing) <= 1:
-        for number in missing:
-            make(number, names[number])
-    else:
-        with (
-            tokenizing_in_one_thread(),
-            ProcessPoolExecutor(min(workers, len(missing)), initializer=exit_with_parent) as pool,
-        ):
-            try:
-                for done in as_completed([pool.submit(make, number, names[number]) for number in missing]):
-                    done.result()
-            except BrokenProcessPool as error:
-                raise OSError(
-                    "a worker that tokenises died: was there too little memory? Finished shards are kept: start again"
-                ) from error
-            finally:
-                pool.shutdown(cancel_futures=True)
+    alone = min(workers, len(missing)) <= 1
+    made = _one_by_one(make, missing, names) if alone else _side_by_side(make, missing, names, workers)
+    with closing(made):
+        for _ in tracked(missing, "packing", unit="shards", visible=progress, heartbeat=True):
+            next(made)
     FinishedShards(
         source=source,
         tokenizer=sha256_of(folder / "tokenizer.json"),
@@ -157,6 +149,33 @@ def pack_shards(
     ).write(folder / DESCRIPTION)
     os.remove(unfinished)
     return open_shards(folder)[1]
+
+
+def _one_by_one(
+    make: Callable[[int, str], None], missing: Sequence[int], names: Sequence[str]
+) -> Generator[None, None, None]:
+    """Make the missing shards, one at each step."""
+    for number in missing:
+        yield make(number, names[number])
+
+
+def _side_by_side(
+    make: Callable[[int, str], None], missing: Sequence[int], names: Sequence[str], workers: int
+) -> Generator[None, None, None]:
+    """The same in processes of their own."""
+    with (
+        tokenizing_in_one_thread(),
+        ProcessPoolExecutor(min(workers, len(missing)), initializer=exit_with_parent) as pool,
+    ):
+        try:
+            for done in as_completed([pool.submit(make, number, names[number]) for number in missing]):
+                yield done.result()
+        except BrokenProcessPool as error:
+            raise OSError(
+                "a worker that tokenises died: was there too little memory? Finished shards are kept: start again"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def open_shards(folder: str | Path) -> tuple[Tokenizer, PackedShards, Packed]:
@@ -212,4 +231,4 @@ def _pack_shard(
     documents: StreamedDocuments, tokenizer: Tokenizer, folder: Path, of: int, number: int, name: str
 ) -> None:
     part = documents.part(number, of)
-    write_packed(part, tokenizer, folder, name)
+    write_packed(tracked(part, name, unit="documents", visible=False), tokenizer, folder, name)

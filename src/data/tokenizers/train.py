@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 
 import tokenizers
@@ -11,6 +10,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from ...checks import check_int, check_path
 from ...errors import InputError
+from ...progress import Bar, progress_bar
 from ..corpora.cache import fingerprint
 from ..corpora.documents import checked_text
 from ..special_ids import SpecialIds
@@ -97,12 +97,21 @@ def _train_bpe(
         vocab_size=vocab_size - sentinels - len(roles),
         special_tokens=[PAD, EOS, MASK],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=progress and sys.stderr.isatty(),  # it prints empty lines elsewhere
+        show_progress=False,  # its own bar ends where a log file begins
     )
     untrained = tokenizers.Tokenizer.from_str(backend.to_str())  # finds the same words; the one in training is locked
-    pieces = (piece for text in _checked_texts(texts) for piece in cut_text(text, untrained))
-    backend.train_from_iterator(pieces, trainer)
+    total = len(texts) if isinstance(texts, Sized) else None
+    with progress_bar("training a tokenizer", total, unit="documents", visible=progress, transient=True) as bar:
+        backend.train_from_iterator(_pieces(texts, untrained, bar), trainer)
     return _with_special_ids(backend, sentinels, roles, unknown=())
+
+
+def _pieces(texts: Iterable[str], untrained: tokenizers.Tokenizer, bar: Bar) -> Iterator[str]:
+    """The texts, the long ones in pieces; the bar counts the texts that were read."""
+    for done, text in enumerate(_checked_texts(texts), 1):
+        yield from cut_text(text, untrained)
+        bar.update(done)
+    bar.doing("merging the most frequent pairs")
 
 
 def train_characters(texts: Iterable[str], sentinels: int = 100, roles: Iterable[str] = ()) -> Tokenizer:
