@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..checks import FLAGS, REAL, check_int, check_same_shape, check_tensor
@@ -60,13 +62,26 @@ def random_spans_mask(maskable: Tensor, noise: Tensor, noise_density: float, mea
     check_noise(maskable, noise, "(B, T)" if isinstance(maskable, Tensor) and maskable.dim() != 1 else "(T)")
     if maskable.dim() == 1:
         return random_spans_mask(maskable[None], noise[None], noise_density, mean_noise_span_length)[0]
-    counts = maskable.sum(1)  # (B,)
-    mask = torch.zeros_like(maskable)
-    for n in counts.unique().tolist():  # one round when nothing is protected or padded
-        rows = counts == n
-        drawn = _spans_of(n, noise[rows], noise_density, mean_noise_span_length)  # (rows, n)
-        mask.masked_scatter_(maskable & rows[:, None], drawn)
-    return mask
+    counts = maskable.sum(1).tolist()
+    plans = {n: span_counts(n, noise_density, mean_noise_span_length) for n in set(counts)}
+    return planned_spans_mask(maskable, noise, [plans[n] for n in counts])
+
+
+def planned_spans_mask(maskable: Tensor, noise: Tensor, plans: Sequence[tuple[int, int]]) -> Tensor:
+    """`random_spans_mask` where each row has a plan of its own: (hidden tokens, spans), as `span_counts` says.
+
+    Shapes: maskable and noise (B, T), B plans, to a mask (B, T). A row whose plan is (0, 0) stays visible.
+    """
+    hidden, spans = torch.tensor(plans, dtype=torch.int64, device=noise.device).view(-1, 2, 1).unbind(1)  # (B, 1) each
+    n = maskable.sum(1, keepdim=True)
+    most = int(spans.max()) if len(plans) else 0
+    hidden_ends = _ends(noise, torch.zeros_like(n), hidden, spans, most)
+    visible_ends = _ends(noise, (hidden - 1).clamp(min=0), n - hidden, spans, most)
+    begins = visible_ends + F.pad(hidden_ends, (1, 0))[:, :-1]  # of the hidden parts among the maskable tokens
+    flips = torch.zeros(len(noise), noise.shape[1] + 1, dtype=torch.int64, device=noise.device)
+    flips.scatter_(1, torch.cat([begins, visible_ends + hidden_ends], 1), 1)
+    odd = flips.cumsum(1) & 1 == 1
+    return odd.gather(1, (maskable.cumsum(1) - 1).clamp_(min=0)) & maskable
 
 
 def rolled_mask(mask: Tensor, maskable: Tensor, noise: Tensor) -> Tensor:
@@ -99,25 +114,21 @@ def _first(n: Tensor, like: Tensor) -> Tensor:
     return torch.arange(like.shape[1], device=like.device) < n
 
 
-def _spans_of(n: int, noise: Tensor, noise_density: float, mean_noise_span_length: float) -> Tensor:
-    """(B, n) masks for rows of n maskable tokens; noise (B, >= n - 2)."""
-    hidden, spans = span_counts(n, noise_density, mean_noise_span_length)
-    if n <= 1:
-        return torch.ones(len(noise), n, dtype=torch.bool, device=noise.device)
-    hidden_lengths = _cut(hidden, spans, noise[:, : hidden - 1])  # (B, spans)
-    visible_lengths = _cut(n - hidden, spans, noise[:, hidden - 1 : n - 2])  # (B, spans)
-    lengths = torch.stack([visible_lengths, hidden_lengths], 2).flatten(1)  # (B, 2 spans): visible first
-    ends = lengths.cumsum(1)[:, :-1]
-    flips = torch.zeros(len(noise), n, dtype=torch.long, device=noise.device).scatter_(1, ends, 1)
-    return flips.cumsum(1) & 1 == 1
+def _ends(noise: Tensor, start: Tensor, total: Tensor, parts: Tensor, most: int) -> Tensor:
+    """(B, max(most, 1)): where each part ends, of a `total` (B, 1) cut into `parts` (B, 1) of at least 1.
 
-
-def _cut(total: int, parts: int, noise: Tensor) -> Tensor:
-    """(B, parts) lengths >= 1 that sum to `total`, each composition equally likely; noise (B, total - 1)."""
-    places = noise.topk(parts - 1, largest=False, sorted=False).indices
-    cuts = places.sort(1).values + 1  # (B, parts - 1), each in 1 .. total - 1
-    ends = torch.full((len(noise), 1), total, device=noise.device)
-    return torch.diff(torch.cat([torch.zeros_like(ends), cuts, ends], 1))
+    Each composition is equally likely: the cuts are where the total - 1 numbers of noise from column `start` (B, 1) are
+    smallest. Behind the last part all ends are the total.
+    """
+    k = max(most - 1, 0)
+    low, high = (int(start.min()), int((start + total).max()) - 1) if k else (0, 0)
+    place = torch.arange(low, high, device=noise.device) - start
+    other = (place < 0) | (place >= total - 1)
+    ordered = bool((parts < most).any())  # a row with fewer cuts has the first ones
+    cuts = noise[:, low:high].masked_fill(other, 2).topk(k, largest=False, sorted=ordered).indices  # (B, k)
+    cuts += low + 1 - start
+    ends = torch.where(torch.arange(k, device=noise.device) < parts - 1, cuts, total).sort(1).values
+    return torch.cat([ends, total], 1)
 
 
 MAX_TEXT = 2**22

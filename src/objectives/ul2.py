@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.examples import Batch, Examples, arrange
-from ..data.span_masking import random_spans_mask, span_counts
+from ..data.span_masking import planned_spans_mask, span_counts
 from ..data.special_ids import SpecialIds
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..errors import InputError
@@ -39,18 +39,15 @@ class Denoiser:
     noise_density: float = 0.0
     """Share of the tokens that is hidden; of the last run it is 1/4 in the mean."""
 
-    def choose(self, examples: Examples) -> Tensor:
-        """(B, T) bool: which tokens are hidden."""
-        if self.mean_noise_span_length:
-            lengths = self.noise_density, self.mean_noise_span_length
-            return random_spans_mask(examples.maskable, examples.uniform(WHICH), *lengths)
-        place, length, first = places_in_documents(examples)
-        pivot = length // 2 + (examples.uniform(PIVOT).gather(1, first) * (length - length // 2)).long()
-        return examples.maskable & (place >= pivot)
+    def plan(self, n: int) -> tuple[int, int]:
+        """(hidden tokens, spans) of a text of n tokens; (0, 0) where its end is hidden."""
+        return (
+            span_counts(n, self.noise_density, self.mean_noise_span_length) if self.mean_noise_span_length else (0, 0)
+        )
 
     def spans(self, n: int) -> int:
         """How many runs of a text of n tokens are hidden."""
-        return span_counts(n, self.noise_density, self.mean_noise_span_length)[1] if self.mean_noise_span_length else 1
+        return self.plan(n)[1] if self.mean_noise_span_length else 1
 
 
 @options
@@ -118,10 +115,12 @@ class UL2(Objective):
         check_own_labels(examples)
         shares = torch.tensor([one.share for one in self.denoisers], dtype=torch.float64).cumsum(0)
         drawn = torch.searchsorted(shares / shares[-1], examples.uniform_row(DENOISER)[:, 0], right=True)  # (B,)
-        hidden = torch.zeros_like(examples.maskable)
-        for n in drawn.unique().tolist():
-            rows = (drawn == n).nonzero()[:, 0]
-            hidden[rows] = self.denoisers[n].choose(examples.rows(rows))
+        denoisers, counts = [self.denoisers[n] for n in drawn.tolist()], examples.maskable.sum(1).tolist()
+        plans = [one.plan(n) for one, n in zip(denoisers, counts)]
+        hidden = planned_spans_mask(examples.maskable, examples.uniform(WHICH), plans)
+        hides_end = torch.tensor([not one.mean_noise_span_length for one in denoisers])[:, None]
+        if bool(hides_end.any()):
+            hidden = torch.where(hides_end, ends_mask(examples), hidden)
         return hidden, torch.tensor([MODES.index(one.mode) for one in self.denoisers])[drawn]
 
     def source_length(self, length: int) -> int:
@@ -157,6 +156,13 @@ class UL2(Objective):
     def sample(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
         """Hide three tokens of every ten behind a sentinel and fill them, in mode R."""
         return sample_span_text(model, tokenizer, text, before=[tokenizer.special["mode_r"]], **sampling)
+
+
+def ends_mask(examples: Examples) -> Tensor:
+    """(B, T) bool: the last 1 .. n / 2 tokens of each document."""
+    place, length, first = places_in_documents(examples)
+    pivot = length // 2 + (examples.uniform(PIVOT).gather(1, first) * (length - length // 2)).long()
+    return examples.maskable & (place >= pivot)
 
 
 def with_modes(examples: Examples, hidden: Tensor, mode: Tensor) -> tuple[Examples, Tensor]:
