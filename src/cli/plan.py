@@ -39,6 +39,8 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument("--length", type=SIZE, default=2048, help="input tokens of a row")
     parser.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw", help="of the matrices in the blocks")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16", help="of the products")
+    parser.add_argument("--recompute", action="store_true", help="blocks keep their inputs, and compute the rest again")
+    parser.add_argument("--async-checkpoints", action="store_true", help="checkpoints are written from copies")
     parser.add_argument("--markdown", action="store_true", help="the table of docs/scaling.md")
     machine = parser.add_argument_group("machine", "The defaults: an H100's data sheet, rounded, and 400 Gbit/s.")
     machine.add_argument(
@@ -88,6 +90,8 @@ def run(args: argparse.Namespace, given: Given) -> int:
                 precision=args.precision,
                 optimizer=args.optimizer,
                 delivered=args.delivered,
+                recompute=args.recompute,
+                async_checkpoints=args.async_checkpoints,
             )
         )
     print(plan_table(plans, markdown=args.markdown))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,14 +16,14 @@ def plan_table(plans: Sequence[Plan], *, markdown: bool = False) -> str:
 
     >>> from clozelab.display.plan import plan_table
     >>> from clozelab.objectives import MaskedLM
-    >>> from clozelab.planning import Machine, config_near, plan
-    >>> run = plan(MaskedLM(), config_near(7e9, MaskedLM()), tokens=1e12, machine=Machine(devices=8))
+    >>> from clozelab.planning import config_near, plan
+    >>> run = plan(MaskedLM(), config_near(1e9, MaskedLM()), tokens=1e12)
     >>> for line in plan_table([run]).splitlines()[:4]:
     ...     print(line)
-                                     masked, replicated        masked, sharded
-    parameters                                   6.98 B                 6.98 B
-    width, layers, heads                   4096, 34, 32           4096, 34, 32
-    text of a row > model inputs            2048 > 2048            2048 > 2048
+                                      masked, one device
+    parameters                                    1.03 B
+    width, layers, heads                    2048, 19, 16
+    text of a row > model inputs             2048 > 2048
     """
     columns = [(made, layout) for made in plans for layout in _shown(made, alone=len(plans) == 1)]
     table = [["", *(f"{made.objective.name}, {layout.strategy}" for made, layout in columns)]]
@@ -48,7 +49,7 @@ def plan_notes(made: Plan) -> list[str]:
     >>> from clozelab.planning import config_near, plan
     >>> for note in plan_notes(plan(CausalLM(), config_near(7e9, CausalLM()), tokens=1e12)):
     ...     print(note)
-    causal: no strategy has room on this device of 80 GB; fully sharded, it takes 3.
+    causal: no strategy has room on this device of 80 GB; in ZeRO stage 3 it takes 3.
     """
     notes = []
     memory = quantity(made.machine.memory, "B")
@@ -56,21 +57,27 @@ def plan_notes(made: Plan) -> list[str]:
         count, needed = made.machine.devices, made.devices_needed()
         these = f"this device of {memory}" if count == 1 else f"these {count:,} devices of {memory}"
         if needed is None:
-            whole = made.memory("sharded", 1)
+            whole = made.memory("ZeRO 3", 1)
+            again = None if made.recompute else replace(made, recompute=True).devices_needed()
+            cure = "tensor or pipeline parallelism, which clozelab does not offer"
             notes.append(
-                f"{made.objective.name}: no strategy has room on {these}, nor fully sharded on any number of them: "
-                f"{quantity(whole.copies + whole.casts + whole.saved + whole.work, 'B')} are whole on every device "
-                "(gathered, casts, kept for the backward, at work); it takes tensor or pipeline parallelism, or "
-                "computing again what is kept, none of which clozelab offers."
+                f"{made.objective.name}: no strategy has room on {these}, nor in ZeRO stage 3 on any number of them: "
+                f"{quantity(whole.copies + whole.saved + whole.work, 'B')} are whole on every device (gathered, kept "
+                f"for the backward, at work); it takes {f'--recompute, on {again:,} of them' if again else cure}."
             )
         else:
-            notes.append(f"{made.objective.name}: no strategy has room on {these}; fully sharded, it takes {needed:,}.")
-    elif made.chosen.strategy == "sharded":
+            notes.append(
+                f"{made.objective.name}: no strategy has room on {these}; in ZeRO stage 3 it takes {needed:,}."
+            )
+    elif made.chosen.strategy.startswith("ZeRO"):
         short = made.layouts[0].memory.total - made.machine.memory
         notes.append(
             f"{made.objective.name}: replicated, a device would need {quantity(short, 'B')} more than it has, so the "
             "weights are sharded."
         )
+    if made.async_checkpoints and made.chosen is not None and made.machine.kind != "cpu":
+        copies = quantity(made.staged(made.chosen.strategy), "B")
+        notes.append(f"{made.objective.name}: asynchronous checkpoints take {copies} of the host's memory a device.")
     if made.row.sentinels > 100:
         notes.append(
             f"{made.objective.name}: a row has {made.row.sentinels} hidden spans, but tokenizers reserve 100 sentinels "
@@ -168,6 +175,7 @@ LINES: list[tuple[str, Callable[..., str]]] = [
     ("  casts kept by autocast", _bytes("casts")),
     ("  kept for the backward", _bytes("saved")),
     ("  loss or backward at work", _bytes("work")),
+    ("  copies for a checkpoint", _bytes("staged")),
     ("  all of it", _bytes("total")),
     ("has room", lambda made, layout: "yes" if layout.fits else "no"),
     ("rows a pass, passes a step", lambda made, layout: f"{layout.micro_batch_size} x {layout.passes}"),

@@ -7,7 +7,7 @@
 | `flops`, `optimizer_flops`, `step_flops` | products of a row, the optimiser, a step | `torch.utils.flop_counter` |
 | `state` | bytes of weights, gradients and optimiser | those that PyTorch allocates |
 | `saved` | bytes kept for the backward | the tensors that autograd saves |
-| `loss_work`, `backward_work` | bytes of the loss in chunks, and of the backward | the highest point of a step |
+| `loss_work`, `backward_work`, `recomputed_work` | bytes needed for a while | the highest point of a step |
 | `replicated`, `sharded` | bytes that a device sends in a step | what DDP and FSDP2 ask of the network |
 | `plan` | which strategy has room, and the time at a stated utilisation | nothing: it is arithmetic |
 
@@ -16,9 +16,11 @@
 
 from ..doors import explain_errors
 from .compute import Flops, flops, optimizer_flops, step_flops
-from .memory import Saved, State, backward_work, loss_work, saved, state
+from .layout import STRATEGIES, Layout, Memory
+from .machine import Machine
+from .memory import Saved, State, backward_work, loss_work, recomputed_work, saved, state
 from .network import Traffic, replicated, sharded
-from .plan import STRATEGIES, Layout, Machine, Memory, Plan, plan
+from .plan import Plan, plan
 from .rows import Row, row_of
 from .shape import Parameters, config_near, parameters
 
@@ -41,6 +43,7 @@ __all__ = [
     "optimizer_flops",
     "parameters",
     "plan",
+    "recomputed_work",
     "replicated",
     "row_of",
     "saved",

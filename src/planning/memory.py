@@ -6,14 +6,14 @@ what the backward needs for a while is an estimate; the tests measure all three 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..checks import check_type
 from ..errors import InputError
 from ..models import ModelConfig
 from ..objectives import Objective
 from ..objectives.cross_entropy import CHUNK
-from .abstract import bytes_kept
+from .abstract import bytes_kept, bytes_of_numbers
 from .rows import Row
 from .shape import Parameters, parameters, size
 
@@ -79,7 +79,8 @@ class Saved:
     """The loss's gradients, for the hidden states at loss positions and for the table, which the forward pass has
     computed already; and these hidden states with their labels, for gradients of gradients."""
     casts: int
-    """bfloat16 alone: the copies of the matrices that autocast makes are kept, two bytes for each number."""
+    """bfloat16 alone: the copies of the matrices that autocast makes are kept, two bytes for each number. Sharded
+    weights come in bfloat16, and recomputed blocks keep nothing: there are none."""
 
     @property
     def total(self) -> int:
@@ -95,8 +96,11 @@ def saved(
     *,
     precision: str = "float32",
     kind: str = "cpu",
+    recompute: bool = False,
 ) -> Saved:
     """What `objective(model, batch)` keeps for `rows` rows, until `backward` has used it.
+
+    `recompute` says that blocks keep their inputs alone (`TrainConfig.recompute`).
 
     `kind` "cpu" is exact, measured to the byte. For "cuda" it is what the same forward pass keeps with a fused
     attention, not measured: PyTorch's fused norm may keep queries and keys in bfloat16 where the processor keeps
@@ -108,14 +112,15 @@ def saved(
     known("kind", kind, KINDS)
     whole("rows", rows)
     check_type(row, Row, "the row", "row_of(objective, length) makes it")
-    kept = bytes_kept(objective, config, row, rows, precision=precision, kind=kind)
-    casts = 2 * parameters(objective, config).in_blocks if precision == "bfloat16" else 0
-    positions, tables = round(rows * row.loss_positions), row.parts - (row.of_two_classes > 0)
-    gradients = 4 * config.d_model * (positions + tables * config.vocab_size + 2 * (row.of_two_classes > 0))
-    asked = positions * (4 * config.d_model + 8 + 4 * row.weighted)  # hidden states, labels, weights
+    how = {"precision": precision, "kind": kind}
+    kept = bytes_kept(objective, config, row, rows, **how, recompute=recompute)
+    casts = 2 * parameters(objective, config).in_blocks if precision == "bfloat16" and not recompute else 0
+    numbers, tables = bytes_of_numbers(objective, config, row, **how), row.parts - (row.of_two_classes > 0)
+    # Hidden states at loss positions and their gradients, labels, weights; the gradients of the tables.
+    states = sum(round(rows * positions) * numbers[name] for name, positions in row.of_outputs)
+    gradients = config.d_model * (states + 4 * tables * config.vocab_size + 8 * (row.of_two_classes > 0))
+    asked = config.d_model * states + round(rows * row.loss_positions) * (8 + 4 * row.weighted)
     asked += round(rows * row.distributions)
-    if row.of_two_classes and precision == "bfloat16":  # the generator's hidden states come from a product
-        asked -= 4 * config.d_model * round(rows * (row.loss_positions - row.of_two_classes))
     if row.of_two_classes:
         kept += 8 * rows * row.input_length  # the ids that are drawn, and read in the place of `input_ids`
     loss = gradients + asked + rows * row.outputs + 8 * row.parts  # what is in it, and the numbers it is divided by
@@ -176,10 +181,41 @@ def backward_work(config: ModelConfig, row: Row, rows: int = 1, *, precision: st
     return max(begin, longest * (8 * width + 2 * number * inner) + matrix)
 
 
-def known(name: str, value: str, values: tuple[str, ...]) -> None:
+def recomputed_work(
+    objective: Objective, config: ModelConfig, row: Row, rows: int = 1, *, precision: str = "float32", kind: str = "cpu"
+) -> int:
+    """Bytes that a block has computed again when its backward begins, without its inputs, which were kept.
+
+    Of the largest kind of block; with the copies that autocast makes of its matrices.
+
+    >>> from clozelab import CausalLM
+    >>> from clozelab.models import ModelConfig
+    >>> from clozelab.planning import recomputed_work, row_of, saved
+    >>> config, row = ModelConfig(vocab_size=4096, n_layers=8), row_of(CausalLM(), 128)
+    >>> whole, inputs = (saved(CausalLM(), config, row, recompute=again).activations for again in (False, True))
+    >>> whole - inputs == 8 * recomputed_work(CausalLM(), config, row)
+    True
+
+    Raises `InputError` for names that do not exist, and for no rows.
+    """
+    known("precision", precision, PRECISIONS)
+    known("kind", kind, KINDS)
+    whole("rows", rows)
+
+    def kept(recompute: bool, **depth: int) -> int:
+        how = {"precision": precision, "kind": kind, "recompute": recompute}
+        return bytes_kept(objective, replace(config, **{**shallow, **depth}), row, rows, **how)
+
+    shallow = {"n_layers": 1, **({"n_decoder_layers": 1} if row.decoder_length else {})}
+    inputs, everything = kept(True), kept(False)
+    of_blocks = [kept(False, **{name: 2}) - everything - (kept(True, **{name: 2}) - inputs) for name in shallow]
+    return max(of_blocks)
+
+
+def known(name: str, value: object, values: tuple[object, ...]) -> None:
     """Raises `InputError` for a value that is not among them."""
     if value not in values:
-        raise InputError(f"{name} must be one of {', '.join(values)}, got {value!r}")
+        raise InputError(f"{name} must be one of {', '.join(map(str, values))}, got {value!r}")
 
 
 def whole(name: str, value: int) -> None:

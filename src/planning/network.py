@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..checks import check_type
-from .memory import whole
+from .memory import PRECISIONS, known, whole
 from .shape import Parameters, size
 
 NUMBER = 4
-"""Bytes of a number that is sent: weights and gradients are float32, also where the products are bfloat16."""
+"""Bytes of a number that is sent: weights and gradients are float32, but for sharded blocks in bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,16 @@ def replicated(count: Parameters, devices: int) -> Traffic:
     return Traffic(reduced=2 * (devices - 1) * NUMBER * count.total // devices)
 
 
-def sharded(count: Parameters, devices: int, passes: int = 1) -> Traffic:
-    """Every device holds its part of each matrix (`fully_shard`, FSDP2): in each pass of a micro-batch.
+def sharded(
+    count: Parameters, devices: int, passes: int = 1, *, zero_stage: int = 3, precision: str = "float32"
+) -> Traffic:
+    """Every device holds its part of each matrix (`fully_shard`, FSDP2), as `training/parallel.py` uses it.
 
-    The blocks are gathered twice, for the forward and again for the backward, and freed after each. The tables
-    belong to the outermost module and are gathered once (its `reshard_after_forward` is False by default). All
-    gradients are reduced and scattered once. Matrices that do not divide are padded (see `size` in `shape.py`).
+    In stage 3, in each pass of a micro-batch, blocks are gathered twice, for the forward and again for the backward,
+    and freed after each; the tables belong to the outermost module and are gathered once; all gradients are reduced and
+    scattered once. In stage 2 all weights are gathered once a step, in stage 1 gradients are scattered once a step as
+    well. In bfloat16 blocks are gathered as two bytes a number. Matrices that do not divide are padded (see `size` in
+    `shape.py`).
 
     >>> from clozelab import CausalLM
     >>> from clozelab.models import ModelConfig
@@ -71,13 +75,20 @@ def sharded(count: Parameters, devices: int, passes: int = 1) -> Traffic:
     True
 
     That is three times the bytes of the weights, where `replicated` sends two (Rajbhandari et al. 2020, ZeRO, section
-    7.2.2), and in every pass again, since no device has room to accumulate whole gradients.
+    7.2.2).
 
-    Raises `InputError` for invalid numbers of devices or passes.
+    Raises `InputError` for invalid numbers of devices or passes, a stage and a precision that do not exist.
     """
     check_type(count, Parameters, "the parameters", "parameters(objective, config) counts them")
     whole("devices", devices)
     whole("passes", passes)
+    known("zero_stage", zero_stage, (1, 2, 3))
+    known("precision", precision, PRECISIONS)
     blocks, tables = size(count.matrices, devices), size(count.tables, devices)
-    others = passes * (devices - 1) * NUMBER  # each part goes past every device but the one that it ends at
-    return Traffic(gathered=others * (2 * blocks + tables), scattered=others * (blocks + tables))
+    others = devices - 1  # each part goes past every device but the one that it ends at
+    of_block = 2 if precision == "bfloat16" else NUMBER
+    gathered = of_block * (2 * blocks if zero_stage == 3 else blocks) + NUMBER * tables
+    return Traffic(
+        gathered=others * gathered * (passes if zero_stage == 3 else 1),
+        scattered=others * NUMBER * (blocks + tables) * (passes if zero_stage > 1 else 1),
+    )

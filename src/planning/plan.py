@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ..checks import check_number, check_type
@@ -11,106 +11,17 @@ from ..errors import InputError
 from ..models import ModelConfig
 from ..objectives import Objective
 from .compute import Flops, flops, optimizer_flops
-from .memory import KINDS, OPTIMIZERS, PRECISIONS, backward_work, known, loss_work, saved, state
-from .network import Traffic, replicated, sharded
+from .layout import STRATEGIES, Layout, Memory, gathered, zero_stage_of
+from .machine import MOST_DEVICES, Machine
+from .memory import OPTIMIZERS, PRECISIONS, backward_work, known, loss_work, recomputed_work, saved, state
+from .network import NUMBER, replicated, sharded
 from .rows import Row, row_of
-from .shape import Parameters, parameters, size
-
-STRATEGIES = ("one device", "replicated", "sharded")
-"""In order of preference: each sends more than the one before it, and needs less memory."""
-MOST_DEVICES = 10**6
+from .shape import Parameters, parameters
 
 DELIVERED = 1.96e6
 """Tokens of text a second of which one core makes batches: the slowest of the objectives, UL2R, from packed text, 64
 rows of 512 input tokens at a time. `benchmarks/delivery.py` measured it, in processor time of a thread of an AMD EPYC
 that other programs kept busy; causal LM came to twenty times as many."""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The devices of a run, all alike. The defaults are an H100's data sheet, rounded (989 TFLOP/s in bfloat16 without
-    sparsity, 80 GB), and a network of 400 Gbit/s for each.
-
-    >>> from clozelab.planning import Machine
-    >>> Machine(devices=8, network=450e9).flops  # the links within a node
-    1000000000000000.0
-
-    Raises `InputError` for invalid numbers.
-    """
-
-    devices: int = 1
-    flops: float = 1e15
-    """Operations a second that a device can do at most, in the precision of the products."""
-    memory: float = 80e9
-    """Bytes of a device."""
-    network: float = 50e9
-    """Bytes a second that a device can send while it receives as many."""
-    utilisation: float = 0.4
-    """Share of `flops` that the model's own products get ("MFU": Chowdhery et al. 2022, appendix B)."""
-    kind: str = "cuda"
-    """cuda or cpu: they keep other things for the backward."""
-
-    def __post_init__(self) -> None:
-        if not (isinstance(self.devices, int) and 1 <= self.devices <= MOST_DEVICES):
-            raise InputError(f"devices must be a whole number from 1 to {MOST_DEVICES:,}, got {self.devices!r}")
-        for name in ("flops", "memory", "network"):
-            if not 0 < check_number(getattr(self, name), name) < math.inf:
-                raise InputError(f"{name} of a device must be positive and finite, got {getattr(self, name)!r}")
-        if not 0 < check_number(self.utilisation, "utilisation") <= 1:
-            raise InputError(f"utilisation is a share, in (0, 1], got {self.utilisation!r}")
-        known("kind", self.kind, KINDS)
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes on the device that holds most, while it holds most.
-
-    >>> from clozelab.planning import Memory
-    >>> Memory(weights=4, gradients=4, optimizer=8, copies=0, casts=2, saved=30, work=10).total
-    58
-    """
-
-    weights: int
-    gradients: int
-    optimizer: int
-    copies: int
-    """Replicated: the buckets that gradients are sent in. Sharded: what is gathered at a time, and its gradients."""
-    casts: int
-    """bfloat16 copies of matrices that autocast keeps until the backward, whole on every device."""
-    saved: int
-    """What a micro-batch keeps for its backward, without the casts."""
-    work: int
-    """What the loss needs while it is computed, or the backward, whichever is more."""
-
-    @property
-    def total(self) -> int:
-        """All of it."""
-        return sum(getattr(self, field.name) for field in fields(self))
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A strategy applied: how a step is cut, what a device holds and what it sends.
-
-    >>> from clozelab import CausalLM
-    >>> from clozelab.planning import Machine, config_near, plan
-    >>> run = plan(CausalLM(), config_near(7e9, CausalLM()), tokens=1e12, machine=Machine(devices=8))
-    >>> layout = run.layout("sharded")
-    >>> layout.micro_batch_size, layout.passes, layout.fits
-    (2, 128, True)
-    """
-
-    strategy: str
-    """One of `STRATEGIES`."""
-    micro_batch_size: int
-    """Rows of one pass on one device; 1 where not even one has room."""
-    passes: int
-    """Forward and backward passes of a step on the device that has most rows."""
-    memory: Memory
-    """With that micro-batch."""
-    traffic: Traffic
-    fits: bool
-    """Whether a device has room for it."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +47,10 @@ class Plan:
     steps: int
     delivered: float
     """Tokens of text a second that one core makes batches of."""
+    recompute: bool = False
+    """Whether blocks keep their inputs alone for the backward."""
+    async_checkpoints: bool = False
+    """Whether checkpoints are written from copies, while the run goes on."""
 
     @cached_property
     def parameters(self) -> Parameters:
@@ -164,8 +79,12 @@ class Plan:
 
     @property
     def seconds_computing(self) -> float:
-        """At the stated utilisation, the optimiser's products too, which every device makes for itself."""
-        work = self.rows_of_device * self.flops.total + optimizer_flops(self.parameters, self.optimizer)
+        """At the stated utilisation, the optimiser's products too, which every device makes for itself.
+
+        Blocks that are computed again take another forward pass, which is no part of `run_flops`.
+        """
+        again = self.flops.projections + self.flops.attention if self.recompute else 0
+        work = self.rows_of_device * (self.flops.total + again) + optimizer_flops(self.parameters, self.optimizer)
         return work / (self.machine.flops * self.machine.utilisation)
 
     @cached_property
@@ -188,8 +107,9 @@ class Plan:
             fitting, least_not = (middle, least_not) if fits else (fitting, middle)
         micro_batch_size = max(1, fitting)
         passes = math.ceil(most / micro_batch_size)
-        if strategy == "sharded":
-            traffic = sharded(self.parameters, self.machine.devices, passes)
+        if stage := zero_stage_of(strategy):
+            how = {"zero_stage": stage, "precision": self.precision}
+            traffic = sharded(self.parameters, self.machine.devices, passes, **how)
         else:
             traffic = replicated(self.parameters, self.machine.devices)
         return Layout(
@@ -202,26 +122,35 @@ class Plan:
         Raises `InputError` for a strategy that does not exist.
         """
         known("strategy", strategy, STRATEGIES)
-        count, how = self.parameters, {"precision": self.precision, "kind": self.machine.kind}
-        held = state(count, self.optimizer, self.machine.devices if strategy == "sharded" else 1)
-        copies = 0
-        if strategy == "replicated":
-            copies = held.gradients
-        elif strategy == "sharded":  # the tables and two blocks, one in use and the next on its way; their gradients
-            copies = 8 * count.in_tables + 16 * max(size(block) for block in count.blocks)
-        kept = saved(self.objective, self.config, self.row, micro_batch_size, **how)
+        count, stage, devices = self.parameters, zero_stage_of(strategy), self.machine.devices
+        how = {"precision": self.precision, "kind": self.machine.kind}
+        held = state(count, self.optimizer, devices if stage else 1)
+        kept = saved(self.objective, self.config, self.row, micro_batch_size, **how, recompute=self.recompute)
+        gradients = held.gradients
+        if stage == 1 and micro_batch_size < self.rows_of_device:
+            gradients = NUMBER * count.total
+        in_forward = loss_work(self.config, self.row, micro_batch_size, **how)
+        in_backward = backward_work(self.config, self.row, micro_batch_size, precision=self.precision)
+        casts = 0 if stage else kept.casts
+        if self.recompute:
+            in_backward += recomputed_work(self.objective, self.config, self.row, micro_batch_size, **how)
+            if self.precision == "bfloat16" and not stage:  # autocast has them until the forward ends
+                in_forward += 2 * count.in_blocks
         return Memory(
             weights=held.weights,
-            gradients=held.gradients,
+            gradients=gradients,
             optimizer=held.optimizer,
-            copies=copies,
-            casts=kept.casts,
+            copies=gathered(count, stage, self.precision) if stage else held.gradients * (strategy == "replicated"),
+            casts=casts,
             saved=kept.total - kept.casts,
-            work=max(
-                loss_work(self.config, self.row, micro_batch_size, **how),
-                backward_work(self.config, self.row, micro_batch_size, precision=self.precision),
-            ),
+            work=max(in_forward, in_backward),
+            staged=self.staged(strategy) if self.machine.kind == "cpu" else 0,
         )
+
+    def staged(self, strategy: str) -> int:
+        """Bytes of the host's memory for each device, of which a checkpoint is written while the run goes on."""
+        held = state(self.parameters, self.optimizer, self.machine.devices if zero_stage_of(strategy) else 1)
+        return held.weights + held.optimizer if self.async_checkpoints else 0
 
     def seconds_sending(self, layout: Layout) -> float:
         """At the full speed of the network."""
@@ -237,19 +166,19 @@ class Plan:
         return self.step_tokens / self.seconds(layout)
 
     def devices_needed(self) -> int | None:
-        """The least number of devices that has room, fully sharded; None where no number has.
+        """The least number of devices that has room, in ZeRO stage 3; None where no number has.
 
-        The tables, two blocks, the copies that autocast keeps and what one row keeps for its backward are whole on
-        every device. Where these alone are too much, more devices of this kind do not help: what helps is to cut
-        within the blocks (tensor parallelism: Shoeybi et al. 2019, section 3), to give each device some of the blocks
-        (pipeline parallelism: Huang et al. 2019, section 2), or to keep less for the backward and compute it again
-        (Chen et al. 2016, section 4). clozelab offers none of these.
+        The tables, two blocks and what one row keeps for its backward are whole on every device. Where these alone are
+        too much, more devices of this kind do not help: what helps is to keep less and to compute it again
+        (`recompute`), and then to cut within the blocks (tensor parallelism: Shoeybi et al. 2019, section 3) or to give
+        each device some of the blocks (pipeline parallelism: Huang et al. 2019, section 2), which clozelab does not
+        offer.
         """
         least, most = 0, MOST_DEVICES + 1
         while most - least > 1:
             middle = (least + most) // 2
             other = replace(self, machine=replace(self.machine, devices=middle))
-            has_room = other.memory("sharded", 1).total <= self.machine.memory
+            has_room = other.memory("ZeRO 3", 1).total <= self.machine.memory
             least, most = (least, middle) if has_room else (middle, most)
         return most if most <= MOST_DEVICES else None
 
@@ -265,11 +194,14 @@ def plan(
     precision: str = "bfloat16",
     optimizer: str = "adamw",
     delivered: float | None = None,
+    recompute: bool = False,
+    async_checkpoints: bool = False,
 ) -> Plan:
     """What pretraining `config` by `objective` on `tokens` tokens of text needs of a machine. Nothing is run.
 
     `length` is the input tokens of a row, `batch_tokens` the tokens of text of a step; the last step is a whole one.
     `delivered` is how many tokens of text a second one core makes batches of; None: what was measured, `DELIVERED`.
+    `recompute` and `async_checkpoints` are those of `TrainConfig`.
 
     >>> from clozelab import CausalLM
     >>> from clozelab.planning import Machine, config_near, plan
@@ -301,4 +233,16 @@ def plan(
     delivered = DELIVERED if delivered is None else delivered
     if not 0 < check_number(delivered, "delivered") < math.inf:
         raise InputError(f"delivered must be a number of tokens a second above 0, got {delivered!r}")
-    return Plan(objective, config, row, machine, precision, optimizer, rows=rows, steps=steps, delivered=delivered)
+    return Plan(
+        objective,
+        config,
+        row,
+        machine,
+        precision,
+        optimizer,
+        rows=rows,
+        steps=steps,
+        delivered=delivered,
+        recompute=check_type(recompute, bool, "recompute"),
+        async_checkpoints=check_type(async_checkpoints, bool, "async_checkpoints"),
+    )

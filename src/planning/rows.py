@@ -37,18 +37,27 @@ class Row:
     """What the model reads: the keys of the batch that are no labels, each with its length."""
     outputs: int
     """Positions that could be in the loss, over all outputs of the model."""
-    loss_positions: float
-    """Positions that are, in the mean over rows: the only ones that are projected onto the vocabulary."""
+    of_outputs: tuple[tuple[str, float], ...]
+    """Positions that are, in the mean over rows, by the output of the model: each has a loss of its own, which is
+    computed after the one before it."""
     sentinels: int
     """The most sentinels that stand in the inputs: a tokenizer must have reserved as many."""
-    parts: int = 1
-    """Outputs of the model, each with a loss of its own that is computed after the one before it."""
     weighted: bool = False
     """Whether each loss position has a weight of its own."""
     distributions: float = 0.0
     """Bytes of the distributions that are predicted at loss positions, beyond those of one id each."""
     of_two_classes: float = 0.0
     """Loss positions that are projected onto two classes, real and replaced: then ids were drawn at the others."""
+
+    @property
+    def loss_positions(self) -> float:
+        """Positions in the loss, the only ones that are projected onto the vocabulary."""
+        return sum(positions for _, positions in self.of_outputs)
+
+    @property
+    def parts(self) -> int:
+        """Outputs of the model."""
+        return len(self.of_outputs)
 
     @property
     def input_length(self) -> int:
@@ -103,7 +112,8 @@ def row_of_batch(objective: Objective, batch: Batch, text: int, special: Special
 
     An attention mask that hides nothing is left out, as the models do.
     """
-    targets, rows = objective.targets(batch).values(), len(batch["input_ids"])
+    by_output, rows = objective.targets(batch), len(batch["input_ids"])
+    targets = by_output.values()
     hides_nothing = {key for key, value in batch.items() if key.endswith("attention_mask") and bool((value != 0).all())}
     no_inputs = LOSS_KEYS | hides_nothing | {key for key, value in batch.items() if value.dim() < 2}  # such as a mode
     no_inputs |= objective.breakdown(batch).keys()
@@ -112,9 +122,8 @@ def row_of_batch(objective: Objective, batch: Batch, text: int, special: Special
         text=text,
         inputs=tuple(inputs.items()),
         outputs=sum(target.labels[0].numel() for target in targets),
-        loss_positions=sum(int(target.loss_mask.sum()) for target in targets) / rows,
+        of_outputs=tuple((name, int(target.loss_mask.sum()) / rows) for name, target in by_output.items()),
         sentinels=int(torch.isin(batch["input_ids"], torch.tensor(special.sentinels)).sum(1).max()),
-        parts=len(targets),
         weighted=any(target.weights is not None for target in targets),
         distributions=sum(_bytes_of_distributions(target) for target in targets) / rows,
         of_two_classes=sum(int(target.loss_mask.sum()) for target in targets if target.detects_replaced) / rows,

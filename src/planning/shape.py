@@ -14,6 +14,7 @@ from ..checks import check_number, check_type
 from ..errors import InputError
 from ..models import ModelConfig
 from ..objectives import Objective
+from ..training.recompute import blocks
 
 Shape = tuple[int, ...]
 """Of one learned tensor, as PyTorch gives it."""
@@ -97,11 +98,10 @@ def parameters(objective: Objective, config: ModelConfig) -> Parameters:
 @lru_cache(maxsize=256)
 def _parameters(kind: type[Objective], options: tuple[tuple[str, Any], ...], shape: tuple[Any, ...]) -> Parameters:
     model = shape_model(kind(**dict(options)), ModelConfig(*shape))
-    stacks = [part for part in model.modules() if isinstance(part, nn.ModuleList)]
-    blocks = [list(block.parameters()) for stack in stacks for block in stack]
-    inside = {id(parameter) for block in blocks for parameter in block}
+    of_blocks = [list(block.parameters()) for block in blocks(model)]
+    inside = {id(parameter) for block in of_blocks for parameter in block}
     tables = [parameter for parameter in model.parameters() if id(parameter) not in inside]
-    shapes = [tuple(tuple(parameter.shape) for parameter in group) for group in (tables, *blocks)]
+    shapes = [tuple(tuple(parameter.shape) for parameter in group) for group in (tables, *of_blocks)]
     return Parameters(shapes[0], tuple(shapes[1:]))
 
 

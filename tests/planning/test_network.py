@@ -10,6 +10,8 @@ from clozelab.errors import InputError
 from clozelab.models import ModelConfig
 from clozelab.objectives import CausalLM, LossModule
 from clozelab.planning import parameters, replicated, saved, sharded, state
+from clozelab.training import Processes
+from clozelab.training.parallel import micro_batch, wrap
 
 DEVICES = 8
 
@@ -20,17 +22,18 @@ def loss_module(small):
 
 
 class Asked(TorchDispatchMode):
-    """Records the bytes of the whole tensor that each collective gathers or scatters."""
+    """Counts the collectives, and the bytes of the whole tensors that they gather or scatter."""
 
     def __init__(self):
         super().__init__()
-        self.bytes = {}
+        self.bytes, self.calls = {}, {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func._schema.name
         if name.startswith("c10d::"):
             whole = max(argument.nbytes for argument in args if isinstance(argument, torch.Tensor))
             self.bytes[name] = self.bytes.get(name, 0) + whole
+            self.calls[name] = self.calls.get(name, 0) + 1
         return func(*args, **(kwargs or {}))
 
 
@@ -44,16 +47,10 @@ def eight():
     dist.destroy_process_group()
 
 
-def cut(small, **policy):
-    """As `fully_shard` is used: each block by itself, then the rest."""
-    from torch.distributed.fsdp import fully_shard
-
-    module = loss_module(small)
-    for part in small.model.modules():
-        if isinstance(part, nn.ModuleList):
-            for block in part:
-                fully_shard(block, **policy)
-    return fully_shard(module, **policy)
+def cut(small, zero_stage=3, bfloat16=False):
+    """As the loop shards, and the processes that it does it for."""
+    processes = Processes(0, DEVICES, sharded=True, zero_stage=zero_stage)
+    return wrap(small.objective, small.model, processes, bfloat16=bfloat16), processes
 
 
 def past(asked):
@@ -61,8 +58,38 @@ def past(asked):
     return {name: whole * (DEVICES - 1) // DEVICES for name, whole in asked.bytes.items()}
 
 
-def matrices_kept(small, module, autocast):
-    """The tensors that autograd keeps in bfloat16 with the shape of a matrix of the blocks, and the loss."""
+@pytest.mark.parametrize("passes", [1, 4])
+@pytest.mark.parametrize("zero_stage", [1, 2, 3])
+def test_what_is_gathered_and_scattered_in_a_step(eight, small, precision, zero_stage, passes):
+    """To the byte, padding included: in bfloat16 blocks travel as half as much, and stage 1 sends once a step."""
+    count, (module, processes) = (
+        parameters(small.objective, small.config),
+        cut(small, zero_stage, precision != "float32"),
+    )
+    share = sum(parameter.to_local().nbytes for parameter in module.parameters())
+    assert share == state(count, devices=DEVICES).weights
+    with Asked() as asked:
+        for number in range(passes):
+            with micro_batch(module, processes, last=number == passes - 1):
+                with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+                    loss, _ = module(small.batch)
+                loss.backward()
+    planned = sharded(count, DEVICES, passes, zero_stage=zero_stage, precision=precision)
+    assert past(asked) == {"c10d::_allgather_base_": planned.gathered, "c10d::_reduce_scatter_base_": planned.scattered}
+    units = 1 + len(count.blocks)  # the tables, and each block
+    each_pass = units + (len(count.blocks) if zero_stage == 3 else 0)
+    assert asked.calls["c10d::_allgather_base_"] == each_pass * (passes if zero_stage == 3 else 1)
+    assert asked.calls["c10d::_reduce_scatter_base_"] == units * (passes if zero_stage > 1 else 1)
+
+
+@pytest.fixture
+def distinct(make, name):
+    """A model no activation of which has the shape of one of its matrices."""
+    return make(name, rows=1, length=20, d_model=60, n_layers=2, n_heads=2, d_ff=72)
+
+
+def matrices_kept(small, module):
+    """Bytes of bfloat16 that autograd keeps in the shapes of the blocks' matrices, from the forward to the backward."""
     shapes = {side for matrix in parameters(small.objective, small.config).matrices for side in (matrix, matrix[::-1])}
     kept = {}
 
@@ -73,59 +100,21 @@ def matrices_kept(small, module, autocast):
 
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        torch.autocast("cpu", torch.bfloat16, enabled=autocast),
+        torch.autocast("cpu", torch.bfloat16),
     ):
         loss, _ = module(small.batch)
-    return list(kept.values()), loss
-
-
-def test_fully_shard_gathers_blocks_twice_and_tables_once_and_scatters_once(eight, small, precision):
-    """Padding included, and the same bytes under bfloat16's autocast."""
-    count, module = parameters(small.objective, small.config), cut(small)
-    share = sum(parameter.to_local().nbytes for parameter in module.parameters())
-    assert share == state(count, devices=DEVICES).weights
-    for passes in (1, 2):
-        with Asked() as asked:
-            for _ in range(passes):
-                with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-                    loss, _ = module(small.batch)
-                loss.backward()
-        planned = sharded(count, DEVICES, passes)
-        assert past(asked) == {
-            "c10d::_allgather_base_": planned.gathered,
-            "c10d::_reduce_scatter_base_": planned.scattered,
-        }
-
-
-@pytest.fixture
-def distinct(make, name):
-    """A model no activation of which has the shape of one of its matrices."""
-    return make(name, rows=1, length=20, d_model=60, n_layers=2, n_heads=2, d_ff=72)
-
-
-def test_under_autocast_every_device_keeps_the_whole_model_in_bfloat16(eight, distinct):
-    """Sharding does not reach the copies that autocast makes: autograd keeps them from the forward to the backward."""
-    small = distinct
-    kept, _ = matrices_kept(small, cut(small), autocast=True)
-    planned = saved(small.objective, small.config, small.row, small.rows, precision="bfloat16")
-    assert sum(tensor.nbytes for tensor in kept) == planned.casts
-
-
-def test_fsdps_own_bfloat16_keeps_none_and_gathers_half(eight, distinct):
-    """The alternative that the page names."""
-    from torch.distributed.fsdp import MixedPrecisionPolicy
-
-    precision = {"param_dtype": torch.bfloat16, "reduce_dtype": torch.float32}
-    small, policy = distinct, MixedPrecisionPolicy(**precision, cast_forward_inputs=False)
-    with Asked() as asked:
-        kept, loss = matrices_kept(small, cut(small, mp_policy=policy), autocast=False)
-        left = sum(tensor.untyped_storage().nbytes() for tensor in kept)
-        loss.backward()
     assert kept
-    assert left == 0  # given back with the gathered weights
-    planned = sharded(parameters(small.objective, small.config), DEVICES)
-    assert past(asked)["c10d::_allgather_base_"] == planned.gathered // 2
-    assert past(asked)["c10d::_reduce_scatter_base_"] == planned.scattered
+    left = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    loss.backward()
+    return left
+
+
+def test_autocast_keeps_copies_of_matrices_and_none_of_sharded_ones(eight, distinct):
+    """A sharded block comes in bfloat16, and is given back after the forward."""
+    planned = saved(distinct.objective, distinct.config, distinct.row, distinct.rows, precision="bfloat16")
+    assert matrices_kept(distinct, loss_module(distinct)) == planned.casts > 0
+    module, _ = cut(distinct, bfloat16=True)
+    assert matrices_kept(distinct, module) == 0
 
 
 def test_ddp_sends_each_gradient_once_from_buckets_of_its_own(eight, small):
@@ -164,6 +153,14 @@ def test_sharding_sends_half_as_much_again_where_the_blocks_are_everything():
     count = parameters(CausalLM(), ModelConfig(vocab_size=8, d_model=512, n_heads=8))
     assert sharded(count, 8).total / replicated(count, 8).total == pytest.approx(1.5, rel=1e-3)
     assert sharded(count, 8, passes=4).total == 4 * sharded(count, 8).total
+    assert sharded(count, 8, passes=4, zero_stage=1).total == sharded(count, 8, zero_stage=1).total
+
+
+def test_in_bfloat16_stage_1_sends_less_than_replicating():
+    """Two bytes are gathered and four are scattered, where an all-reduce sends eight."""
+    count = parameters(CausalLM(), ModelConfig(vocab_size=8, d_model=512, n_heads=8))
+    sent = sharded(count, 8, passes=4, zero_stage=1, precision="bfloat16").total
+    assert sent / replicated(count, 8).total == pytest.approx(0.75, rel=1e-3)
 
 
 @pytest.mark.parametrize("devices", [0, -1, 1.5])
@@ -174,3 +171,5 @@ def test_an_invalid_number_of_devices_is_refused(devices):
             traffic(count, devices)
     with pytest.raises(InputError, match="passes must be a whole number"):
         sharded(count, 2, 0)
+    with pytest.raises(InputError, match="zero_stage must be one of 1, 2, 3, got 0"):
+        sharded(count, 2, zero_stage=0)

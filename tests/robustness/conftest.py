@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -241,6 +242,20 @@ def child(tmp_path):
     yield start
     for one in children:
         one.kill()
+
+
+@pytest.fixture
+def two(child):
+    """`two(words)` starts two processes of one run, each by itself."""
+
+    def start(words):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        return [child(words, RANK=str(rank), LOCAL_RANK=str(rank), **common) for rank in range(2)]
+
+    return start
 
 
 def final_weights(run: Path) -> bytes:

@@ -10,6 +10,7 @@ import importlib
 import os
 import signal
 import sys
+import threading
 import time
 
 import torch
@@ -18,44 +19,47 @@ import clozelab.cli
 import clozelab.data.packing
 import clozelab.evaluation.heldout
 import clozelab.training
+import clozelab.training.checkpoint
 import clozelab.training.evaluator
-import clozelab.training.run_folder
+import clozelab.training.sharded_checkpoint
 from clozelab.models import presets
 
 PREPARE = importlib.import_module("clozelab.training.prepare")  # as an attribute, the function of that name
-PHASES = {
-    "tokenising": (PREPARE, "train_bpe"),
-    "packing": (PREPARE, "pack"),
-    "training": (clozelab.training, "train"),
-    "evaluating": (clozelab.training.evaluator, "evaluate"),
-    "checkpointing": (clozelab.training.run_folder, "save_checkpoint"),
-}
-"""The function of each; in `train`, what happens outside of the last two is training."""
+PHASES = (
+    ("tokenising", PREPARE, "train_bpe"),
+    ("packing", PREPARE, "pack"),
+    ("training", clozelab.training, "train"),
+    ("evaluating", clozelab.training.evaluator, "evaluate"),
+    ("checkpointing", clozelab.training.checkpoint, "write_checkpoint"),
+    ("checkpointing", clozelab.training.sharded_checkpoint, "write_shards"),
+)
+"""The functions of each; in `train`, what happens outside of the last three is training."""
 
 
 def write_down(log, phases):
     """Log each phase as it begins, and when it ends the one around it."""
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    doing = ["starting"]
+    of_thread = {threading.get_ident(): ["starting"]}
 
-    def log_phase():
+    def log_phase(doing):
         os.write(file, f"{time.monotonic()} {os.getpid()} {doing[-1]}\n".encode())
 
     def watched(phase, function):
         @functools.wraps(function)
         def call(*arguments, **settings):
+            doing = of_thread.setdefault(threading.get_ident(), ["written"])  # by a thread, while another one trains
             doing.append(phase)
-            log_phase()
+            log_phase(doing)
             try:
                 return function(*arguments, **settings)
             finally:
                 doing.pop()
-                log_phase()
+                log_phase(doing)
 
         return call
 
-    log_phase()
-    for phase, (module, name) in phases.items():
+    log_phase(of_thread[threading.get_ident()])
+    for phase, module, name in phases:
         setattr(module, name, watched(phase, getattr(module, name)))
 
 

@@ -80,8 +80,10 @@ def weights(run):
 
 @pytest.mark.faults
 @pytest.mark.timeout(600)
-def test_a_disk_that_fills_up_at_any_file_of_a_run(small, disk, words, tmp_path, tally, capsys):
+@pytest.mark.parametrize("how", [[], ["--async-checkpoints"]], ids=["at once", "in the background"])
+def test_a_disk_that_fills_up_at_any_file_of_a_run(small, disk, words, tmp_path, tally, capsys, how):
     """From the first page on: tokenizer, description, metrics, weights, the optimiser's state, each checkpoint."""
+    words = [*words, *how]
     assert main([*words, "--run", str(tmp_path / "whole")]) == 0
     capsys.readouterr()
     run, met = disk.folder / "run", set()
@@ -139,3 +141,25 @@ def test_a_disk_that_fills_up_while_the_command_line_packs_is_one_line(
             assert not (tmp_path / "run").exists()
     disk.free()
     assert main([*words, "--run", str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("how", [(), ("--async-checkpoints",)], ids=["at once", "in the background"])
+def test_a_disk_that_fills_up_while_two_processes_write_shards(
+    two, begin, go_on, undisturbed, disk, tmp_path, tally, how
+):
+    """Both end, one line says why, the last checkpoint is whole, and with some space both continue."""
+    flags, run = ("--sharded", *how), disk.folder / "run"
+    assert [process.end() for process in two(begin("span", tmp_path / "whole", *flags))] == [0, 0]
+    for pages in (40, 100, 140):
+        with tally.trying("disk full while two processes write shards"):
+            shutil.rmtree(run, ignore_errors=True)
+            disk.leave(pages)
+            first, second = two(begin("span", run, *flags))
+            assert (first.end(), second.end()) == (2, 2), first.output() + second.output()
+            assert re.search("no space left on the disk .*step-0.* is kept", first.output().strip().splitlines()[-1])
+            assert "Traceback" not in first.output() + second.output()
+            assert all(read_checkpoint(path).step > 0 for path in run.glob("checkpoints/step-*"))
+            disk.free()
+            assert [process.end() for process in two(go_on(run))] == [0, 0]
+            assert undisturbed(tmp_path / "whole").is_equal_to(run)

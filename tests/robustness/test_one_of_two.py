@@ -2,27 +2,13 @@
 
 import os
 import signal
-import socket
 import time
 
 import pytest
 
+SHARDED = ("--sharded", "--zero-stage", "2", "--micro-batch-size", "2", "--recompute")
 SOON = 60.0
 """Seconds within which the surviving process must have ended."""
-
-
-@pytest.fixture
-def two(child):
-    """`two(words)` starts two processes of one run, each by itself."""
-
-    def start(words):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        return [child(words, RANK=str(rank), LOCAL_RANK=str(rank), **common) for rank in range(2)]
-
-    return start
 
 
 def both_end(processes):
@@ -37,9 +23,9 @@ def ends_alike(two, begin, go_on, undisturbed, tmp_path):
     They differ from one process by rounding, since sums are added in another order.
     """
 
-    def check(run):
-        both_end(two(go_on(run) if (run / "run.json").exists() else begin("span", run)))
-        both_end(two(begin("span", tmp_path / "undisturbed")))
+    def check(run, *flags):
+        both_end(two(go_on(run) if (run / "run.json").exists() else begin("span", run, *flags)))
+        both_end(two(begin("span", tmp_path / "undisturbed", *flags)))
         return undisturbed(tmp_path / "undisturbed").is_equal_to(run)
 
     return check
@@ -47,11 +33,22 @@ def ends_alike(two, begin, go_on, undisturbed, tmp_path):
 
 @pytest.mark.faults
 @pytest.mark.parametrize("gone", [0, 1], ids=["the first, which writes", "the second"])
-@pytest.mark.parametrize("phase", ["training", "evaluating", "checkpointing"])
-def test_the_survivor_ends_with_one_line_and_both_continue(two, begin, ends_alike, tmp_path, tally, gone, phase):
+@pytest.mark.parametrize(
+    ("phase", "flags"),
+    [
+        ("training", ()),
+        ("evaluating", ()),
+        ("checkpointing", ()),
+        ("training", SHARDED),
+        ("checkpointing", SHARDED),
+        ("checkpointing", (*SHARDED, "--async-checkpoints")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value) or "replicated",
+)
+def test_the_survivor_ends_with_one_line_and_both_continue(two, begin, ends_alike, tmp_path, tally, gone, phase, flags):
     run = tmp_path / "run"
-    with tally.trying("one of two processes killed"):
-        processes = two(begin("span", run))
+    with tally.trying(f"one of two {'sharded ' if flags else ''}processes killed"):
+        processes = two(begin("span", run, *flags))
         assert processes[0].await_phase(phase, nth=2)
         processes[gone].kill()
         begun, left = time.monotonic(), processes[1 - gone]
@@ -60,7 +57,7 @@ def test_the_survivor_ends_with_one_line_and_both_continue(two, begin, ends_alik
         message = left.output().strip().splitlines()[-1]
         assert message.startswith("clozelab: another process of this run died, refused its input"), message
         assert "the last checkpoint is kept: continue by --resume" in message
-        assert ends_alike(run)
+        assert ends_alike(run, *flags)
 
 
 @pytest.mark.faults

@@ -80,15 +80,21 @@ def runs(
     resume: bool = False,
     objectives: tuple[Objective, ...] = EVERY,
 ) -> None:
-    """Each objective, in double precision: what remains of a difference is not rounding of single precision."""
+    """Each objective, in double precision: what remains of a difference is not rounding of single precision.
+
+    Sharded runs take the ZeRO stages in turn; half of them recompute their blocks, the others write in the background.
+    """
     roles = [role for objective in EVERY for role in objective.roles]
     tokenizer = train_bpe(DOCUMENTS, vocab_size=400, sentinels=20, roles=roles)
     text, heldout = (pack(part, tokenizer, cache_dir=folder) for part in (DOCUMENTS[:60], DOCUMENTS[60:]))
     torch.set_default_dtype(torch.float64)
     try:
-        for objective in objectives:
+        for number, objective in enumerate(objectives):
             model = seeded_model(objective, tokenizer.vocab_size, "tiny", 0, d_model=16, n_layers=2, n_heads=1)
             run, config = folder / objective.name, replace(CONFIG, optimizer=optimizer)
+            if processes.sharded:
+                processes = replace(processes, zero_stage=3 - number % 3)
+                config = replace(config, recompute=number % 2 == 1, async_checkpoints=number % 2 == 0)
             train(objective, model, tokenizer, text, heldout, config, run=run, resume=resume, processes=processes)
     finally:
         torch.set_default_dtype(torch.float32)
