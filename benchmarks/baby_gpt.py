@@ -50,6 +50,7 @@ def train_it(corpus: str, minutes: float, seed: int, run: Path) -> None:
         eval_rows=10**6,  # all of them
         checkpoint_every=400,
         seed=seed,
+        matrix_momentum=0.95,
     )
     description = {"machine": machine(), "threads": torch.get_num_threads()}
     texts = prepared.tokenizer, prepared.text, prepared.heldout

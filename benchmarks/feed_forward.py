@@ -53,7 +53,7 @@ def main() -> None:
             layers.FeedForward = kind
             objective = CausalLM()
             model = seeded_model(objective, prepared.tokenizer.vocab_size, "tiny", seed)
-            config = TrainConfig(steps=args.steps, optimizer="adamw", seed=seed, eval_every=0)
+            config = TrainConfig(steps=args.steps, optimizer="adamw", seed=seed, eval_every=0, warmup=0.05, decay=0.4)
             begun = time.perf_counter()
             result = train(objective, model, prepared.tokenizer, prepared.text, prepared.heldout, config)
             assert result.heldout is not None

@@ -294,7 +294,16 @@ def baby_gpt(device: Device, corpus: str) -> list[Result]:
     goal = BABY_GOAL["nats"]
     prepared = prepare(load_corpus(corpus, split="position"), tokenizer="characters", sentinels=0)
     objective, special = CausalLM(), prepared.tokenizer.special
-    config = TrainConfig(steps=1000, length=256, batch_size=64, optimizer="muon", warmup=0.02, decay=0.7)
+    config = TrainConfig(
+        steps=1000,
+        length=256,
+        batch_size=64,
+        optimizer="muon",
+        learning_rate=3e-3,
+        warmup=0.02,
+        decay=0.7,
+        matrix_momentum=0.95,
+    )
     every, shape, eval_rows = 25, {}, 10**6
     if device.quick:
         config = TrainConfig(steps=2, length=16, batch_size=2, optimizer="muon")

@@ -216,6 +216,7 @@ NANOGPT = Rung(
         betas=(0.9, 0.99),
         warmup=0.05,
         precision="float32",
+        decay=0.4,
     ),
     theirs=True,
     cosine=True,
@@ -247,7 +248,7 @@ def up(first: Rung, steps: dict[str, int]) -> list[Rung]:
         "only loss positions are projected": kept,
         "level, then straight down to zero": {"decay": 0.6},
         "three times the learning rate": {"learning_rate": 3 * first.config.learning_rate},
-        "Muon inside the blocks": {"optimizer": "muon", "learning_rate": 6e-3},
+        "Muon inside the blocks": {"optimizer": "muon", "learning_rate": 6e-3, "matrix_momentum": 0.95},
         "bfloat16": {"precision": "auto"},
     }
     rungs = [first]
@@ -259,9 +260,14 @@ def up(first: Rung, steps: dict[str, int]) -> list[Rung]:
 
 def from_version_0_1(steps: int, objective: Objective | None = None) -> list[Rung]:
     """From what `clozelab compare` did in version 0.1 to what it does now, in so many steps at the end."""
-    first = Rung("0.1: AdamW, 0.003", TrainConfig(steps=781, optimizer="adamw", precision="float32"))
-    muon = first.but("Muon inside the blocks", steps=600, optimizer="muon", learning_rate=3e-3)
-    rungs = [first, muon, muon.but("0.03 for the table", steps=steps, learning_rate=None)]
+    first = Rung(
+        "0.1: AdamW, 0.003", TrainConfig(steps=781, optimizer="adamw", precision="float32", warmup=0.05, decay=0.4)
+    )
+    muon = first.but("Muon inside the blocks", steps=600, optimizer="muon", learning_rate=3e-3, matrix_momentum=0.95)
+    table = muon.but("0.03 for the table", steps=steps, learning_rate=None)
+    now = TrainConfig()
+    schedule = {"warmup": now.warmup, "decay": now.decay, "matrix_momentum": now.matrix_momentum}
+    rungs = [first, muon, table, table.but("less momentum, falling for 80% of the run", **schedule)]
     if objective is not None:
         rungs.append(rungs[-1].but("many masks first, then fewer", objective=objective))
     return rungs

@@ -57,6 +57,8 @@ def heldout_nats(recipe: str, seed: int, prepared: Prepared, steps: int, device:
                 optimizer="adamw",
                 eval_every=0,
                 seed=seed,
+                warmup=0.05,
+                decay=0.4,
             )
             run = Path(folder, str(number))
             text = prepared.tokenizer, prepared.text, prepared.heldout

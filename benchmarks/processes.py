@@ -86,6 +86,8 @@ def one_of(args: argparse.Namespace) -> None:
         precision="float32",
         eval_every=0,
         checkpoint_every=0,
+        warmup=0.05,
+        decay=0.4,
     )
     with init_processes(sharded=args.sharded) as processes:
         prepared = prepare("builtin", vocab_size=1024, roles=objective.roles, processes=processes)

@@ -32,7 +32,7 @@ from clozelab.objectives import CausalLM
 from clozelab.training import NotFinite, Prepared, TrainConfig, prepare, seeded_model, train
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "Muon": {"optimizer": "muon", "learning_rate": 6e-3, "matrix_learning_rate": 0.02},
+    "Muon": {"optimizer": "muon", "learning_rate": 6e-3, "matrix_learning_rate": 0.02, "matrix_momentum": 0.95},
     "AdamW": {"optimizer": "adamw", "learning_rate": 3e-3},
 }
 SIZES = {"tiny": 3, "small": 1}
@@ -45,7 +45,7 @@ def heldout_nats(prepared: Prepared, size: str, settings: dict[str, Any], seed: 
     """At the end of one run, or None where it came to no number; and how many parameters the model has."""
     objective = CausalLM()
     model = seeded_model(objective, prepared.tokenizer.vocab_size, size, seed, tied=False)
-    config = TrainConfig(length=LENGTH, batch_size=BATCH, decay=0.6, eval_every=0, seed=seed, **settings)
+    config = TrainConfig(length=LENGTH, batch_size=BATCH, decay=0.6, eval_every=0, seed=seed, **settings, warmup=0.05)
     try:
         result = train(objective, model, prepared.tokenizer, prepared.text, prepared.heldout, config)
     except NotFinite:

@@ -73,7 +73,14 @@ def student(
         return collate([{"input_ids": [*begin, *ids], "example_id": f"{step} {b}"} for b, ids in rows])
 
     config = TrainConfig(
-        steps=steps, optimizer="adamw", learning_rate=1e-2, weight_decay=0.0, decay=0.6, precision="float32", seed=seed
+        steps=steps,
+        optimizer="adamw",
+        learning_rate=1e-2,
+        weight_decay=0.0,
+        decay=0.6,
+        precision="float32",
+        seed=seed,
+        warmup=0.05,
     )
     fit(objective, model, batch_at, config)
     return model

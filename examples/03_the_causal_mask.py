@@ -125,7 +125,14 @@ def train_one(way: str, seed: int, steps: int) -> tuple[DecoderOnly, list[float]
         return SOURCE.sample(BATCH, LENGTH, seed=seed * 10**6 + step)
 
     config = TrainConfig(
-        steps=steps, optimizer="adamw", learning_rate=1e-2, weight_decay=0.0, decay=0.6, precision="float32", seed=seed
+        steps=steps,
+        optimizer="adamw",
+        learning_rate=1e-2,
+        weight_decay=0.0,
+        decay=0.6,
+        precision="float32",
+        seed=seed,
+        warmup=0.05,
     )
     return model, fit(loss_fn, model, text_at, config)
 

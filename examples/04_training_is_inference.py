@@ -129,7 +129,9 @@ def arithmetic(objective: Objective, steps: int) -> float:
 
 def trained(objective: Objective, seed: int, steps: int) -> nn.Module:
     model = fresh(objective, seed)
-    config = TrainConfig(steps, optimizer="muon", learning_rate=1e-2, precision="float32")
+    config = TrainConfig(
+        steps, optimizer="muon", learning_rate=1e-2, precision="float32", warmup=0.05, decay=0.4, matrix_momentum=0.95
+    )
     fit(objective, model, batches(objective, seed), config)
     return model
 

@@ -147,7 +147,8 @@ def study(seed: int, steps: int, count: int) -> dict:
         text = world.block(step, ROWS, LENGTH)
         return {"input_ids": text, "labels": text}
 
-    fit(CAUSAL, model, batch, TrainConfig(steps=steps, optimizer="muon", precision="float32"), callback=examine)
+    config = TrainConfig(steps, learning_rate=3e-3, warmup=0.05, decay=0.4, matrix_momentum=0.95, precision="float32")
+    fit(CAUSAL, model, batch, config, callback=examine)
     seen = {skill: world.exercises(skill, count, held_out=False) for skill in SKILLS}
     return {
         "exams": taken,

@@ -112,7 +112,16 @@ def pretrain(objective: Objective, task: Task, numbers: Tensor, steps: int, widt
         ids = numbers[order[place * BATCH : (place + 1) * BATCH]]
         return collate.block(task.texts[ids], ids, epoch=epoch)
 
-    config = TrainConfig(steps=steps, optimizer="muon", learning_rate=1e-2, precision="float32", seed=seed)
+    config = TrainConfig(
+        steps=steps,
+        optimizer="muon",
+        learning_rate=1e-2,
+        precision="float32",
+        seed=seed,
+        warmup=0.05,
+        decay=0.4,
+        matrix_momentum=0.95,
+    )
     fit(objective, model, batch_at, config)
     return model
 

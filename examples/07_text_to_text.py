@@ -154,7 +154,14 @@ def build(objective: Objective, seed: int) -> nn.Module:
 def train(objective: Objective, model: nn.Module, batch_at: Callable[[int], dict], steps: int, seed: int) -> None:
     """Pretraining and fine-tuning alike."""
     config = TrainConfig(
-        steps=steps, optimizer="adamw", learning_rate=6e-3, weight_decay=0.0, seed=seed, precision="float32"
+        steps=steps,
+        optimizer="adamw",
+        learning_rate=6e-3,
+        weight_decay=0.0,
+        seed=seed,
+        precision="float32",
+        warmup=0.05,
+        decay=0.4,
     )
     fit(objective, model, batch_at, config)
 

@@ -115,7 +115,13 @@ def finetune(base: nn.Module, world: World, way: Way, exercises: list[Exercise],
         return causal_pairs([prompts[k] for k in chosen], [answers[k] for k in chosen], world.special)
 
     config = TrainConfig(
-        steps=steps, optimizer="adamw", learning_rate=way.learning_rate, weight_decay=0.0, precision="float32"
+        steps=steps,
+        optimizer="adamw",
+        learning_rate=way.learning_rate,
+        weight_decay=0.0,
+        precision="float32",
+        warmup=0.05,
+        decay=0.4,
     )
     fit(CAUSAL, model, batch, config)
     return model

@@ -110,7 +110,14 @@ def pretrained(name: str, seed: int, decoders: int) -> tuple[nn.Module, int]:
     """A model, and its steps: as many as cost as much as `decoders` steps of the decoder."""
     model, steps = build(OBJECTIVES[name], seed), round(decoders * cost("causal") / cost(name))
     config = TrainConfig(
-        steps=steps, optimizer="adamw", learning_rate=1e-2, weight_decay=0.0, seed=seed, precision="float32"
+        steps=steps,
+        optimizer="adamw",
+        learning_rate=1e-2,
+        weight_decay=0.0,
+        seed=seed,
+        precision="float32",
+        warmup=0.05,
+        decay=0.4,
     )
     fit(OBJECTIVES[name], model, batches(OBJECTIVES[name], seed), config)
     return model, steps

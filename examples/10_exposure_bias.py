@@ -170,7 +170,12 @@ def trained(seed: int, steps: int) -> nn.Module:
     def batch(step: int) -> dict[str, Tensor]:
         return collate.block(framed(sample(BATCH, seed=seed * 10**6 + step)), range(BATCH))
 
-    fit(OBJECTIVE, model, batch, TrainConfig(steps, optimizer="adamw", learning_rate=1e-2, precision="float32"))
+    fit(
+        OBJECTIVE,
+        model,
+        batch,
+        TrainConfig(steps, optimizer="adamw", learning_rate=1e-2, precision="float32", warmup=0.05, decay=0.4),
+    )
     return model
 
 

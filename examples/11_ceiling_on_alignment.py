@@ -91,7 +91,15 @@ def finetune(base: nn.Module, world: World, exercises: list[Exercise], steps: in
         CAUSAL,
         model,
         batch,
-        TrainConfig(steps=steps, optimizer="adamw", learning_rate=1e-3, weight_decay=0.0, precision="float32"),
+        TrainConfig(
+            steps=steps,
+            optimizer="adamw",
+            learning_rate=1e-3,
+            weight_decay=0.0,
+            precision="float32",
+            warmup=0.05,
+            decay=0.4,
+        ),
     )
     return model
 

@@ -142,7 +142,14 @@ def measure(kind: str, seed: int, steps: int, texts: int) -> dict[str, float]:
     model = OBJECTIVE.build_model(SYMBOLS, "tiny", d_model=32, n_layers=2, n_heads=2)
     rows = BATCH // 2 if kind == "clean, half as many" else BATCH
     config = TrainConfig(
-        steps=steps, optimizer="adamw", learning_rate=1e-2, weight_decay=0.0, precision="float32", seed=seed
+        steps=steps,
+        optimizer="adamw",
+        learning_rate=1e-2,
+        weight_decay=0.0,
+        precision="float32",
+        seed=seed,
+        warmup=0.05,
+        decay=0.4,
     )
     curve = fit(OBJECTIVE, model, lambda step: corpus(kind, seed, step, rows), config)
     clean, tail = corpus("clean", seed, 999_999, texts), curve[-max(1, steps // 10) :]

@@ -98,8 +98,8 @@ def trained(setting: Setting, seed: int, steps: int) -> nn.Module:
     shape = {"d_model": 32, "n_layers": 2, "n_heads": 2}
     shape |= {"n_decoder_layers": 1} if objective.name == "span" else {}
     model = objective.build_model(SPECIAL.vocab_size, "tiny", **shape)
-    rates = {"optimizer": "muon", "learning_rate": 1e-2, "weight_decay": 0.0, "decay": 0.6}
-    fit(objective, model, batch_at, TrainConfig(steps=steps, precision="float32", **rates))
+    rates = {"learning_rate": 1e-2, "matrix_momentum": 0.95, "weight_decay": 0.0, "decay": 0.6}
+    fit(objective, model, batch_at, TrainConfig(steps=steps, precision="float32", **rates, warmup=0.05))
     return model
 
 

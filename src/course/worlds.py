@@ -30,5 +30,6 @@ def pretrain(world: World, steps: int) -> nn.Module:
         text = world.block(step, 16, 64)
         return {"input_ids": text, "labels": text}
 
-    fit(objective, model, batch, TrainConfig(steps=steps, optimizer="muon", precision="float32"))
+    config = TrainConfig(steps, learning_rate=3e-3, warmup=0.05, decay=0.4, matrix_momentum=0.95, precision="float32")
+    fit(objective, model, batch, config)
     return model

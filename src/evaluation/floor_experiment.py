@@ -142,6 +142,7 @@ def train_to_entropy_floor(
         decay=0.6,
         precision="float32",
         seed=seed,
+        warmup=0.05,
     )
     fit(trained, model, batch_at, config, callback=measure)
     losses = _losses(trained, model, groups)

@@ -46,9 +46,11 @@ class TrainConfig:
     """The peak learning rate of AdamW, after the warm-up; None: `ADAMW_PEAK_LR` of the optimizer."""
     matrix_learning_rate: float = 0.02
     """The peak learning rate of Muon, whose steps are scaled in another way."""
-    warmup: float = 0.05
+    matrix_momentum: float = 0.9
+    """Of Muon's moving average of gradients."""
+    warmup: float = 0.02
     """Share of the run in which the learning rate rises from zero,"""
-    decay: float = 0.4
+    decay: float = 0.8
     """share of the run, at its end, in which it falls to zero, both on a straight line."""
     weight_decay: float = 0.1
     """Of matrices; vectors (norms) have none."""
@@ -86,7 +88,7 @@ class TrainConfig:
         if len(self.betas) != 2:
             raise InputError(f"betas must be two, got {self.betas!r}")
         rates = ("matrix_learning_rate",) if self.learning_rate is None else ("matrix_learning_rate", "learning_rate")
-        for name in ("weight_decay", *rates, "max_grad_norm", "warmup", "decay"):
+        for name in ("weight_decay", *rates, "matrix_momentum", "max_grad_norm", "warmup", "decay"):
             check_number(getattr(self, name), name)
         for name in (*WHOLE, *(name for name in WHOLE_OR_NONE if getattr(self, name) is not None)):
             object.__setattr__(self, name, check_int(getattr(self, name), name))
@@ -101,8 +103,8 @@ class TrainConfig:
         for name in (*rates, "max_grad_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be positive and finite, got {getattr(self, name)!r}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise InputError(f"betas must lie in [0, 1), got {self.betas!r}")
+        if not all(0 <= beta < 1 for beta in (*self.betas, self.matrix_momentum)):
+            raise InputError(f"betas and matrix_momentum must lie in [0, 1), got {self.betas}, {self.matrix_momentum}")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed must be a whole number from 0 to 2^63 - 1, got {self.seed!r}")
         if self.minutes is not None and not 0 < check_number(self.minutes, "minutes") < math.inf:

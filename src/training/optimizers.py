@@ -44,7 +44,8 @@ def optimizer_of(model: nn.Module, config: TrainConfig) -> Optimizers:
         parts.append(AdamW(filled, lr=config.adamw_peak_lr, betas=config.betas, fused=True))
     if inner:
         fast = uses_bfloat16(config.precision, inner[0].device)
-        parts.append(Muon(inner, config.matrix_learning_rate, config.weight_decay, bfloat16=fast))
+        settings = config.matrix_learning_rate, config.weight_decay, config.matrix_momentum
+        parts.append(Muon(inner, *settings, bfloat16=fast))
     return Optimizers(*parts)
 
 

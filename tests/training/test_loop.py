@@ -21,7 +21,7 @@ each_objective = pytest.mark.parametrize("objective", [cls() for cls in OBJECTIV
 
 @each_objective
 def test_training_lowers_the_held_out_loss(objective, small_run):
-    config = TrainConfig(steps=60, length=24, batch_size=8, eval_every=60, eval_rows=32, learning_rate=1e-2)
+    config = TrainConfig(steps=60, length=24, batch_size=8, eval_every=60, eval_rows=32)
     _, result = small_run(objective, config)
     (_, before), (_, after) = result.curve[0], result.curve[-1]
     assert result.finished
