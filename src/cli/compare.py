@@ -23,6 +23,8 @@ SUMMARY = "train several objectives on one corpus, for as many tokens or as much
 EXAMPLE = "clozelab compare --objectives causal prefix diffusion --corpus news.csv --column 2"
 NOT_DESCRIBED = ("out", "resume", "prompt")
 """Flags that the runs do not record: they change nothing in what is learned."""
+CHANGEABLE = (*NOT_DESCRIBED, "device", "compile")
+"""Flags that may be others where it is resumed: where and how it is computed."""
 TOKENS, QUICK_TOKENS = 1_600_000, 120_000
 """Of text that each objective sees by default, and with --quick."""
 SHORT = 120
@@ -139,6 +141,8 @@ def _compare(args: argparse.Namespace, begun: Sequence[Path]) -> None:
         progress=True,
         say_rest=partial(_say_rest, args),
         description={"compare": recorded(args, NOT_DESCRIBED)},
+        device=args.device,
+        compiled=args.compile,
     )
     print_comparison(rows, prepared.corpus.name, args.equal, first_look=args.quick)
     save_comparison(rows, args.out)
@@ -165,4 +169,4 @@ def _restored(args: argparse.Namespace, begun: Sequence[Path], given: Given) -> 
     if not begun:
         raise InputError(f"{args.out} holds no comparison that could be continued: leave --resume out, to begin one")
     flags = [read_run(path.parent)["description"].get("compare") for path in begun]  # each, before any is trained
-    return restored("compare", compare, args.out, flags[0], given, NOT_DESCRIBED)
+    return restored("compare", compare, args.out, flags[0], given, CHANGEABLE)

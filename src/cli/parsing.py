@@ -301,6 +301,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of the products")
     add_device(group)
+    group.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="compile the block by torch.compile: the first step takes a minute, or seconds once it was compiled",
+    )
     group.add_argument("--seed", type=SEED, default=0, help="of weights, order and noise")
 
 

@@ -27,7 +27,7 @@ SUMMARY = "train one objective on a corpus"
 EXAMPLE = "clozelab train --objective span --corpus book.txt --steps 2000 --run runs/book"
 NOT_DESCRIBED = ("run", "resume", "extend", "workers", "zero_stage")
 """Flags that a run folder does not record: they change nothing in what was learned."""
-CHANGEABLE = (*NOT_DESCRIBED, "device")
+CHANGEABLE = (*NOT_DESCRIBED, "device", "compile")
 """Flags that may be others where a run is resumed: where and how it is computed."""
 
 
@@ -254,6 +254,7 @@ def _train(
         description={"command": command | objective.options()},
         processes=processes,
         workers=args.workers,
+        compiled=args.compile,
     )
 
 

@@ -88,9 +88,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: AttentionMask) -> Tensor:
     if q.device.type == "cpu" and q.dtype == torch.bfloat16 and mask.keys < 512:
         # There the fused kernel is 1.5 to 7 times slower than plain products; at 512 keys they meet.
         return attention_reference(q, k, v, None if mask.is_structural and not mask.causal else mask.matrix)
-    if mask.is_structural:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=mask.causal and mask.queries > 1)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask.matrix)
+    if not mask.is_structural:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask.matrix)
+    if mask.causal and mask.queries > 1:  # a branch: where torch.compile has any length, a comparison is no bool
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 class Cache(dict[nn.Module, tuple[Tensor, Tensor]]):

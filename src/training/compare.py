@@ -82,6 +82,7 @@ def compare(
     say_rest: Callable[[float, int], str] | None = None,
     description: Mapping[str, Any] | None = None,
     device: str | None = None,
+    compiled: bool = False,
 ) -> list[Compared]:
     """Train each objective's own model on the same number of tokens of text, or for the same training FLOPs.
 
@@ -100,7 +101,8 @@ def compare(
     Each is written to a folder of its name in the folder `run`. Ctrl-C and SIGTERM save and raise `KeyboardInterrupt`;
     with `resume=True`, the same call uses what was saved, bit for bit as if it had not been stopped. With `progress`,
     `say_rest(seconds, objectives)` makes the line about the time that is left for so many objectives. `description` is
-    kept in each `run.json`. All train on `device`, as `find_device` takes it.
+    kept in each `run.json`. All train on `device`, as `find_device` takes it, and
+    `compiled` as `train` does.
 
     Raises `InputError` for objectives that this corpus cannot train, and a device that is not there, before any is
     trained, and what `train` raises.
@@ -141,6 +143,7 @@ def compare(
             progress=progress,
             say_rest=partial(_say_rest, left, say_rest or _rest),
             description=description,
+            compiled=compiled,
         )
         if result.interrupted:
             raise KeyboardInterrupt

@@ -22,6 +22,7 @@ from ..models import LanguageModel
 from ..objectives import Objective
 from ..progress import duration
 from .batches import Batches
+from .compiled import compilable_blocks, compiled_blocks
 from .config import TrainConfig
 from .estimate import Estimate
 from .evaluations import evaluations_of
@@ -88,6 +89,7 @@ def train(
     description: Mapping[str, Any] | None = None,
     processes: Processes = SINGLE,
     workers: int = 0,
+    compiled: bool = False,
 ) -> TrainResult:
     """Train `model` on `text` by `objective`, evaluating on `heldout`.
 
@@ -109,6 +111,9 @@ def train(
     Of a `Mixture` as `text` each corpus has its share of the examples, and of those that are evaluated. A `Stream` is
     tokenised as it is read, by `workers` processes ahead of the steps, or by this one where 0.
 
+    `compiled` steps run the blocks by torch.compile (see `compiled_blocks`). They round otherwise, so "bit for bit"
+    holds where a run is resumed as it began; it may be resumed either way.
+
     Raises `InputError` for arguments that do not belong together, a run folder that already holds a run, a resumed run
     that is not this one, a run that is extended before it is finished, weights of another architecture, shape or
     tokenizer, text shorter than one example, and examples with nothing to predict; `NotFinite` when the loss
@@ -128,6 +133,8 @@ def train(
     """
     config = TrainConfig() if config is None else check_type(config, TrainConfig, "the settings")
     processes.together(lambda: _check_fit(objective, model, tokenizer, text, heldout, config))
+    if compiled:
+        processes.together(lambda: compilable_blocks(model))
     identity = identity_of(objective, model, text, heldout, config)
     folder = RunFolder(run, identity, processes, in_background=config.async_checkpoints)
     folder.check_same(tokenizer, resume=resume)
@@ -165,6 +172,7 @@ def train(
         ) as report,
         interruptions() as interrupted,
         flushed_denormals(),
+        compiled_blocks(model) if compiled else nullcontext(),
         recomputed(model) if config.recompute else nullcontext(),
         batches.reading(),
     ):
