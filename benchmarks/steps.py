@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -15,9 +15,9 @@ from measure import TUNED, Processes, Spread, Times, alternate, processor_kind, 
 from results import Result, speed
 
 from clozelab.data import SpecialIds
-from clozelab.models.layers import Block
 from clozelab.objectives import OBJECTIVES
 from clozelab.training import TrainConfig, optimizer_of, training_flops
+from clozelab.training.compiled import compiled_blocks
 
 PEERS = {"causal": "`GPT2LMHeadModel`", "masked": "`BertForMaskedLM`", "span": "`T5ForConditionalGeneration`"}
 GOALS = {"causal": 1.3, "masked": 2.0, "span": 1.3}
@@ -26,6 +26,8 @@ GOALS_OF_AMX = {"causal": 1.5, "masked": 2.0, "span": 2.0}
 """Where bfloat16 products are so fast that all else is the cost."""
 SHAPE = {"d_model": 256, "n_layers": 4, "n_heads": 4}
 SMALL = {"vocabulary": 512, "rows": 2, "length": 32}
+COMPILED = ExitStack()
+"""Blocks stay compiled until the process ends."""
 QUICK = {"d_model": 32, "n_layers": 1, "n_heads": 2}
 
 
@@ -62,8 +64,8 @@ def ours(
     kind = OBJECTIVES[objective]()
     more = {"n_decoder_layers": n_layers} if kind.architecture == "encoder-decoder" else {}
     model = kind.build_model(vocabulary, "tiny", d_model=d_model, n_layers=n_layers, n_heads=n_heads, **more).to(device)
-    for block in (part for part in model.modules() if isinstance(part, Block) and compiled == "blocks"):
-        block.compile()
+    if compiled == "blocks":
+        COMPILED.enter_context(compiled_blocks(model))
     network = torch.compile(model) if compiled == "whole" else model
     optimizer = optimizer_of(model, TrainConfig(optimizer="adamw"))
 

@@ -22,6 +22,7 @@ from clozelab.data import (
     whole_word_mask,
 )
 from clozelab.data.masking import hidden_count
+from clozelab.data.span_masking import planned_spans_mask
 from clozelab.errors import InputError
 
 MASKS = {
@@ -183,6 +184,20 @@ def test_protected_tokens_split_spans_but_keep_the_count():
     mask = random_spans_mask(maskable, uniform(50, 40), 0.5, 3.0)
     assert (mask.sum(1) == span_counts(35, 0.5, 3.0)[0]).all()
     assert not mask[:, 10::7].any()
+
+
+def test_rows_with_plans_of_their_own_are_what_each_is_alone():
+    """Protected tokens, other lengths, other densities, and a row that stays visible, in one batch."""
+    maskable, noise = everything(5, 40), uniform(5, 40)
+    maskable[1, 10::7] = False
+    maskable[2, 9:] = False
+    settings = [(0.15, 3.0), (0.5, 3.0), (0.5, 8.0), (0.15, 64.0)]
+    plans = [span_counts(int(row.sum()), *lengths) for row, lengths in zip(maskable, settings)]
+    masks = planned_spans_mask(maskable, noise, [*plans, (0, 0)])
+    for b, lengths in enumerate(settings):
+        assert torch.equal(masks[b], random_spans_mask(maskable[b], noise[b], *lengths))
+    assert len(set(plans)) == 4
+    assert not masks[4].any()
 
 
 # ------------------------------------------------------------------ whole words
