@@ -263,8 +263,8 @@ def from_version_0_1(steps: int, objective: Objective | None = None) -> list[Run
     first = Rung(
         "0.1: AdamW, 0.003", TrainConfig(steps=781, optimizer="adamw", precision="float32", warmup=0.05, decay=0.4)
     )
-    muon = first.but("Muon inside the blocks", steps=600, optimizer="muon", learning_rate=3e-3, matrix_momentum=0.95)
-    table = muon.but("0.03 for the table", steps=steps, learning_rate=None)
+    muon = first.but("Muon inside the blocks", steps=steps, optimizer="muon", learning_rate=3e-3, matrix_momentum=0.95)
+    table = muon.but("0.03 for the table", learning_rate=None)
     now = TrainConfig()
     schedule = {"warmup": now.warmup, "decay": now.decay, "matrix_momentum": now.matrix_momentum}
     rungs = [first, muon, table, table.but("less momentum, falling for 80% of the run", **schedule)]
@@ -359,7 +359,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ladder", choices=LADDERS)
     parser.add_argument("--corpus", default="builtin")
-    parser.add_argument("--column", default="text")
+    parser.add_argument("--column", help="of text, in a table")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", help="only rungs whose name holds one of these")
     parser.add_argument("--steps", type=int, help="instead of each rung's own")
@@ -372,7 +372,9 @@ def main() -> None:
     torch.set_num_threads(1)
     before, ladder = busy(), LADDERS[args.ladder]
     ladder = replace(ladder, rows=args.rows or ladder.rows)
-    prepared = prepare(load_corpus(args.corpus, text_column=args.column, split=ladder.split), **ladder.prepare)
+    column = {"text_column": args.column} if args.column else {}
+    corpus = load_corpus(args.corpus, split=ladder.split, **column)
+    prepared = prepare(corpus, roles=ladder.objective.roles, **ladder.prepare)
     rungs = [rung for rung in ladder.rungs if not args.only or any(part in rung.name for part in args.only)]
     climbs = []
     with flushed_denormals():

@@ -25,7 +25,7 @@ NOT_DESCRIBED = ("out", "resume", "prompt")
 """Flags that the runs do not record: they change nothing in what is learned."""
 CHANGEABLE = (*NOT_DESCRIBED, "device", "compile")
 """Flags that may be others where it is resumed: where and how it is computed."""
-TOKENS, QUICK_TOKENS = 1_600_000, 120_000
+TOKENS, QUICK_TOKENS = 800_000, 120_000
 """Of text that each objective sees by default, and with --quick."""
 SHORT = 120
 """Seconds of a comparison that is offered where one takes much longer."""
@@ -106,7 +106,7 @@ def _compare(args: argparse.Namespace, begun: Sequence[Path]) -> None:
     from ..planning import step_flops
     from ..training import TrainConfig, compare, prepare
 
-    objectives = [OBJECTIVES[name]() for name in args.objectives]
+    objectives = [OBJECTIVES[name].with_recipe() for name in args.objectives]
     config = TrainConfig(
         length=args.length,
         batch_size=args.batch_size,
