@@ -49,7 +49,7 @@ def plan_notes(made: Plan) -> list[str]:
     >>> from clozelab.planning import config_near, plan
     >>> for note in plan_notes(plan(CausalLM(), config_near(7e9, CausalLM()), tokens=1e12)):
     ...     print(note)
-    causal: no strategy has room on this device of 80 GB; in ZeRO stage 3 it takes 3.
+    causal: no strategy has room on this device of 80 GB; in ZeRO stage 3 it takes 2.
     """
     notes = []
     memory = quantity(made.machine.memory, "B")

@@ -52,7 +52,7 @@ class Layout:
     >>> run = plan(CausalLM(), config_near(7e9, CausalLM()), tokens=1e12, machine=Machine(devices=8))
     >>> layout = run.layout("ZeRO 3")
     >>> layout.micro_batch_size, layout.passes, layout.fits
-    (2, 128, True)
+    (3, 86, True)
     """
 
     strategy: str
@@ -73,8 +73,8 @@ def gathered(count: Parameters, zero_stage: int, precision: str) -> int:
 
     Stage 3: the tables with their gradients, two blocks, one in use and the next, and the gradients of one, as they are
     computed and as they are sent. Stages 2 and 1 have all blocks; in stage 1 whole gradients are counted elsewhere.
-    An estimate of the sizes that matter: of steps of a small model the highest point lies between 85% and 103% of the
-    plan (`tests/planning/test_memory.py`).
+    An estimate of the sizes that matter: of steps of a small model the highest point lies between 80% and 103% of the
+    plan (`tests/planning/test_memory.py`), as nothing is in flight there while something else is computed.
     """
     number, block = 2 if precision == "bfloat16" else NUMBER, max(size(block) for block in count.blocks)
     if zero_stage == 1:

