@@ -7,7 +7,7 @@ from torch import nn
 
 from clozelab import CausalLM, MaskedLM, SpanCorruption
 from clozelab.data import smallest
-from clozelab.objectives import UL2R, Loss, Part, options
+from clozelab.objectives import UL2, Loss, Part, options
 
 from .catalogue_objectives import objective
 
@@ -67,7 +67,7 @@ class BreakdownByToken(CausalLM):
 
 @objective("returns", says="kinds the words")
 @options
-class KindWithoutAWord(UL2R):
+class KindWithoutAWord(UL2):
     """A breakdown has three values, and the class has words for two of them."""
 
     name, kinds = "kind-without-a-word", {"mode": ("R", "S")}
