@@ -152,13 +152,13 @@ def times(
         "first": first,
         "parameters": {name: peers.parameters(model) for name, model in models.items()},
         "tokens": tokens,
-        "limit": min(operations / _best_product(dtype, rows) for dtype in dtypes),
+        "limit": min(operations / _best_product(dtype, small=vocabulary == SMALL["vocabulary"]) for dtype in dtypes),
     }
 
 
-def _best_product(dtype: str, rows: int) -> float:
+def _best_product(dtype: str, *, small: bool) -> float:
     """Operations a second, of a quick look."""
-    work, operations = product(dtype, 1024 if rows > 2 else 64)
+    work, operations = product(dtype, 64 if small else 1024)
     [spent] = alternate({"": work}, rounds=5).values()
     return operations / min(spent.cpu)
 

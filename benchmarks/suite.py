@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     tokenizer = str(args.out / "tokenizer.json")
     _train_tokenizer(tokenizer, args.quick)
     processes = Processes(args.threads, args.quick, None if args.quick else too_slow())
-    peak = matmul_peak(processes.dtypes, args.quick)
+    peak = matmul_peak(processes.dtypes, args.threads, args.quick)
     path = args.out / "results.json"
     record: dict[str, Any] = {"rows": {}}
     if path.exists() and not args.quick:
