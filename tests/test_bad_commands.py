@@ -43,6 +43,7 @@ check causal --eos 3
 show "the cat" --mask 5
 show "the cat" --tokenizer causal --mask ""
 train --corpus corpus.jsonl --sharded --steps 1
+train --corpus corpus.jsonl --zero-stage 2 --steps 1
 train --corpus corpus.jsonl --init-from nowhere --steps 1
 train --corpus corpus.jsonl --init-from corpus.jsonl --steps 1
 train --corpus corpus.jsonl --init-from span --steps 1

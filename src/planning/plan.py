@@ -148,7 +148,11 @@ class Plan:
         )
 
     def staged(self, strategy: str) -> int:
-        """Bytes of the host's memory for each device, of which a checkpoint is written while the run goes on."""
+        """Bytes of the host's memory for each device, of which a checkpoint is written while the run goes on.
+
+        Raises `InputError` for a strategy that does not exist.
+        """
+        known("strategy", strategy, STRATEGIES)
         held = state(self.parameters, self.optimizer, self.machine.devices if zero_stage_of(strategy) else 1)
         return held.weights + held.optimizer if self.async_checkpoints else 0
 
