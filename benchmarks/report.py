@@ -138,6 +138,20 @@ SECTIONS = [
         ladder,
         "ladder-span-{kind}.png",
     ),
+    *(
+        Section(
+            f"ladder-default-{name}",
+            f"Sooner by default: {title}",
+            f"python benchmarks/ladder.py default-{name} --publish",
+            "an hour on one core",
+            "2x sooner than the defaults of version 0.1",
+            "From the defaults of version 0.1 (AdamW 3e-3, 781 steps, the built-in text) to those of "
+            "today, as above: how soon is the held-out loss reached at which they ended?",
+            ladder,
+            f"ladder-default-{name}-{{kind}}.png",
+        )
+        for name, title in (("causal", "causal LM"), ("masked", "masked LM"), ("span", "span corruption"))
+    ),
     Section(
         "baby-gpt",
         "Baby GPT without a GPU",

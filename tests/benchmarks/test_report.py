@@ -197,6 +197,12 @@ def test_where_bfloat16_is_fast_the_goal_of_a_ladder_is_another(report, tmp_path
     assert "Figure: 6.0x, **missed**." in page
 
 
+def test_each_ladder_has_its_section_and_goal(module, report):
+    pytest.importorskip("transformers")
+    names = {measured.name.removeprefix("ladder-") for measured in report.SECTIONS if "ladder-" in measured.name}
+    assert names == module("ladder").LADDERS.keys() == module("learning").LADDER_GOALS.keys()
+
+
 def test_each_ladder_has_its_own_goal(report, tmp_path):
     folder = write(tmp_path, ladder_masked=ladder("masked", 5.5), ladder_span=ladder("span", 4.5))
     page = report.page(folder)
