@@ -81,7 +81,7 @@ def test_what_the_page_says_has_room_has():
 def test_the_largest_micro_batch_that_has_room_is_taken():
     run = made(machine={"devices": 8})
     layout = run.chosen
-    assert layout.memory.total <= run.machine.memory < run.memory("sharded", layout.micro_batch_size + 1).total
+    assert layout.memory.total <= run.machine.memory < run.memory(layout.strategy, layout.micro_batch_size + 1).total
     assert layout.micro_batch_size * layout.passes >= run.rows_of_device
 
 
