@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,7 +37,7 @@ def compiled_blocks(model: nn.Module) -> Iterator[None]:
     blocks = compilable_blocks(model)
     fast = torch.compile(Block.forward, fullgraph=True, isolate_recompiles=True)
     for block in blocks:
-        block.forward = _in_training(block, fast)
+        block.forward = partial(_forward, fast, block)
     try:
         yield
     finally:
@@ -57,20 +57,16 @@ def compilable_blocks(model: nn.Module) -> list[Block]:
     return blocks
 
 
-def _in_training(block: Block, fast: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _forward(
+    fast: Callable[..., Tensor], block: Block, x: Tensor, mask: AttentionMask, *args: Any, **more: Any
+) -> Tensor:
     """The forward of a block: the compiled one in training mode."""
-    eager = block.forward
-
-    @wraps(eager)
-    def forward(x: Tensor, mask: AttentionMask, *args: Any, **kwargs: Any) -> Tensor:
-        if not block.training:
-            return eager(x, mask, *args, **kwargs)
-        for one in (mask, *args, *kwargs.values()):
-            if isinstance(one, AttentionMask):
-                one.matrix  # noqa: B018  (made here, so that it is there for the first block as for the others)
-        return fast(block, x, mask, *args, **kwargs)
-
-    return forward
+    if not block.training:
+        return Block.forward(block, x, mask, *args, **more)
+    for one in (mask, *args, *more.values()):
+        if isinstance(one, AttentionMask):
+            one.matrix  # noqa: B018  (made here, so that it is there for the first block as for the others)
+    return fast(block, x, mask, *args, **more)
 
 
 def _check_compiler(device: torch.device) -> None:

@@ -1,16 +1,22 @@
 """Compiled steps: the same losses, no recompilation a step, eager outside of training, weights by their own names."""
 
+import copy
+import shutil
 from contextlib import nullcontext
 from functools import partial
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 from clozelab import CausalLM, MaskedLM, SpanCorruption
+from clozelab.cli import main
 from clozelab.data import SpecialIds
 from clozelab.errors import InputError
-from clozelab.models import AttentionMask, eval_mode
-from clozelab.training import TrainConfig, optimizer_of, seeded_model
+from clozelab.models import PRESETS, AttentionMask, eval_mode
+from clozelab.objectives import LossModule
+from clozelab.training import Processes, TrainConfig, load_run, optimizer_of, seeded_model
 from clozelab.training.compiled import compiled_blocks
 from clozelab.training.parallel import wrap
 from clozelab.training.processes import SINGLE
@@ -41,11 +47,15 @@ def batch_of(objective, length=24, rows=2, seed=0):
     return objective.collator(SPECIAL).block(text, range(rows))
 
 
-def trained(objective, batches, *, compiled, compute_again=False, micro_batches=1):
+def unwrapped(objective, model):
+    return wrap(objective, model, SINGLE)
+
+
+def trained(objective, batches, *, compiled, compute_again=False, micro_batches=1, around=unwrapped):
     """The losses of some steps, and the model."""
     model = seeded_model(objective, SPECIAL.vocab_size, "tiny", 0, **SHAPE).train()
-    optimizer, losses = optimizer_of(model, TrainConfig(optimizer="adamw")), []
-    loss_module = wrap(objective, model, SINGLE)
+    loss_module = around(objective, model)
+    optimizer, losses = optimizer_of(model, TrainConfig(optimizer="adamw")), []  # sharding replaces the weights
     with compiled_blocks(model) if compiled else nullcontext(), recomputed(model) if compute_again else nullcontext():
         for batch in batches:
             parts = [{key: value[n::micro_batches] for key, value in batch.items()} for n in range(micro_batches)]
@@ -101,6 +111,65 @@ def test_evaluation_is_eager(graphs):
     with compiled_blocks(model.train()):
         model(torch.arange(9)[None])
     assert graphs
+
+
+def test_a_copy_of_the_model_has_weights_of_its_own(graphs):
+    model, ids = seeded_model(CausalLM(), 100, "tiny", 0, **SHAPE).train(), torch.arange(9)[None]
+    with compiled_blocks(model):
+        other = copy.deepcopy(model)
+        for block in model.blocks:
+            torch.nn.init.constant_(block.feed_forward.output.weight, 9.0)
+        assert not torch.equal(other(ids), model(ids))
+
+
+@pytest.fixture
+def alone():
+    """A group of one process."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def test_sharded_and_replicated_steps_are_the_same(graphs, alone):
+    objective = CausalLM()
+    batches = [batch_of(objective, seed=n) for n in range(2)]
+    expected, _ = trained(objective, batches, compiled=False)
+    sharded = partial(wrap, processes=Processes(0, 1, sharded=True))
+    for around in (sharded, lambda *both: DistributedDataParallel(LossModule(*both))):
+        assert trained(objective, batches, compiled=True, around=around)[0] == pytest.approx(expected, abs=1e-5)
+    assert len(graphs) == 2
+
+
+def stopped_and_resumed(folder, monkeypatch):
+    """The folders of two compiled runs, one of which lost its last checkpoint and was resumed."""
+    monkeypatch.setenv("CLOZELAB_CACHE", str(folder / "cache"))
+    (folder / "corpus.txt").write_text("\n\n".join(f"{n} and {n + 1} make {2 * n + 1}." for n in range(300)))
+    for sizes in PRESETS.values():
+        monkeypatch.setitem(sizes, "tiny", {"d_model": 16, "n_layers": 1, "n_heads": 2})
+    words = ("--corpus", str(folder / "corpus.txt"), "--vocab-size", "400", "--length", "32", "--batch-size", "4")
+    words = ("train", *words, "--steps", "4", "--checkpoint-every", "2", "--compile", "--run")
+    runs = [folder / "whole", folder / "stopped"]
+    for run in runs:
+        assert main([*words, str(run)]) == 0
+    shutil.rmtree(runs[1] / "checkpoints" / "step-00000004")
+    assert main(["train", "--resume", "--run", str(runs[1])]) == 0
+    whole, stopped = (load_run(run).model.state_dict() for run in runs)
+    assert all(torch.equal(stopped[name], weight) for name, weight in whole.items())
+    return runs
+
+
+def test_a_run_is_compiled_resumed_and_extended_without(graphs, tmp_path, monkeypatch):
+    _, stopped = stopped_and_resumed(tmp_path, monkeypatch)
+    before = len(graphs)
+    assert before
+    assert main(["train", "--run", str(stopped), "--extend", "1", "--no-compile"]) == 0
+    assert len(graphs) == before
+
+
+@pytest.mark.slow
+def test_a_run_with_real_kernels_is_resumed_bit_for_bit(tmp_path, monkeypatch):
+    torch.compiler.reset()
+    stopped_and_resumed(tmp_path, monkeypatch)
 
 
 def test_a_model_of_others_is_refused():
