@@ -27,8 +27,8 @@ CHANGEABLE = (*NOT_DESCRIBED, "device", "compile")
 """Flags that may be others where it is resumed: where and how it is computed."""
 TOKENS, QUICK_TOKENS = 800_000, 120_000
 """Of text that each objective sees by default, and with --quick."""
-SHORT = 120
-"""Seconds of a comparison that is offered where one takes much longer."""
+LONG = 240
+"""Seconds of a comparison from which what would be quicker is offered."""
 
 
 def add_arguments(parser: Parser, words: Sequence[str]) -> None:
@@ -153,10 +153,9 @@ def _say_rest(args: argparse.Namespace, seconds: float, objectives: int) -> str:
     line = f"{duration(seconds)} left on this machine"
     if objectives > 1:
         line += f" for {objectives} objectives, if the others are as fast"
-    if objectives < len(args.objectives) or seconds < 2 * SHORT:
+    if objectives < len(args.objectives) or seconds < LONG or args.tokens <= QUICK_TOKENS:
         return line
-    tokens = float(f"{args.tokens * SHORT / seconds:.1g}")
-    quicker = f"--tokens {tokens / 1e3:g}k takes about {duration(SHORT)}"
+    quicker = f"--quick takes about {duration(seconds * QUICK_TOKENS / args.tokens)}"
     smaller = "" if args.size == "tiny" else ", --size tiny trains a smaller model"
     return f"{line} (Ctrl-C saves; {quicker}{smaller}, in another --out)"
 

@@ -12,7 +12,7 @@ import pytest
 
 from clozelab import display
 from clozelab.cli import main
-from clozelab.cli.compare import _say_rest
+from clozelab.cli.compare import QUICK_TOKENS, _say_rest
 from clozelab.display import comparison
 from clozelab.objectives import OBJECTIVES
 from clozelab.training import checkpoint, estimate, evaluator, latest_checkpoint
@@ -224,5 +224,7 @@ def test_a_long_comparison_says_how_long_it_takes_and_what_would_be_quicker():
     args = argparse.Namespace(objectives=["causal", "masked", "span"], tokens=1_600_000, size="small")
     line = _say_rest(args, 3600.0, 3)
     assert line.startswith("60 min left on this machine for 3 objectives, if the others are as fast (Ctrl-C saves; ")
-    assert "--tokens 50k takes about 2 min, --size tiny trains a smaller model, in another --out)" in line
+    assert "--quick takes about 4 min, --size tiny trains a smaller model, in another --out)" in line
     assert _say_rest(args, 60.0, 1) == "60 s left on this machine"
+    args.tokens = QUICK_TOKENS
+    assert "quick" not in _say_rest(args, 3600.0, 3)
