@@ -20,10 +20,10 @@ def plan_table(plans: Sequence[Plan], *, markdown: bool = False) -> str:
     >>> run = plan(MaskedLM(), config_near(1e9, MaskedLM()), tokens=1e12)
     >>> for line in plan_table([run]).splitlines()[:4]:
     ...     print(line)
-                                      masked, one device
-    parameters                                    1.03 B
-    width, layers, heads                    2048, 19, 16
-    text of a row > model inputs             2048 > 2048
+                                   masked, one device
+    parameters                                 1.02 B
+    width, layers, heads                 2048, 19, 16
+    text of a row > model inputs          2048 > 2048
     """
     columns = [(made, layout) for made in plans for layout in _shown(made, alone=len(plans) == 1)]
     table = [["", *(f"{made.objective.name}, {layout.strategy}" for made, layout in columns)]]
