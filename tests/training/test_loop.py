@@ -199,7 +199,7 @@ def test_text_of_another_tokenizer_is_refused(small_run, packed, tmp_path):
         ({"max_grad_norm": 0}, "max_grad_norm must be positive"),
         ({"warmup": 2}, "shares of the run"),
         ({"precision": "float16"}, "precision must be"),
-        ({"optimizer": "sgd"}, "optimizer must be adamw or muon"),
+        ({"optimizer": "sgd"}, "optimizer must be muon or adamw"),
         ({"minutes": -1}, "minutes must be positive"),
     ],
 )
