@@ -93,8 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Inside, no garbage is collected, and what was made inside is never looked at again, at the end of the process
-    neither: PyTorch's modules are a million objects, and searching them for cycles takes a third of their import."""
+    """Inside, no garbage is collected, and what is made inside is never searched for it, at the end of the process
+    neither: PyTorch's modules are 167,000 objects, and the searches take a quarter of the time of their import."""
     gc.disable()
     atexit.register(gc.freeze)
     try:

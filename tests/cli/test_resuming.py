@@ -50,7 +50,7 @@ def test_a_finished_run_says_so_and_is_extended(trained, capsys):
     assert main(["train", "--run", "run", "--extend", "10"]) == 0
     told = " ".join(capsys.readouterr().err.split())
     assert "run goes on from step 6 to 16: its learning rate rises from 0 to 0.03 once more, over 1 step, " in told
-    assert "and falls to 0 over the last 4; the optimiser and the order of the text continue" in told
+    assert "and falls to 0 over the last 8; the optimiser and the order of the text continue" in told
     assert load_run("run").step == 16
     assert main(["train", "--run", "run", "--resume"]) == 0
     assert "train it further: clozelab train --run run --extend 16" in printed(capsys)
