@@ -71,6 +71,13 @@ def planned_spans_mask(maskable: Tensor, noise: Tensor, plans: Sequence[tuple[in
     """`random_spans_mask` where each row has a plan of its own: (hidden tokens, spans), as `span_counts` says.
 
     Shapes: maskable and noise (B, T), B plans, to a mask (B, T). A row whose plan is (0, 0) stays visible.
+
+    >>> import torch
+    >>> from clozelab.data.span_masking import planned_spans_mask
+    >>> maskable, noise = torch.ones(2, 4, dtype=torch.bool), torch.tensor([[0.1, 0.7, 0.2, 0.5]] * 2)
+    >>> planned_spans_mask(maskable, noise, [(2, 1), (2, 2)]).long()
+    tensor([[0, 0, 1, 1],
+            [0, 1, 0, 1]])
     """
     hidden, spans = torch.tensor(plans, dtype=torch.int64, device=noise.device).view(-1, 2, 1).unbind(1)  # (B, 1) each
     n = maskable.sum(1, keepdim=True)
