@@ -112,6 +112,7 @@ def test_each_objective_learns_without_float64_and_complex_numbers(losses, name)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_commands_run_there_and_a_run_changes_its_device(tmp_path):
     codes, output = on_a_fake_accelerator(tmp_path, "commands")
     *ran, (_, refused) = codes
