@@ -35,7 +35,7 @@ def compiled_blocks(model: nn.Module) -> Iterator[None]:
     Raises `InputError` for a model without a block of `clozelab.models`, and where torch.compile finds no compiler.
     """
     blocks = compilable_blocks(model)
-    fast = torch.compile(Block.forward, fullgraph=True, isolate_recompiles=True)  # pyright: ignore  (its overloads lack it)
+    fast = torch.compile(Block.forward, fullgraph=True, isolate_recompiles=True)  # pyright: ignore  (not in its overloads)
     for block in blocks:
         block.forward = partial(_forward, fast, block)
     try:
