@@ -122,7 +122,7 @@ def planned(small, rows=2, devices=1, **settings):
     return replace(run, row=small.row, rows=rows, machine=Machine(devices=devices, kind="cpu"))
 
 
-@pytest.mark.parametrize("again", [False, True], ids=["kept", "recomputed"])
+@pytest.mark.parametrize("again", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["kept", "recomputed"])
 @pytest.mark.parametrize("vocab_size", [400, 4000])
 def test_a_step_at_its_highest(make, name, precision, vocab_size, again):
     """Two passes of a micro-batch, clipping and AdamW: over the plan by 3% at most, under it by 10% at most."""
@@ -141,6 +141,7 @@ def test_a_step_at_its_highest(make, name, precision, vocab_size, again):
     assert 0.90 <= (highest + memory.weights + memory.optimizer) / memory.total <= 1.03
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zero_stage", [1, 2, 3])
 @pytest.mark.parametrize("passes", [1, 2])
 def test_a_sharded_step_at_its_highest(make, precision, zero_stage, passes):

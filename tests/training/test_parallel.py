@@ -14,7 +14,7 @@ from clozelab.training import Optimizers, Processes, init_processes, train_step
 from clozelab.training.parallel import unsharded, wrap
 from clozelab.training.recompute import blocks, recomputed
 
-from ..objectives.cases import ROLES, SAMPLED_NAMES
+from ..objectives.cases import ROLES
 
 CPU, BFLOAT16 = torch.device("cpu"), torch.bfloat16
 
@@ -27,7 +27,13 @@ def alone():
     dist.destroy_process_group()
 
 
-@pytest.fixture(params=SAMPLED_NAMES)
+NAMES = [
+    pytest.param(name, id=name, marks=[] if name in ("causal", "span") else pytest.mark.slow) for name in OBJECTIVES
+]
+"""By default one stack, and two of which the first is read by all blocks of the second."""
+
+
+@pytest.fixture(params=NAMES)
 def made(request, tokenizer_of_roles):
     """(objective, model, three micro-batches), each projection into the residual stream away from its zero."""
     objective = OBJECTIVES[request.param]()
