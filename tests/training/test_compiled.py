@@ -65,7 +65,12 @@ def trained(objective, batches, *, compiled, compute_again=False, micro_batches=
 
 
 @pytest.mark.parametrize(
-    ("objective", "kinds"), [(CausalLM(), 1), (MaskedLM(), 1), (SpanCorruption(), 2)], ids=["causal", "masked", "span"]
+    ("objective", "kinds"),
+    [
+        pytest.param(CausalLM(), 1, id="causal"),
+        pytest.param(MaskedLM(), 1, id="masked", marks=pytest.mark.slow),
+        pytest.param(SpanCorruption(), 2, id="span", marks=pytest.mark.slow),
+    ],
 )
 def test_one_graph_serves_all_layers_and_steps(graphs, objective, kinds):
     batches = [batch_of(objective, seed=n) for n in range(3)]
@@ -84,6 +89,7 @@ def test_ragged_lengths_are_compiled_once_more_and_not_again(graphs):
     assert losses == pytest.approx(trained(objective, batches, compiled=False)[0], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_masks_that_are_matrices_are_made_before_the_first_block(graphs):
     objective = CausalLM()
     padded = batch_of(objective)
@@ -94,6 +100,7 @@ def test_masks_that_are_matrices_are_made_before_the_first_block(graphs):
     assert losses == pytest.approx(trained(objective, [padded] * 3, compiled=False)[0], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_micro_batches_and_recomputed_blocks_are_the_same_step(graphs):
     objective = CausalLM()
     batches = [batch_of(objective, rows=4)] * 2
@@ -113,6 +120,7 @@ def test_evaluation_is_eager(graphs):
     assert graphs
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_model_has_weights_of_its_own(graphs):
     model, ids = seeded_model(CausalLM(), 100, "tiny", 0, **SHAPE).train(), torch.arange(9)[None]
     with compiled_blocks(model):
@@ -130,6 +138,7 @@ def alone():
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_sharded_and_replicated_steps_are_the_same(graphs, alone):
     objective = CausalLM()
     batches = [batch_of(objective, seed=n) for n in range(2)]
