@@ -208,7 +208,7 @@ def _schedule(folder: Path, config: TrainConfig) -> str:
     up, down = (max(1, round(share * (config.steps - begin))) for share in (config.warmup, config.decay))
     return (
         f"{folder} goes on from step {begin} to {config.steps}: its learning rate rises from 0 to "
-        f"{config.adamw_peak_lr:g} once more, over {up} step{'s' * (up > 1)}, and falls to 0 over the last {down}; the "
+        f"{config.learning_rate:g} once more, over {up} step{'s' * (up > 1)}, and falls to 0 over the last {down}; the "
         "optimiser and the order of the text continue"
     )
 

@@ -24,6 +24,8 @@ class TrainConfig:
     >>> from clozelab.training import TrainConfig
     >>> TrainConfig(steps=100, batch_size=8, micro_batch_size=2).batch_size
     8
+    >>> TrainConfig().learning_rate, TrainConfig(optimizer="adamw").learning_rate
+    (0.03, 0.003)
 
     Raises `InputError` for numbers that make no sense.
     """
@@ -42,8 +44,8 @@ class TrainConfig:
     do not depend on it."""
     optimizer: str = "muon"
     """muon: Muon for the matrices inside the blocks, AdamW for all else; or adamw for all."""
-    learning_rate: float | None = None
-    """The peak learning rate of AdamW, after the warm-up; None: `ADAMW_PEAK_LR` of the optimizer."""
+    learning_rate: float = None  # pyright: ignore[reportAssignmentType]  (a number once it is made)
+    """The peak learning rate of AdamW, after the warm-up; unless it is given, `ADAMW_PEAK_LR` of the optimizer."""
     matrix_learning_rate: float = 0.02
     """The peak learning rate of Muon, whose steps are scaled in another way."""
     matrix_momentum: float = 0.9
@@ -87,7 +89,11 @@ class TrainConfig:
         object.__setattr__(self, "betas", tuple(check_number(beta, "each of betas") for beta in self.betas))
         if len(self.betas) != 2:
             raise InputError(f"betas must be two, got {self.betas!r}")
-        rates = ("matrix_learning_rate",) if self.learning_rate is None else ("matrix_learning_rate", "learning_rate")
+        if self.optimizer not in tuple(ADAMW_PEAK_LR):
+            raise InputError(f"optimizer must be {' or '.join(ADAMW_PEAK_LR)}, got {shown(self.optimizer)}")
+        if self.learning_rate is None:
+            object.__setattr__(self, "learning_rate", ADAMW_PEAK_LR[self.optimizer])
+        rates = ("learning_rate", "matrix_learning_rate")
         for name in ("weight_decay", *rates, "matrix_momentum", "max_grad_norm", "warmup", "decay"):
             check_number(getattr(self, name), name)
         for name in (*WHOLE, *(name for name in WHOLE_OR_NONE if getattr(self, name) is not None)):
@@ -98,8 +104,6 @@ class TrainConfig:
         for name in ("eval_every", "checkpoint_every", "sample_every", "weight_decay"):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} must not be negative, got {getattr(self, name)!r}")
-        if self.optimizer not in ADAMW_PEAK_LR:
-            raise InputError(f"optimizer must be {' or '.join(ADAMW_PEAK_LR)}, got {shown(self.optimizer)}")
         for name in (*rates, "max_grad_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be positive and finite, got {getattr(self, name)!r}")
@@ -124,16 +128,6 @@ class TrainConfig:
             raise InputError(f"extended must rise, and stay below steps {self.steps}, got {shown(self.extended)}")
         if self.extended and self.minutes is not None:
             raise InputError("a run by the clock cannot be extended by steps: begin another one from its weights")
-
-    @property
-    def adamw_peak_lr(self) -> float:
-        """`learning_rate`, or what stands in its place.
-
-        >>> from clozelab.training import TrainConfig
-        >>> TrainConfig().adamw_peak_lr, TrainConfig(optimizer="adamw").adamw_peak_lr
-        (0.03, 0.003)
-        """
-        return ADAMW_PEAK_LR[self.optimizer] if self.learning_rate is None else self.learning_rate
 
     @property
     def total_steps(self) -> int | None:

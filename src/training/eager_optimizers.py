@@ -37,7 +37,7 @@ class AdamW(EagerOptimizer, torch.optim.AdamW):
     >>> optimizer = AdamW([weight], lr=0.5, weight_decay=0.0, fused=True)
     >>> weight.grad = torch.ones(1)
     >>> optimizer.step()
-    >>> weight.item()
+    >>> round(weight.item(), 4)
     0.5
     """
 

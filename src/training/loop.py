@@ -215,7 +215,7 @@ def train(
             if failed:
                 folder.wait()
             speed = (step - begin.step) * tokens_per_step / max(seconds - begin.seconds, 1e-9)
-            report.step(step, result, lr=config.adamw_peak_lr * lr_scale, seconds=seconds, tokens_per_second=speed)
+            report.step(step, result, lr=config.learning_rate * lr_scale, seconds=seconds, tokens_per_second=speed)
             if (rest := estimate.after(step, seconds, evaluator.seconds)) is not None:
                 report.bar.print_line(say_rest(rest) if say_rest else f"{duration(rest)} left on this machine")
             if due.is_due(step, seconds - evaluated_at, evaluator.seconds):

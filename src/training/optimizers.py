@@ -41,7 +41,7 @@ def optimizer_of(model: nn.Module, config: TrainConfig) -> Optimizers:
     parts: list[torch.optim.Optimizer] = []
     if any(group["params"] for group in groups):
         filled = [group for group in groups if group["params"]]
-        parts.append(AdamW(filled, lr=config.adamw_peak_lr, betas=config.betas, fused=True))
+        parts.append(AdamW(filled, lr=config.learning_rate, betas=config.betas, fused=True))
     if inner:
         fast = uses_bfloat16(config.precision, inner[0].device)
         settings = config.matrix_learning_rate, config.weight_decay, config.matrix_momentum

@@ -46,7 +46,7 @@ def script(capsys):
         ("clozelab train --objective dif", "diffusion"),
         ("clozelab train --noise", "--noise-density"),  # an option of some objectives
         ("clozelab compare --objectives causal span diff", "diffusion"),
-        ("clozelab train --optimizer ''", "adamw muon"),
+        ("clozelab train --optimizer ''", "muon adamw"),
         ("clozelab train --corpus corp", "corpus.jsonl"),
         ("clozelab generate corp", "corpus.jsonl"),
         ("clozelab completion z", "zsh"),

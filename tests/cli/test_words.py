@@ -122,7 +122,7 @@ def owners(option):
         (["train", "-s", "3"], "there is no option -s .see"),
         (["train", "--tokens", "3"], "--tokens is an option of compare, plan and generate, which train does not have"),
         (["train", "--resume=yes"], "--resume takes no value, got 'yes'"),
-        (["train", "--optimizer", "AdamW"], "expected one of adamw, muon, got 'AdamW': did you mean adamw"),
+        (["train", "--optimizer", "AdamW"], "expected one of muon, adamw, got 'AdamW': did you mean adamw"),
         (["train", "--run", "-x"], "--run needs a value; one that begins with - is given as --run=-x"),
         (["train", "--run", "--resume"], "--run needs a value .see"),
         (["train", "--resume", "--extend", "3"], "exclude each other: leave one out"),

@@ -52,7 +52,7 @@ def ends(forkserver, tmp_path_factory):
         ("corpus", "", ""),
         ("tokenizer", "", ""),
         ("train.seed", "1", "0"),
-        ("train.learning_rate", "0.0001", "0.003"),
+        ("train.learning_rate", "0.0001", "0.03"),
         ("folder", "other'", "run'"),
         ("resume", "True", "False"),
         ("version of clozelab", "'0.0'", "'0."),

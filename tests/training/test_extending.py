@@ -59,7 +59,7 @@ def test_a_run_may_be_extended_again(small_run, tmp_path):
 
 def test_a_run_is_extended_with_its_own_settings_and_once_it_is_finished(small_run, tmp_path):
     small_run(MaskedLM(), run=tmp_path / "run")
-    with pytest.raises(InputError, match=r"learning_rate = 0\.003 there, 0\.1 here"):
+    with pytest.raises(InputError, match=r"learning_rate = 0\.03 there, 0\.1 here"):
         small_run(MaskedLM(), replace(small_run.config, learning_rate=0.1).extend(3), run=tmp_path / "run", resume=True)
     shutil.rmtree(tmp_path / "run/checkpoints/step-00000012")
     with pytest.raises(InputError, match="is not finished, it is at step 8 of 12: resume it first"):
