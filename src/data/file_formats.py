@@ -11,9 +11,9 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from . import packed_files
 from .corpora.descriptions import Count, Description, Fingerprint, Sha256
 from .corpora.shards import MAX_SHARDS
-from .packed_files import CHUNK
 
 Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 """XXH3, 64 bits: it is for damage, and hashes several gigabytes a second."""
@@ -42,7 +42,7 @@ class PackedDescription(Description):
     def _covers_all(self) -> Self:
         size = np.dtype(self.dtype).itemsize
         for sums, width in ((self.checksums, size), (self.byte_counts, 4)):
-            if sums is not None and len(sums) != -(-self.tokens * width // CHUNK):
+            if sums is not None and len(sums) != -(-self.tokens * width // packed_files.CHUNK):
                 raise ValueError(f"{len(sums)} checksums are not those of {self.tokens} tokens")
         return self
 
