@@ -140,7 +140,7 @@ def _compare(args: argparse.Namespace, begun: Sequence[Path]) -> None:
         resume=args.resume,
         progress=True,
         say_rest=partial(_say_rest, args),
-        description={"compare": recorded(args, NOT_DESCRIBED)},
+        description={"compare": recorded(args, NOT_DESCRIBED) | {"learning_rate": config.learning_rate}},
         device=args.device,
         compiled=args.compile,
     )

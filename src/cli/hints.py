@@ -46,7 +46,7 @@ def _spelled(character: str) -> str:
     return known.get(character) or "".join(f"\\x{byte:02x}" for byte in character.encode(errors=errors))
 
 
-FLAGS = {"text_column": "column", "streaming": "stream"}
+FLAGS = {"text_column": "column", "streaming": "stream", "compiled": "compile"}
 """Keywords of Python whose flags have other names."""
 _KEYWORD = re.compile(r'(?<![\w.])(\w+)=(True|False|FILE|"[\w-]+")(?!\w)')
 _ANY_VALUE = re.compile(r"(?<=\s\()(\w+)=\.\.\.(?=\))")

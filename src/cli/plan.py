@@ -37,7 +37,9 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument("--tokens", type=tokens, default=1e12, help="tokens of text that the run sees")
     parser.add_argument("--batch-tokens", type=tokens, default=2**22, help="tokens of text of a step, on all devices")
     parser.add_argument("--length", type=SIZE, default=2048, help="input tokens of a row")
-    parser.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw", help="of the matrices in the blocks")
+    parser.add_argument(
+        "--optimizer", choices=("adamw", "muon"), default="adamw", help="adamw of all weights, or muon, as train has it"
+    )
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16", help="of the products")
     parser.add_argument("--recompute", action="store_true", help="blocks keep their inputs, and compute the rest again")
     parser.add_argument("--async-checkpoints", action="store_true", help="checkpoints are written from copies")

@@ -220,6 +220,7 @@ def _train(
     from ..training import prepare, prepare_stream, seeded_model, train
 
     continues = bool(args.resume or args.extend)
+    args.learning_rate = config.learning_rate  # also where it follows from the optimizer
     command = recorded(args, NOT_DESCRIBED)
     processes.check_same("command", {f"--{name.replace('_', '-')}": str(value) for name, value in vars(args).items()})
     own: dict[str, Any] = {}

@@ -51,7 +51,7 @@ def compilable_blocks(model: nn.Module) -> list[Block]:
     if not blocks:
         raise InputError(
             f"expected a model of clozelab.models to compile, got {type(model).__name__} without a block of theirs: "
-            "leave compiled out, and call torch.compile yourself"
+            "train with compiled=False, and call torch.compile yourself"
         )
     _check_compiler(device_of(model))
     return blocks
@@ -80,10 +80,10 @@ def _check_compiler(device: torch.device) -> None:
     except InvalidCxxCompiler:
         raise InputError(
             "torch.compile needs a C++ compiler, and finds none here: install g++ or clang++, name another one by the "
-            "variable CXX, or leave compiled out"
+            "variable CXX, or train with compiled=False"
         ) from None
     if device.type in ("cuda", "xpu") and not has_triton():
         raise InputError(
             f"torch.compile needs Triton beside {found} to compile for {device.type}, and finds none: install triton, "
-            "or leave compiled out"
+            "or train with compiled=False"
         )

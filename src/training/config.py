@@ -45,7 +45,8 @@ class TrainConfig:
     optimizer: str = "muon"
     """muon: Muon for the matrices inside the blocks, AdamW for all else; or adamw for all."""
     learning_rate: float = None  # pyright: ignore[reportAssignmentType]  (a number once it is made)
-    """The peak learning rate of AdamW, after the warm-up; unless it is given, `ADAMW_PEAK_LR` of the optimizer."""
+    """The peak learning rate of AdamW, after the warm-up; unless it is given, `ADAMW_PEAK_LR` of the optimizer. So
+    `dataclasses.replace` with another optimizer needs another rate too, or `learning_rate=None`."""
     matrix_learning_rate: float = 0.02
     """The peak learning rate of Muon, whose steps are scaled in another way."""
     matrix_momentum: float = 0.9
