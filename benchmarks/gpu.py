@@ -259,17 +259,7 @@ def loss_memory(device: Device) -> list[Result]:
         name = f"loss of {shape['positions']} positions, vocabulary {shape['vocabulary']}, {dtype}"
         milliseconds = {side: f"{1e3 * Spread.of(times).median:.3g} ms" for side, times in spent.items()}
         results += [
-            Result(
-                "gpu loss memory",
-                f"{name}: peak memory",
-                "`cross_entropy` on full logits",
-                Spread.of([peaks["theirs"] / max(peaks["ours"], 1)]),
-                "x",
-                8.0,
-                ours=f"{peaks['ours'] / 1e6:.0f} MB",
-                theirs=f"{peaks['theirs'] / 1e6:.0f} MB",
-                memory=(peaks["ours"], peaks["theirs"]),
-            ),
+            loss.peak_memory("gpu loss memory", name, peaks),
             Result(
                 "gpu loss time",
                 f"{name}: time",

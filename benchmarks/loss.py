@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -81,16 +81,10 @@ def memory(processes: Processes, tokenizer: str) -> Iterator[Result]:
         values = ", ".join(f"{side} {value:.4f}" for side, value in measured["values"].items())
         other, full = spent["linear_cross_entropy"], Spread.of(spent["theirs"].cpu).median
         name = f"loss of {shape['positions']} positions, vocabulary {shape['vocabulary']}, {dtype}"
-        yield Result(
+        yield peak_memory(
             "loss memory",
-            f"{name}: peak memory",
-            "`cross_entropy` on full logits",
-            Spread.of([peaks["theirs"] / max(peaks["ours"], 1)]),
-            "x",
-            8.0,
-            ours=f"{peaks['ours'] / 1e6:.0f} MB",
-            theirs=f"{peaks['theirs'] / 1e6:.0f} MB",
-            memory=(peaks["ours"], peaks["theirs"]),
+            name,
+            peaks,
             detail=f"with an allocator that gives free memory back at once {exact[0] / 1e6:.0f} MB and "
             f"{exact[1] / 1e6:.0f} MB, {exact[1] / max(exact[0], 1):.1f}x. `F.linear_cross_entropy` with its "
             f"options takes {peaks[SIDES[2]] / 1e6:.0f} MB and {other.cpu[0] / full:.2f} times the time of full "
@@ -107,6 +101,23 @@ def memory(processes: Processes, tokenizer: str) -> Iterator[Result]:
             ours=_milliseconds(spent["ours"]),
             theirs=_milliseconds(spent["theirs"]),
         )
+
+
+def peak_memory(row: str, name: str, peaks: Mapping[str, int], detail: str = "") -> Result:
+    """Of our loss beside that of all logits, in bytes by side: a row of the suite, or of a GPU."""
+    ours, theirs = peaks["ours"], peaks["theirs"]
+    return Result(
+        row,
+        f"{name}: peak memory",
+        "`cross_entropy` on full logits",
+        Spread.of([theirs / max(ours, 1)]),
+        "x",
+        8.0,
+        ours=f"{ours / 1e6:.0f} MB",
+        theirs=f"{theirs / 1e6:.0f} MB",
+        memory=(ours, theirs),
+        detail=detail,
+    )
 
 
 def _milliseconds(times: Times) -> str:

@@ -23,8 +23,6 @@ SUMMARY = "train several objectives on one corpus, for as many tokens or as much
 EXAMPLE = "clozelab compare --objectives causal prefix diffusion --corpus news.csv --column 2"
 NOT_DESCRIBED = ("out", "resume", "prompt")
 """Flags that the runs do not record: they change nothing in what is learned."""
-CHANGEABLE = (*NOT_DESCRIBED, "device", "compile")
-"""Flags that may be others where it is resumed: where and how it is computed."""
 TOKENS, QUICK_TOKENS = 800_000, 120_000
 """Of text that each objective sees by default, and with --quick."""
 LONG = 240
@@ -140,7 +138,7 @@ def _compare(args: argparse.Namespace, begun: Sequence[Path]) -> None:
         resume=args.resume,
         progress=True,
         say_rest=partial(_say_rest, args),
-        description={"compare": recorded(args, NOT_DESCRIBED) | {"learning_rate": config.learning_rate}},
+        description={"compare": recorded(args, NOT_DESCRIBED, config)},
         device=args.device,
         compiled=args.compile,
     )
@@ -168,4 +166,4 @@ def _restored(args: argparse.Namespace, begun: Sequence[Path], given: Given) -> 
     if not begun:
         raise InputError(f"{args.out} holds no comparison that could be continued: leave --resume out, to begin one")
     flags = [read_run(path.parent)["description"].get("compare") for path in begun]  # each, before any is trained
-    return restored("compare", compare, args.out, flags[0], given, CHANGEABLE)
+    return restored("compare", compare, args.out, flags[0], given, NOT_DESCRIBED)

@@ -5,26 +5,36 @@ from __future__ import annotations
 import argparse
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..escape import shown
 from .parsing import Command, Given, parse, parser_of
 
+if TYPE_CHECKING:
+    from ..training import TrainConfig
 
-def recorded(args: argparse.Namespace, leave_out: Collection[str]) -> dict[str, Any]:
-    """The flags as JSON holds them, without those that change nothing in what is learned."""
-    return {
+HOW = ("device", "compile")
+"""Flags that are recorded and may be others where a run is resumed: where and how it is computed."""
+
+
+def recorded(args: argparse.Namespace, leave_out: Collection[str], config: TrainConfig) -> dict[str, Any]:
+    """The flags as JSON holds them, without those that change nothing in what is learned.
+
+    The learning rate is that of `config`, also where it was not given and follows from the optimizer.
+    """
+    flags = {
         name: str(value) if isinstance(value, Path) else value
         for name, value in vars(args).items()
         if name not in leave_out
     }
+    return {**flags, "learning_rate": config.learning_rate}
 
 
 def restored(
-    name: str, command: Command, folder: Path, flags: Any, given: Given, changeable: Collection[str]
+    name: str, command: Command, folder: Path, flags: Any, given: Given, leave_out: Collection[str]
 ) -> argparse.Namespace:
-    """The flags that a run began with, read by the parser that read them then; `changeable` ones as they are given.
+    """The flags that a run began with, read by the parser that read them then; those of `leave_out` and `HOW` as given.
 
     `folder` is where the run is. Raises `InputError` for flags that are damaged, and for one that is given another
     value than it had.
@@ -36,6 +46,7 @@ def restored(
         args, _ = parse(name, command, words)
     except InputError as error:
         raise InputError(f"the command in {folder / 'run.json'} is damaged: {error}") from error
+    changeable = (*leave_out, *HOW)
     for flag in changeable:
         setattr(args, flag, given.get(flag, getattr(args, flag)))
     for flag, value in given.items():

@@ -27,8 +27,6 @@ SUMMARY = "train one objective on a corpus"
 EXAMPLE = "clozelab train --objective span --corpus book.txt --steps 2000 --run runs/book"
 NOT_DESCRIBED = ("run", "resume", "extend", "workers", "zero_stage")
 """Flags that a run folder does not record: they change nothing in what was learned."""
-CHANGEABLE = (*NOT_DESCRIBED, "device", "compile")
-"""Flags that may be others where a run is resumed: where and how it is computed."""
 
 
 def add_arguments(parser: Parser, words: Sequence[str]) -> None:
@@ -220,8 +218,7 @@ def _train(
     from ..training import prepare, prepare_stream, seeded_model, train
 
     continues = bool(args.resume or args.extend)
-    args.learning_rate = config.learning_rate  # also where it follows from the optimizer
-    command = recorded(args, NOT_DESCRIBED)
+    command = recorded(args, NOT_DESCRIBED, config)
     processes.check_same("command", {f"--{name.replace('_', '-')}": str(value) for name, value in vars(args).items()})
     own: dict[str, Any] = {}
     if source := folder if continues else args.init_from:  # with its tokenizer as it is
@@ -275,4 +272,4 @@ def _restored(folder: Path, given: Given) -> argparse.Namespace:
     if "compare" in description:
         resume = command_line("compare", "--out", folder.parent, "--resume")
         raise InputError(f"{folder} is a part of a comparison: continue that, by {resume}")
-    return restored("train", train, folder, description.get("command"), given, CHANGEABLE)
+    return restored("train", train, folder, description.get("command"), given, NOT_DESCRIBED)
