@@ -58,8 +58,6 @@ class Rung:
     """The model of `transformers` with its own loss, instead of ours."""
     cosine: bool = False
     """Down by a cosine to a tenth of the learning rate, as nanoGPT has it, instead of on a straight line to zero."""
-    all_logits: bool = False
-    """Our model made to project every position onto the vocabulary, as theirs do."""
     objective: Objective | None = None
     """What is trained on, where that is not what the ladder evaluates."""
 
@@ -69,12 +67,11 @@ class Rung:
         *,
         theirs: bool = False,
         cosine: bool = False,
-        all_logits: bool = False,
         objective: Objective | None = None,
         **changes,
     ) -> Rung:
         """The next rung: this one, but for what is changed."""
-        return Rung(name, replace(self.config, **changes), theirs, cosine, all_logits, objective)
+        return Rung(name, replace(self.config, **changes), theirs, cosine, objective)
 
     def share(self, progress: float) -> float:
         """Of the highest learning rate, when `progress` of the run is done."""
@@ -100,21 +97,6 @@ class Ladder:
     """How text is held out."""
     rows: int | None = 256
     """Blocks of held-out text in an evaluation; None: all there are."""
-
-
-class AllLogits(nn.Module):
-    """Our model, projecting every position, in the loss or not."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, decoder_input_ids: Tensor | None = None
-    ) -> Tensor:
-        """Logits (B, T, V)."""
-        decoder = {} if decoder_input_ids is None else {"decoder_input_ids": decoder_input_ids}
-        return self.model.unembed(self.model(input_ids, attention_mask=attention_mask, **decoder))
 
 
 @dataclass(frozen=True)
@@ -149,7 +131,6 @@ def climb(ladder: Ladder, rung: Rung, seed: int, prepared: Prepared) -> Climb:
         model = ladder.peer(vocab_size, config.length)
     else:
         model = objective.build_model(vocab_size, "tiny", **ladder.model)
-        model = AllLogits(model) if rung.all_logits else model
     special = prepared.tokenizer.special
     collator, heldout = objective.collator(special, seed=seed), prepared.heldout.blocks(length)
     batches = Batches(prepared.text.blocks(length), collator, config.batch_size, config.steps)
@@ -202,7 +183,9 @@ def bert(vocab_size: int, length: int) -> nn.Module:
 def t5(vocab_size: int, length: int) -> nn.Module:
     """T5 1.0's shape, and without dropout."""
     shape = {"d_model": 128, "d_kv": 32, "d_ff": 512, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4}
-    return T5ForConditionalGeneration(T5Config(vocab_size=vocab_size, dropout_rate=0.0, **shape, **IDS))
+    return T5ForConditionalGeneration(
+        T5Config(vocab_size=vocab_size, dropout_rate=0.0, decoder_start_token_id=0, **shape, **IDS)
+    )
 
 
 NANOGPT = Rung(
@@ -222,7 +205,7 @@ NANOGPT = Rung(
     cosine=True,
 )
 PLAIN = TrainConfig(
-    steps=300,
+    steps=3000,
     optimizer="adamw",
     learning_rate=1e-3,
     betas=(0.9, 0.999),
@@ -237,25 +220,25 @@ T5 = Rung("a T5-style recipe: AdamW, float32", PLAIN, theirs=True)
 
 BFLOAT16_THEIRS = "(the recipe in bfloat16)"
 """No rung that others stand on: it shows the peer at its best."""
+BLOCKS = "our blocks, projecting only loss positions"
+RATE = "three times the learning rate"
+MUON = "today's defaults: Muon, its schedule and rates"
+RECIPE = "many masks first, then fewer"
 
 
-def up(first: Rung, steps: dict[str, int]) -> list[Rung]:
-    """The rungs that lead up from a recipe, each with its number of steps where it is another one."""
-    kept = {"cosine": first.cosine}
-    changes: dict[str, dict] = {
-        BFLOAT16_THEIRS: {"theirs": True, **kept, "precision": "auto"},
-        "our blocks": {"all_logits": True, **kept, "precision": "float32"},
-        "only loss positions are projected": kept,
-        "level, then straight down to zero": {"decay": 0.6},
-        "three times the learning rate": {"learning_rate": 3 * first.config.learning_rate},
-        "Muon inside the blocks": {"optimizer": "muon", "learning_rate": 6e-3, "matrix_momentum": 0.95},
-        "bfloat16": {"precision": "auto"},
-    }
-    rungs = [first]
-    for name, change in changes.items():
-        change["steps"] = steps.get(name, rungs[-1].config.steps)
-        rungs.append(rungs[-1].but(name, **change))
-    return rungs
+def up(first: Rung, steps: dict[str, int], recipe: Objective | None = None) -> list[Rung]:
+    """The rungs that lead up from a recipe, each with its number of steps, in bfloat16 too where that is fast."""
+    now = TrainConfig()
+    fast = uses_bfloat16("auto", torch.device("cpu"))
+    rungs = [first, first.but(BFLOAT16_THEIRS, theirs=True, cosine=first.cosine, precision="auto")]
+    rungs.append(first.but(BLOCKS, cosine=first.cosine, steps=steps[BLOCKS]))
+    rungs.append(rungs[-1].but(RATE, learning_rate=3 * first.config.learning_rate, decay=0.6, steps=steps[RATE]))
+    shape = {"length": first.config.length, "batch_size": first.config.batch_size, "precision": "float32"}
+    rungs.append(Rung(MUON, replace(now, **shape, steps=steps[MUON])))
+    if recipe is not None:
+        rungs.append(rungs[-1].but(RECIPE, objective=recipe, steps=steps[RECIPE]))
+    rungs.append(rungs[-1].but("bfloat16", objective=recipe, precision="auto"))
+    return rungs if fast else [rung for rung in rungs if rung.config.precision == "float32"]
 
 
 def from_version_0_1(steps: int, objective: Objective | None = None) -> list[Rung]:
@@ -273,27 +256,24 @@ def from_version_0_1(steps: int, objective: Objective | None = None) -> list[Run
     return rungs
 
 
-FEWER = {"three times the learning rate": 200, "Muon inside the blocks": 100}
 LADDERS = {
     "shakespeare": Ladder(
         CausalLM(),
         gpt2,
-        up(
-            NANOGPT,
-            {
-                "our blocks": 800,
-                "level, then straight down to zero": 700,
-                "three times the learning rate": 450,
-                "Muon inside the blocks": 320,
-            },
-        ),
+        up(NANOGPT, {BLOCKS: 1500, RATE: 900, MUON: 300}),
         {"tokenizer": "characters", "sentinels": 0},
         {"tied": False},
         rows=None,
         split="position",
     ),
-    "masked": Ladder(MaskedLM(), bert, up(BERT, FEWER), {"vocab_size": 4096}, {}),
-    "span": Ladder(SpanCorruption(), t5, up(T5, FEWER), {"vocab_size": 4096}, {}),
+    "masked": Ladder(
+        MaskedLM(),
+        bert,
+        up(BERT, {BLOCKS: 2000, RATE: 1500, MUON: 900, RECIPE: 700}, MaskedLM.with_recipe()),
+        {"vocab_size": 4096},
+        {},
+    ),
+    "span": Ladder(SpanCorruption(), t5, up(T5, {BLOCKS: 2500, RATE: 1500, MUON: 500}), {"vocab_size": 4096}, {}),
     "default-causal": Ladder(CausalLM(), gpt2, from_version_0_1(390), {}, {}),
     "default-masked": Ladder(MaskedLM(), bert, from_version_0_1(390, MaskedLM.with_recipe()), {}, {}),
     "default-span": Ladder(SpanCorruption(), t5, from_version_0_1(390), {}, {}),
@@ -301,6 +281,13 @@ LADDERS = {
 
 
 # ------------------------------------------------------------------ what came out
+
+
+def climbed(path: Path) -> dict[tuple[str, int, int], Climb]:
+    """The climbs of a file, by rung, seed and steps."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    climbs = [Climb(**json.loads(line)) for line in lines]
+    return {(climb.rung, climb.seed, climb.steps): climb for climb in climbs}
 
 
 def table(climbs: list[Climb]) -> list[dict]:
@@ -365,6 +352,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="instead of each rung's own")
     parser.add_argument("--rows", type=int, help="held-out blocks of an evaluation  (default: 256; Shakespeare: all)")
     parser.add_argument("--out", type=Path, default=Path("runs/ladders"))
+    parser.add_argument("--resume", action="store_true", help="keep the climbs of earlier runs that are in --out")
     parser.add_argument("--publish", action="store_true", help="also put figures and picture into the repository")
     args = parser.parse_args()
     if args.publish and (args.only or args.steps):
@@ -376,14 +364,23 @@ def main() -> None:
     corpus = load_corpus(args.corpus, split=ladder.split, **column)
     prepared = prepare(corpus, roles=ladder.objective.roles, **ladder.prepare)
     rungs = [rung for rung in ladder.rungs if not args.only or any(part in rung.name for part in args.only)]
+    args.out.mkdir(parents=True, exist_ok=True)
+    kept = args.out / f"{args.ladder}.jsonl"  # each climb as it ends: a ladder may take hours
+    done = climbed(kept) if args.resume else {}
     climbs = []
     with flushed_denormals():
         for seed in args.seeds:  # all rungs of a seed together, so that a slow hour touches all of them
             for rung in rungs:
                 rung = replace(rung, config=replace(rung.config, steps=args.steps or rung.config.steps))
-                climbs.append(climb(ladder, rung, seed, prepared))
-                last = climbs[-1]
-                print(f"seed {seed}  {rung.name}: {last.curve[-1][2]:.4f} nats in {last.seconds:.1f} s", flush=True)
+                last = done.get((rung.name, seed, rung.config.steps))
+                again = "" if last is None else "  (climbed before)"
+                if last is None:
+                    last = climb(ladder, rung, seed, prepared)
+                    with kept.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(asdict(last)) + "\n")
+                climbs.append(last)
+                nats = f"{last.curve[-1][2]:.4f} nats in {last.seconds:.1f} s"
+                print(f"seed {seed}  {rung.name}, {last.steps} steps: {nats}{again}", flush=True)
     rows = table(climbs)
     print(ladder_table(rows))
     record = {
@@ -396,7 +393,6 @@ def main() -> None:
         "rows": rows,
         "climbs": [asdict(climb) for climb in climbs],
     }
-    args.out.mkdir(parents=True, exist_ok=True)
     (args.out / f"{args.ladder}.json").write_text(json.dumps(record))
     draw(rows, args.ladder, args.out / f"{args.ladder}.png")
     if args.publish:
