@@ -1,20 +1,29 @@
 """The course: a lesson measures a claim over several seeds, judges it and records the result."""
 
 from ..doors import explain_errors
-from .lesson import Lesson, Visit
+from .exercise import Exercise
+from .judgement import Gate, Judgement, Part, judge, share_learned
+from .lesson import Lesson, Visit, in_notebook
 from .results import Result, claims_table, lessons_folder, print_result, print_results, read_results
 from .seeds import Seeds
 
 __all__ = [
+    "Exercise",
+    "Gate",
+    "Judgement",
     "Lesson",
+    "Part",
     "Result",
     "Seeds",
     "Visit",
     "claims_table",
+    "in_notebook",
+    "judge",
     "lessons_folder",
     "print_result",
     "print_results",
     "read_results",
+    "share_learned",
 ]
 
 explain_errors(__name__)

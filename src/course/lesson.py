@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import builtins
+import platform
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,13 +20,31 @@ import torch
 from ..errors import InputError
 from ..escape import counted, escape_control_characters
 from ..progress import duration, tracked
-from .results import INSTALLED, VERDICTS, Result, lessons_folder, print_result
+from .exercise import Exercise
+from .judgement import Judgement
+from .results import INSTALLED, Result, lessons_folder, print_result
 from .seeds import Seeds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Item = TypeVar("Item")
+
+SEEDS = 5
+
+
+WORDS = 20
+"""The most that a claim may have, and the number beside it: they stand in a table."""
+
+
+def in_notebook() -> bool:
+    """Whether this runs in IPython: the cells of a lesson that only show something stand under `if in_notebook():`.
+
+    >>> from clozelab.course import in_notebook
+    >>> in_notebook()
+    False
+    """
+    return hasattr(builtins, "__IPYTHON__")
 
 
 @dataclass(frozen=True)
@@ -32,47 +53,65 @@ class Lesson:
 
     A script defines one at its top, begins with `visit` and ends with `Visit.conclude`:
 
-        LESSON = Lesson("04_training_is_inference.py", "Training task equals inference task", claim="...")
+        LESSON = Lesson("04_training_is_inference.py", "Training task equals inference task", claim="...", ...)
 
         def main(arguments=None):
             visit = LESSON.visit(arguments)
             gap = Seeds.of(lambda seed: measure(seed, steps=visit.choose(2000, fast=50)), visit.track(visit.seeds))
+            judgement = judge([Gate("has learned 80%", learned, above=0.8)], [Part("is ahead", gap)])
             return visit.conclude(
-                verdict="held" if gap.above else "contradicted",
+                judgement,
+                number=f"{gap:.2f} nats, a unigram guess 1.39",
                 finding=f"... {gap:.2f} nats ...",
                 figures={"gap": gap},
                 headings=["what", "nats"],
                 rows=[["gap", f"{gap:.2f}"]],
-                picture=figure,
+                picture=draw(gap, judgement),
             )
 
-    Raises `InputError` for a script that is not named NN_name.py.
+    Raises `InputError` for a script that is not named NN_name.py, and for a claim of more than 20 words.
     """
 
     script: str
     title: str
     claim: str
+    question: str
+    """What the lesson asks, as it is put to a reader before any number."""
+    exercises: tuple[Exercise, ...] = ()
+    literature: str = ""
+    """What others measured, with the figure and the source."""
+    previous: str = ""
+    """What version 0.1 concluded, and why this is another verdict or the same."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9]{2}_\w+\.py", self.script):
             raise InputError(f"a lesson's script is named NN_name.py, got {self.script!r}")
+        check_words("a claim", self.claim)
+
+    def check(self, exercise: int, value: float) -> str:
+        """Whether `value` is right in exercise 1, 2, ...; raises `InputError` where there is no such exercise."""
+        if not 1 <= exercise <= len(self.exercises):
+            raise InputError(f"the exercises are 1 to {len(self.exercises)}, got {exercise}")
+        return self.exercises[exercise - 1].check(value)
 
     def visit(self, arguments: Sequence[str] | None = None, *, corpus: bool = False) -> Visit:
-        """Read the command line: `--fast`, `--seeds N`, `--out FOLDER`, and `--corpus FILE` if `corpus`.
+        """Read the command line: `--fast`, `--full`, `--seeds N`, `--out FOLDER`, and `--corpus FILE` if `corpus`.
 
         A notebook has no command line of its own, and gets the defaults. Exits with code 2 and one line for a command
         line that cannot be read, and for a folder that cannot be created, before anything is measured.
         """
         parser = _Parser(prog=self.script, description=f"{self.title}. {self.claim}", allow_abbrev=False)
-        parser.add_argument("--fast", action="store_true", help="a short run without a verdict")
-        parser.add_argument("--seeds", type=int, help="number of seeds  (default: 3; 1 with --fast)")
+        length = parser.add_mutually_exclusive_group()
+        length.add_argument("--fast", action="store_true", help="a short run without a verdict")
+        length.add_argument("--full", action="store_true", help="a longer run, in the lessons where it pays")
+        parser.add_argument("--seeds", type=int, help=f"number of seeds  (default: {SEEDS}; 1 with --fast)")
         parser.add_argument("--out", type=Path, help="folder for the result and the picture")
         if corpus:
             parser.add_argument("--corpus", type=Path, help="path of a corpus  (default: a synthetic one)")
         script = getattr(sys.modules["__main__"], "__file__", None)  # a notebook has none
         called = arguments is None and script is not None
         args = parser.parse_args(sys.argv[1:] if called else list(arguments or ()))
-        count = args.seeds if args.seeds is not None else 1 if args.fast else 3
+        count = args.seeds if args.seeds is not None else 1 if args.fast else SEEDS
         if count < 1:
             parser.error(f"--seeds must be at least 1, got {count}")
         path = getattr(args, "corpus", None)
@@ -87,11 +126,15 @@ class Lesson:
         except OSError as error:
             parser.error(f"the folder {out} cannot be created: {error.strerror}")
         # The arguments that repeat the run, without the folders of this machine.
-        recorded = [*["--fast"] * args.fast, *([] if args.seeds is None else ["--seeds", str(args.seeds)])]
+        recorded = [
+            *["--fast"] * args.fast,
+            *["--full"] * args.full,
+            *([] if args.seeds is None else ["--seeds", str(args.seeds)]),
+        ]
         recorded += [] if path is None else ["--corpus", path.name]
-        if not args.fast:
+        if not args.fast and not args.full:
             self._print_estimate(count)
-        return Visit(self, args.fast, list(range(count)), out, path, recorded)
+        return Visit(self, args.fast, args.full, list(range(count)), out, path, recorded)
 
     def _print_estimate(self, seeds: int) -> None:
         """Print how long so many seeds take, by the recorded run; nothing where there is none."""
@@ -108,6 +151,7 @@ class Visit:
 
     lesson: Lesson
     fast: bool
+    full: bool
     seeds: list[int]
     out: Path
     corpus: Path | None
@@ -115,9 +159,9 @@ class Visit:
     """The arguments of the command line, without the folders of this machine."""
     begun: float = field(default_factory=time.process_time)
 
-    def choose(self, whole: Any, *, fast: Any) -> Any:
-        """The first value in a whole run, the second in a fast one."""
-        return fast if self.fast else whole
+    def choose(self, whole: Any, *, fast: Any, full: Any = None) -> Any:
+        """The first value in a whole run, or that of a fast or a full one; a full run without its own is a whole one."""
+        return fast if self.fast else full if self.full and full is not None else whole
 
     def track(self, items: Iterable[Item], unit: str = "seeds") -> Iterator[Item]:
         """The items of the longest loop, while a bar on standard error tells how far it is, and each training in it.
@@ -128,28 +172,35 @@ class Visit:
 
     def conclude(
         self,
+        judgement: Judgement,
         *,
-        verdict: str,
+        number: str,
         finding: str,
         figures: dict[str, Seeds],
         headings: Sequence[str],
         rows: Sequence[Sequence[str]],
         picture: Figure,
     ) -> Result:
-        """Print the table and the verdict, and write `NN_name.json` and `NN_name.png`.
+        """Print table, gates and verdict, and write `NN_name.json` and `NN_name.png`.
 
-        With a single seed the verdict is "not judged". Raises `InputError` for a verdict that is none of `VERDICTS`.
+        `number` is the one figure of the table of lessons, beside its baseline, in at most 20 words, else `InputError`.
         """
-        if verdict not in VERDICTS:
-            raise InputError(f"a verdict is one of {', '.join(VERDICTS)}, got {verdict!r}")
+        check_words("the number of a lesson", number)
         lesson = self.lesson
         result = Result(
             lesson=lesson.script[:2],
             script=lesson.script,
             title=lesson.title,
+            question=lesson.question,
             claim=lesson.claim,
-            verdict=verdict if len(self.seeds) > 1 else "not judged",
+            verdict=judgement.verdict,
+            reason=judgement.reason,
+            number=number,
             finding=finding,
+            gates=[[str(gate), "passed" if gate.passed else "not passed"] for gate in judgement.gates],
+            parts=[[str(part), part.outcome] for part in judgement.parts],
+            literature=lesson.literature,
+            previous=lesson.previous,
             figures={name: list(values.values) for name, values in figures.items()},
             headings=list(headings),
             rows=[list(row) for row in rows],
@@ -157,6 +208,8 @@ class Visit:
             seconds=round(time.process_time() - self.begun, 1),
             arguments=self.arguments,
             torch=torch.__version__.split("+")[0],
+            machine=f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
+            commit=_commit(),
         )
         self.out.mkdir(parents=True, exist_ok=True)
         picture.savefig(str(self.out / f"{Path(lesson.script).stem}.png"), dpi=120)
@@ -164,6 +217,22 @@ class Visit:
         print_result(result)
         print(escape_control_characters(f"written:  {path}, {path.with_suffix('.png').name}"))
         return result
+
+
+def check_words(what: str, text: str) -> None:
+    """Raise `InputError` for a text of more than 20 words."""
+    if (words := len(text.split())) > WORDS:
+        raise InputError(f"{what} has at most {WORDS} words, since it stands in a table; got {words}: {text!r}")
+
+
+def _commit() -> str:
+    """The commit of the sources, as short as git writes it; "unknown" where they are not in a clone."""
+    call = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
+    with suppress(OSError):
+        said = subprocess.run(call, capture_output=True, text=True, timeout=30)
+        if said.returncode == 0:
+            return said.stdout.strip().replace("-dirty", ", with changes")
+    return "unknown"
 
 
 class _Parser(argparse.ArgumentParser):

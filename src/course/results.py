@@ -12,9 +12,7 @@ from ..checks import check_path
 from ..data.corpora.cache import written_whole
 from ..errors import InputError
 from ..escape import escape_control_characters, shorten, shown
-
-VERDICTS = ("held", "held in part", "contradicted", "not judged")
-"""The verdicts on a claim. "not judged": a single seed, as in a fast run."""
+from .judgement import VERDICTS
 
 
 @dataclass(frozen=True)
@@ -26,11 +24,24 @@ class Result:
     script: str
     """The file name in `examples/`."""
     title: str
+    question: str
     claim: str
     verdict: str
     """One of `VERDICTS`."""
+    reason: str
+    """Why the claim was not simply held."""
+    number: str
+    """One figure beside its baseline, in at most 20 words."""
     finding: str
-    """What was measured, in a sentence with its numbers."""
+    """What was measured, in sentences with their numbers."""
+    gates: list[list[str]]
+    """What had to be true before judging, with its figure; "passed" or "not passed"."""
+    parts: list[list[str]]
+    """The parts of the claim, with the difference; "held", "contradicted" or "cannot tell"."""
+    literature: str
+    """What others measured."""
+    previous: str
+    """What version 0.1 concluded, and why this is another verdict or the same."""
     figures: dict[str, list[float]]
     """The measured numbers by name, one value for each seed."""
     headings: list[str]
@@ -43,6 +54,10 @@ class Result:
     """The arguments that the script was run with."""
     torch: str
     """The version of PyTorch."""
+    machine: str
+    """Kind of processor."""
+    commit: str
+    """Of the sources."""
 
     @property
     def command(self) -> str:
@@ -74,12 +89,14 @@ def _list_of(*kinds: type) -> Callable[[Any], bool]:
 
 
 _WORDS, _NUMBERS = _list_of(str), _list_of(int, float)
+_TEXTS = ("lesson", "script", "title", "question", "claim", "reason", "number", "finding", "literature", "previous")
+_TEXTS += ("torch", "machine", "commit")
 _FITS: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("lesson", "script", "title", "claim", "finding", "torch"), lambda value: isinstance(value, str)),
+    **dict.fromkeys(_TEXTS, lambda value: isinstance(value, str)),
     "verdict": lambda value: value in VERDICTS,
     "figures": lambda value: isinstance(value, dict) and all(map(_NUMBERS, value.values())),
     "headings": _WORDS,
-    "rows": lambda value: isinstance(value, list) and all(map(_WORDS, value)),
+    **dict.fromkeys(("rows", "gates", "parts"), lambda value: isinstance(value, list) and all(map(_WORDS, value))),
     "seeds": _list_of(int),
     "seconds": lambda value: isinstance(value, (int, float)),
     "arguments": _WORDS,
@@ -98,11 +115,11 @@ def read_results(folder: str | Path) -> list[Result]:
 
 
 def claims_table(results: Sequence[Result]) -> str:
-    """The table of claims, findings and verdicts in the README, as Markdown."""
+    """The table of claims, one number each and verdicts in the README, as Markdown."""
     lines = ["| lesson | the claim | measured | verdict |", "|---|---|---|---|"]
     for result in results:
         name = f"[{result.lesson} {result.title}](examples/{result.script})"
-        cells = (name, result.claim, result.finding, f"**{result.verdict}**")
+        cells = (name, result.claim, result.number, f"**{result.verdict}**")
         lines.append(f"| {' | '.join(map(_in_a_cell, cells))} |")
     return "\n".join(lines)
 
@@ -170,7 +187,11 @@ def print_result(result: Result) -> None:
     without_spaces = loose.maximum > console.width >= tight.minimum
     console.print(plain(f"{result.lesson} {result.title}"), style="bold")
     console.print(table("±" if without_spaces else " ± "))
-    console.print(plain(f"claim:    {result.claim}"))
-    console.print(plain(f"measured: {result.finding}"))
-    seeds = "one seed" if len(result.seeds) == 1 else f"{len(result.seeds)} seeds, ± their standard deviation"
+    lines = [f"claim:    {result.claim}", f"measured: {result.finding}"]
+    lines += [f"{outcome + ':':<10}{text.removesuffix(f', {outcome}')}" for text, outcome in result.parts]
+    lines += [f"{'gate:' if outcome == 'passed' else 'NOT PASSED:':<10}{text}" for text, outcome in result.gates]
+    lines += [f"others:   {result.literature}"] * bool(result.literature)
+    for line in lines:
+        console.print(plain(line))
+    seeds = "one seed" if len(result.seeds) == 1 else f"{len(result.seeds)} seeds, ± half of the 95% interval"
     console.print(f"verdict:  {result.verdict} ({seeds}, {result.seconds:.0f} s of processor time)")

@@ -1,4 +1,4 @@
-"""A quantity measured over several seeds: its mean, its spread, and whether it differs from zero significantly."""
+"""A quantity measured over several seeds: its mean, its 95% interval, and what the interval says."""
 
 from __future__ import annotations
 
@@ -10,8 +10,27 @@ from statistics import fmean, stdev
 from ..errors import InputError
 from ..escape import shown
 
-STANDARD_ERRORS = 2.0
-"""Standard errors that a mean must lie from zero to be significant."""
+LEVEL = 0.05
+"""Chance, where there is no difference, that a two-sided t-test finds one."""
+
+_QUANTILES = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131),
+    *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
+"""Student's t below which 97.5% lie, with 1, 2, 3, ... degrees of freedom."""
+
+
+def t_quantile(degrees: int) -> float:
+    """Student's t for a 95% interval; beyond 30 degrees of freedom by the Cornish-Fisher expansion.
+
+    >>> from clozelab.course.seeds import t_quantile
+    >>> t_quantile(4), round(t_quantile(100), 3)
+    (2.776, 1.984)
+    """
+    if degrees <= len(_QUANTILES):
+        return _QUANTILES[degrees - 1]
+    z = 1.959964
+    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
 @dataclass(frozen=True)
@@ -19,15 +38,16 @@ class Seeds:
     """A quantity measured once for each seed, in the order of the seeds.
 
     >>> from clozelab.course import Seeds
-    >>> causal, masked = Seeds((0.52, 0.55, 0.51)), Seeds((0.61, 0.66, 0.59))
+    >>> causal, masked = Seeds((0.52, 0.55, 0.51, 0.54, 0.53)), Seeds((0.61, 0.66, 0.59, 0.63, 0.62))
     >>> print(masked)
-    0.620 ± 0.036
-    >>> print(masked - causal), (masked - causal).significant  # pairs of the same seed
-    0.093 ± 0.015
+    0.622 ± 0.032
+    >>> print(masked - causal), (masked - causal).above  # pairs of the same seed
+    0.092 ± 0.016
     (None, True)
 
-    `±` is the standard deviation over seeds. Raises `InputError` for no values, for values that are not finite numbers,
-    and for operands with different numbers of seeds.
+    `±` is half of the 95% interval of the mean by Student's t over the seeds. An interval that excludes zero is a
+    two-sided t-test at 0.05. Raises `InputError` for no values, for values that are not finite numbers, and for
+    operands with different numbers of seeds.
     """
 
     values: tuple[float, ...]
@@ -53,31 +73,30 @@ class Seeds:
         return fmean(self.values)
 
     @property
-    def spread(self) -> float:
-        """The standard deviation over the seeds; 0 for a single one."""
-        return stdev(self.values) if len(self.values) > 1 else 0.0
+    def half_width(self) -> float:
+        """Half of the 95% interval of the mean; infinite for a single seed, which says nothing of others."""
+        n = len(self.values)
+        return t_quantile(n - 1) * stdev(self.values) / math.sqrt(n) if n > 1 else math.inf
 
     @property
-    def significant(self) -> bool:
-        """Whether this differs from zero: |t| > 2, and all seeds have the same sign.
-
-        t is the mean over its standard error; a single seed is never significant. The test is a lenient one. Without
-        any difference (normal deviates of mean zero) it passes with probability 0.18 for three seeds and 0.06 for five.
-        With several comparisons, require a minimal size of the difference as well.
-        """
-        n = len(self.values)
-        agree = min(self.values) > 0 or max(self.values) < 0
-        return n > 1 and agree and abs(self.mean) > STANDARD_ERRORS * self.spread / math.sqrt(n)
+    def interval(self) -> tuple[float, float]:
+        """The 95% interval of the mean."""
+        return self.mean - self.half_width, self.mean + self.half_width
 
     @property
     def above(self) -> bool:
-        """Significantly more than zero."""
-        return self.significant and self.mean > 0
+        """Significantly more than zero: the interval lies above it."""
+        return self.interval[0] > 0
 
     @property
     def below(self) -> bool:
-        """Significantly less than zero."""
-        return self.significant and self.mean < 0
+        """Significantly less than zero: the interval lies below it."""
+        return self.interval[1] < 0
+
+    def within(self, margin: float) -> bool:
+        """Equivalent to zero: the interval lies inside ±margin. No significant difference is not enough for that."""
+        low, high = self.interval
+        return -margin < low and high < margin
 
     def _paired(self, other: Seeds | float) -> Iterator[tuple[float, float]]:
         theirs = other.values if isinstance(other, Seeds) else (float(other),) * len(self.values)
@@ -94,10 +113,10 @@ class Seeds:
         return Seeds(tuple(a / b for a, b in self._paired(other)))
 
     def __format__(self, spec: str) -> str:
-        """Mean ± spread, both in the format `spec`, as in f"{seeds:.1f}"; a + sign applies to the mean alone."""
+        """Mean ± half width, both in the format `spec`, as in f"{seeds:.1f}"; a + sign applies to the mean alone."""
         spec = spec or ".3f"
-        spread = f" ± {format(self.spread, spec.replace('+', ''))}" if len(self.values) > 1 else ""
-        return f"{format(self.mean, spec)}{spread}"
+        after = f" ± {format(self.half_width, spec.replace('+', ''))}" if len(self.values) > 1 else ""
+        return f"{format(self.mean, spec)}{after}"
 
     def __str__(self) -> str:
         return f"{self:.3f}"

@@ -1,0 +1,39 @@
+"""Exercises of a lesson: a line to change, and what number comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import InputError
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A line to change, the range in which the number that comes out lies, and why.
+
+    >>> from clozelab.course import Exercise
+    >>> exercise = Exercise("Hide 100% of the tokens: what is the loss?", answer=(1.3, 1.5), why="Nothing is left to read.")
+    >>> print(exercise.check(1.38))
+    Right: between 1.3 and 1.5. Nothing is left to read.
+    >>> print(exercise.check(0.2))
+    Not yet: 0.2 is too low. Was the line changed, and the cell below it run again?
+
+    Raises `InputError` for a range that is none.
+    """
+
+    ask: str
+    answer: tuple[float, float]
+    """The lowest and the highest number that are right."""
+    why: str
+
+    def __post_init__(self) -> None:
+        if not self.answer[0] <= self.answer[1]:
+            raise InputError(f"an answer is a range (low, high), got {self.answer}")
+
+    def check(self, value: float) -> str:
+        """Whether a learner's number is right, and if so why."""
+        low, high = self.answer
+        if low <= value <= high:
+            return f"Right: between {low:g} and {high:g}. {self.why}"
+        side = "low" if value < low else "high"
+        return f"Not yet: {value:g} is too {side}. Was the line changed, and the cell below it run again?"
