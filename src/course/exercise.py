@@ -12,7 +12,7 @@ class Exercise:
     """A line to change, the range in which the number that comes out lies, and why.
 
     >>> from clozelab.course import Exercise
-    >>> exercise = Exercise("Hide 100% of the tokens: what is the loss?", answer=(1.3, 1.5), why="Nothing is left to read.")
+    >>> exercise = Exercise("Hide all tokens: what is the loss?", answer=(1.3, 1.5), why="Nothing is left to read.")
     >>> print(exercise.check(1.38))
     Right: between 1.3 and 1.5. Nothing is left to read.
     >>> print(exercise.check(0.2))

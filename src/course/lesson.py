@@ -160,7 +160,7 @@ class Visit:
     begun: float = field(default_factory=time.process_time)
 
     def choose(self, whole: Any, *, fast: Any, full: Any = None) -> Any:
-        """The first value in a whole run, or that of a fast or a full one; a full run without its own is a whole one."""
+        """The first value in a whole run, else that of a fast or a full one; a full run may have none of its own."""
         return fast if self.fast else full if self.full and full is not None else whole
 
     def track(self, items: Iterable[Item], unit: str = "seeds") -> Iterator[Item]:

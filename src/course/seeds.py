@@ -42,7 +42,7 @@ class Seeds:
     >>> print(masked)
     0.622 ± 0.032
     >>> print(masked - causal), (masked - causal).above  # pairs of the same seed
-    0.092 ± 0.016
+    0.092 ± 0.014
     (None, True)
 
     `±` is half of the 95% interval of the mean by Student's t over the seeds. An interval that excludes zero is a

@@ -13,9 +13,16 @@ def result(number="01", **changes):
         "lesson": number,
         "script": f"{number}_a_lesson.py",
         "title": "A lesson",
+        "question": "How cold is it?",
         "claim": "Ice is [mask] | cold",
         "verdict": "held",
+        "reason": "",
+        "number": "-5.0 ± 0.1 °C,\nwater 4 °C",
         "finding": "-5.0 ± 0.1 degrees\nat night",
+        "gates": [["the thermometer works: 0 ± 0.1, must be below 1", "passed"]],
+        "parts": [["ice is colder: +9 ± 0.1, held", "held"]],
+        "literature": "0 °C (a book)",
+        "previous": "held, on three ponds",
         "figures": {"degrees": [-5.1, -5.0, -4.9]},
         "headings": ["place", "degrees"],
         "rows": [["pond", "-5.0 ± 0.1"]],
@@ -23,6 +30,8 @@ def result(number="01", **changes):
         "seconds": 90.0,
         "arguments": ["--seeds", "3"],
         "torch": "2.9.0",
+        "machine": "x86_64, AVX2",
+        "commit": "1234567",
     }
     return Result(**{**settings, **changes})
 
@@ -46,7 +55,7 @@ def test_the_table_keeps_its_columns_where_a_text_has_bars_and_line_breaks(tmp_p
     assert claims_table([result()]).splitlines() == [
         "| lesson | the claim | measured | verdict |",
         "|---|---|---|---|",
-        "| [01 A lesson](examples/01_a_lesson.py) | Ice is [mask] \\| cold | -5.0 ± 0.1 degrees at night | **held** |",
+        "| [01 A lesson](examples/01_a_lesson.py) | Ice is [mask] \\| cold | -5.0 ± 0.1 °C, water 4 °C | **held** |",
     ]
 
 
@@ -73,7 +82,10 @@ def test_one_result_is_printed_whole_at_any_width(width, capsys, monkeypatch):
     assert "\x1b" not in printed
     assert all(len(line) <= width for line in lines)
     assert ("-7.0±0.1" in printed) == ("-7.0 ± 0.1" not in printed) == (width < 200)
-    for word in ("01 A lesson", "Ice is [mask] | cold", "measured: -5.0 ± 0.1 degrees", "held (3 seeds", "90 s"):
+    for word in (
+        *("01 A lesson", "Ice is [mask] | cold", "measured: -5.0 ± 0.1 degrees", "held (3 seeds", "90 s"),
+        *("held: ice is colder: +9 ± 0.1", "gate: the thermometer works", "others: 0 °C (a book)"),
+    ):
         assert word in printed
 
 
@@ -120,6 +132,9 @@ def test_a_file_that_no_lesson_wrote_is_refused(content, tmp_path):
     [
         ("verdict", "proved"),
         ("verdict", ["held"]),
+        ("gates", ["passed"]),
+        ("parts", [["a part", 1]]),
+        ("commit", None),
         ("claim", None),
         ("finding", 5),
         ("figures", [1.0]),

@@ -1,20 +1,31 @@
-"""A quantity over seeds: its mean, its spread, and whether a difference is significant."""
+"""A quantity over seeds: its mean, its interval, and what the interval says."""
 
 import math
-from statistics import stdev
 
 import pytest
 import torch
 
 from clozelab.course import Seeds
+from clozelab.course.seeds import LEVEL, t_quantile
 from clozelab.errors import InputError
 
 
-def test_mean_and_spread_are_those_of_a_sample():
+def test_the_interval_is_students():
+    """Three values 1, 2, 6: mean 3, standard deviation sqrt(7), t of two degrees of freedom 4.303."""
     seeds = Seeds((1.0, 2.0, 6.0))
     assert seeds.mean == 3.0
-    assert seeds.spread == pytest.approx(stdev([1, 2, 6])) == pytest.approx(math.sqrt(7))
-    assert Seeds((4,)).spread == 0.0
+    assert seeds.half_width == pytest.approx(4.303 * math.sqrt(7 / 3))
+    assert seeds.interval == pytest.approx((3 - seeds.half_width, 3 + seeds.half_width))
+    assert Seeds((4,)).half_width == math.inf  # one seed says nothing of others
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 4, 9, 30, 31, 50, 200])
+def test_a_fortieth_lies_above_the_quantile(degrees):
+    """The density of Student's t, integrated from zero to the quantile: 47.5%."""
+    scale = math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(degrees * math.pi)
+    t = torch.linspace(0, t_quantile(degrees), 100_001, dtype=torch.float64)
+    density = scale * (1 + t * t / degrees) ** (-(degrees + 1) / 2)
+    assert float(torch.trapezoid(density, t)) == pytest.approx(0.475, abs=2e-5)
 
 
 def test_a_measure_is_called_once_for_each_seed_in_order():
@@ -24,36 +35,38 @@ def test_a_measure_is_called_once_for_each_seed_in_order():
 
 
 @pytest.mark.parametrize(
-    ("values", "significant", "above", "below"),
+    ("values", "above", "below"),
     [
-        ((1.0, 1.1, 0.9), True, True, False),
-        ((-1.0, -1.1, -0.9), True, False, True),
-        ((0.1, 0.2, -0.01), False, False, False),  # one seed has the other sign
-        ((0.1, 0.1, 3.0), False, False, False),  # they agree, but the mean is 1.1 standard errors from zero
-        ((1.0, 1.0, 1.0), True, True, False),  # no spread at all
-        ((0.0, 0.0, 0.0), False, False, False),
-        ((5.0,), False, False, False),  # a single seed is never significant
+        ((1.0, 1.1, 0.9), True, False),
+        ((-1.0, -1.1, -0.9), False, True),
+        ((0.1, 0.2, -0.01), False, False),
+        ((0.5, 1.0, 1.5), False, False),  # 3.5 standard errors: enough for two standard errors, not for three seeds
+        ((1.0, 1.0, 1.0), True, False),  # no spread at all
+        ((0.0, 0.0, 0.0), False, False),
+        ((5.0,), False, False),  # a single seed is never significant
     ],
 )
-def test_significant_differences_are_large_and_of_one_sign(values, significant, above, below):
-    seeds = Seeds(values)
-    assert (seeds.significant, seeds.above, seeds.below) == (significant, above, below)
+def test_a_difference_is_significant_where_the_interval_excludes_zero(values, above, below):
+    assert (Seeds(values).above, Seeds(values).below) == (above, below)
 
 
-def test_the_border_is_at_two_standard_errors():
-    """Values m - d, m, m + d: a standard deviation of d, so that the border is m = 2 d / sqrt(3)."""
-    border = 2 / math.sqrt(3)
-    assert Seeds((border * 1.001 - 1, border * 1.001, border * 1.001 + 1)).above
-    assert not Seeds((border * 0.999 - 1, border * 0.999, border * 0.999 + 1)).significant
+def test_equivalence_is_more_than_no_difference():
+    noisy, quiet = Seeds((0.5, -0.6, 0.1)), Seeds((0.005, -0.006, 0.001))
+    assert not noisy.above
+    assert not noisy.below
+    assert not noisy.within(0.02)  # nothing is shown
+    assert quiet.within(0.02)
+    assert not (quiet - 0.1).within(0.02)
+    assert not Seeds((0.0,)).within(0.02)  # a single seed shows nothing
 
 
-@pytest.mark.parametrize(("count", "chance"), [(3, 0.1835), (5, 0.06)])
-def test_how_often_chance_alone_is_significant(count, chance):
-    """Of 3 seeds the probability that |t| > 2 with two degrees of freedom (then all agree); 5 must agree as well.
-    4000 draws, within 3 standard errors."""
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_chance_alone_is_significant_in_one_of_twenty(count):
+    """4000 draws, within 3 standard errors; two standard errors would let 18% of three seeds pass."""
     draws = torch.randn(4000, count, generator=torch.Generator().manual_seed(0)).tolist()
-    share = sum(Seeds(row).significant for row in draws) / 4000
-    assert abs(share - chance) < 3 * math.sqrt(chance * (1 - chance) / 4000)
+    found = [Seeds(row) for row in draws]
+    share = sum(one.above or one.below for one in found) / 4000
+    assert abs(share - LEVEL) < 3 * math.sqrt(LEVEL * (1 - LEVEL) / 4000)
 
 
 def test_differences_are_of_the_same_seed():
@@ -69,16 +82,16 @@ def test_differences_are_of_the_same_seed():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (f"{Seeds((0.1, 0.2, 0.3))}", "0.200 ± 0.100"),
-        (f"{Seeds((0.1, 0.2, 0.3)):.1f}", "0.2 ± 0.1"),
-        (f"{Seeds((0.1, 0.2, 0.3)):.0%}", "20% ± 10%"),
+        (f"{Seeds((0.1, 0.2, 0.3))}", "0.200 ± 0.248"),
+        (f"{Seeds((0.1, 0.2, 0.3)):.1f}", "0.2 ± 0.2"),
+        (f"{Seeds((0.1, 0.2, 0.3)):.0%}", "20% ± 25%"),
         (f"{Seeds((0.25,)):.2f}", "0.25"),
-        (f"{Seeds((0.1, 0.2, 0.3)):+.1f}", "+0.2 ± 0.1"),
-        (f"{Seeds((-0.1, -0.3)):+.0%}", "-20% ± 14%"),
+        (f"{Seeds((0.1, 0.2, 0.3)):+.1f}", "+0.2 ± 0.2"),
+        (f"{Seeds((-0.1, -0.3)):+.0%}", "-20% ± 127%"),
         (str(Seeds((2,))), "2.000"),
     ],
 )
-def test_mean_and_spread_follow_the_format(text, expected):
+def test_mean_and_half_width_follow_the_format(text, expected):
     assert text == expected
 
 

@@ -30,7 +30,7 @@ def lesson(request):
 def trial(lesson, tmp_path_factory):
     """The figures of a visit that is shorter than `--fast`: too short to learn much, it runs from end to end."""
 
-    def least(visit, whole, *, fast):
+    def least(visit, whole, *, fast, full=None):
         if isinstance(fast, tuple):
             return tuple(least(visit, whole, fast=one) for one in fast)
         if isinstance(fast, float):
