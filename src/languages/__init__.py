@@ -2,6 +2,7 @@
 
 from ..doors import explain_errors
 from .costs import chain_costs, gap_costs, label_costs, masked_costs, masked_posteriors, span_costs, step_costs
+from .hidden_markov import HiddenMarkovSource
 from .infilling_costs import infilling_costs
 from .markov import MarkovSource
 from .mixture import MixtureSource
@@ -10,6 +11,7 @@ from .skills import Exercise, World
 
 __all__ = [
     "Exercise",
+    "HiddenMarkovSource",
     "MarkovSource",
     "MixtureSource",
     "World",

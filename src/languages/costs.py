@@ -18,6 +18,7 @@ from ..data.examples import IGNORED
 from ..data.spans import split_spans
 from ..data.special_ids import SpecialIds
 from ..errors import InputError
+from .hidden_markov import HiddenMarkovSource, messages_from_left, messages_from_right
 from .markov import MarkovSource, check_symbols
 
 
@@ -70,7 +71,9 @@ def step_costs(source: MarkovSource, tokens: Tensor, steps: int, predicted: Tens
     return -jump[inside[0], inside[1]] * predicted
 
 
-def masked_costs(source: MarkovSource, seen: Tensor, labels: Tensor, channel: Tensor, own_channel: Tensor) -> Tensor:
+def masked_costs(
+    source: MarkovSource | HiddenMarkovSource, seen: Tensor, labels: Tensor, channel: Tensor, own_channel: Tensor
+) -> Tensor:
     """(B, T) float64: -ln p(label | the whole row as it is seen, this position was hidden), 0 where there is no label.
 
     The `label_costs` of `masked_posteriors`. Shapes: seen (B, T), columns of the channels (K, S); labels (B, T) of
@@ -82,13 +85,16 @@ def masked_costs(source: MarkovSource, seen: Tensor, labels: Tensor, channel: Te
     return label_costs(masked_posteriors(source, seen, channel, own_channel), labels)
 
 
-def masked_posteriors(source: MarkovSource, seen: Tensor, channel: Tensor, own_channel: Tensor) -> Tensor:
+def masked_posteriors(
+    source: MarkovSource | HiddenMarkovSource, seen: Tensor, channel: Tensor, own_channel: Tensor
+) -> Tensor:
     """(B, T, K) float64: p(symbol | the whole row as it is seen, this position was hidden).
 
     A corruption that treats tokens independently is a noisy channel after a Markov chain, that is, a hidden Markov
     model: `channel[x, s]` is the probability that symbol x is seen as s, whether it was hidden or not, and
     `own_channel` the same for a hidden symbol, which the position in question is known to be. Forward and backward
-    messages give the posterior.
+    messages give the posterior. Of a `HiddenMarkovSource` they are messages about its states, whose symbols the channel
+    corrupts.
 
     Shapes: seen (B, T), columns of the channels (K, S).
 
@@ -102,22 +108,20 @@ def masked_posteriors(source: MarkovSource, seen: Tensor, channel: Tensor, own_c
     Raises `InputError` for shapes that do not fit.
     Source: Rabiner 1989, section III.
     """
-    check_type(source, MarkovSource, "the source")
+    check_type(source, (MarkovSource, HiddenMarkovSource), "the source")
     check_tensor(seen, "seen", "(B, T)", WHOLE)
     for name, one in (("channel", channel), ("own_channel", own_channel)):
         if len(check_tensor(one, name, "(K, S)", REAL)) != source.symbols or one.shape != channel.shape:
             raise InputError(f"expected {name} ({source.symbols}, S), got {tuple(one.shape)}")
     check_symbols(seen, channel.shape[1])
-    k, evidence = source.symbols, channel.double().T[seen]  # (B, T, K)
-    before = [source.stationary.expand(len(seen), k)]  # p(x[t], what was seen before t), up to a factor
-    for t in range(1, seen.shape[1]):
-        step = (before[-1] * evidence[:, t - 1]) @ source.transition
-        before.append(step / step.sum(1, keepdim=True))
-    after = [torch.ones_like(before[0])]  # p(what is seen after t | x[t]), up to a factor
-    for t in range(seen.shape[1] - 1, 0, -1):
-        step = (after[-1] * evidence[:, t]) @ source.transition.T
-        after.append(step / step.sum(1, keepdim=True))
-    posterior = torch.stack(before, 1) * torch.stack(after[::-1], 1) * own_channel.double().T[seen]  # (B, T, K)
+    if isinstance(source, HiddenMarkovSource):
+        evidence = (source.emission @ channel.double()).T[seen]  # (B, T, S)
+        states = messages_from_left(source.states, evidence) * messages_from_right(source.states, evidence)
+        posterior = states @ source.emission * own_channel.double().T[seen]  # (B, T, K)
+    else:
+        evidence = channel.double().T[seen]  # (B, T, K)
+        messages = messages_from_left(source, evidence) * messages_from_right(source, evidence)
+        posterior = messages * own_channel.double().T[seen]
     return posterior / posterior.sum(2, keepdim=True)
 
 

@@ -126,11 +126,17 @@ class MarkovSource:
 
         `roles` beside pad, eos and mask get the ids after those.
         """
-        k, sentinels = self.symbols, check_int(sentinels, "sentinels", 0, MAX_IDS // 2)
-        more = [role for role in roles if role not in ("pad", "eos", "mask")]
-        size = k + 3 + len(more) + sentinels
-        ids = {role: k + 3 + n for n, role in enumerate(more)}
-        return SpecialIds(size, k, k + 1, k + 2, range(size - 1, size - 1 - sentinels, -1), roles=ids)
+        return special_ids_after(self.symbols, sentinels, roles)
+
+
+def special_ids_after(symbols: int, sentinels: int, roles: Sequence[str]) -> SpecialIds:
+    """Ids for models of a language: its symbols keep their numbers, pad, eos, mask, roles and sentinels follow."""
+    sentinels = check_int(sentinels, "sentinels", 0, MAX_IDS // 2)
+    more = [role for role in roles if role not in ("pad", "eos", "mask")]
+    size = symbols + 3 + len(more) + sentinels
+    ids = {role: symbols + 3 + n for n, role in enumerate(more)}
+    sentinel_ids = range(size - 1, size - 1 - sentinels, -1)
+    return SpecialIds(size, symbols, symbols + 1, symbols + 2, sentinel_ids, roles=ids)
 
 
 def check_symbols(text: Tensor, symbols: int) -> None:

@@ -17,7 +17,7 @@ from ..data.special_ids import SpecialIds
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..errors import InputError
 from ..generation import Completion, fill_masked_text, sample_masked_text
-from ..languages import MarkovSource, label_costs, masked_posteriors
+from ..languages import HiddenMarkovSource, MarkovSource, label_costs, masked_posteriors
 from .objective import FloorExercise, Objective
 from .options import Bounds, Probability, Share, options
 
@@ -165,11 +165,11 @@ class MaskedLM(Objective):
         """
         return {"logits": self.posterior_costs(source, batch, special).sum(1)}
 
-    def posterior_costs(self, source: MarkovSource, batch: Batch, special: SpecialIds) -> Tensor:
+    def posterior_costs(self, source: MarkovSource | HiddenMarkovSource, batch: Batch, special: SpecialIds) -> Tensor:
         """(B, T) nats: -ln p(hidden token | the whole corrupted row), 0 where there is no label."""
         return label_costs(self.hidden_posteriors(source, batch, special), batch["labels"])
 
-    def hidden_posteriors(self, source: MarkovSource, batch: Batch, special: SpecialIds) -> Tensor:
+    def hidden_posteriors(self, source: MarkovSource | HiddenMarkovSource, batch: Batch, special: SpecialIds) -> Tensor:
         """(B, T, K): p(symbol | the whole corrupted row, this token was hidden)."""
         all_masks = self.mask_replace_prob == 1 and not callable(self.scheme) and self.span_unit == "tokens"
         one_rate = self.scheme == "bernoulli" and not self.schedule
