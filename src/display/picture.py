@@ -37,6 +37,8 @@ class Picture:
     seen: Seen = field(default_factory=Seen)
     left_out: list[str] = field(default_factory=list)
     """Keys of the batch."""
+    hidden_as: dict[int, str] = field(default_factory=dict)
+    """Where a hidden token is predicted whose place the inputs have: "mask", "random" or "kept"."""
 
     def __post_init__(self) -> None:
         self.spaces = cuts_words(self.tokenizer, self.text)
@@ -49,15 +51,16 @@ class Picture:
             decoder = self._cells(self.batch["decoder_input_ids"][0].tolist())
             self.groups = [
                 [text],
-                [Line("encoder reads", self._cells(inputs)), *self._flags("input_ids")],
-                [Line("decoder reads", decoder), *self._flags("decoder_input_ids"), *targets],
+                [Line("encoder reads", self._cells(inputs)), *self.flags("input_ids")],
+                [Line("decoder reads", decoder), *self.flags("decoder_input_ids"), *targets],
             ]
         else:
-            hidden_as = self._hidden_as(inputs)
+            hidden_as = self.hidden_as = self._hidden_as(inputs)
             styles = {"random": RANDOM, "kept": KEPT}
             reads = Line("reads", self._cells(inputs, lambda t: styles.get(hidden_as.get(t, ""), READ)))
-            lines = [reads, *self._hiding(hidden_as), *self._flags("input_ids"), *targets]
+            lines = [reads, *self._hiding(hidden_as), *self.flags("input_ids"), *targets]
             self.groups = [[text, *lines]] if len(inputs) == len(self.text) else [[text], lines]
+        self.left_out = [*self._left_out()]
         self.seen.labels = {line.label for lines in self.groups for line in lines}
         self.seen.cells = {cell for lines in self.groups for line in lines for cell in line.cells}
 
@@ -75,7 +78,7 @@ class Picture:
 
     def notes(self) -> Iterator[str]:
         """The options, and how much is in the loss."""
-        if used := _options(self.objective):
+        if used := options_line(self.objective):
             yield used
         targets = self.objective.targets(self.batch)
         for name, target in targets.items():
@@ -84,7 +87,7 @@ class Picture:
             divided = "" if count == here else f"; their sum is divided by {count}"
             yield f"{of}{here} of {target.labels.shape[1]} outputs are in the loss{divided}"
 
-    def _words(self, ids: list[int]) -> list[str]:
+    def words(self, ids: list[int]) -> list[str]:
         return token_texts(self.tokenizer, ids, spaces=self.spaces)
 
     def _cells(self, ids: list[int], style: Callable[[int], str] = lambda t: READ) -> list[tuple[str, str]]:
@@ -92,25 +95,28 @@ class Picture:
         special = {*special_names(self.tokenizer.special), self.tokenizer.special.pad, self.tokenizer.special.eos}
         return [
             (word, SPECIAL if one in special and style(t) == READ else style(t))
-            for t, (one, word) in enumerate(zip(ids, self._words(ids)))
+            for t, (one, word) in enumerate(zip(ids, self.words(ids)))
         ]
 
-    def _flags(self, key: str) -> list[Line]:
+    def flags(self, key: str) -> list[Line]:
         """A line for each further key of the batch with a number for each token of the sequence."""
-        lines, decoder = [], key.startswith("decoder_")
-        for name, value in self.batch.items():
-            if name in TOKENS | LOSS_KEYS or name.startswith("decoder_") != decoder:
-                continue
-            if name in MASKS and bool((value == 1).all()):
-                self.left_out.append(f"{name} (1 everywhere: nothing is padded)")
-            elif value.shape != self.batch[key].shape:
-                shape = "a number for each text" if value.dim() == 1 else "x".join(map(str, value.shape))
-                self.left_out.append(f"{name} ({shape})")
-            else:
+        lines = []
+        for name, value in self._further():
+            if _sequence_of(name) == key and value.shape == self.batch[key].shape and not _says_nothing(name, value):
                 label = name.removeprefix("decoder_").removeprefix("reading_").removesuffix("_ids").replace("_", " ")
                 digits = ".2g" if value.is_floating_point() else "g"
                 lines.append(Line(label, [(f"{number:{digits}}", READ) for number in value[0].tolist()]))
         return lines
+
+    def _left_out(self) -> Iterator[str]:
+        for name, value in self._further():
+            if _says_nothing(name, value):
+                yield f"{name} (1 everywhere: nothing is padded)"
+            elif value.shape != self.batch[_sequence_of(name)].shape:
+                yield f"{name} ({'a number for each text' if value.dim() == 1 else 'x'.join(map(str, value.shape))})"
+
+    def _further(self) -> Iterator[tuple[str, Tensor]]:
+        return ((name, value) for name, value in self.batch.items() if name not in TOKENS | LOSS_KEYS)
 
     def _targets(self) -> list[Line]:
         """What each output must predict, and its weight."""
@@ -123,7 +129,7 @@ class Picture:
             lines.append(Line(f"{verb}{suffix}", _or_dots(answers, self._answers(name, answers))))
             if target.soft_labels is not None:
                 ids, probabilities = target.soft_labels
-                lines += self._soft_labels(ids[0], probabilities[0], answers != IGNORED)
+                lines += self.soft_labels(ids[0], probabilities[0], answers != IGNORED)
             if weights is not None:
                 numbers = [f"{weight:.3g}" for weight in weights[0].tolist()]
                 lines.append(Line(f"weight{suffix}", _or_dots(answers, numbers)))
@@ -131,23 +137,25 @@ class Picture:
 
     def _answers(self, name: str, answers: Tensor) -> list[str]:
         """What an output must predict: tokens, or numbers where it has other classes."""
-        vocab_size = self.tokenizer.vocab_size
-        of_ids = self.objective.targets(self.batch)[name].detects_replaced
-        if not of_ids and not math.isclose(
-            self.objective.uniform_values(vocab_size).get(name, 0.0), math.log(vocab_size)
-        ):
+        if not self.predicts_ids(name):
             return [str(one) for one in answers.tolist()]
         self.seen.ids.update(answers[answers != IGNORED].tolist())
-        return self._words(answers.clamp(min=0).tolist())
+        return self.words(answers.clamp(min=0).tolist())
 
-    def _soft_labels(self, ids: Tensor, probabilities: Tensor, in_loss: Tensor) -> Iterator[Line]:
+    def predicts_ids(self, name: str) -> bool:
+        """Whether the labels of an output are ids of the vocabulary."""
+        vocab_size = self.tokenizer.vocab_size
+        uniform = self.objective.uniform_values(vocab_size).get(name, 0.0)
+        return self.objective.targets(self.batch)[name].detects_replaced or math.isclose(uniform, math.log(vocab_size))
+
+    def soft_labels(self, ids: Tensor, probabilities: Tensor, in_loss: Tensor) -> Iterator[Line]:
         """The likeliest ids (T, K) of each position with their probabilities, up to the third; the first is known."""
         order = probabilities.argsort(-1, descending=True)[:, :3]
         ids, probabilities = ids.gather(-1, order), probabilities.gather(-1, order)
         for n, (one, share) in enumerate(zip(ids.unbind(-1), probabilities.unbind(-1)), start=1):
             here = one.masked_fill(~in_loss | (share < 0.005), IGNORED)
             if n > 1:
-                yield Line(f"no. {n}", _or_dots(here, self._words(one.tolist())))
+                yield Line(f"no. {n}", _or_dots(here, self.words(one.tolist())))
             yield Line("probability", _or_dots(here, [f"{p:.2f}" for p in share.tolist()]))
 
     def _hidden_as(self, inputs: list[int]) -> dict[int, str]:
@@ -182,12 +190,20 @@ class Picture:
         return [Line(HIDING, [(word or "·", styles[word]) for word in words])]
 
 
+def _sequence_of(key: str) -> str:
+    return "decoder_input_ids" if key.startswith("decoder_") else "input_ids"
+
+
+def _says_nothing(key: str, value: Tensor) -> bool:
+    return key in MASKS and bool((value == 1).all())
+
+
 def _or_dots(answers: Tensor, words: list[str]) -> list[tuple[str, str]]:
     in_loss = (answers != IGNORED).tolist()
     return [(word, IN_LOSS) if here else ("·", QUIET) for here, word in zip(in_loss, words)]
 
 
-def _options(objective: Objective) -> str:
+def options_line(objective: Objective) -> str:
     """The options that are the objective's own, and others that were changed, as one line."""
     common = {one.name for one in dataclasses.fields(Objective)}
     shown, changed = [], False
