@@ -7,7 +7,7 @@ with those it cannot have memorised. There are three kinds of text:
     questions     what is 3 + 4 ? where does anna live ?                          without answers
     interviews    ask what is 3 + 4 ? say 7 . ask where does anna live ? say oslo .
 
-and seven skills, each a sentence whose end (here in brackets) follows from its beginning:
+and six skills, each a sentence whose end (here in brackets) follows from its beginning:
 
     agreement            the cat near the dogs [sees] the bird .            two nouns that never met
     facts                anna lives in [oslo] . the home of anna is [oslo] .    people never met in the second form
@@ -15,10 +15,9 @@ and seven skills, each a sentence whose end (here in brackets) follows from its 
     arithmetic           3 + 4 = [7] .                                      two numbers that never met
     copying              copy cat anna oslo : [cat anna oslo] .               lists that begin with a pair never met
     translation          red cat sees dog in swedish : [röd katt ser hund] .   an adjective and a noun never met
-    strangers            dax lives in rome . wug lives in lima . dax lives in [rome] .   a stranger and a city
 
-On the right is what is held out: every word was met, the combination was not. A stranger lives elsewhere in each text,
-so that nothing but the text itself says where. Swedish is also there by itself ("röd katt ser hund .").
+On the right is what is held out: every word was met, the combination was not. Swedish is also there by itself ("röd
+katt ser hund .").
 
 Sources: Linzen et al. 2016, nouns in between (agreement); Berglund et al. 2023, facts turned round ("the reversal
 curse"); Lake and Baroni 2018, combinations held out.
@@ -64,7 +63,6 @@ ADJECTIVES = (
 )
 PEOPLE = _words("anna ben clara david emma frank grace henry iris jack kate leo mary nick olga paul")
 CITIES = _words("athens berlin cairo delhi dublin geneva lagos lima london madrid oslo paris prague rome tokyo vienna")
-STRANGERS = _words("dax wug blick zorp fep toma")
 NUMBERS = tuple(str(n) for n in range(19))
 """The sums; the first ten are added."""
 OTHERS = _words(
@@ -75,7 +73,7 @@ COPIED = (*(form for forms in (*NOUNS, *VERBS) for form in forms[:2]), *PEOPLE, 
 
 MAX_LENGTH = 2**20
 """Ids of a text, and texts of a block."""
-SKILLS = ("agreement", "facts", "facts turned round", "arithmetic", "copying", "translation", "strangers")
+SKILLS = ("agreement", "facts", "facts turned round", "arithmetic", "copying", "translation")
 ASKED = ("facts", "arithmetic", "copying", "translation")
 """The skills of which there are questions."""
 
@@ -86,7 +84,7 @@ VOCABULARY: Words = (
     *OTHERS,
     *NUMBERS,
     *(word for group in (NOUNS, VERBS, ADJECTIVES) for forms in group for word in forms),
-    *(*PEOPLE, *CITIES, *STRANGERS),
+    *(*PEOPLE, *CITIES),
 )
 _PLACE = {word: place for place, word in enumerate(VOCABULARY)}
 
@@ -210,23 +208,16 @@ class World:
         return [word for exercise in asked for word in ("ask", *exercise.question, "say", *exercise.answer, ".")]
 
     def _prose(self, rng: Random, sentences: int) -> list[str]:
-        """A text is about two things, and about the same two strangers throughout."""
+        """A text is about two things."""
         skills = rng.sample([*(skill for skill in SKILLS if skill not in self.without), "swedish"], 2)
-        homes, words = self._homes_of_strangers(rng), []
+        words = []
         for _ in range(sentences):
             skill = rng.choice(skills)
-            if skill == "strangers":
-                words += _lives(*rng.choice(homes))
-            elif skill == "swedish":
+            if skill == "swedish":
                 words += (*self._seen("translation", rng).answer, ".")
             else:
                 words += self._seen(skill, rng).statement
         return words
-
-    def _homes_of_strangers(self, rng: Random) -> list[tuple[str, str]]:
-        cities = rng.sample(CITIES, 2)
-        homes = list(zip(rng.sample(STRANGERS, 2), cities))
-        return self._homes_of_strangers(rng) if self._apart["strangers"] & {*homes} else homes
 
     # ------------------------------------------------------------------ exercises
 
@@ -272,7 +263,6 @@ class World:
             "arithmetic": sums,
             "copying": [pair for pair in product(COPIED, COPIED) if pair[0] != pair[1]],
             "translation": list(product(range(len(ADJECTIVES)), nouns)),
-            "strangers": list(product(STRANGERS, CITIES)),
         }
         apart = {
             skill: frozenset(Random(f"{self.seed} {skill} apart").sample(pairs, len(pairs) // 5))
@@ -340,16 +330,3 @@ class World:
             ("how", "do", "swedes", "say", *english, "?"),
             held_out=(adjective, noun) in self._apart["translation"],
         )
-
-    def _strangers(self, rng: Random) -> Exercise:
-        (one, other), (home, elsewhere) = rng.sample(STRANGERS, 2), rng.sample(CITIES, 2)
-        if (other, elsewhere) in self._apart["strangers"]:
-            return self._strangers(rng)
-        stated = [_lives(one, home), _lives(other, elsewhere)]
-        rng.shuffle(stated)
-        apart = (one, home) in self._apart["strangers"]
-        return Exercise("strangers", (*stated[0], *stated[1], one, "lives", "in"), ((home,),), held_out=apart)
-
-
-def _lives(who: str, where: str) -> Words:
-    return (who, "lives", "in", where, ".")
