@@ -6,6 +6,7 @@ from .judgement import Gate, Judgement, Part, judge, share_learned
 from .lesson import Lesson, Visit, in_notebook
 from .results import Result, claims_table, lessons_folder, print_result, print_results, read_results
 from .seeds import Seeds
+from .span_model import SpansAndBlanks
 
 __all__ = [
     "Exercise",
@@ -15,6 +16,7 @@ __all__ = [
     "Part",
     "Result",
     "Seeds",
+    "SpansAndBlanks",
     "Visit",
     "claims_table",
     "in_notebook",
