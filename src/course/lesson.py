@@ -180,10 +180,12 @@ class Visit:
         headings: Sequence[str],
         rows: Sequence[Sequence[str]],
         picture: Figure,
+        seconds_before: float = 0.0,
     ) -> Result:
         """Print table, gates and verdict, and write `NN_name.json` and `NN_name.png`.
 
         `number` is the one figure of the table of lessons, beside its baseline, in at most 20 words, else `InputError`.
+        `seconds_before` is the processor time that what was loaded took when it was made.
         """
         check_words("the number of a lesson", number)
         lesson = self.lesson
@@ -205,7 +207,7 @@ class Visit:
             headings=list(headings),
             rows=[list(row) for row in rows],
             seeds=self.seeds,
-            seconds=round(time.process_time() - self.begun, 1),
+            seconds=round(time.process_time() - self.begun + seconds_before, 1),
             arguments=self.arguments,
             torch=torch.__version__.split("+")[0],
             machine=f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
