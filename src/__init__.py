@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .objectives import *  # noqa: F403  each class of an objective
     from .objectives import IGNORED, OBJECTIVES, Loss, Objective
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "data": ("Collator", "SpecialIds", "Tokenizer", "load_corpus", "load_tokenizer"),

@@ -12,7 +12,7 @@ from clozelab.display.objectives import source_of
 from clozelab.models import rank_mask
 from clozelab.objectives import OBJECTIVES, CausalLM
 
-PAGE = Path(__file__).parents[2] / "docs" / "objectives.md"
+PAGE = Path(__file__).parents[2] / "docs" / "objectives" / "index.md"
 
 
 @pytest.fixture(scope="module")

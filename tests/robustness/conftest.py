@@ -2,7 +2,7 @@
 
     pytest tests/robustness -m faults --record docs/faults.json
 
-runs all of them and records what was tried, survived and lost; the table of docs/evidence.md is made from that. When a
+runs all of them and records what was tried, survived and lost; the table of docs/faults.md is made from that. When a
 single file is run so, only its faults are counted again.
 """
 
@@ -74,7 +74,7 @@ class Tally:
 
 
 def table(record: dict) -> str:
-    """The record as it stands in docs/evidence.md."""
+    """The record as it stands in docs/faults.md."""
     rows = [
         f"| {fault} | {counts['tried']} | {counts['survived']} | {counts['lost']} |"
         for fault, counts in record["faults"].items()

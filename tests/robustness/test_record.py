@@ -1,4 +1,4 @@
-"""What docs/evidence.md holds of faults is what the last whole run of them found. Nothing is broken here."""
+"""What docs/faults.md holds of faults is what the last whole run of them found. Nothing is broken here."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ def record():
 
 
 def test_the_page_holds_the_table(record, table_of):
-    page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
     assert f"<!-- faults -->\n{table_of(record)}\n<!-- /faults -->" in page
 
 
