@@ -7,6 +7,7 @@ from .curves import draw_loss
 from .floors import draw_floors, print_floors, save_floors
 from .leaks import draw_leaks
 from .objectives import objectives_markdown, objectives_table, print_objectives
+from .pages import show_page
 from .plan import plan_notes, plan_table
 from .terminal import depends_on_seed, show_objectives, word_tokenizer
 
@@ -27,6 +28,7 @@ __all__ = [
     "save_comparison",
     "save_floors",
     "show_objectives",
+    "show_page",
     "word_tokenizer",
 ]
 
