@@ -1,6 +1,9 @@
-"""Lesson 06: classifying a text by its vector."""
+"""Lesson 06: what the vectors of a token and of a text tell of their senses."""
 
 import pytest
+import torch
+
+from clozelab.course import Seeds
 
 
 def test_it_runs_to_its_end(trial):
@@ -8,27 +11,45 @@ def test_it_runs_to_its_end(trial):
 
 
 @pytest.mark.slow
-def test_a_trained_model_beats_counting_where_counts_are_useless(fast):
-    assert fast["probe/bag of words"] < 0.45  # four languages that use their letters equally often
-    assert fast["probe/causal"] > fast["probe/bag of words"] + 0.1
+def test_masked_vectors_pass_what_a_left_reader_can_know_even_when_fast(fast):
+    assert fast["token/causal"] < fast["token/best, left"] + 1 < fast["token/masked"]
+    assert fast["token/untrained"] < fast["token/best, token"] + 2
 
 
-def test_equal_compute_gives_the_encoder_more_texts_than_the_causal_model(lesson):
-    task = lesson.synthetic(400)
-    causal, masked, _ = (lesson.flops_of_step(objective, task, width=32) for objective in lesson.OBJECTIVES)
-    assert masked < causal  # it compares fewer positions with the vocabulary
+def test_no_reader_of_the_left_side_profits_from_the_right(lesson):
+    text, _ = lesson.SOURCE.sample(20, 8, seed=0)
+    changed = torch.cat([text[:, :4], (text[:, 4:] + 1) % 12], 1)
+    left, both = ([lesson.SOURCE.posterior(one, reads)[:, :4] for one in (text, changed)] for reads in ("left", "both"))
+    assert torch.equal(*left)
+    assert (both[0] - both[1]).abs().max() > 0.01
 
 
-def test_texts_come_from_a_file_with_their_labels(lesson, tmp_path):
-    path = tmp_path / "news.csv"
-    path.write_text("".join(f'"{n % 2 + 1}","Title {n}","{"some words of text " * n}"\n' for n in range(20)))
-    task = lesson.from_file(path, length=12, vocab_size=400)
-    assert task.texts.shape[1] == 12
-    assert 5 < len(task.texts) < 20  # the shortest ones are left out
-    assert set(task.labels.tolist()) == {0, 1}
-    assert sorted(torch_ids(task.split(0))) == list(range(len(task.texts)))
+def test_a_guess_by_frequency_has_learned_nothing_and_the_floor_is_below_it(lesson):
+    model = lesson.untrained("masked", seed=0)  # its logits are all equal
+    figures = lesson.own_task("masked", model, lesson.SOURCE.sample(200, lesson.LENGTH, seed=0)[0])
+    assert figures["floor"] < figures["guess"] < figures["loss"]
 
 
-def torch_ids(parts):
-    """All numbers of both sides of a split."""
-    return [int(i) for part in parts for i in part]
+def test_the_claim_is_not_judged_where_a_model_has_not_learned(lesson):
+    ways = [f"{what}/{way}" for what in ("token", "text") for way in ("causal", "untrained", "counts", "masked")]
+    best = [f"{what}/best, {reads}" for what in ("token", "text") for reads in ("token", "left", "both")]
+    f = {name: Seeds((50 + n, 50.1 + n, 49.9 + n)) for n, name in enumerate([*ways, *best])}
+    f |= {f"{what}/{name}": Seeds((value,) * 3) for name in ("causal", "masked") for what, value in LOSSES.items()}
+    f |= {"token/causal": f["token/best, left"], "token/masked": f["token/best, both"], "text/causal": f["text/masked"]}
+    f |= {"token/untrained": f["token/best, token"] - 5, "token/best, token": f["token/best, token"] - 5}
+    judgement = lesson.verdict(f)
+    assert judgement.verdict == "held in part"  # more of tokens, no more of texts
+    f["loss/masked"] = f["guess/masked"]
+    assert lesson.verdict(f).verdict == "cannot tell"
+
+
+LOSSES = {"loss": 2.2, "guess": 2.4, "floor": 2.19}
+
+
+def test_the_answers_of_the_exercises(lesson):
+    SOURCE, LENGTH = lesson.SOURCE, lesson.LENGTH
+    found = [lesson.advantage(lesson.language(stay=0.25)), lesson.advantage(SOURCE, place=LENGTH - 1)]
+    found.append(lesson.advantage(SOURCE, place=0))
+    for exercise, value in enumerate(found, start=1):
+        assert lesson.LESSON.check(exercise, value).startswith("Right"), value
+    assert lesson.LESSON.check(1, lesson.advantage(SOURCE)).startswith("Not yet")
