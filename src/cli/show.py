@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from ..escape import escape_control_characters
 from . import parsing
 from .parsing import Given, Parser
 from .special_ids import add_special_ids, print_notes, roles_of
-from .values import SEED, SIZE
+from .values import SEED, SIZE, path
+
+if TYPE_CHECKING:
+    from ..data import Tokenizer
+    from ..objectives import Objective
 
 SUMMARY = "show what each objective hides, reads and predicts, from the real batch"
 EXAMPLE = 'clozelab show "Thank you for inviting me to your party last week ."'
+SEEDS = 4
+"""On a page, from --seed on."""
 
 
 def add_arguments(parser: Parser, words: Sequence[str]) -> None:
@@ -21,11 +29,18 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument("--tokenizer", help="file or folder of a tokenizer  (default: the words of the text)")
     parser.add_argument("--length", type=SIZE, default=128, help="tokens of the text that are shown, as one example")
     parser.add_argument("--seed", type=SEED, default=0, help="of the noise: another one hides other tokens")
+    parser.add_argument(
+        "--html",
+        type=path,
+        metavar="FILE",
+        help="write a page instead, one file to be opened in a browser, in which the inputs that a target reads light "
+        "up; with four seeds from --seed on, three epochs, and other rates. An older file is replaced",
+    )
     add_special_ids(parser, words)
 
 
 def run(args: argparse.Namespace, given: Given) -> int:
-    """Print the batches."""
+    """Print the batches, or write them as a page."""
     from rich.console import Console
 
     from ..data import load_tokenizer
@@ -42,6 +57,8 @@ def run(args: argparse.Namespace, given: Given) -> int:
     else:
         tokenizer = load_tokenizer(args.tokenizer, roles=roles)
         print_notes(tokenizer)
+    if args.html is not None:
+        return _write_page(objectives, tokenizer, args)
     shown = show_objectives(objectives, tokenizer, args.text, seed=args.seed, length=args.length)
     console = Console(highlight=False)
     console.print(shown)
@@ -49,4 +66,14 @@ def run(args: argparse.Namespace, given: Given) -> int:
     if noisy:
         drawn = f"drawn with --seed {args.seed}: another seed shows another row of {', '.join(noisy)}"
         console.print(drawn, soft_wrap=True)
+    return 0
+
+
+def _write_page(objectives: Sequence[Objective], tokenizer: Tokenizer, args: argparse.Namespace) -> int:
+    from ..display.pages import show_page, write_page
+
+    seeds = range(args.seed, min(args.seed + SEEDS, 2**63))
+    page = show_page(objectives, tokenizer, args.text, seeds=seeds, length=args.length)
+    write_page(page, args.html)
+    print(escape_control_characters(f"{args.html}: {len(page.encode()) / 1000:,.0f} kB, to be opened in a browser"))
     return 0

@@ -50,7 +50,7 @@ def show_objectives(
     Below what is read stands what must be predicted there, with its weight where the objective has weights. Other keys
     of the batch with one number a token (`reading_rank`, `document_ids`) are lines of their own; what is left out is
     named in the end. `seed` is that of the noise. Of a longer text the first `length` tokens are shown. The result is
-    for `rich.print`, and a notebook displays it.
+    for `rich.print`; a notebook displays the page of `show_page` with this seed and the three behind it.
 
     >>> from rich.console import Console
     >>> from clozelab import PrefixLM
@@ -82,7 +82,7 @@ def show_objectives(
         check_type(objective, Objective, "the objective")
         batch = objective.collator(tokenizer.special, seed=seed).block(tokens, [0])
         pictures.append(Picture(objective, batch, tokens[0].tolist(), tokenizer))
-    return ShownObjectives(pictures, tokenizer, len(ids))
+    return ShownObjectives(pictures, tokenizer, text, seed=seed, tokens=len(ids), length=length)
 
 
 def depends_on_seed(objective: Objective, tokenizer: Tokenizer, text: str, *, length: int = 128) -> bool:
@@ -104,12 +104,28 @@ def depends_on_seed(objective: Objective, tokenizer: Tokenizer, text: str, *, le
 
 
 class ShownObjectives(JupyterMixin):
-    """The pictures of some objectives and one legend, for `rich.print`."""
+    """The pictures of some objectives and one legend, for `rich.print`; a page, for notebooks."""
 
-    def __init__(self, pictures: Sequence[Picture], tokenizer: Tokenizer, tokens: int) -> None:
-        self.pictures, self.tokenizer = pictures, tokenizer
+    def __init__(
+        self, pictures: Sequence[Picture], tokenizer: Tokenizer, text: str, *, seed: int, tokens: int, length: int
+    ) -> None:
+        self.pictures, self.tokenizer, self.text, self.seed, self.length = pictures, tokenizer, text, seed, length
         self.tokens = tokens
         """Of the whole text."""
+
+    def _repr_html_(self) -> str:
+        from .pages import show_page
+
+        objectives = [picture.objective for picture in self.pictures]
+        seeds = range(self.seed, self.seed + 4)
+        return show_page(objectives, self.tokenizer, self.text, seeds=seeds, length=self.length, embed=True)
+
+    def _repr_mimebundle_(self, include: Sequence[str], exclude: Sequence[str], **settings: Any) -> dict[str, str]:
+        """For a notebook: the lines that a terminal shows, and the page in the place of their HTML."""
+        bundle = super()._repr_mimebundle_(include, exclude, **settings)
+        if "text/html" in bundle:
+            bundle["text/html"] = self._repr_html_()
+        return bundle
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         width, encoding = options.max_width, options.encoding
