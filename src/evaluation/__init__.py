@@ -6,17 +6,8 @@ down to it by `clozelab.evaluation.floor_experiment`.
 
 from ..doors import explain_errors
 from .answer_leaks import AnswerReport, answer_leaks
-from .heldout import (
-    HeldOut,
-    PartLoss,
-    evaluate,
-    fixed_batches,
-    label_counts,
-    positions_read,
-    uniform_baseline,
-    unigram_baseline,
-    unigram_loss,
-)
+from .baselines import label_counts, uniform_baseline, unigram_baseline, unigram_loss
+from .heldout import HeldOut, PartLoss, evaluate, fixed_batches, positions_read
 from .leaks import LeakReport, probe, probe_objective
 from .receptive_field import receptive_field
 from .representations import bag_of_words, embed, linear_probe, nearest_neighbours

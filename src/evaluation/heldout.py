@@ -1,4 +1,4 @@
-"""The loss on held-out text, with masks that never change, and the unigram baseline that a model must beat."""
+"""The loss on held-out text, with masks that never change."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import reduce
+from operator import add
 
-import torch
 from torch import Tensor, nn
 
-from ..checks import check_int, check_same_shape, check_tensor, check_type
+from ..checks import check_int, check_type
 from ..data import IGNORED, Batch, Blocks, Collator
-from ..data.special_ids import MAX_IDS
 from ..errors import InputError
 from ..models import eval_mode
-from ..objectives import Likelihood, Loss, Objective
+from ..objectives import Likelihood, Loss, Objective, Part
+from .breakdown import Bin, Split
 
 EVALUATION_EPOCH = -1
 """The epoch of the noise of held-out examples: one that training never reaches."""
@@ -50,22 +50,6 @@ class PartLoss:
     """What the sum was divided by."""
     weight: float = 1.0
     """In the total."""
-
-
-BINS = 6
-"""Of a breakdown, at most."""
-
-
-class Bin(NamedTuple):
-    """The rows, or positions, whose value of a breakdown lies in a range."""
-
-    low: int
-    high: int
-    nats: float
-    """Nats per count of these rows together."""
-
-    def __str__(self) -> str:
-        return f"{self.low}{'' if self.low == self.high else f'..{self.high}'} {self.nats:.3f}"
 
 
 @dataclass(frozen=True)
@@ -178,35 +162,69 @@ def evaluate(
     Raises `InputError` where there is no batch, and for `scored_bytes` that is no whole number from 0.
     """
     check_type(objective, Objective, "the objective")
-    device = next(check_type(model, nn.Module, "the model").parameters()).device
+    check_type(model, nn.Module, "the model")
     if not isinstance(batches, Iterable):
         raise InputError(f"expected batches to evaluate on, got {type(batches).__name__}")
     if scored_bytes is not None:
         check_int(scored_bytes, "scored_bytes", 0)
-    total: Loss | None = None
-    positions = loss_positions = 0
-    splits: dict[str, _Split] = {}
-    by_corpus: dict[str, Loss] = {}
-    for number, batch in enumerate(batches):
-        positions += positions_read(batch)
-        here = {key: value.to(device) for key, value in batch.items()}
-        with eval_mode(model), cross_entropy_only(objective):
-            loss = (objective(model, here) if loss_fn is None else loss_fn(here)).detach()
-        total = loss if total is None else total + loss
-        if corpora:
-            name = corpora[number]
-            by_corpus[name] = by_corpus[name] + loss if name in by_corpus else loss
-        loss_positions += int(next(iter(objective.targets(here).values())).loss_mask.sum())
-        for name, values in objective.breakdown(here).items():
-            splits.setdefault(name, _Split()).add(values, loss, objective, here)
-    if total is None:
+    scored = [score_batch(objective, model, batch, loss_fn) for batch in batches]
+    return add_scores(objective, scored, scored_bytes=scored_bytes, corpora=corpora)
+
+
+@dataclass(frozen=True)
+class BatchScore:
+    """What one batch adds to a held-out loss: numbers on the processor, which can be sent to another process."""
+
+    loss: Loss
+    positions: int
+    loss_positions: int
+    splits: dict[str, Split]
+    """By each name of `Objective.breakdown`."""
+
+
+def score_batch(
+    objective: Objective,
+    model: nn.Module,
+    batch: Mapping[str, Tensor],
+    loss_fn: Callable[[Batch], Loss] | None = None,
+) -> BatchScore:
+    """One forward pass of a batch; see `evaluate`."""
+    read, device = positions_read(batch), next(model.parameters()).device
+    here = {key: value.to(device) for key, value in batch.items()}
+    with eval_mode(model), cross_entropy_only(objective):
+        loss = (objective(model, here) if loss_fn is None else loss_fn(here)).detach()
+    splits = {}
+    for name, values in objective.breakdown(here).items():
+        splits[name] = Split()
+        splits[name].add(values, loss, objective, here)
+    in_loss = int(next(iter(objective.targets(here).values())).loss_mask.sum())
+    sums = {name: Part(part.sum.cpu(), part.count.cpu(), part.weight) for name, part in loss.items()}
+    return BatchScore(Loss(sums), read, in_loss, splits)
+
+
+def add_scores(
+    objective: Objective, scored: Sequence[BatchScore], *, scored_bytes: int | None = None, corpora: Sequence[str] = ()
+) -> HeldOut:
+    """The held-out loss that batches have together, in their order: sums and counts are added, and divided once.
+
+    Raises `InputError` for no batch.
+    """
+    if not scored:
         raise InputError("expected at least one batch to evaluate on, got none")
+    total = add_losses(one.loss for one in scored)
+    splits = {name: Split() for name in scored[0].splits}
+    for one in scored:
+        for name, split in one.splits.items():
+            splits[name].merge(split)
+    of_corpus: dict[str, list[Loss]] = {}
+    for name, one in zip(corpora, scored):
+        of_corpus.setdefault(name, []).append(one.loss)
     first, has_likelihood = next(iter(total.values())), objective.likelihood is not Likelihood.NONE
     return HeldOut(
         float(total.mean),
         {name: PartLoss(float(part.mean), int(part.count), part.weight) for name, part in total.items()},
-        positions,
-        loss_positions,
+        sum(one.positions for one in scored),
+        sum(one.loss_positions for one in scored),
         objective.likelihood,
         float(first.sum) / math.log(2) / scored_bytes if scored_bytes and has_likelihood else None,
         {
@@ -214,9 +232,14 @@ def evaluate(
             for name, split in splits.items()
         },
         {name: split.bins() for name, split in splits.items() if name not in objective.kinds},
-        {name: float(loss.mean) for name, loss in by_corpus.items()},
+        {name: float(add_losses(losses).mean) for name, losses in of_corpus.items()},
         scored_bytes != 0,
     )
+
+
+def add_losses(losses: Iterable[Loss]) -> Loss:
+    """Sums with sums, counts with counts."""
+    return reduce(add, losses)
 
 
 @contextmanager
@@ -230,137 +253,9 @@ def cross_entropy_only(objective: Objective) -> Iterator[None]:
         objective.label_smoothing, objective.z_loss = before
 
 
-class _Split:
-    """Sums and counts of the rows, or positions, of each value, by part."""
-
-    def __init__(self) -> None:
-        self.sums: dict[tuple[int, str], tuple[float, float, int]] = {}  # (value, part) -> (weight, nats, count)
-
-    def add(self, values: Tensor, loss: Loss, objective: Objective, batch: Batch) -> None:
-        targets = objective.targets(batch)
-        for name, part in loss.items():
-            if part.costs is None or part.row_sums is None or name not in targets:
-                raise InputError(f"{objective.name} has a breakdown, but its part {name} has no loss by row")
-            if values.dim() == 1:
-                each = values, part.row_sums, targets[name].row_counts
-            else:
-                here = targets[name].loss_mask
-                each = values[here], part.costs[here], torch.ones_like(values[here])
-            each = [one.cpu() for one in each]  # not every device has float64
-            for value in each[0].unique().tolist():
-                chosen = each[0] == value
-                _, before, counted = self.sums.get((value, name), (part.weight, 0.0, 0))
-                nats, count = float(each[1][chosen].double().sum()), int(each[2][chosen].sum())
-                self.sums[value, name] = part.weight, before + nats, counted + count
-
-    def means(self) -> dict[int, float]:
-        """The mean of the total by value, ascending."""
-        values = sorted({value for value, _ in self.sums})
-        return dict(zip(values, self._means([[value] for value in values])))
-
-    def bins(self) -> list[Bin]:
-        """The mean of the total by ranges of values."""
-        values = sorted({value for value, _ in self.sums})
-        n = min(BINS, len(values))
-        ranges = [values[len(values) * k // n : len(values) * (k + 1) // n] for k in range(n)]
-        return [Bin(few[0], few[-1], nats) for few, nats in zip(ranges, self._means(ranges))]
-
-    def _means(self, ranges: list[list[int]]) -> list[float]:
-        """The mean of the total over the rows of each range: of each part by its own count, weighted, then added."""
-        parts = {part: weight for (_, part), (weight, _, _) in self.sums.items()}
-        means = []
-        for values in ranges:
-            mean = 0.0
-            for part, weight in parts.items():
-                of_part = [self.sums[value, part] for value in values]
-                mean += weight * sum(nats for _, nats, _ in of_part) / max(sum(count for *_, count in of_part), 1)
-            means.append(mean)
-        return means
-
-
 def positions_read(batch: Mapping[str, Tensor]) -> int:
     """The positions of a batch that a model computes on: encoder and decoder together, without padding."""
     if not isinstance(batch, Mapping) or "attention_mask" not in batch:
         raise InputError("expected a batch with 'attention_mask': did it come from objective.collator(...)?")
     read = int(batch["attention_mask"].sum())
     return read + (int((batch["labels"] != IGNORED).sum()) if "decoder_input_ids" in batch else 0)
-
-
-def label_counts(objective: Objective, batches: Iterable[Batch], vocab_size: int) -> dict[str, Tensor]:
-    """How often each id is a target, by part: (V,) float64, each time counted with the weight of its position."""
-    check_type(objective, Objective, "the objective")
-    check_int(vocab_size, "vocab_size", 1, MAX_IDS)
-    totals: dict[str, Tensor] = {}
-    for batch in check_type(batches, Iterable, "the batches"):
-        check_type(batch, Mapping, "each batch")
-        for name, target in objective.targets(batch).items():
-            ids, shares = target.soft_labels or (target.labels[..., None], torch.ones_like(target.labels[..., None]))
-            here = target.loss_mask
-            weights = shares[here].cpu().double()  # (N, K)
-            if target.weights is not None:
-                weights = weights * target.weights[here, None].cpu()
-            counts = torch.bincount(ids[here].flatten().cpu(), weights=weights.flatten(), minlength=vocab_size)
-            totals[name] = totals.get(name, 0) + counts
-    return totals
-
-
-def unigram_loss(seen: Tensor, heldout: Tensor, count: float | None = None) -> float:
-    """Nats per target of a prediction from frequencies alone, which reads nothing.
-
-    `seen` (V,) counts labels in training text, `heldout` (V,) in held-out text, both with their weights; `count` is
-    what the sum is divided by, the sum of `heldout` where None. Each id is taken to have been seen once more than it
-    was (Laplace), so that the loss is finite. A model that does not beat this has learned nothing from what it reads.
-
-    >>> import torch
-    >>> from clozelab.evaluation import unigram_loss
-    >>> unigram_loss(torch.tensor([0, 0]), torch.tensor([5, 5]))  # nothing seen: ln 2
-    0.6931471805599453
-    """
-    check_same_shape(seen=check_tensor(seen, "seen", "(V)"), heldout=check_tensor(heldout, "heldout", "(V)"))
-    smoothed = seen.double() + 1
-    log_probabilities = (smoothed / smoothed.sum()).log()
-    divisor = float(heldout.sum()) if count is None else count
-    return float(-(heldout * log_probabilities).sum()) / max(divisor, 1.0)
-
-
-def unigram_baseline(objective: Objective, seen: Iterable[Batch], heldout: Iterable[Batch], vocab_size: int) -> float:
-    """Nats of the total loss, on held-out batches, of a model that knows nothing but how often each label is seen.
-
-    Where it draws ids itself, it draws them by these frequencies, and knows how often that replaces one.
-    """
-    heldout, seen = _some(heldout, "held-out batches"), _some(seen, "batches")
-    trained = label_counts(objective, seen, vocab_size)
-    tested = label_counts(objective, heldout, vocab_size)
-    counts = [objective.counts(batch) for batch in heldout]
-    targets = objective.targets(heldout[0])
-    total, first = 0.0, next(iter(tested))
-    for name in tested:
-        count = float(sum(float(one[name]) for one in counts))
-        if targets[name].detects_replaced:
-            nats = _replaced_share_entropy(trained[first], tested[first], count)
-        else:
-            nats = unigram_loss(trained[name], tested[name], count)
-        total += targets[name].weight * nats
-    return total
-
-
-def _replaced_share_entropy(seen: Tensor, hidden: Tensor, count: float) -> float:
-    """Nats per token of a guess that knows how many of `count` tokens are replaced, where hidden ones (V,) are drawn by
-    the frequencies (V,) that were seen."""
-    drawn = (seen.double() + 1) / (seen + 1).sum()
-    share = torch.tensor([(hidden * (1 - drawn)).sum() / max(count, 1.0)], dtype=torch.float64)
-    return float(-torch.xlogy(share, share) - torch.xlogy(1 - share, 1 - share))
-
-
-def _some(batches: Iterable[Batch], what: str) -> list[Batch]:
-    """The batches as a list; raises `InputError` where there is none."""
-    found = list(batches)
-    if not found:
-        raise InputError(f"expected at least one of the {what}, got none")
-    return found
-
-
-def uniform_baseline(objective: Objective, heldout: Iterable[Batch], vocab_size: int) -> float:
-    """Nats of the total loss of a model to which all ids are equally likely."""
-    targets = objective.targets(_some(heldout, "held-out batches")[0])
-    return sum(targets[name].weight * nats for name, nats in objective.uniform_values(vocab_size).items())

@@ -15,7 +15,7 @@ from ..checks import check_int, check_type
 from ..data import Batch
 from ..device import find_device
 from ..errors import InputError
-from ..evaluation.heldout import uniform_baseline, unigram_baseline
+from ..evaluation.baselines import uniform_baseline, unigram_baseline
 from ..evaluation.heldout_batches import heldout_batches
 from ..generation import BLANK
 from ..objectives import Objective

@@ -60,7 +60,7 @@ def evaluations_of(config: TrainConfig) -> Evaluations:
     training loss tells what the untrained model knows. A run by the clock is evaluated on 64 examples, each tenth of
     its time, or less often where that would take too much of it.
 
-    These are shares of the time of one process. Of several, each evaluates all of the examples.
+    Several processes divide the examples among them, as they do those of a step.
 
     >>> from clozelab.training import TrainConfig
     >>> from clozelab.training.evaluations import evaluations_of

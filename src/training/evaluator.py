@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from torch import nn
 
 from ..data import Batch
 from ..device import autocast
 from ..errors import NotFinite
-from ..evaluation.heldout import HeldOut, evaluate
+from ..evaluation.heldout import BatchScore, HeldOut, add_scores, score_batch
+from ..objectives import Loss, Objective
 from .parallel import loss_module_of
 from .processes import Processes
 from .report import Report
@@ -19,6 +20,9 @@ from .report import Report
 
 class Evaluator:
     """Evaluates a model during its run. `interrupted` holds something once a signal asks to stop.
+
+    The batches are divided among the processes. What they come to is added in the order of the batches, so that it is
+    the same on any number of processes.
 
     >>> import torch
     >>> from clozelab import CausalLM
@@ -68,16 +72,16 @@ class Evaluator:
         device = next(inner.model.parameters()).device
         try:
             with autocast(device, bfloat16=self.bfloat16):
-                result = evaluate(
-                    inner.objective,
-                    inner.model,
-                    self._until_interrupted(),
-                    scored_bytes=self.scored_bytes,
-                    corpora=self.corpora,
-                    loss_fn=lambda batch: self.loss_module(batch)[1],
-                )
+                mine = self._scores(inner.objective, inner.model)
         except _Interrupted:
             return False
+        scores = self.processes.all_gather_dict(mine)
+        result = add_scores(
+            inner.objective,
+            [scores[number] for number in sorted(scores)],
+            scored_bytes=self.scored_bytes,
+            corpora=self.corpora,
+        )
         if not math.isfinite(result.nats):
             raise NotFinite(f"{inner.objective.name}, step {step}: the held-out loss is {result.nats}")
         self.curve[step], self.last = result.nats, result
@@ -85,13 +89,26 @@ class Evaluator:
         self.report.heldout(step, result)
         return True
 
-    def _until_interrupted(self) -> Iterator[Batch]:
-        """The batches; all processes stop at the same one."""
-        for number, batch in enumerate(self.batches, start=1):
-            self.report.bar.doing(f"evaluating {number} of {len(self.batches)}")
+    def _scores(self, objective: Objective, model: nn.Module) -> dict[int, BatchScore]:
+        """Of this process's batches, by number; all processes stop at the same round where a signal asks to.
+
+        Sharded processes exchange weights in each forward pass, so one for which the last round has no batch goes over
+        the first one again, and does not count it.
+        """
+        scores = {}
+        for first in range(0, len(self.batches), self.processes.world_size):
+            number = first + self.processes.rank
+            self.report.bar.doing(f"evaluating {first + 1} of {len(self.batches)}")
             if any(self.processes.all_max(bool(self.interrupted))):
                 raise _Interrupted
-            yield batch
+            if number < len(self.batches):
+                scores[number] = score_batch(objective, model, self.batches[number], self._loss)
+            elif self.processes.sharded:
+                score_batch(objective, model, self.batches[0], self._loss)
+        return scores
+
+    def _loss(self, batch: Batch) -> Loss:
+        return self.loss_module(batch)[1]
 
 
 class _Interrupted(Exception):
