@@ -218,6 +218,8 @@ def train(
             report.step(step, result, lr=config.learning_rate * lr_scale, seconds=seconds, tokens_per_second=speed)
             if (rest := estimate.after(step, seconds, evaluator.seconds)) is not None:
                 report.bar.print_line(say_rest(rest) if say_rest else f"{duration(rest)} left on this machine")
+                if line := estimate.crowded(device):
+                    report.bar.print_line(line)
             if due.is_due(step, seconds - evaluated_at, evaluator.seconds):
                 stop, evaluated_at = not evaluator.at(step) or stop, seconds
             if is_due(step, config.sample_every):
