@@ -1,298 +1,284 @@
 # %% [markdown]
-# # The narrow objective forces broad competence
+# # The narrow objective and broad competence
 #
 #     python examples/05_narrow_objective_broad_competence.py            # --fast to see that it runs
 #
-# Takes 2.6 minutes of one core for three seeds. The claim held in part:
+# **The loss of a causal model asks for one thing, the next word. But the next word of `3 + 4 =` is 7, that of `the cat
+# near the dogs` is a verb of the right number, and that of `red cat sees dog in swedish :` begins a translation. Which
+# skills does a model learn that only ever predicts the next word, and in which order?**
 #
-# 2 of 7 skills are right on more than 80% of combinations never seen; not: facts turned round (33%), arithmetic (20%),
-# copying (67%), translation (12%), strangers (17%). Words late in a text cost 0.20 ± 0.03 nats less than early ones; a
-# random sequence is predicted the second time at 1%.
+# Radford et al. 2019 (GPT-2, section 2): the loss on all text contains the loss on each task that the text shows, so
+# that lowering the one well enough takes learning the other. Michaud et al. 2023 add an order: the skills that lower
+# the loss most come first.
 #
-# The loss of a causal model holds one thing, the next word. But the next word of `3 + 4 =` is 7, that of `the cat near
-# the dogs` is a verb of the right number, and that of `red cat sees dog in swedish :` begins a translation: to predict
-# the next word of any text *well*, a model must be able to do whatever the text does. The objective is narrow, and what
-# it takes to minimise it is as broad as the corpus.
-#
-# Here is a corpus so small that this can be examined skill by skill. Claim: **predicting the next word, and nothing
-# else, teaches every skill that the text holds, also in combinations that it never held.**
+# Before you run: six skills, worth between 1 and 30 nats in a hundred words of text. Which of them are there after 400
+# steps, also in combinations that the text never held? Is the most valuable one the first?
 
 # %%
+from math import inf, log
 from statistics import fmean
 
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import nn
 
-from clozelab.course import Lesson, Result, Seeds
-from clozelab.evaluation import causal_log_prob
-from clozelab.generation import generate_answers
-from clozelab.languages.skills import COPIED, END, SKILLS, VOCABULARY, Exercise, World
-from clozelab.models import eval_mode
-from clozelab.objectives import CausalLM
-from clozelab.training import TrainConfig, fit
+from clozelab.course import Exercise, Gate, Judgement, Lesson, Part, Result, Seeds, in_notebook, judge
+from clozelab.course.worlds import BASE_STEPS, BROAD, NARROW, Bases, pretrain, share_right, statement
+from clozelab.languages.skills import ASKED, CITIES, COPIED, World
 
 LESSON = Lesson(
     "05_narrow_objective_broad_competence.py",
-    "The narrow objective forces broad competence",
-    claim="Predicting the next word, and nothing else, teaches every skill that the text holds, also in combinations "
-    "that it never held.",
+    "The narrow objective and broad competence",
+    claim="Predicting the next word of broad text teaches the skills that the text holds, the ones worth most nats "
+    "first.",
+    question="Which skills does a model learn that only predicts the next word, and in which order?",
+    exercises=(
+        Exercise(
+            'In `worth`, let all lists have two words instead of three on average: what is `worth("copying")` then?',
+            answer=(20.0, 26.0),
+            why="Two thirds of what it is with three: each copied word is worth the same ln 70 nats.",
+        ),
+        Exercise(
+            "Train with `study(0, Bases(None), 100, 8, 60, (100,))`: how many of SKILLS have appeared by step 100?",
+            answer=(1, 2),
+            why="Agreement, and perhaps facts: what the words nearby or the weights can tell. Lookups take longer.",
+        ),
+        Exercise(
+            "In `study`, examine `untrained(world)` in place of the narrow model: which share of translation is right?",
+            answer=(0.0, 0.05),
+            why="Four words in a row, of 146: nothing is right by chance, so 0% of the narrow model says no more than this.",
+        ),
+    ),
+    literature="Radford et al. 2019 (GPT-2, abstract): without a training example 55 F1 on CoQA, as much as 3 of 4 "
+    "trained baselines or more.",
+    previous="Held in part in 0.1, 2 of 7 skills: a fifth of today's learning in as many steps, three seeds, and a "
+    "seventh skill (strangers) whose right answers had probability zero in the text.",
 )
-CAUSAL = CausalLM()
-ROWS, LENGTH = 16, 64
+SKILLS = ("agreement", "facts", "copying", "translation")
+WORLD = World(0, BROAD)
 
 # %% [markdown]
 # ## The world
 #
-# `World(seed)` writes texts of 152 words: prose, lists of questions, and interviews. Prose is about two of seven
-# skills at a time:
+# `World(seed)` writes texts of 146 words: prose about two skills at a time, lists of questions, and interviews.
 #
 # | skill | the end (in brackets) follows from the beginning | never seen in training |
 # |---|---|---|
 # | agreement | the cat near the dogs [sees] the bird . | these two nouns, in these places |
 # | facts | the home of anna is [oslo] . | this person in this form; "anna lives in oslo" was |
-# | facts turned round | in oslo lives [anna] . | this person in this form; the other two were |
-# | arithmetic | 3 + 4 = [7] . | these two numbers |
 # | copying | copy cat anna oslo : [cat anna oslo] . | lists that begin with these two words |
 # | translation | red cat sees dog in swedish : [röd katt ser hund] . | this adjective with this noun |
-# | strangers | dax lives in rome . wug lives in lima . dax lives in [rome] . | this stranger in this city |
+# | arithmetic | 3 + 4 = [7] . | these two numbers |
+# | facts turned round | in oslo lives [anna] . | this person in this form; the other two were |
 #
 # A model that has memorised its text can do the combinations that it has seen. Those that are held out separate
-# memorising from generalising. Strangers live somewhere else in each text: they cannot be memorised at all, only read
-# from the context.
-
+# memorising from generalising.
+#
+# The first four share a world. Arithmetic and facts turned round have a world of their own, in which there are only
+# these two and plain facts, so that a model reads much of them: specialists. (All six in one world: see the end.)
 
 # %%
-def share_right(model: nn.Module, world: World, exercises: list[Exercise]) -> float:
-    """The model continues each prompt greedily; the whole answer must be right."""
-    prompts = [world.ids([END, *exercise.prompt]) for exercise in exercises]
-    lengths = [len(exercise.answer) for exercise in exercises]
-    answers = generate_answers(model, prompts, world.special, tokens=lengths, greedy=True)
-    return fmean(exercise.right(world.words(ids)) for exercise, ids in zip(exercises, answers))
-
-
-GUESS = dict(zip(SKILLS, (1 / 2, 1 / 16, 1 / 16, 1 / 10, 0.0, 0.0, 1 / 2)))
-"""Accuracy of a guess of the right kind: a verb, a city, a person, the most frequent sum, a city of this text."""
+if in_notebook():
+    for n in range(4):
+        print(*WORLD.words(WORLD.text(n, 40)))
 
 # %% [markdown]
-# ## What is not in the text
+# ## What a skill is worth
 #
-# Two abilities are tested that no sentence of the corpus shows.
-#
-# **In-context learning**: is a word far into a text easier to predict than one at its beginning? (Early: words 1 to 16
-# of long prose; late: words 48 to 63.)
-#
-# **Induction** (Olsson et al. 2022): random words, each at most once, and then the same again. The text has no sentence
-# like it, and the first time nothing can be predicted; a model that looks up what followed this word the last time
-# predicts the second time word by word. Once with any words of the language, and once with those that occur in lists to
-# be copied, but here without "copy" before them.
+# A model that has everything but one skill must guess where that skill determines a word, among words of the right
+# kind: a city of sixteen, a word of those that lists are made of. The skill is worth what these guesses cost, times how
+# often they are due. Half of the texts are prose of 5.5 sentences on average, each of a skill with chance 1/5 (the
+# fifth is Swedish by itself); a quarter are interviews, of four questions on average, of three kinds.
 
 
 # %%
-def nats_by_position(model: nn.Module, world: World, texts: int = 200) -> Tensor:
-    """(LENGTH - 1,): nats a word of long prose, by how many words came before."""
-    long = torch.tensor([world.prose(-n, LENGTH) for n in range(1, texts + 1)])
-    return -causal_log_prob(model, long).token_log_probs.mean(0)[1:]
-
-
-def induction(model: nn.Module, world: World, known: tuple[str, ...] = VOCABULARY[2:]) -> tuple[float, float]:
-    """Share of words predicted the first time, and the second: 100 texts of the same 12 words twice."""
-    ids, rows, words = torch.tensor(world.ids(known)), 100, 12
-    order = torch.rand(rows, len(ids), generator=torch.Generator().manual_seed(world.seed)).argsort(1)
-    once = ids[order[:, :words]]  # (rows, words)
-    text = torch.cat([torch.full((rows, 1), world.special.eos), once, once], 1)
-    with eval_mode(model):
-        right = model.unembed(model(text[:, :-1])).argmax(-1) == text[:, 1:]
-    return float(right[:, :words].float().mean()), float(right[:, words + 1 :].float().mean())
+def worth(skill: str) -> float:
+    """Nats that a skill saves in a hundred words of text, on average."""
+    guesses = {
+        "agreement": log(2),  # which verb it is, nobody can know; its number has one bit
+        "facts": log(len(CITIES)),
+        "copying": 3 * log(len(COPIED)),  # three words on average
+        "translation": log(8) + log(10) + log(8) + log(9),
+    }
+    prose, interviews = 0.5 * 5.5 / 5, 0.25 * 4 / 3 * (skill in ASKED)
+    ends = WORLD.text(0, 20_000).count(WORLD.special.eos)
+    return 100 * ends / 20_000 * (prose + interviews) * guesses[skill]
 
 
 # %% [markdown]
-# **Beyond the training lengths**: copies of six words, where the text has none of more than four.
-
-
-# %%
-def longer_lists(world: World, count: int) -> list[Exercise]:
-    """Lists of six words to be copied, made of two that the world would make."""
-    lists = [exercise.answer for exercise in world.exercises("copying", 20 * count, draw=1)]
-    pairs = [one + other for one, other in zip(lists[::2], lists[1::2])]
-    six = [words for words in pairs if len(words) == 6 and len({*words}) == 6][:count]
-    return [Exercise("copying", ("copy", *words, ":"), (words,)) for words in six]
-
-
-# %% [markdown]
-# ## Training, with an examination at some steps
+# ## Training, with an examination now and then
 #
-# Two layers of width 64, 110 thousand weights; the loss is that of the next word alone. At some steps all skills are
-# examined, on combinations that are held out.
-
+# Two layers of width 64, 110 thousand weights, 1,024 words a step; the loss is that of the next word alone. A skill
+# *appears* at the first examination at which it is more than half way from a guess to always right, on combinations
+# that are held out. At the end the same examination asks for combinations that the text held.
+#
+# A second model reads a narrower world, without copying and translation, though with all their words. It is the
+# control: what it can do of these two, their sentences did not teach.
 
 # %%
-def study(seed: int, steps: int, count: int) -> dict:
-    """Train one model: its results at each examination, and at the end."""
-    world = World(seed)
-    exams = {skill: world.exercises(skill, count) for skill in SKILLS}
-    held_out = world.block(-1, 100, LENGTH)
-    torch.manual_seed(seed)
-    model = CAUSAL.build_model(world.special.vocab_size, "tiny", d_model=64, n_layers=2, n_heads=2)
-    shares = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.6, 1.0)
-    taken: dict[int, dict[str, float]] = {}
+GUESS = {"agreement": 1 / 2, "facts": 1 / 16, "copying": 0.0, "translation": 0.0}
+"""Accuracy of a guess of the right kind: a verb, a city, words."""
+LACKING = ("copying", "translation")
+SPECIAL = ("arithmetic", "facts turned round")
+ALL = (*SKILLS, *SPECIAL)
 
-    def examine(step: int, _: float) -> None:
-        if step in {max(1, round(share * steps)) for share in shares}:
-            nats = float(CAUSAL(model, {"input_ids": held_out, "labels": held_out}).mean.detach())
-            marks = {skill: share_right(model, world, exercises) for skill, exercises in exams.items()}
-            taken[step] = {**marks, "induction": induction(model, world)[1], "nats": nats}
 
-    def batch(step: int) -> dict[str, Tensor]:
-        text = world.block(step, ROWS, LENGTH)
-        return {"input_ids": text, "labels": text}
+def study(seed: int, bases: Bases, steps: int, special: int, count: int, exams: tuple[int, ...]) -> dict:
+    """The marks of each examination by step; of combinations seen; of the narrower world; of the specialists."""
+    world = World(seed, BROAD)
+    apart, seen = ({s: world.exercises(s, count, held_out=h) for s in (*SKILLS, *SPECIAL)} for h in (True, False))
+    marks: dict[int, dict[str, float]] = {}
 
-    config = TrainConfig(steps, learning_rate=3e-3, warmup=0.05, decay=0.4, matrix_momentum=0.95, precision="float32")
-    fit(CAUSAL, model, batch, config, callback=examine)
-    seen = {skill: world.exercises(skill, count, held_out=False) for skill in SKILLS}
+    def examine(model: nn.Module, step: int) -> None:
+        if step in exams:
+            marks[step] = {skill: share_right(model, world, apart[skill], statement) for skill in SKILLS}
+
+    broad, narrow = bases(world, steps, callback=examine), bases(World(seed, NARROW), steps)
+    specialist = pretrain(World(seed, ("agreement", *LACKING)), special)
+    of = {**dict.fromkeys(SKILLS, broad), **dict.fromkeys(SPECIAL, specialist)}
     return {
-        "exams": taken,
-        "seen": {skill: share_right(model, world, exercises) for skill, exercises in seen.items()},
-        "by position": nats_by_position(model, world),
-        "induction": induction(model, world),
-        "induction in lists": induction(model, world, COPIED),
-        "longer": share_right(model, world, longer_lists(world, count)),
+        "exams": marks,
+        "held out": {skill: share_right(model, world, apart[skill], statement) for skill, model in of.items()},
+        "seen": {skill: share_right(model, world, seen[skill], statement) for skill, model in of.items()},
+        "narrow": {skill: share_right(narrow, world, apart[skill], statement) for skill in SKILLS},
     }
 
 
+def appears(exams: dict[int, dict[str, float]], skill: str) -> float:
+    """The step of that examination, or infinity."""
+    half = (1 + GUESS[skill]) / 2
+    return next((step for step, marks in exams.items() if marks[skill] > half), inf)
+
+
 # %% [markdown]
-# ## The verdict
+# ## How it is judged
 #
-# Decided beforehand: a skill is learned where the share of right answers on held-out combinations is significantly
-# above 80% (`Seeds`: more than two standard errors over seeds that agree). The claim held if all seven are, in part if
-# some are, and is contradicted if none is.
+# Fixed before the run. Gates: the model of the whole world has memorised, more than 80% right of each skill where the
+# combination was in the text (a model that could not do even these has not read enough); of what the narrower world
+# lacks, its model has less than 10% right. Parts of the claim:
 #
-# A skill *appears* at the first examination at which it is more than half way from a guess to always right.
+# - for each skill: more than 80% right on combinations never seen;
+# - the order: over the four skills of the shared world, the rank correlation (Spearman's) of what a skill is worth with
+#   how early it appears is positive. Skills that never appear share the last rank.
 
 
 # %%
-def appears(exams: dict[int, dict[str, float]], skill: str) -> float:
-    """The step of that examination, or infinity."""
-    half = (1 + GUESS.get(skill, 0.0)) / 2
-    return next((step for step, marks in exams.items() if marks[skill] > half), float("inf"))
+def rank_correlation(a: list[float], b: list[float]) -> float:
+    """Spearman's: the correlation of ranks, equal values sharing their mean rank."""
 
+    def ranks(values: list[float]) -> list[float]:
+        below = [sum(other < value for other in values) for value in values]
+        return [low + (values.count(value) - 1) / 2 - (len(values) - 1) / 2 for low, value in zip(below, values)]
 
-def when(studies: list[dict], skill: str) -> str:
-    """From the earliest to the latest of the seeds."""
-    steps = sorted(appears(one["exams"], skill) for one in studies)
-    first, last = ("never" if step == float("inf") else f"{step:.0f}" for step in (steps[0], steps[-1]))
-    return first if first == last else f"{first} to {last}"
+    one, two = ranks(a), ranks(b)
+    size = (sum(x * x for x in one) * sum(y * y for y in two)) ** 0.5
+    return sum(x * y for x, y in zip(one, two)) / size if size else 0.0
 
 
 def main(arguments=None) -> Result:
     """Run the lesson."""
     visit = LESSON.visit(arguments)
-    steps, count = visit.choose(1800, fast=60), visit.choose(64, fast=8)
-    studies = [study(seed, steps, count) for seed in visit.track(visit.seeds)]
+    steps, special, count = visit.choose((BASE_STEPS, 300, 60), fast=(24, 8, 8), full=(1600, 1600, 60))
+    shares = (*(k / 20 for k in range(1, 20)), 1.0)
+    exams = tuple(sorted({max(1, round(share * steps)) for share in shares}))
+    bases = Bases(None) if visit.fast else Bases()
+    studies = [study(seed, bases, steps, special, count, exams) for seed in visit.track(visit.seeds)]
 
     def seeds(take) -> Seeds:
         return Seeds(tuple(take(one) for one in studies))
 
-    apart = {skill: seeds(lambda one, skill=skill: one["exams"][steps][skill]) for skill in SKILLS}
-    seen = {skill: seeds(lambda one, skill=skill: one["seen"][skill]) for skill in SKILLS}
-    first, second = (seeds(lambda one, k=k: one["induction"][k]) for k in (0, 1))
-    late, early = (seeds(lambda one, w=w: float(one["by position"][w].mean())) for w in (slice(47, 63), slice(0, 16)))
-    listed = seeds(lambda one: one["induction in lists"][1])
-    longer = seeds(lambda one: one["longer"])
-    learned = [skill for skill in SKILLS if (apart[skill] - 0.8).above]
-    not_learned = [skill for skill in SKILLS if skill not in learned]
+    f = {
+        (which, skill): seeds(lambda one, w=which, skill=skill: one[w][skill])
+        for which in ("held out", "seen", "narrow")
+        for skill in studies[0][which]
+    }
+    value = {skill: worth(skill) for skill in SKILLS}
+    order = seeds(lambda one: rank_correlation([value[s] for s in SKILLS], [-appears(one["exams"], s) for s in SKILLS]))
+    gates = [
+        *(Gate(f"{s}, combinations seen, is right", f["seen", s], above=0.8) for s in ALL),
+        *(Gate(f"a world without {s} does not teach it", f["narrow", s], below=0.1) for s in LACKING),
+    ]
+    parts = [
+        *(Part(f"{s}, never seen, is right, less 80%", f["held out", s] - 0.8) for s in ALL),
+        Part("the more nats a skill is worth, the earlier it appears", order),
+    ]
+    judgement = judge(gates, parts)
+    learned = [skill for skill, part in zip(ALL, parts) if part.outcome == "held"]
+    by_worth = [*sorted(SKILLS, key=lambda skill: -value[skill]), *SPECIAL]
     rows = [
-        [skill, f"{GUESS[skill]:.0%}", f"{seen[skill]:.0%}", f"{apart[skill]:.0%}", when(studies, skill)]
-        for skill in sorted(SKILLS, key=lambda skill: fmean(min(appears(one["exams"], skill), 1e9) for one in studies))
+        [
+            skill,
+            f"{value[skill]:.1f}" if skill in SKILLS else "",
+            when(studies, skill) if skill in SKILLS else "(specialist)",
+            *(f"{f[which, skill]:.0%}" if (which, skill) in f else "" for which in ("seen", "held out", "narrow")),
+        ]
+        for skill in by_worth
     ]
-    rows += [
-        ["induction: a random sequence again", f"{first:.0%}", "", f"{second:.0%}", when(studies, "induction")],
-        ["the same, of words seen in lists", "", "", f"{listed:.0%}", ""],
-        ["copying six words (text: at most four)", "0%", "", f"{longer:.0%}", ""],
-        ["nats a word, early in a text; late", "", f"{early:.2f}", f"{late:.2f}", ""],
-    ]
-    missing = ", ".join(f"{skill} ({apart[skill].mean:.0%})" for skill in not_learned) or "none"
     return visit.conclude(
-        verdict="held" if not not_learned else "held in part" if learned else "contradicted",
-        finding=f"{len(learned)} of {len(SKILLS)} skills are right on more than 80% of combinations never seen; not: "
-        f"{missing}. Words late in a text cost {early - late:.2f} nats less than early ones; a random sequence is "
-        f"predicted the second time at {second.mean:.0%}.",
-        figures={
-            **{f"{skill}, seen": seen[skill] for skill in SKILLS},
-            **{f"{skill}, held out": apart[skill] for skill in SKILLS},
-            **{"induction, first time": first, "induction, second time": second},
-            **{"induction, words seen in lists": listed, "six words copied": longer},
-            **{"nats, early": early, "nats, late": late},
-        },
-        headings=["skill", "a guess", "right, seen", "right, held out", "appears at step"],
+        judgement,
+        number=f"{len(learned)} of {len(ALL)} skills above 80% on unseen combinations; worth against earliness: "
+        f"rank correlation {order:.2f}",
+        finding="Right on combinations never seen: "
+        + ", ".join(f"{skill} {f['held out', skill]:.0%}" for skill in by_worth)
+        + f". Rank correlation of what a skill is worth with how early it appears: {order:.2f}.",
+        figures={", ".join(key): values for key, values in f.items()} | {"order": order},
+        headings=["skill", "nats", "appears at step", "seen", "never seen", "the same, narrower world"],
         rows=rows,
-        picture=draw(studies, seen, apart),
+        picture=draw(studies, f, value, judgement),
+        seconds_before=bases.seconds,
     )
 
 
-# %% [markdown]
-# ## What was learned, and what was not
-#
-# One objective, one loss curve, and behind it skills that appear one after another, each rather suddenly: first what
-# nearby words determine (agreement), then what weights can store (facts, and every sum that was seen), then what must
-# be looked up elsewhere in the text (copying). The loss shows little of it.
-#
-# Not learned, in this much training:
-#
-# - **addition**: every sum that was seen is right, most others are wrong: 80 sums are easier to memorise than to
-#   generalise from;
-# - **strangers**: no seed does better than to choose between the two cities that the text has named (50%). And those
-#   pairs of stranger and city that never occur are worse in two seeds: that they never occur can itself be learned from
-#   the text, and lowers the loss;
-# - **turning facts round**: all in one seed and none in the others, although three people in four were seen both ways;
-# - **anything that the text gives no reason to learn**: the copying that it knows begins with "copy" and ends after
-#   four words. A random sequence without that word is not predicted the second time, not even of words seen in lists,
-#   and six words are never copied correctly. Induction needs text that repeats itself in many ways; here one form of
-#   sentence does.
-#
-# What was tried: more steps, 4000 on seed 0 (`study(0, steps=4000, count=64)`). Copying and translation then appear,
-# right for all combinations, seen or not (at steps 2400 and 4000); addition (0%), facts turned round (0%), strangers
-# (27%; seen 62%), induction (1%) and six words (0%) do not. So some of what is missing takes more training, and some
-# takes more than that. At 12% for translation, one in eight, only the verb is guessed: lesson 11 counts single words.
-# In an earlier world with four verbs instead of eight, which did not occur in the lists, 1800 steps sufficed for
-# copying with all seeds, and for translation with one of three.
+def when(studies: list[dict], skill: str) -> str:
+    """From the earliest to the latest of the seeds."""
+    steps = sorted(appears(one["exams"], skill) for one in studies)
+    first, last = ("never" if step == inf else f"{step:.0f}" for step in (steps[0], steps[-1]))
+    return first if first == last else f"{first} to {last}"
+
 
 # %% [markdown]
 # ## The picture
 #
-# Left, which skill appears when; right, combinations that were seen beside those that were not.
+# Skills from the most to the least valuable. Left, when each appears; right, what is right at the end.
+
 
 # %%
-COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#56B4E9", "#CC79A7", "#8C6D1F", "#000000")
-
-
-def draw(studies: list[dict], seen: dict[str, Seeds], apart: dict[str, Seeds]) -> Figure:
-    """Shares over steps, the band from least to most of the seeds; bars with each seed as a dot."""
-    figure = Figure(figsize=(13, 5), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
-    steps = list(studies[0]["exams"])
-    for skill, colour in zip((*SKILLS, "induction"), COLOURS):
-        lines = torch.tensor([[100 * marks[skill] for marks in one["exams"].values()] for one in studies])
-        left.fill_between(steps, lines.amin(0), lines.amax(0), color=colour, alpha=0.12, linewidth=0)
-        style = "--" if skill == "induction" else "-"
-        left.plot(steps, lines.mean(0), color=colour, marker="o", markersize=4, linestyle=style, label=skill)
-    loss = left.twinx()
-    nats = torch.tensor([[marks["nats"] for marks in one["exams"].values()] for one in studies]).mean(0)
-    loss.plot(steps, nats, color="#999999", linestyle=":", linewidth=2, label="held-out loss")
-    loss.set(ylabel="held-out loss, nats a word (dotted)", ylim=(0, None))
-    left.set(xscale="log", xlabel="steps", ylabel="% right, held-out combinations", title="which skill appears when")
-    left.set_xticks(steps, steps)
+def draw(studies: list[dict], f: dict[tuple, Seeds], value: dict[str, float], judgement: Judgement) -> Figure:
+    """Dots are seeds."""
+    figure = Figure(figsize=(12, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    names, steps = sorted(SKILLS, key=lambda skill: -value[skill]), max(studies[0]["exams"])
+    never = 1.6 * steps
+    for k, skill in enumerate(names):
+        at = [min(never, appears(one["exams"], skill)) for one in studies]
+        left.plot(at, [k + 0.1 * (n - (len(at) - 1) / 2) for n in range(len(at))], "o", color="#0072B2", markersize=6)
+    left.set_xscale("log")
+    ticks = [step for step in (20, 40, 80, 160, 400, 1600) if step <= steps]
+    left.set_xticks([*ticks, never], [*map(str, ticks), "never"])
     left.minorticks_off()
-    left.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4, frameon=False)
-    for k, skill in enumerate(SKILLS):
-        for values, shift, shade in ((seen, 0.2, 0.35), (apart, -0.2, 1.0)):
-            label = ("seen in training" if shift > 0 else "never seen") if k == 0 else None
-            right.barh(k + shift, 100 * values[skill].mean, 0.38, color=COLOURS[k], alpha=shade, label=label)
-            dots = [100 * value for value in values[skill].values]
-            right.plot(dots, [k + shift] * len(dots), ".", color="#333333", markersize=5)
-    right.set_yticks(range(len(SKILLS)), SKILLS)
+    left.axvline(1.25 * steps, color="#999999", linewidth=1)
+    left.set_yticks(range(len(names)), [f"{skill}\n{value[skill]:.1f} nats" for skill in names])
+    left.invert_yaxis()
+    left.set(xlabel="step at which it appears (a dot a seed)", title="worth most at the top: is the top the first?")
+    every = [*names, *SPECIAL]
+    bars = (
+        ("held out", -0.2, "#0072B2", every, "never seen in the text"),
+        ("narrow", 0.2, "#D55E00", LACKING, "never seen, and the text without this skill"),
+    )
+    for which, where, colour, skills, label in bars:
+        for skill in skills:
+            values, place = [100 * v for v in f[which, skill].values], every.index(skill) + where
+            right.barh(place, fmean(values), 0.38, color=colour, label=label if skill == skills[0] else None)
+            right.plot(values, [place] * len(values), ".", color="#333333", markersize=5)
+    for skill in every:
+        seen = 100 * f["seen", skill].mean
+        right.plot(seen, every.index(skill) - 0.2, "|", color="black", markersize=14, markeredgewidth=2, clip_on=False)
+    right.plot([], [], "|", color="black", markersize=10, markeredgewidth=2, label="combinations seen in the text")
+    right.set_yticks(range(len(every)), [f"{s}\n(specialist)" if s in SPECIAL else s for s in every])
     right.invert_yaxis()
-    right.set(xlabel="% right in the end (dots: seeds)", title="pale: combinations seen; full: never seen")
+    right.axvline(80, color="#555555", linestyle=":", linewidth=1)
+    right.set(xlabel="% right at the end", xlim=(0, 103), title="which skills reach combinations never seen?")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(f"The next word teaches the skills of the text, the most valuable first: {judgement.verdict}")
     return figure
 
 

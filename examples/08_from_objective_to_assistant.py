@@ -3,295 +3,250 @@
 #
 #     python examples/08_from_objective_to_assistant.py            # --fast to see that it runs
 #
-# Takes 3.4 minutes of one core for three seeds. The claim is contradicted:
+# **A base model predicts what comes next. Ask it "where does anna live ?", and if its corpus has lists of questions,
+# then what comes next is another question. Do a few demonstrations make it answer, even questions of kinds that they do
+# not show?**
 #
-# The base model continues 100% ± 0% of the questions with another one. After 64 sums it answers 38% ± 32% of the other
-# kinds correctly in a form that the corpus has (such a prompt alone: 81% ± 17%), 1% ± 1% in a new form, 0% ± 0% where
-# the corpus answers no question; after two kinds, 59% ± 39%.
+# Ouyang et al. 2022 (InstructGPT) fine-tune such a model on demonstrations, and it then follows instructions that were
+# not among them. The usual account: the answers were in the model, and demonstrations bring them out.
 #
-# A base model predicts what comes next. Ask it "what is 3 + 4 ?", and if its corpus has lists of questions, then what
-# comes next is another question: its loss is low, and it is of no use. Ouyang et al. 2022 (InstructGPT) turn such a
-# model into one that answers, by fine-tuning on examples; and it then answers kinds of questions that were not among
-# them. Claim: **a base model continues a question with more questions; a few examples of one kind of question make it
-# answer other kinds, too, and correctly.**
+# Before you run: a model is taught to copy lists and to translate on request, 64 examples in all. Then it is
+# asked where anna lives, a kind of question that nobody taught it to answer. How often is it right?
 
 # %%
-from copy import deepcopy
-from dataclasses import dataclass
 from statistics import fmean
 
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import nn
 
-from clozelab.course import Lesson, Result, Seeds
-from clozelab.course.worlds import pretrain
-from clozelab.generation import causal_pairs, generate_answers
-from clozelab.languages.skills import ASKED, END, Exercise, World
-from clozelab.objectives import CausalLM
-from clozelab.training import TrainConfig, fit
+from clozelab.course import Exercise, Gate, Judgement, Lesson, Part, Result, Seeds, judge
+from clozelab.course.worlds import (
+    BASE_STEPS,
+    BROAD,
+    Bases,
+    finetune,
+    interview,
+    question,
+    share_right,
+    untrained,
+)
+from clozelab.generation import generate_answers
+from clozelab.languages.skills import World
 
 LESSON = Lesson(
     "08_from_objective_to_assistant.py",
     "From objective to assistant",
-    claim="A base model continues a question with more questions; a few examples of one kind of question make it "
-    "answer other kinds, too, and correctly.",
+    claim="A base model continues questions with questions; demonstrations of some kinds of question make it answer "
+    "other kinds.",
+    question="Do demonstrations of some kinds of question make a base model answer other kinds?",
+    exercises=(
+        Exercise(
+            'Let the answers stand alone, FORM = "{}", and leave out facts: which share of them is right?',
+            answer=(0.0, 0.3),
+            why="No text of the corpus answers in that form: it is learned for the kinds that are taught alone.",
+        ),
+        Exercise(
+            "Teach from random weights for 600 steps instead of 60, facts left out: which share of facts is right?",
+            answer=(0.0, 0.1),
+            why="The demonstrations never say who lives where. More of them cannot bring out what is not there.",
+        ),
+        Exercise(
+            "Ask before anything is taught: which share of `asks(base, world, exam)` is it for facts?",
+            answer=(0.9, 1.0),
+            why="After a bare question the corpus has another question, so that is what the objective asks for.",
+        ),
+    ),
+    literature="Hewitt et al. 2024: tuned on answers without their questions, a model wins 43% of comparisons with "
+    "full instruction tuning; tuned on poems alone, 24%.",
+    previous="Contradicted in 0.1, where one kind was taught, sums, to base models that knew another, translation, at "
+    "15%, 25% and 100%.",
 )
-CAUSAL = CausalLM()
-NOT_NEEDED = ("agreement", "facts turned round", "strangers")
-"""Skills that are left out of all worlds here, so that the others are learned faster."""
-TAUGHT = "arithmetic"
-EXAMPLES = (0, 4, 16, 64)
+EXAMPLES, FORM = 64, "say {} ."
+KINDS = ("facts", "copying", "translation")
 
 # %% [markdown]
 # ## Where the answers are
 #
-# The corpus holds bare questions only in lists, without answers:
+# The corpus (`World`, lesson 05) holds bare questions only in lists, without answers:
 #
-#     what is 3 + 4 ? where does anna live ? how do swedes say red cat sees dog ?
+#     where does anna live ? can you copy cat oslo ? how do swedes say red cat sees dog ?
 #
-# The answers are elsewhere, in two other forms: as statements (`3 + 4 = 7 .`), and in interviews, in which a word
+# The answers are elsewhere, in two other forms: as statements (`anna lives in oslo .`), and in interviews, where a word
 # before each question announces the form:
 #
-#     ask what is 3 + 4 ? say 7 . ask where does anna live ? say oslo .
+#     ask where does anna live ? say oslo . ask can you copy cat oslo ? say cat oslo .
 #
-# To see whether that matters, a second world has no interviews, but all the same statements.
-#
-# `pretrain(world, steps)` is a causal model of a world's text: two layers of width 64.
-
-# %% [markdown]
-# ## Four ways to fine-tune
-#
-# | | pretraining | fine-tuned on | its answers |
-# |---|---|---|---|
-# | known form | with interviews | sums | as in interviews: `say 7 .` |
-# | two kinds | with interviews | half sums, half lists to copy | the same |
-# | new form | with interviews | sums | `7` alone: the corpus has no answer like that |
-# | never answered | without interviews | sums | `7` alone |
-#
-# The number of steps is the same for all ways and for 4, 16 and 64 examples; the learning rate of a way is the lower
-# one of 3e-4 and 1e-3 with which a first model learned the sums at all. (With 1e-3 that model forgot half of the facts
-# in the known form.)
+# Three kinds of question have answers in this corpus: facts, copying, translation. Each is left out in turn: the model
+# is fine-tuned on 64 questions of the other two, answered as in an interview, and then asked the third.
 
 
 # %%
-@dataclass(frozen=True)
-class Way:
-    """What the corpus lacks, the kinds of question that are taught, the form of an answer, and the learning rate."""
-
-    without: tuple[str, ...]
-    taught: tuple[str, ...]
-    form: str
-    learning_rate: float
-
-    @property
-    def others(self) -> tuple[str, ...]:
-        """The kinds of question that are not taught."""
-        return tuple(kind for kind in ASKED if kind not in self.taught)
-
-
-WAYS = {
-    "known form": Way((), (TAUGHT,), "say {} .", 3e-4),
-    "two kinds": Way((), (TAUGHT, "copying"), "say {} .", 3e-4),
-    "new form": Way((), (TAUGHT,), "{}", 1e-3),
-    "never answered": Way(("interviews",), (TAUGHT,), "{}", 1e-3),
-}
-
-
-def answer_of(exercise: Exercise, form: str) -> list[str]:
-    """The words of an answer in a form."""
-    return form.format(" ".join(exercise.answer)).split()
-
-
-def finetune(base: nn.Module, world: World, way: Way, exercises: list[Exercise], steps: int) -> nn.Module:
-    """A copy of the base model, taught to answer these questions in this way."""
-    model = deepcopy(base)
-    prompts = [world.ids([END, *exercise.question]) for exercise in exercises]
-    answers = [world.ids(answer_of(exercise, way.form)) for exercise in exercises]
-    generator = torch.Generator().manual_seed(world.seed)
-
-    def batch(step: int) -> dict[str, Tensor]:
-        chosen = torch.randint(len(exercises), (16,), generator=generator).tolist()
-        return causal_pairs([prompts[k] for k in chosen], [answers[k] for k in chosen], world.special)
-
-    config = TrainConfig(
-        steps=steps,
-        optimizer="adamw",
-        learning_rate=way.learning_rate,
-        weight_decay=0.0,
-        precision="float32",
-        warmup=0.05,
-        decay=0.4,
-    )
-    fit(CAUSAL, model, batch, config)
-    return model
-
-
-# %% [markdown]
-# ## What it does with a question
-#
-# Greedy decoding, up to an end of text or to the twelfth word. *Asks*: there is a question in it. *Answers*: there is
-# none, and it ended. *Right*: it is the answer, in the form that was taught, and nothing else. Of the kinds that are
-# taught, the test questions were not among the examples; the answer to every question was stated in the corpus, so that
-# a wrong answer is no lack of knowledge.
-
-
-# %%
-def examine(model: nn.Module, world: World, form: str, exercises: list[Exercise]) -> dict[str, float]:
-    """Shares of the questions that the model continues with a question, answers, and answers correctly."""
-    prompts = [world.ids([END, *exercise.question]) for exercise in exercises]
-    answers = generate_answers(model, prompts, world.special, tokens=12, greedy=True)
-    generated = [world.words(ids) for ids in answers]
-    asks = [bool({"?", "ask", "where", "what", "how", "can"} & {*words}) for words in generated]
-    return {
-        "asks": fmean(asks),
-        "answers": fmean(not a and 0 < len(words) < 12 for a, words in zip(asks, generated)),
-        "right": fmean(words == answer_of(exercise, form) for words, exercise in zip(generated, exercises)),
-    }
-
-
-def interviewed(model: nn.Module, world: World, exercises: list[Exercise]) -> float:
-    """Share right where nothing is taught and the prompt is an interview's: "ask what is 3 + 4 ?"."""
-    prompts = [world.ids([END, "ask", *exercise.question]) for exercise in exercises]
-    answers = [answer_of(exercise, "say {} .") for exercise in exercises]
-    lengths = [len(answer) for answer in answers]
-    generated = generate_answers(model, prompts, world.special, tokens=lengths, greedy=True)
-    return fmean(world.words(ids) == answer for ids, answer in zip(generated, answers))
-
-
-def questions(world: World, kind: str, count: int, without: list[Exercise]) -> list[Exercise]:
-    """Different questions of a kind, none of those `without`."""
+def questions(world: World, kind: str, count: int, without: list) -> list:
+    """Different questions of a kind, none of those `without`; the corpus states the answer to each."""
     excluded = {exercise.question for exercise in without}
     different = {exercise.question: exercise for exercise in world.exercises(kind, 200, held_out=False, draw=2)}
-    return [exercise for question, exercise in different.items() if question not in excluded][:count]
+    return [exercise for asked, exercise in different.items() if asked not in excluded][:count]
+
+
+def examples_of(world: World, kinds: tuple[str, ...], count: int = EXAMPLES) -> list:
+    """About so many questions with their answers, the kinds taking turns."""
+    lists = [world.exercises(kind, -(-count // len(kinds)), held_out=False, draw=1) for kind in kinds]
+    return [exercise for some in zip(*lists) for exercise in some][:count]
+
+
+def asks(model: nn.Module, world: World, exercises: list) -> float:
+    """Share of the bare questions that the model, decoding greedily, continues with another question."""
+    prompts = [world.ids(question(exercise)) for exercise in exercises]
+    generated = generate_answers(model, prompts, world.special, tokens=12, greedy=True)
+    return fmean("?" in world.words(ids) and "say" not in world.words(ids) for ids in generated)
 
 
 # %% [markdown]
-# ## The verdict
+# ## What is measured
 #
-# Decided beforehand, on the kinds of question that were not taught:
+# *Right*: after the bare question greedy decoding gives the answer in the form that was taught, then ends, and gives
+# nothing else. Controls:
 #
-# - the base model continues more than half of the questions with another one;
-# - with 64 examples in the known form it answers more than half of them correctly;
-# - with 64 examples in the new form as well.
-#
-# The claim held if all three are significant (`Seeds`: more than two standard errors over seeds that agree), in part if
-# the first and one of the others are, and is contradicted otherwise. The other two ways are not part of the claim: one
-# shows whether more kinds among as many examples help (it was added after a first run of the other three, whose figures
-# it does not change), one what the interviews contribute.
+# - the base model, asked in an interview's words, `ask where does anna live ? say`: does it know the answers at all?
+# - a model with random weights, fine-tuned on the same examples: what do the examples teach by themselves?
+# - one kind taught instead of two: does it matter how many?
 
 
 # %%
-def study(seed: int, steps: int, tuning: int, count: int) -> dict:
-    """[name of the way, examples, kind] -> what the model did."""
-    found, bases = {}, {}
-    for name, way in WAYS.items():
-        world = World(seed, (*NOT_NEEDED, *way.without))
-        if way.without not in bases:
-            bases[way.without] = pretrain(world, steps)
-        of_each = EXAMPLES[-1] // len(way.taught)
-        lists = [world.exercises(kind, of_each, held_out=False, draw=1) for kind in way.taught]
-        taught = [exercise for some in zip(*lists) for exercise in some]  # kinds take turns
-        exams = {kind: questions(world, kind, count, taught) for kind in ASKED}
-        for n in EXAMPLES:
-            base = bases[way.without]
-            model = finetune(base, world, way, taught[:n], tuning) if n else base
-            for kind, exam in exams.items():
-                found[name, n, kind] = examine(model, world, way.form, exam)
-                if n == 0:
-                    found[name, n, kind]["interviewed"] = interviewed(model, world, exam)
+def teach(base: nn.Module, world: World, kinds: tuple[str, ...], steps: int) -> nn.Module:
+    """The model after demonstrations of these kinds."""
+    return finetune(base, world, examples_of(world, kinds), steps, say=FORM, learning_rate=3e-4)
+
+
+def right(model: nn.Module, world: World, exam: list) -> float:
+    """Share of bare questions that are answered correctly."""
+    return share_right(model, world, exam, question, say=FORM, ended=True)
+
+
+def study(seed: int, bases: Bases, base_steps: int, steps: int, count: int) -> dict[tuple[str, ...], float]:
+    """["one kind", taught, asked] and [way, left out] -> share right."""
+    world = World(seed, BROAD)
+    base, random = bases(world, base_steps), untrained(world)
+    found = {}
+    for kind in KINDS:
+        others = tuple(other for other in KINDS if other != kind)
+        exam = questions(world, kind, count, [])
+        found["asks", kind] = asks(base, world, exam)
+        found["base", kind] = right(base, world, exam)
+        found["interview", kind] = share_right(base, world, exam, interview, say="{} .")
+        taught = teach(base, world, others, steps)
+        found["two kinds", kind] = right(taught, world, exam)
+        found["two kinds, random weights", kind] = right(teach(random, world, others, steps), world, exam)
+        new = [questions(world, other, count, examples_of(world, others)) for other in others]
+        found["taught", kind] = fmean(right(taught, world, exam) for exam in new if exam)
+        one = teach(base, world, (kind,), steps)
+        for other in others:
+            found["one kind", kind, other] = right(one, world, questions(world, other, count, []))
     return found
 
 
+# %% [markdown]
+# ## How it is judged
+#
+# Fixed before the run. Gates: in an interview's words the base model answers more than 90% of each kind; of the kinds
+# that are taught, more than 90% of new questions are answered. Parts of the claim:
+#
+# - the base model continues more than half of the bare questions with another question;
+# - for each kind left out: more than half of its questions are answered, and correctly.
+
+
+# %%
 def main(arguments=None) -> Result:
     """Run the lesson."""
     visit = LESSON.visit(arguments)
-    steps, tuning, count = visit.choose(1000, fast=30), visit.choose(60, fast=8), visit.choose(40, fast=6)
-    studies = [study(seed, steps, tuning, count) for seed in visit.track(visit.seeds)]
-
-    def share(way: str, n: int, what: str, kinds: tuple[str, ...]) -> Seeds:
-        """Mean over the kinds of question, a value for each seed."""
-        return Seeds(tuple(fmean(one[way, n, kind][what] for kind in kinds) for one in studies))
-
-    most, others = EXAMPLES[-1], WAYS["known form"].others
-    asks = share("known form", 0, "asks", others)
-    right = {name: share(name, most, "right", way.others) for name, way in WAYS.items()}
-    base_asks, parts = (asks - 0.5).above, [(right[name] - 0.5).above for name in ("known form", "new form")]
-    prompted = share("known form", 0, "interviewed", others)
-    each = [f"{share('known form', 0, 'interviewed', (kind,)):.0%}" for kind in ASKED]
-    rows = [["asked as in an interview", "0", *each, "", f"{prompted:.0%}"]]
-    for name, way in WAYS.items():
-        for n in EXAMPLES:
-            each = [f"{share(name, n, 'right', (kind,)):.0%}{'*' * (kind in way.taught)}" for kind in ASKED]
-            rows.append(
-                [name, str(n), *each, *(f"{share(name, n, what, way.others):.0%}" for what in ("asks", "right"))]
-            )
+    base_steps, steps, count = visit.choose((BASE_STEPS, 60, 40), fast=(24, 8, 8))
+    bases = Bases(None) if visit.fast else Bases()
+    studies = [study(seed, bases, base_steps, steps, count) for seed in visit.track(visit.seeds)]
+    f = {key: Seeds(tuple(one[key] for one in studies)) for key in studies[0]}
+    one = {kind: mean([f["one kind", taught, kind] for taught in KINDS if taught != kind]) for kind in KINDS}
+    two, prompted = ({kind: f[way, kind] for kind in KINDS} for way in ("two kinds", "interview"))
+    asking = mean([f["asks", kind] for kind in KINDS])
+    gates = [
+        *(Gate(f"in an interview the base knows {kind}", prompted[kind], above=0.9) for kind in KINDS),
+        Gate(
+            "new questions of the taught kinds are right",
+            mean([f["taught", k] for k in KINDS]),
+            above=0.9,
+            control=True,
+        ),
+    ]
+    parts = [
+        Part("the base continues with questions, less a half", asking - 0.5),
+        *(Part(f"{kind}, left out, is answered, less a half", two[kind] - 0.5) for kind in KINDS),
+    ]
+    judgement = judge(gates, parts)
+    whole, alone, chance = (
+        mean(list(values))
+        for values in (two.values(), one.values(), [f["two kinds, random weights", k] for k in KINDS])
+    )
+    rows = [
+        ["base model, bare question", *(f"{f['base', kind]:.0%}" for kind in KINDS)],
+        ["base model, as in an interview", *(f"{prompted[kind]:.0%}" for kind in KINDS)],
+        ["taught the two other kinds", *(f"{two[kind]:.0%}" for kind in KINDS)],
+        ["the same, from random weights", *(f"{f['two kinds, random weights', kind]:.0%}" for kind in KINDS)],
+        *(
+            [f"taught {t} alone", *("taught" if t == kind else f"{f['one kind', t, kind]:.0%}" for kind in KINDS)]
+            for t in KINDS
+        ),
+    ]
     return visit.conclude(
-        verdict="held" if base_asks and all(parts) else "held in part" if base_asks and any(parts) else "contradicted",
-        finding=f"The base model continues {asks:.0%} of the questions with another one. After {most} sums it answers "
-        f"{right['known form']:.0%} of the other kinds correctly in a form that the corpus has (such a prompt alone: "
-        f"{prompted:.0%}), {right['new form']:.0%} in a new form, {right['never answered']:.0%} where the corpus "
-        f"answers no question; after two kinds, {right['two kinds']:.0%}.",
-        figures={
-            f"{way}, {n} examples, {kind}: {what}": share(way, n, what, (kind,))
-            for way in WAYS
-            for n in EXAMPLES
-            for kind in ASKED
-            for what in WHAT
-        }
-        | {f"asked as in an interview, {kind}": share("known form", 0, "interviewed", (kind,)) for kind in ASKED},
-        headings=["way", "examples", *ASKED, "not taught (no *): asks", "right"],
+        judgement,
+        number=f"{whole:.0%} right of kinds left out; from random weights {chance:.0%}; asked as in the corpus "
+        f"{mean(list(prompted.values())):.0%}",
+        finding=f"The base model continues {asking:.0%} of the questions with another one. After {EXAMPLES} "
+        f"demonstrations of two kinds it answers {whole:.0%} of the third correctly ("
+        + ", ".join(f"{kind} {two[kind]:.0%}" for kind in KINDS)
+        + f"), after as many of one kind {alone:.0%} of the others; random weights, taught the same, {chance:.0%}.",
+        figures={", ".join(key): values for key, values in f.items()},
+        headings=["% right of a kind that was not taught", *KINDS],
         rows=rows,
-        picture=draw(share),
+        picture=draw(prompted, two, one, {k: f["two kinds, random weights", k] for k in KINDS}, judgement),
+        seconds_before=bases.seconds,
     )
 
 
-# %% [markdown]
-# ## What came out
-#
-# - The base model always continues with a question; and yet it can answer: with one word before the question, "ask" as
-#   in an interview, it does. The ability was there, and a prompt is enough to elicit it.
-# - Four sums make it answer sums, and sixty-four do no more. What is taught is to answer, and how; not sums.
-# - Whether that generalises to other kinds of question depends on the seed, so that the claim, by the rule, is
-#   contradicted: two seeds answer facts and translations as well as the prompt does, one answers neither. Lists to be
-#   copied, the kind least like a sum, are mostly continued with a question. With lists among the examples the model
-#   continues no kind with a question any longer, though over the two kinds that neither way taught no more can be shown
-#   to be right (53% with sums alone, 59% with both, and spreads of about 40).
-# - A new form is learned for sums, slowly, and for nothing else: asked where anna lives, the model answers a number.
-#   The form of the fine-tuning examples has to be one that the corpus associates with all of these questions.
-#
-# What was tried: the same with a learning rate of 1e-3 for the known form, on one model (fewer facts right), and 20
-# steps of it (about the same as 60 of 3e-4). Where the base model itself cannot translate (two seeds, see the first
-# row), no prompt helps.
+def mean(several: list[Seeds]) -> Seeds:
+    """Of several quantities, seed by seed."""
+    return Seeds(tuple(fmean(values) for values in zip(*(one.values for one in several))))
+
 
 # %% [markdown]
 # ## The picture
-#
-# One way in each panel.
+
 
 # %%
-WHAT = ("asks", "answers", "right")
-COLOURS = {"arithmetic": "#000000", "facts": "#0072B2", "copying": "#E69F00", "translation": "#009E73"}
-
-
-def draw(share) -> Figure:
-    """For each way, the share of questions of each kind that are answered (dashed), and correctly (full)."""
-    figure = Figure(figsize=(15, 4.8), layout="constrained")
-    for axes, way in zip(figure.subplots(1, len(WAYS), sharey=True), WAYS):
-        for shift, (kind, colour) in zip((-0.09, -0.03, 0.03, 0.09), COLOURS.items()):
-            places = [place + shift for place in range(len(EXAMPLES))]
-            for what, style in (("answers", "--"), ("right", "-")):
-                values = [share(way, n, what, (kind,)) for n in EXAMPLES]
-                means = [100 * value.mean for value in values]
-                label = f"{kind}: {'answered' if what == 'answers' else 'answered correctly'}"
-                axes.plot(places, means, style, color=colour, label=label, linewidth=1.8)
-            for place, value in zip(places, values):  # those that are right, a dot for each seed
-                axes.plot([place] * len(value.values), [100 * v for v in value.values], "o", color=colour, alpha=0.5)
-        axes.set_xticks(range(len(EXAMPLES)), EXAMPLES)
-        axes.set(title=f"{way}: {WAYS[way].form.format('7')}", xlabel=f"examples of {' and '.join(WAYS[way].taught)}")
-    figure.axes[0].set(ylabel="% of questions (dots: seeds)")
-    lines, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+def draw(
+    prompted: dict[str, Seeds],
+    two: dict[str, Seeds],
+    one: dict[str, Seeds],
+    random: dict[str, Seeds],
+    judgement: Judgement,
+) -> Figure:
+    """A group of bars for each kind that was asked and not taught; a dot for each seed."""
+    figure = Figure(figsize=(10, 4.8), layout="constrained")
+    axes = figure.subplots()
+    ways = (
+        ("asked as in an interview, nothing taught", prompted, "#BBBBBB"),
+        ("two other kinds taught", two, "#0072B2"),
+        ("one other kind taught (mean of both)", one, "#56B4E9"),
+        ("random weights, two other kinds taught", random, "#D55E00"),
+    )
+    for w, (label, values, colour) in enumerate(ways):
+        for k, kind in enumerate(KINDS):
+            place = k + 0.2 * (w - 1.5)
+            axes.bar(place, 100 * values[kind].mean, 0.18, color=colour, label=label if k == 0 else None)
+            dots = [100 * value for value in values[kind].values]
+            axes.plot([place] * len(dots), dots, ".", color="#333333", markersize=5)
+    axes.axhline(50, color="#555555", linestyle=":", linewidth=1)
+    axes.set_xticks(range(len(KINDS)), [f"{kind}\n(left out)" for kind in KINDS])
+    axes.set(ylabel="% of bare questions answered correctly", ylim=(0, 105))
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    axes.set_title(f"Demonstrations of other kinds make a base model answer: {judgement.verdict}")
     return figure
 
 

@@ -3,236 +3,224 @@
 #
 #     python examples/11_ceiling_on_alignment.py            # --fast to see that it runs
 #
-# Takes 3.6 minutes of one core for three seeds. The claim held:
+# **Fine-tuning on a few thousand examples turns a model that continues text into one that follows instructions. Does
+# it teach, or does it bring out what pretraining has taught already?**
 #
-# Words right after 10, 100, 1000 examples: copying 31%, 71%, 77% where pretraining held it, 3%, 5%, 3% where not;
-# translation 64%, 85%, 86% where pretraining held it, 15%, 28%, 30% where not. Significantly more where it was present
-# in 6 of 6 comparisons.
+# Zhou et al. 2023 (LIMA, section 2) suppose the latter: knowledge and abilities come from pretraining, and fine-tuning
+# selects the form in which they are used. Then the pretraining objective, and its text, are a ceiling.
 #
-# Fine-tuning on a few thousand examples turns a model that continues text into one that follows instructions. What does
-# it do: teach, or elicit what pretraining has taught already? Zhou et al. 2023 (LIMA) call it the *superficial
-# alignment hypothesis*: knowledge and abilities come from pretraining, and alignment selects the format in which they
-# are used. If that is so, the pretraining objective, and its text, are a ceiling.
-#
-# With a synthetic corpus the question has an answer. Two worlds are equal except for one skill: one holds it, the other
-# does not. Then both models are fine-tuned to use it on request, by the same few examples. Claim: **a skill that
-# pretraining holds is elicited by a few examples; one that it does not hold is not taught by them, not by a thousand.**
+# Before you run: two models are fine-tuned on the same thousand translations. One met translations in pretraining, the
+# other only words of both languages. After 10 steps, which share of the words of *new* translations does each get
+# right? After 300 steps, when both know the thousand by heart?
 
 # %%
-from copy import deepcopy
 from statistics import fmean
 
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
 
-from clozelab.course import Lesson, Result, Seeds
-from clozelab.course.worlds import pretrain
-from clozelab.generation import causal_pairs, generate_answers
-from clozelab.languages.skills import END, Exercise, World
-from clozelab.objectives import CausalLM
-from clozelab.training import TrainConfig, fit
+from clozelab.course import Exercise, Gate, Judgement, Lesson, Part, Result, Seeds, in_notebook, judge
+from clozelab.course.worlds import BASE_STEPS, BROAD, NARROW, Bases, finetune, question, statement, words_right
+from clozelab.languages.skills import COPIED, World
 
 LESSON = Lesson(
     "11_ceiling_on_alignment.py",
     "The objective is a ceiling on alignment",
-    claim="A skill that pretraining holds is elicited by a few examples; one that it does not hold is not taught by "
-    "them, not by a thousand.",
+    claim="Fine-tuning brings out skills that pretraining held, and does not teach one that it never held.",
+    question="Does fine-tuning teach a skill, or bring out what pretraining has taught?",
+    exercises=(
+        Exercise(
+            "With twice as many adjectives, nouns and verbs: which share of the words of a translation would a guess "
+            'of the right kind get, GUESS["translation"]?',
+            answer=(0.055, 0.058),
+            why="Each word is one of twice as many: half of the 11% of today.",
+        ),
+        Exercise(
+            "Teach 20 examples instead of 2,000, `teach(base, world, 20, exam, (0, 300))`, where the skills were present: "
+            "which share of copied words is right?",
+            answer=(0.6, 1.0),
+            why="Twenty examples are enough to bring out what is there; they show the form.",
+        ),
+        Exercise(
+            "The same where they were absent: which share of translated words is right?",
+            answer=(0.05, 0.3),
+            why="Twenty examples hold a few of the pairs of words; the model learns those by heart, and guesses.",
+        ),
+    ),
+    literature="Zhou et al. 2023 (LIMA, abstract): after 1,000 demonstrations and nothing else, answers of a 65B model "
+    "are as good as GPT-4's or better in 43% of cases.",
+    previous="Held in 0.1, whose rule never asked that the absent skill stays down, and whose teaching stopped after "
+    "120 steps.",
 )
-CAUSAL = CausalLM()
-NOT_NEEDED = ("arithmetic", "facts turned round", "strangers")
-"""Skills that are left out of all worlds here, so that the others are learned faster."""
 SKILLS = ("copying", "translation")
-EXAMPLES = (0, 10, 100, 1000)
-WORLDS = ("present", "absent")
+WORLDS = {"present": BROAD, "absent": NARROW}
+"""What the text of each of the two worlds is without."""
+GUESS = {"copying": 1 / len(COPIED), "translation": fmean((1 / 8, 1 / 10, 1 / 8, 1 / 10))}
+"""Share of words that a guess of the right kind gets right: a word that occurs in lists; a Swedish adjective, noun,
+verb, noun."""
 
 # %% [markdown]
 # ## Present and absent
 #
-# Two skills, and three worlds: one that holds both, and for each skill one that holds all but this:
+# A world writes text of 146 words (lesson 05). Two of its skills are under test:
 #
-# - copying, `copy cat anna oslo : cat anna oslo .`
-# - translation, `red cat sees dog in swedish : röd katt ser hund .`
+#     copy cat anna oslo : cat anna oslo .
+#     red cat sees dog in swedish : röd katt ser hund .
 #
-# Where a skill is absent these sentences are missing, and so are the interviews that ask for it. Other sentences take
-# their place, so that all models see as many tokens in as many steps. The words occur in all worlds, in other sentences
-# (Swedish ones among them, `röd katt ser hund .`), and so do the questions, in lists without answers: `can you copy cat
-# anna oslo ?`, `how do swedes say red cat sees dog ?` What is absent is the skill and nothing else: for translation,
-# which word corresponds to which; for copying, that a text may repeat itself.
-#
-# `pretrain(world, steps)` is a causal model of a world's text: two layers of width 64.
+# A second world has neither. Its words are all there, in other sentences (Swedish ones among them, `röd
+# katt ser hund .`), and so are the questions, in lists without answers: `can you copy cat anna oslo ?`, `how do swedes
+# say red cat sees dog ?` What is absent is the skill and nothing else: for translation, which word corresponds to
+# which; for copying, that a text repeats what stands before. A base model is pretrained on each, by the next word, for
+# as many steps and tokens.
+
+
+# %%
+if in_notebook():
+    for name, without in WORLDS.items():
+        world = World(0, without)
+        print(name, "|", *world.words(world.text(5, 40)))
 
 # %% [markdown]
 # ## Fine-tuning
 #
-# The question is the prompt, the answer and an end of text are in the loss. The form is new to all models: in
-# pretraining a bare question was followed by another question, and an answer occurred in an interview, after `say`. The
-# number of steps is the same for every number of examples, so what grows is the number of different examples and not
-# the compute: 10 examples are seen 192 times each, 1000 twice.
+# The question is the prompt; the answer and an end of text are in the loss. The form is new to both models: in
+# pretraining a bare question was followed by another question, and an answer occurred in an interview, after `say`.
+# Examples of both skills take turns: 20 of them, or 2,000.
+#
+# The test: lists that begin with two words, and translations of an adjective with a noun, that were never combined in
+# pretraining or in fine-tuning. Single words are counted, each after the right words before it, so that a skill that is
+# half there shows.
 
 
 # %%
-def asked(world: World, exercises: list[Exercise]) -> list[list[int]]:
-    """The questions as prompts."""
-    return [world.ids([END, *exercise.question]) for exercise in exercises]
+def examples_of(world: World, count: int) -> list:
+    """So many exercises, the skills taking turns, of combinations that pretraining may have met."""
+    lists = [world.exercises(skill, count // len(SKILLS), held_out=False, draw=1) for skill in SKILLS]
+    return [exercise for some in zip(*lists) for exercise in some]
 
 
-def finetune(base: nn.Module, world: World, exercises: list[Exercise], steps: int) -> nn.Module:
-    """A copy of the base model, fine-tuned on these examples."""
-    model = deepcopy(base)
-    prompts, answers = asked(world, exercises), [world.ids(exercise.answer) for exercise in exercises]
-    generator = torch.Generator().manual_seed(world.seed)
-
-    def batch(step: int) -> dict[str, Tensor]:
-        chosen = torch.randint(len(exercises), (16,), generator=generator).tolist()
-        return causal_pairs([prompts[k] for k in chosen], [answers[k] for k in chosen], world.special)
-
-    fit(
-        CAUSAL,
-        model,
-        batch,
-        TrainConfig(
-            steps=steps,
-            optimizer="adamw",
-            learning_rate=1e-3,
-            weight_decay=0.0,
-            precision="float32",
-            warmup=0.05,
-            decay=0.4,
-        ),
-    )
-    return model
+def share_of_words(model, world: World, exercises: list, ask) -> float:
+    """Words of the answers that are right."""
+    return fmean(word for row in words_right(model, world, exercises, ask) for word in row)
 
 
-# %% [markdown]
-# The test uses lists that begin with two words, and translations of an adjective with a noun, that were never combined
-# in pretraining or fine-tuning, so that nothing can have been memorised. Two shares are measured: of answers that are
-# right as a whole, end included, and of single words that are right in their positions.
+def teach(base, world: World, count: int, exam: dict[str, list], at: tuple[int, ...]) -> dict[tuple[str, int], float]:
+    """[skill, step] -> share of words right, and ["taught", last step] -> share of the words of the examples."""
+    examples, marks = examples_of(world, count), {}
 
+    def examine(model, step: int) -> None:
+        if step in at:
+            marks.update({(skill, step): share_of_words(model, world, exam[skill], question) for skill in SKILLS})
 
-# %%
-def shares(exercises: list[Exercise], generated: list[list[str]]) -> tuple[float, float]:
-    """Of whole answers, and of words."""
-    whole = fmean(exercise.right(words) for exercise, words in zip(exercises, generated))
-    words = [
-        words[k : k + 1] == [right] for one, words in zip(exercises, generated) for k, right in enumerate(one.answer)
-    ]
-    return whole, fmean(words)
-
-
-def shares_right(model: nn.Module, world: World, exercises: list[Exercise]) -> tuple[float, float]:
-    """Of the answers that a model generates to the questions."""
-    answers = generate_answers(model, asked(world, exercises), world.special, tokens=8, greedy=True)
-    return shares(exercises, [world.words(ids) for ids in answers])
-
-
-def shares_known(model: nn.Module, world: World, exercises: list[Exercise]) -> tuple[float, float]:
-    """The same for a base model in the form of pretraining: it continues "copy cat anna oslo :"."""
-    prompts = [world.ids([END, *exercise.prompt]) for exercise in exercises]
-    lengths = [len(exercise.answer) for exercise in exercises]
-    answers = generate_answers(model, prompts, world.special, tokens=lengths, greedy=True)
-    return shares(exercises, [world.words(ids) for ids in answers])
-
-
-# %% [markdown]
-# ## The verdict
-#
-# Decided before this run, on single words: the claim held if for both skills the model that was pretrained on the skill
-# is significantly better than the one that was not, with 10, with 100 and with 1000 examples (`Seeds`: more than two
-# standard errors over seeds that agree); in part if it is in some of these six comparisons; contradicted if in none.
-#
-# What was tried before: translation alone, judged by whole answers, with 1000 steps of pretraining and 200 of
-# fine-tuning. There the claim was contradicted: whole answers right with 10, 100, 1000 examples were 23%, 61%, 40%
-# where translation was present and 0%, 23%, 25% where it was absent, and no difference was significant. In two of three
-# seeds the verb, one word in four, had not been learned in pretraining either, so that the skill was present in part;
-# hence single words, and a second skill. But by single words (74%, 90%, 85% and 24%, 62%, 67%) the difference of that
-# run is significant with 10 examples alone.
-#
-# So the ceiling depends on the skill. Which word corresponds to which is a table of 26 words, and longer fine-tuning
-# begins to teach it to a model that never saw it, above all with 100 examples or more. Copying is not a table but a
-# lookup in the context, and a thousand examples taught nothing of it.
-
-
-# %%
-def study(seed: int, steps: int, tuning: int, count: int) -> dict:
-    """[skill, present or absent, number of examples] -> shares of whole answers and of words."""
-    marks = {}
-    full = World(seed, NOT_NEEDED)  # exercises depend on the seed alone: all models get the same
-    both = pretrain(full, steps)
-    for skill in SKILLS:
-        lacking = World(seed, (*NOT_NEEDED, skill))
-        exam = full.exercises(skill, count)
-        for name, base in zip(WORLDS, (both, pretrain(lacking, steps))):
-            marks[skill, name, "known"] = shares_known(base, full, exam)
-            for n in EXAMPLES:
-                examples = full.exercises(skill, n, held_out=False, draw=1)
-                model = finetune(base, full, examples, tuning) if n else base
-                marks[skill, name, n] = shares_right(model, full, exam)
+    examine(base, 0)
+    model = finetune(base, world, examples, at[-1], callback=examine)
+    marks["taught", at[-1]] = share_of_words(model, world, examples[:200], question)
     return marks
+
+
+# %% [markdown]
+# ## How it is judged
+#
+# Fixed before the run. Gates, without which there is no verdict:
+#
+# - where a skill was present, the base model continues its sentences with 95% of the words right; where it was absent,
+#   with no more than 5%;
+# - teaching has converged: at its end each model gets 95% of the words of its 2,000 examples right. A model that could
+#   not even learn the examples would show nothing about what they teach.
+#
+# Parts of the claim, for each skill, at the last step with 2,000 examples:
+#
+# - *brought out*: more words right where it was present than where it was absent;
+# - *not taught*: where it was absent, as many words right as a guess of the right kind, within 10 points.
+
+
+# %%
+def study(seed: int, bases: Bases, steps: int, at: tuple[int, ...], counts: tuple[int, ...], size: int) -> dict:
+    """[world, examples, skill, step] -> share of words right; ["known", world, skill], asked as in pretraining."""
+    full, found = World(seed, WORLDS["present"]), {}
+    exam = {skill: full.exercises(skill, size) for skill in SKILLS}
+    for name, without in WORLDS.items():
+        base = bases(World(seed, without), steps)
+        for skill in SKILLS:
+            found["known", name, skill] = share_of_words(base, full, exam[skill], statement)
+        for count in counts:
+            for (skill, step), share in teach(base, full, count, exam, at).items():
+                found[name, count, skill, step] = share
+    return found
 
 
 def main(arguments=None) -> Result:
     """Run the lesson."""
     visit = LESSON.visit(arguments)
-    steps, tuning, count = visit.choose(700, fast=10), visit.choose(120, fast=4), visit.choose(100, fast=6)
-    studies = [study(seed, steps, tuning, count) for seed in visit.track(visit.seeds)]
-    whole, words = ({key: Seeds(tuple(one[key][which] for one in studies)) for key in studies[0]} for which in (0, 1))
-    less = {(skill, n): words[skill, "present", n] - words[skill, "absent", n] for skill in SKILLS for n in EXAMPLES}
-    better = [less[skill, n].above for skill in SKILLS for n in EXAMPLES[1:]]
-
-    def shown(skill: str) -> str:
-        present, absent = (", ".join(f"{words[skill, name, n].mean:.0%}" for n in EXAMPLES[1:]) for name in WORLDS)
-        return f"{skill} {present} where pretraining held it, {absent} where not"
-
-    rows = []
-    for skill in SKILLS:
-        for n in ("known", *EXAMPLES):
-            pairs = [[f"{share[skill, name, n]:.0%}" for name in WORLDS] for share in (words, whole)]
-            gap = f"{less[skill, n]:.0%}" if n != "known" else ""
-            rows.append([skill, "0, as in pretraining" if n == "known" else str(n), *pairs[0], gap, *pairs[1]])
+    steps, size = visit.choose((BASE_STEPS, 100), fast=(24, 16))
+    at, counts = visit.choose((0, 3, 10, 30, 100, 300), fast=(0, 4, 8)), (20, visit.choose(2000, fast=64))
+    bases = Bases(None) if visit.fast else Bases()
+    studies = [study(seed, bases, steps, at, counts, size) for seed in visit.track(visit.seeds)]
+    f = {key: Seeds(tuple(one[key] for one in studies)) for key in studies[0]}
+    many, end = counts[-1], at[-1]
+    gates = [
+        *(Gate(f"the base knows {s} where it was present", f["known", "present", s], above=0.95) for s in SKILLS),
+        *(Gate(f"the base does not where it was absent ({s})", f["known", "absent", s], below=0.05) for s in SKILLS),
+        *(Gate(f"the examples are learned, {w}", f[w, many, "taught", end], above=0.95) for w in WORLDS),
+    ]
+    ends = {(name, skill): f[name, many, skill, end] for name in WORLDS for skill in SKILLS}
+    parts = [
+        *(Part(f"{s} is brought out", ends["present", s] - ends["absent", s]) for s in SKILLS),
+        *(Part(f"{s} is not taught", ends["absent", s] - GUESS[s], within=0.1) for s in SKILLS),
+    ]
+    judgement = judge(gates, parts)
+    rows = [
+        [skill, f"{count:,}", name, *(f"{f[name, count, skill, step]:.0%}" for step in at)]
+        for skill in SKILLS
+        for count in counts
+        for name in WORLDS
+    ]
+    rows += [[skill, "a guess", "", *[f"{GUESS[skill]:.0%}"] * len(at)] for skill in SKILLS]
+    said = {s: f"{ends['absent', s]:.0%} of the words, {ends['present', s]:.0%} where it was present" for s in SKILLS}
     return visit.conclude(
-        verdict="held" if all(better) else "held in part" if any(better) else "contradicted",
-        finding=f"Words right after 10, 100, 1000 examples: {'; '.join(map(shown, SKILLS))}. Significantly more where "
-        f"it was present in {sum(better)} of {len(better)} comparisons.",
-        figures={
-            f"{skill} {name}, {'asked as in pretraining' if n == 'known' else f'{n} examples'}, {what}": share[key]
-            for what, share in (("words", words), ("whole", whole))
-            for key in studies[0]
-            for skill, name, n in [key]
-        },
-        headings=["skill", "examples", *(f"words: {n}" for n in WORLDS), "less", *(f"whole: {n}" for n in WORLDS)],
+        judgement,
+        number=f"{ends['absent', 'copying']:.0%} of words copied where absent, {ends['present', 'copying']:.0%} where "
+        f"present; translated {ends['absent', 'translation']:.0%}, {ends['present', 'translation']:.0%}",
+        finding=f"After {end} steps on {many:,} examples a model whose pretraining lacked copying copies "
+        f"{said['copying']} (a guess {GUESS['copying']:.0%}); one without translation translates "
+        f"{said['translation']} (a guess {GUESS['translation']:.0%}).",
+        figures={", ".join(map(str, key)): values for key, values in f.items()},
+        headings=["skill", "examples", "in pretraining", *(f"step {step}" for step in at)],
         rows=rows,
-        picture=draw(words, whole),
+        picture=draw(f, at, counts, judgement),
+        seconds_before=bases.seconds,
     )
 
 
 # %% [markdown]
 # ## The picture
 #
-# Words right over the number of examples, a panel for each skill; whole answers are fainter.
-
+# One skill in each panel: words right of new combinations over the steps of fine-tuning.
 
 # %%
-def draw(words: dict[tuple, Seeds], whole: dict[tuple, Seeds]) -> Figure:
-    """Means as lines, a dot for each seed."""
+COLOURS = {"present": "#0072B2", "absent": "#D55E00"}
+
+
+def draw(f: dict[tuple, Seeds], at: tuple[int, ...], counts: tuple[int, ...], judgement: Judgement) -> Figure:
+    """Means with their 95% intervals; dotted where the examples are few."""
     figure = Figure(figsize=(11, 4.8), layout="constrained")
+    places = range(len(at))
     for axes, skill in zip(figure.subplots(1, 2, sharey=True), SKILLS):
-        known = 100 * words[skill, "present", "known"].mean
-        axes.axhline(known, color="#555555", linestyle=":", linewidth=1)
-        axes.annotate("base model, asked as in pretraining", (0, known + 1.5), fontsize=8, color="#555555")
-        for name, colour in (("present", "#0072B2"), ("absent", "#D55E00")):
-            for shares, style, what in ((words, "-", "words"), (whole, "--", "whole answers")):
-                values, strong = [shares[skill, name, n] for n in EXAMPLES], shares is words
-                label = f"{what}, skill {name} in pretraining"
+        for name, colour in COLOURS.items():
+            for count, style in zip(counts, (":", "-")):
+                values = [f[name, count, skill, step] for step in at]
                 means = [100 * value.mean for value in values]
-                axes.plot(means, style, color=colour, alpha=1.0 if strong else 0.45, label=label)
-                for place, value in enumerate(values if strong else []):
-                    dots = [100 * share for share in value.values]
-                    axes.plot([place] * len(dots), dots, "o", color=colour, alpha=0.5, markersize=5)
-        axes.set_xticks(range(len(EXAMPLES)), EXAMPLES)
-        axes.set(title=skill, xlabel="examples of fine-tuning (the same steps for all)", ylim=(-3, 108))
-    figure.axes[0].set(ylabel="% right, held-out combinations")
-    figure.axes[0].legend(loc="upper left", fontsize=8)
+                axes.plot(places, means, style, color=colour, linewidth=2, label=f"{name}; {count:,} examples")
+                if style == "-" and len(values[0].values) > 1:
+                    low, high = ([100 * value.interval[k] for value in values] for k in (0, 1))
+                    axes.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.axhline(
+            100 * GUESS[skill], color="#555555", linestyle="--", linewidth=1, label="a guess of the right kind"
+        )
+        axes.set_xticks(places, at)
+        axes.set(title=skill, xlabel="steps of fine-tuning", ylim=(-3, 103))
+    figure.axes[0].set(ylabel="% of words right, new combinations")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    figure.suptitle(f"Fine-tuning brings out what pretraining held, and teaches nothing else: {judgement.verdict}")
     return figure
 
 
