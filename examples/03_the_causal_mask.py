@@ -248,7 +248,7 @@ def verdict(f: dict[str, dict[str, Seeds]]) -> Judgement:
 def main(arguments: Sequence[str] | None = None) -> Result:
     """Train, measure, judge, draw."""
     visit = LESSON.visit(arguments)
-    steps, texts = visit.choose((300, 500), fast=(60, 60))
+    steps, texts = visit.choose((200, 300), fast=(60, 60), full=(1000, 1000))
     runs = {way: [measure(way, seed, steps, texts) for seed in visit.seeds] for way in visit.track(WAYS, "ways")}
     f = {way: {what: Seeds(tuple(run[what] for run, _ in runs[way])) for what in MEASURED} for way in WAYS}
     judgement, correct = verdict(f), f["with the mask"][MEASURED[3]]
@@ -263,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> Result:
     rows += [["a guess by frequency alone", "", f"{SOURCE.entropy:.3f}", "", f"{by_frequency():.3f}"]]
     return visit.conclude(
         judgement,
-        number=f"loss without a mask {seen:.3f} nats, least possible {LEAST:.2f}; its text {masked:.2f}, with one "
+        number=f"unmasked loss {seen:.3f} nats, least {LEAST:.2f}; its text costs {masked:.2f}, a masked model's "
         f"{correct:.2f}",
         finding=finding,
         figures={f"trained {way}: {what}": values for way in WAYS for what, values in f[way].items()},

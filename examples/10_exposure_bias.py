@@ -284,9 +284,7 @@ def verdict(weak: dict[str, Seeds], strong: dict[str, Seeds], control: dict[str,
 def main(arguments: list[str] | None = None) -> Result:
     """Train, measure, judge, draw."""
     visit = LESSON.visit(arguments)
-    weak, strong, control, texts = visit.choose(
-        (100, 400, 200, 300), fast=(60, 80, 60, 60), full=(100, 2000, 400, 1000)
-    )
+    weak, strong, control, texts = visit.choose((60, 200, 100, 200), fast=(40, 80, 60, 60), full=(60, 2000, 400, 1000))
     wanted = {f"dialects, {weak} steps": weak, f"dialects, {strong} steps": strong, "running sum": control}
     runs = {name: [] for name in wanted}
     for seed in visit.track(visit.seeds):

@@ -283,7 +283,7 @@ def verdict(f: dict[str, Seeds]) -> Judgement:
 def main(arguments: list[str] | None = None) -> Result:
     """Measure, judge, draw."""
     visit = LESSON.visit(arguments)
-    steps, texts = visit.choose((200, 500), fast=(50, 100), full=(1000, 2000))
+    steps, texts = visit.choose((150, 500), fast=(40, 100), full=(1000, 2000))
     per_seed = [{kind: measure(kind, seed, steps, texts) for kind in KINDS} for seed in visit.track(visit.seeds)]
     f = {f"{loss}/{kind}": Seeds(tuple(one[kind][loss] for one in per_seed)) for loss in LOSSES for kind in KINDS}
     f["within the run"] = Seeds(tuple(one["clean"]["within the run"] for one in per_seed))

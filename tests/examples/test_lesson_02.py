@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from clozelab.course import Seeds
 from clozelab.languages import MarkovSource
 
 
@@ -33,7 +34,29 @@ def test_the_perfect_conditional_of_a_token_depends_on_its_neighbours_alone(less
     torch.testing.assert_close(lesson.perfect_pseudo(source.log_prob(texts)), by_hand)
 
 
-def test_a_token_of_several_letters_costs_more_nats_than_one(trial):
+def test_a_token_of_several_letters_costs_more_nats_and_a_byte_as_many_bits(trial):
     assert trial["nats a token: BPE"] > 1.5 * trial["nats a token: letters"]
-    for name in ("letters", "BPE"):
-        assert trial[f"bits a byte: {name}"] > trial["bits a byte: the language"]
+    assert trial["bits a byte: BPE"] == pytest.approx(trial["bits a byte: letters"])
+
+
+def test_a_masked_model_that_has_not_learned_is_not_judged(lesson):
+    f = {
+        **{"sum causal, all ids": 1.0, "sum masked": 3.6, "sum perfect masked": 3.8, "order gap": 0.15, "guess": 8.0},
+        **{"loss causal": 5.6, "floor causal": 5.5, "loss masked": 3.2, "floor masked": 3.1},
+        **{"two texts: causal": 0.99, "two texts: masked": 0.9},
+    }
+    f = {name: Seeds((value,) * 3) for name, value in f.items()}
+    assert lesson.verdict(f).verdict == "held"
+    f["loss masked"] = Seeds((5.0,) * 3)
+    assert lesson.verdict(f).verdict == "cannot tell"
+
+
+def test_the_answers_of_the_exercises(lesson):
+    texts = lesson.all_texts(4)
+    found = [
+        lesson.perfect_pseudo(source.log_prob(texts)).exp().sum()
+        for source in (MarkovSource(torch.full((4, 4), 0.25)), MarkovSource.random(4, entropy=0.3, seed=0))
+    ]
+    found.append(lesson.chain_rule(lesson.untrained(lesson.CAUSAL, 0), lesson.all_texts(6)).exp().sum())
+    for exercise, value in enumerate(found, start=1):
+        assert lesson.LESSON.check(exercise, float(value)).startswith("Right"), value

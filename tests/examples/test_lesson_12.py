@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from clozelab.course import Seeds
+
 
 def test_it_runs_to_its_end(trial):
     assert trial
@@ -15,6 +17,37 @@ def test_the_training_loss_falls_for_some_dirt_and_rises_for_other(fast):
     assert fast["training/shuffled"] > fast["training/clean"] + 0.1
     for kind in ("zero bytes", "shuffled"):
         assert fast[f"clean/{kind}"] > fast["clean/clean"] + 0.02
+    assert fast["within the run"] > 0.7
+
+
+def test_a_rank_correlation_is_that_of_the_textbook(lesson):
+    assert lesson.rank_correlation((1, 2, 3), (10, 20, 90)) == pytest.approx(1)
+    assert lesson.rank_correlation((1, 2, 3, 4, 5), (2, 1, 4, 3, 5)) == pytest.approx(1 - 6 * 4 / (5 * 24))
+
+
+@pytest.mark.parametrize(("silent", "outcome"), [(True, "held"), (False, "held in part")], ids=["silent", "telling"])
+def test_a_training_loss_that_ranks_corpora_speaks_against_the_claim(lesson, silent, outcome):
+    losses = (1.51, 1.52, 0.82, 1.2, 1.1, 1.56, 2.1, 2.0)
+    clean = (0.01, 0.02, 0.05, 0.06, 0.2, 0.1, 0.12, 0.04)
+    f = {}
+    for kind, loss, cost in zip(lesson.KINDS, losses, clean if silent else losses):
+        f |= {f"{which}/{kind}": Seeds((loss, loss, loss)) for which in ("training", "same corpus")}
+        f[f"clean/{kind}"] = Seeds((cost, cost, cost)) if silent else Seeds((cost / 100,) * 3)
+    if not silent:
+        f["clean/clean"] = Seeds((0.001,) * 3)
+    f["within the run"] = Seeds((0.9, 0.9, 0.9))
+    assert lesson.verdict(f).verdict == outcome
+    f["within the run"] = Seeds((0.2, -0.1, 0.1))
+    assert lesson.verdict(f).verdict == "cannot tell"
+
+
+def test_the_answers_of_the_exercises(lesson):
+    assert lesson.LESSON.check(1, lesson.LANGUAGE.entropy_rate / 2).startswith("Right")
+    assert lesson.rank_correlation((3, 1, 2), (30, 10, 20)) == pytest.approx(1)
+    value = round(lesson.rank_correlation((3, 1, 2), (10, 30, 20)), 6)
+    assert lesson.LESSON.check(2, value).startswith("Right")
+    if (lesson.lessons_folder() / "results" / "12_data_quality_is_silent.json").exists():
+        assert lesson.LESSON.check(3, lesson.recorded_correlation(without=lesson.REPEATS)).startswith("Right")
 
 
 def test_each_kind_of_dirt_changes_about_half_of_the_letters_and_no_length(lesson):
