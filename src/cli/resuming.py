@@ -14,8 +14,8 @@ from .parsing import Command, Given, parse, parser_of
 if TYPE_CHECKING:
     from ..training import TrainConfig
 
-HOW = ("device", "compile")
-"""Flags that are recorded and may be others where a run is resumed: where and how it is computed."""
+HOW = ("device", "compile", "tensorboard")
+"""Flags that are recorded and may be others where a run is resumed: where and how it is computed and shown."""
 
 
 def recorded(args: argparse.Namespace, leave_out: Collection[str], config: TrainConfig) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def restored(
         args, _ = parse(name, command, words)
     except InputError as error:
         raise InputError(f"the command in {folder / 'run.json'} is damaged: {error}") from error
-    changeable = (*leave_out, *HOW)
+    changeable = (*leave_out, *(flag for flag in HOW if hasattr(args, flag)))
     for flag in changeable:
         setattr(args, flag, given.get(flag, getattr(args, flag)))
     for flag, value in given.items():

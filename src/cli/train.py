@@ -68,6 +68,12 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
         default=3,
         help="with --sharded, what of weights and gradients is sharded within a step: 3 both, 2 gradients, 1 neither",
     )
+    parser.add_argument(
+        "--tensorboard",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="write the losses for TensorBoard as well, to tensorboard/ in the run folder",
+    )
     parser.add_argument("--run", type=path, help="run folder  (default: runs/OBJECTIVE)")
     begin = parser.add_mutually_exclusive_group()
     begin.add_argument("--resume", action="store_true", help="continue the run in --run with the flags it began with")
@@ -253,6 +259,7 @@ def _train(
         processes=processes,
         workers=args.workers,
         compiled=args.compile,
+        tensorboard=args.tensorboard,
     )
 
 

@@ -4,6 +4,7 @@
       run.json                        objective, model, settings, corpus: everything needed to continue
       tokenizer.json
       metrics.jsonl                   one line for each step and each evaluation
+      losses.csv                      the same as a table, written when the run ends or is stopped
       checkpoints/step-00000500/      model.safetensors, optimizer.safetensors, state.json
 
 Of a sharded run, `model/` and `optimizer/` are folders of as many safetensors files as there were processes, which any

@@ -41,6 +41,7 @@ from .run_folder import Position, RunFolder
 from .seeding import seeded_rng
 from .step import StepResult, train_step
 from .streamed import StreamedBatches
+from .tensorboard import check_tensorboard
 
 PROMPT = 24
 """Tokens of held-out text that a sample along the way begins with."""
@@ -90,6 +91,7 @@ def train(
     processes: Processes = SINGLE,
     workers: int = 0,
     compiled: bool = False,
+    tensorboard: bool = False,
 ) -> TrainResult:
     """Train `model` on `text` by `objective`, evaluating on `heldout`.
 
@@ -104,6 +106,8 @@ def train(
     A finished run goes on where it is resumed with `config.extend(steps)`, the settings that it was finished with and
     so many steps more (see `TrainConfig.extend`). `init_from` is the folder of another run, of any objective, whose
     last weights the model begins with, with a fresh optimiser and the schedule of its own run; `run.json` records it.
+
+    With `tensorboard` the metrics are written to `tensorboard/` in the run folder as well, for TensorBoard to show.
 
     With `progress`, standard error shows a bar, or lines in a log file, and after the first steps how long the rest
     will take: in the words of `say_rest(seconds)`, where it is given.
@@ -135,6 +139,8 @@ def train(
     processes.together(lambda: _check_fit(objective, model, tokenizer, text, heldout, config))
     if compiled:
         processes.together(lambda: compilable_blocks(model))
+    if tensorboard:
+        processes.together(lambda: check_tensorboard(None if run is None else Path(run)))
     identity = identity_of(objective, model, text, heldout, config)
     folder = RunFolder(run, identity, processes, in_background=config.async_checkpoints)
     folder.check_same(tokenizer, resume=resume)
@@ -169,6 +175,7 @@ def train(
             config.total_steps,
             step,
             visible=progress and processes.is_main,
+            tensorboard=tensorboard,
         ) as report,
         interruptions() as interrupted,
         flushed_denormals(),

@@ -1,7 +1,9 @@
-"""What a run reports: metrics as JSON lines, a progress bar, a sample now and then."""
+"""What a run reports: metrics as JSON lines and as a table, a progress bar, a sample now and then."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import logging
 from collections.abc import Iterator
@@ -17,18 +19,24 @@ from ..escape import escape_control_characters
 from ..evaluation.heldout import HeldOut
 from ..progress import Bar, progress_bar
 from .step import StepResult
+from .tensorboard import Scalars
 
 _log = logging.getLogger(__name__)
 
+COLUMNS = ("step", "loss", "heldout", "bits_per_byte", "lr", "grad_norm", "seconds")
+"""Of `losses.csv`."""
+
 
 class Report:
-    """The lines of `metrics.jsonl` and the progress bar of a run; either may be absent.
+    """The lines of `metrics.jsonl` and the progress bar of a run; either may be absent, and so may TensorBoard's files.
 
     A resumed run first drops the lines after its checkpoint, so that no step is reported twice.
     """
 
-    def __init__(self, name: str, run: Path | None, bar: Bar, resume_at: int = 0) -> None:
-        self.name, self.bar = name, bar
+    def __init__(
+        self, name: str, run: Path | None, bar: Bar, resume_at: int = 0, scalars: Scalars | None = None
+    ) -> None:
+        self.name, self.bar, self.scalars = name, bar, scalars
         self.path = None if run is None else run / "metrics.jsonl"
         self.evaluated: dict[int, float] = {}
         """Held-out nats of the steps whose evaluation has its line."""
@@ -72,6 +80,8 @@ class Report:
 
     def _write(self, step: int, **values: Any) -> None:
         """Append one line."""
+        if self.scalars is not None:
+            self.scalars.add(step, **values)
         if self.path is not None:
             with full_disk_named(self.path), open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **values}) + "\n")
@@ -83,11 +93,39 @@ def _counted(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 @contextmanager
-def run_report(name: str, run: Path | None, total_steps: int | None, step: int, visible: bool) -> Iterator[Report]:
-    """The report of a run that goes on from `step`; `total_steps` is None where the clock ends it."""
-    report = Report(name, run, Bar(), resume_at=step)  # before the bar is drawn: an error is one line
-    with progress_bar(name, total_steps, step, visible=visible) as report.bar:
-        yield report
+def run_report(
+    name: str, run: Path | None, total_steps: int | None, step: int, visible: bool, tensorboard: bool = False
+) -> Iterator[Report]:
+    """The report of a run that goes on from `step`; `total_steps` is None where the clock ends it.
+
+    When the run ends or is stopped, its metrics are written as a table too.
+    """
+    scalars = Scalars(run if tensorboard else None, resume_at=step)
+    report = Report(name, run, Bar(), resume_at=step, scalars=scalars)  # before the bar is drawn: an error is one line
+    try:
+        with progress_bar(name, total_steps, step, visible=visible) as report.bar:
+            yield report
+    finally:
+        scalars.close()
+    if report.path is not None and report.path.exists():
+        write_losses(report.path)
+
+
+def write_losses(metrics: Path) -> None:
+    """Write `losses.csv` beside a `metrics.jsonl`: a row for each step, with its evaluation if it had one.
+
+    Numbers are those of the lines; `heldout` and `bits_per_byte` are empty where a step was not evaluated.
+    """
+    rows: dict[int, dict[str, Any]] = {}
+    for _, line in _lines(metrics, logged=False):
+        if line is not None:
+            rows.setdefault(line["step"], {}).update({name: line[name] for name in COLUMNS if name in line})
+    with written_whole(metrics.with_name("losses.csv")) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        table.writerows(row for _, row in sorted(rows.items()) if len(row) > 1)
+        text.detach()  # the file stays open: its writer renames it
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
@@ -95,8 +133,8 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     return [metrics for _, metrics in _lines(check_path(path, "a file of metrics")) if metrics is not None]
 
 
-def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
-    """(line, its metrics or None) of a `metrics.jsonl`; at the end it logs which lines had none.
+def _lines(path: Path, logged: bool = True) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
+    """(line, its metrics or None) of a `metrics.jsonl`; at the end it logs which lines had none, unless told not to.
 
     The last line may be cut off, where a run was stopped as it wrote.
     """
@@ -107,7 +145,7 @@ def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
             if metrics is None and line.strip() and line.endswith(b"\n"):
                 numbers.append(number)
             yield line, metrics
-    if numbers:
+    if numbers and logged:
         which = f"lines {', '.join(map(str, numbers[:3]))}" if len(numbers) > 1 else f"line {numbers[0]}"
         more = f" and {len(numbers) - 3:,} more" if len(numbers) > 3 else ""
         _log.warning(

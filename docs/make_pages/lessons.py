@@ -1,0 +1,99 @@
+"""A page and a notebook for each lesson, from its script and what it recorded, and the gallery of all."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import jupytext
+
+from clozelab.course import Result
+from clozelab.errors import InputError
+
+from .links import ROOT
+
+SCRIPTS = sorted((ROOT / "examples").glob("[0-9][0-9]_*.py"))
+RESULTS = ROOT / "examples" / "results"
+
+
+@cache
+def result_of(script: Path) -> Result | None:
+    """What the lesson recorded, or None where it was not run yet."""
+    path = RESULTS / f"{script.stem}.json"
+    return Result.load(path) if path.exists() else None
+
+
+def pages() -> dict[str, str]:
+    """{name: content} of pages and notebooks."""
+    made = {}
+    for script in SCRIPTS:
+        notebook = jupytext.read(script)
+        made[f"course/{script.stem}.md"] = _page(script, notebook)
+        for k, cell in enumerate(notebook.cells):
+            cell["id"] = f"cell-{k}"  # drawn at random otherwise
+        notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+        made[f"course/{script.stem}.ipynb"] = jupytext.writes(notebook, fmt="ipynb") + "\n"
+    return made
+
+
+def title_of(script: Path) -> str:
+    """The first heading of a script."""
+    found = re.search(r"^# # (.*)$", script.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else script.stem
+
+
+def gallery() -> str:
+    """The cards of all lessons, and the table of claims."""
+    cards, rows = [], ["| lesson | claim | measured | verdict |", "|---|---|---|---|"]
+    for script in SCRIPTS:
+        result = result_of(script)
+        title = title_of(script)
+        picture = RESULTS / f"{script.stem}.png"
+        image = ""
+        if picture.exists():
+            image = f":img-top: ../../examples/results/{picture.name}\n:img-alt: figure of the lesson\n"
+        verdict = f"**{result.verdict}**" if result else "not measured yet"
+        question = result.question if result else ""
+        options = f":link: {script.stem}\n:link-type: doc\n{image}"
+        cards.append(f"```{{grid-item-card}} {title}\n{options}\n{question}\n\n{verdict}\n```")
+        if result:
+            cells = (f"[{title}]({script.stem}.md)", result.claim, result.number, verdict)
+            rows.append(f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in cells)} |")
+    grid = "\n".join(["`````{grid} 1 2 2 2", ":gutter: 3", "", *cards, "`````"])
+    names = "\n".join(["```{toctree}", ":hidden:", *(script.stem for script in SCRIPTS), "```"])
+    table = "\n".join(["## All claims in one table", "", *rows]) if len(rows) > 2 else ""
+    return f"{grid}\n\n{table}\n\n{names}\n"
+
+
+def _page(script: Path, notebook: object) -> str:
+    cells = [_cell(cell) for cell in notebook.cells]
+    head, _, body = "\n\n".join(filter(None, cells)).partition("\n")
+    links = (
+        f"[Notebook]({script.stem}.ipynb) · [script](../../examples/{script.name}) · `python examples/{script.name}`"
+    )
+    return f"{head}\n\n{links}\n\n{_measured(script)}\n\n{body}\n"
+
+
+def _cell(cell: object) -> str:
+    if cell.cell_type == "markdown":
+        return cell.source
+    return f"```python\n{cell.source}\n```" if cell.source.strip() else ""
+
+
+def _measured(script: Path) -> str:
+    result = result_of(script)
+    if result is None:
+        return "```{note}\nThis lesson was not measured yet.\n```"
+    seeds = f"{len(result.seeds)} seed{'s' * (len(result.seeds) > 1)}"
+    lines = [
+        "```{div} verdict",
+        f"**{result.claim}**",
+        f"Verdict: **{result.verdict}**{f', {result.reason}' if result.reason else ''}. {result.number}",
+        f"{seeds}, {result.seconds / 60:.1f} minutes of processor time, PyTorch {result.torch}, {result.machine}.",
+        "```",
+    ]
+    if (picture := RESULTS / f"{script.stem}.png").exists():
+        lines.append(f"![what was measured](../../examples/results/{picture.name})")
+    return "\n\n".join(lines)
+
+
+__all__ = ["InputError", "gallery", "pages"]
