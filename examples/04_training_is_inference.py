@@ -408,7 +408,7 @@ def mean_of(one: Seeds) -> float:
 def draw(f: dict[str, Seeds], best: dict[str, Seeds], rounds: list[int], judgement: Judgement) -> Figure:
     """Left the five models, each generating as suits it best; right the model of any share, by order and rounds."""
     figure = Figure(figsize=(13, 5), layout="constrained")
-    figure.suptitle(f"A whole text must have been hidden in training: {judgement.verdict}", fontsize=14, weight="bold")
+    figure.suptitle(f"Good texts only where training hid whole texts: {judgement.verdict}", fontsize=14, weight="bold")
     left, right = figure.subplots(1, 2)
     for n, (name, one) in enumerate(best.items()):
         left.barh(n, one.mean, color=COLOURS[name])
@@ -416,7 +416,7 @@ def draw(f: dict[str, Seeds], best: dict[str, Seeds], rounds: list[int], judgeme
         left.annotate(f"{one.mean:.0%}", (one.mean + error(one), n), (5, -4), textcoords="offset points")
     left.set_yticks(range(len(best)), best)
     left.invert_yaxis()
-    left.set(xlabel="pairs of neighbours off, one blank at a time")
+    left.set(xlabel="share of pairs of neighbours that are off, one blank at a time", xlim=(0, 0.55))
     for order, style in zip(ORDERS, ("-o", "--s", ":^")):
         names = ["masked, any share all 1", *(label(("masked, any share", order, n)) for n in rounds)]
         line = [f[f"pairs off, {name}"] for name in names]
@@ -436,9 +436,8 @@ def draw(f: dict[str, Seeds], best: dict[str, Seeds], rounds: list[int], judgeme
     for way, word in ((TRUE, "true texts"), (BASELINE, "symbols by frequency")):
         level = f[f"pairs off, {label(way)}"].mean
         left.axvline(level, color="#555555", linestyle=":")
-        left.annotate(
-            word, (level, 0), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points", rotation=90
-        )
+        above = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center"}
+        left.annotate(word, (level, 1), (0, 4), **above)
         right.axhline(level, color="#555555", linestyle=":")
         right.annotate(word, (1, level), (0, 3), textcoords="offset points")
     right.legend(loc="center left")

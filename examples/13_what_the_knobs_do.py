@@ -281,10 +281,13 @@ def parts_of(found: dict[str, dict[str, Measured]]) -> dict[str, list[Part]]:
     return parts
 
 
+WORDS = ("matters", "does not matter", "cannot tell")
+
+
 def summary(parts: list[Part]) -> str:
-    """What a knob does: "matters" if one of its settings does, "does not matter" if none does, else "cannot tell"."""
+    """One of `WORDS`: a knob matters if one of its settings does, and does not if each is shown not to."""
     outcomes = {part.outcome for part in parts}
-    return "matters" if "contradicted" in outcomes else "does not matter" if outcomes == {"held"} else "cannot tell"
+    return WORDS[0] if "contradicted" in outcomes else WORDS[1] if outcomes == {"held"} else WORDS[2]
 
 
 def gates_of(found: dict[str, dict[str, Measured]], half: dict[str, Measured], seeds: list[int]) -> list[Gate]:
@@ -362,9 +365,8 @@ def main(arguments: list[str] | None = None) -> Result:
     }
     figures |= {f"{name}, half of the steps: nats": one["nats"] for name, one in half.items()}
     said = "; ".join(f"{knob} {summary(some)} ({largest(some)})" for knob, some in parts.items())
-    outcomes = [summary(some) for some in parts.values()]
-    words = {"matters": "matter", "does not matter": "do not", "cannot tell": "cannot be told"}
-    counts = ", ".join(f"{outcomes.count(one)} {word}" for one, word in words.items())
+    by_outcome = {word: [knob for knob in parts if summary(parts[knob]) == word] for word in WORDS}
+    title = "; ".join(f"{word}: {', '.join(knobs)}" for word, knobs in by_outcome.items() if knobs)
     return visit.conclude(
         judgement,
         number=f"{largest(every)} nats, a guess by frequency {guess[0].mean:+.2f}",
@@ -372,7 +374,7 @@ def main(arguments: list[str] | None = None) -> Result:
         figures=figures,
         headings=["knob", "setting", "excess nats", "difference", "runs of 1, 3, 8", "accuracy", "difference"],
         rows=rows,
-        picture=draw(found, parts, f"Of five knobs: {counts}", [one.mean for one in guess]),
+        picture=draw(found, parts, title, [one.mean for one in guess]),
     )
 
 
