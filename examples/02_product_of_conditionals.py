@@ -365,5 +365,25 @@ def picture(scores: list[dict[str, Tensor]], f: dict[str, Seeds], judgement: Jud
     return figure
 
 
+# %%
 if __name__ == "__main__":
     main()
+
+# %% [markdown]
+# ## What came out
+#
+# FINDINGS
+#
+# ## Exercises
+#
+# `LESSON.check(1, your_number)` says whether a number is right, and why.
+
+# %%
+if in_notebook():
+    for number, exercise in enumerate(LESSON.exercises, 1):
+        print(f"{number}. {exercise.ask}")
+
+# %% [markdown]
+# ## Next
+#
+# A causal product is a probability because no factor reads what it predicts. A mask sees to that: lesson 03.

@@ -316,3 +316,23 @@ def picture(curves: dict[str, list[list[float]]], f: dict[str, dict[str, Seeds]]
 # %%
 if __name__ == "__main__":
     main()
+
+# %% [markdown]
+# ## What came out
+#
+# FINDINGS
+#
+# ## Exercises
+#
+# `LESSON.check(1, your_number)` says whether a number is right, and why.
+
+# %%
+if in_notebook():
+    for number, exercise in enumerate(LESSON.exercises, 1):
+        print(f"{number}. {exercise.ask}")
+
+# %% [markdown]
+# ## Next
+#
+# The mask makes training honest, and so training and generation ask for the same thing. What happens to objectives of
+# which that is not true: lesson 04.

@@ -170,9 +170,13 @@ def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     return torch.where(p > 0, p * (log_p - log_q), 0.0).sum(-1).mean(0)
 
 
+SEEDS = 100
+"""The first seed. On 0 to 4 the control had been trained too briefly to pass its gate, and those figures were seen."""
+
+
 def untrained(seed: int) -> nn.Module:
     """A model of width 32 with two layers."""
-    torch.manual_seed(seed)
+    torch.manual_seed(SEEDS + seed)
     return OBJECTIVE.build_model(SPECIAL.vocab_size, "tiny", d_model=32, n_layers=2, n_heads=2)
 
 
@@ -181,7 +185,7 @@ def train(model: nn.Module, language: str, seed: int, steps: int) -> list[float]
     sample, collate = LANGUAGES[language][0], OBJECTIVE.collator(SPECIAL)
 
     def batch(step: int) -> dict[str, Tensor]:
-        return collate.block(framed(sample(BATCH, seed * 10**6 + step)), range(BATCH))
+        return collate.block(framed(sample(BATCH, (SEEDS + seed) * 10**6 + step)), range(BATCH))
 
     return fit(OBJECTIVE, model, batch, TrainConfig(steps, precision="float32", seed=seed))
 
@@ -212,8 +216,8 @@ def measure(language: str, seed: int, steps: int, texts: int) -> dict[str, list[
     sample, truth = LANGUAGES[language]
     model = untrained(seed)
     train(model, language, seed, steps)
-    noise = torch.randint(SYMBOLS, (texts, QUARTER), generator=torch.Generator().manual_seed(seed))
-    true, nothing = sample(texts, 10**9 + seed), noise[:, :0]
+    noise = torch.randint(SYMBOLS, (texts, QUARTER), generator=torch.Generator().manual_seed(SEEDS + seed))
+    true, nothing = sample(4 * texts, 10**9 + SEEDS + seed), noise[:, :0]
     prefixes = {"true": true, "own": generated(model, nothing, seed), "noise": generated(model, noise, seed)}
     measured = {kind: kl(predicted(model, text), truth(text)).tolist() for kind, text in prefixes.items()}
     cool = generated(model, nothing, seed, temperature=COOL)
@@ -284,7 +288,7 @@ def verdict(weak: dict[str, Seeds], strong: dict[str, Seeds], control: dict[str,
 def main(arguments: list[str] | None = None) -> Result:
     """Train, measure, judge, draw."""
     visit = LESSON.visit(arguments)
-    weak, strong, control, texts = visit.choose((60, 200, 100, 200), fast=(40, 80, 60, 60), full=(60, 2000, 400, 1000))
+    weak, strong, control, texts = visit.choose((60, 300, 400, 400), fast=(40, 80, 60, 60), full=(60, 2000, 800, 1000))
     wanted = {f"dialects, {weak} steps": weak, f"dialects, {strong} steps": strong, "running sum": control}
     runs = {name: [] for name in wanted}
     for seed in visit.track(visit.seeds):
@@ -352,5 +356,25 @@ def draw_errors(axes: Axes, runs: list[dict[str, list[float]]], name: str) -> No
     axes.legend(fontsize=9)
 
 
+# %%
 if __name__ == "__main__":
     main()
+
+# %% [markdown]
+# ## What came out
+#
+# FINDINGS
+#
+# ## Exercises
+#
+# `LESSON.check(1, your_number)` says whether a number is right, and why.
+
+# %%
+if in_notebook():
+    for number, exercise in enumerate(LESSON.exercises, 1):
+        print(f"{number}. {exercise.ask}")
+
+# %% [markdown]
+# ## Next
+#
+# Errors are one way to be worse than the training loss says. Another is the text itself: lesson 12.

@@ -330,5 +330,25 @@ def draw(f: dict[str, Seeds], judgement: Judgement, across: Seeds) -> Figure:
     return picture
 
 
+# %%
 if __name__ == "__main__":
     main()
+
+# %% [markdown]
+# ## What came out
+#
+# FINDINGS
+#
+# ## Exercises
+#
+# `LESSON.check(1, your_number)` says whether a number is right, and why.
+
+# %%
+if in_notebook():
+    for number, exercise in enumerate(LESSON.exercises, 1):
+        print(f"{number}. {exercise.ask}")
+
+# %% [markdown]
+# ## Next
+#
+# What a corpus holds decides what a model can do, and the loss does not say that either: lesson 05.
