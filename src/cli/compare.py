@@ -15,6 +15,7 @@ from . import parsing
 from .corpus import add_corpus, corpus_of, print_report, tokenizer_of, tokenizer_of_run
 from .hints import command_line
 from .parsing import Given, Parser
+from .reports import write_comparison
 from .resuming import recorded, restored
 from .special_ids import add_special_ids
 from .values import number, objective_name, path, whole
@@ -94,7 +95,8 @@ def run(args: argparse.Namespace, given: Given) -> int:
         how = f"continue: {resume}" if any(args.out.glob("*/run.json")) else "nothing was trained yet"
         print(escape_control_characters(f"stopped, all saved; {how}"))
         return 130
-    print(escape_control_characters(f"table and loss curves: {args.out}/comparison.json, {args.out}/comparison.png"))
+    names = ", ".join(f"{args.out}/{name}" for name in ("report.html", "comparison.json", "comparison.png"))
+    print(escape_control_characters(f"table, curves and samples: {names}"))
     return 0
 
 
@@ -144,6 +146,7 @@ def _compare(args: argparse.Namespace, begun: Sequence[Path]) -> None:
     )
     print_comparison(rows, prepared.corpus.name, args.equal, first_look=args.quick)
     save_comparison(rows, args.out)
+    write_comparison(rows, prepared, args.out, equal=args.equal, seed=args.seed, first_look=args.quick)
 
 
 def _say_rest(args: argparse.Namespace, seconds: float, objectives: int) -> str:

@@ -15,6 +15,7 @@ from . import parsing
 from .corpus import add_corpus, corpus_of, print_mixture, print_report, said, tokenizer_of, tokenizer_of_run
 from .hints import command_line
 from .parsing import Given, Parser
+from .reports import write_run
 from .resuming import recorded, restored
 from .special_ids import add_special_ids
 from .values import COUNT, COUNT_OR_NONE, POSITIVE, SIZE, WORKERS, path
@@ -131,7 +132,7 @@ def _print_result(objective: Objective, folder: Path, result: TrainResult) -> No
     assert result.heldout is not None
     of = result.heldout.by_part or " per predicted token"
     loss = f"held-out loss {result.heldout.nats:.4f} nats{of}{result.heldout.per_byte}"
-    print(escape_control_characters(f"{objective.name}: {loss}, in {folder}"))
+    print(escape_control_characters(f"{objective.name}: {loss}, in {folder}; curve and samples: {folder}/report.html"))
     if result.heldout.corpora:
         by_corpus = ", ".join(f"{name} {nats:.4f}" for name, nats in result.heldout.corpora.items())
         print(escape_control_characters(f"nats by corpus: {by_corpus}; trained on {said(result.drawn)}"))
@@ -244,7 +245,7 @@ def _train(
         print_mixture(prepared.text, objective, config)
     shape["vocab_size"] = prepared.tokenizer.vocab_size
     model = seeded_model(objective, size=args.size, seed=args.seed, **shape)
-    return train(
+    result = train(
         objective,
         model.to(processes.device),
         prepared.tokenizer,
@@ -261,6 +262,9 @@ def _train(
         compiled=args.compile,
         tensorboard=args.tensorboard,
     )
+    if processes.is_main and result.finished:
+        write_run(objective, result, prepared, config, folder)
+    return result
 
 
 def _shape_of(run: Path, is_sharded: bool) -> dict[str, Any]:

@@ -42,20 +42,15 @@ def print_comparison(rows: Sequence[Compared], corpus: str, equal: str = "tokens
     number = f"{len(rows)} objectives" if len(rows) > 1 else "one objective"
     console = Console(markup=False, emoji=False, highlight=False)
     corpus = escape_control_characters(corpus)
-    console.print(f"{number} on {corpus}, {_budget(rows, equal)}", style="bold")
+    console.print(f"{number} on {corpus}, {budget_of(rows, equal)}", style="bold")
     lines = [(label, cells) for label, cell in LINES if any(cells := [cell(row) for row in rows])]
     together = max(1, (console.width - MARGIN) // COLUMN)
     for first in range(0, len(rows), together):
         part = slice(first, first + together)
         console.print(_table(rows[part], [(label, cells[part]) for label, cells in lines]))
-    console.print(
-        f"losses are nats per predicted token on held-out text{_of_parts(rows)}. In the loss: loss positions for each "
-        "token of text, over all outputs. Losses of two objectives are not comparable, for they "
-        "predict different tokens from different contexts: compare each with its own guesses. Bits per byte are those "
-        "of the predicted text given the rest, and only defined where the loss is a likelihood or bounds one"
-    )
+    console.print(how_to_read(rows))
     if first_look:
-        console.print(_first_look(rows), style="bold")
+        console.print(said_of_first_look(rows), style="bold")
     margin = max(len(row.objective.name) for row in rows) + 2
     for way, title in WAYS.items():
         console.print(f"The same text {title}, in brackets what the model generated:", style="bold")
@@ -65,14 +60,24 @@ def print_comparison(rows: Sequence[Compared], corpus: str, equal: str = "tokens
             console.print(f"{row.objective.name:{margin}}{escape_control_characters(' '.join(text.split()))}")
 
 
-def _first_look(rows: Sequence[Compared]) -> str:
+def how_to_read(rows: Sequence[Compared]) -> str:
+    """What the numbers are, and what can be compared."""
+    return (
+        f"losses are nats per predicted token on held-out text{_of_parts(rows)}. In the loss: loss positions for each "
+        "token of text, over all outputs. Losses of two objectives are not comparable, for they "
+        "predict different tokens from different contexts: compare each with its own guesses. Bits per byte are those "
+        "of the predicted text given the rest, and only defined where the loss is a likelihood or bounds one"
+    )
+
+
+def said_of_first_look(rows: Sequence[Compared]) -> str:
     """What a short comparison shows, and what it cannot."""
     early = [row.objective.name for row in rows if row.heldout > row.unigram - CLEARLY]
     still = (
         f"; {', '.join(early)} still {'guess' if len(early) > 1 else 'guesses'} by token frequencies" if early else ""
     )
     return (
-        f"This is a first look, {_budget(rows[:1], 'tokens')}, with one seed{still}. It shows what each objective "
+        f"This is a first look, {budget_of(rows[:1], 'tokens')}, with one seed{still}. It shows what each objective "
         "does, reads and costs. It cannot tell yet what each learns in longer training, which one suits a use, or how "
         "well its model completes a text: leave --quick out for that"
     )
@@ -97,7 +102,7 @@ def _in_loss(row: Compared) -> str:
     return f"{made.loss_positions / made.text:.1%}"
 
 
-def _budget(rows: Sequence[Compared], equal: str) -> str:
+def budget_of(rows: Sequence[Compared], equal: str) -> str:
     """What each objective got as much of."""
     first = rows[0]
     text = f"{quantity(first.result.tokens)} tokens of text"

@@ -1,8 +1,8 @@
 """Headless Chromium, and axe-core, which looks for what keeps people out.
 
-Debian's packages `chromium` and `chromium-driver`, the extra `browser` (Selenium), and the npm package `axe-core`, whose
-`axe.min.js` the environment variable AXE_CORE names. Where one is missing the tests fail: a check that did not run is
-not a pass.
+They need Debian's packages `chromium` and `chromium-driver`, the extra `browser` (Selenium), and the npm package
+`axe-core`, whose `axe.min.js` the environment variable AXE_CORE names. Where one is missing the tests fail: a check
+that did not run is not a pass.
 """
 
 import os
@@ -11,8 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-
-WIDTHS = {"desktop": 1280, "phone": 390}
 
 
 class Browser:
@@ -92,6 +90,7 @@ def browser():
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(programs["chromedriver"]))
-    driver.set_script_timeout(120)
+    driver.set_script_timeout(250)
+    driver.command_executor.client_config.timeout = 280
     yield Browser(driver)
     driver.quit()

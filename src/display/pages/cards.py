@@ -1,7 +1,7 @@
 """The data of a page: what objectives make of a text, batch by batch, as JSON holds it.
 
-    {"names": {id: how it is written}, "special": [ids], "text": [...], "seeds": [...], "epochs": [...],
-     "objectives": [{"name": ..., "batches": [...], "at": [seed][epoch][rate] -> index of a batch}]}
+    {"names": {id: how it is written}, "special": [ids], "seeds": [...], "epochs": [...], "objectives":
+     [{"name": ..., "text": [...], "batches": [...], "at": [seed][epoch][rate] -> index of a batch}]}
 
 The ids, labels, weights and counts are those of the tensors. What an output reads is an index of `reads`, whose entries
 are runs of positions: "0-4,7".
@@ -101,9 +101,13 @@ class Card:
     def _number(known: dict[str, int], value: str) -> int:
         return known.setdefault(value, len(known))
 
-    def described(self, at: Any, rates: Rates, several: bool) -> dict[str, Any]:
-        """The card as JSON holds it; `at` is the number of a batch by seed, epoch and rate."""
+    def described(self, at: Any, rates: Rates, *, spaces: bool) -> dict[str, Any]:
+        """The card as JSON holds it; `at` is the number of a batch by seed, epoch and rate.
+
+        Rates that all lead to the same batches are left out. `spaces` is that of `token_texts`.
+        """
         one = self.objective
+        several = any(len({*of_rates}) > 1 for of_seed in at for of_rates in of_seed)
         return {
             "name": one.name,
             "canonical": one.canonical,
@@ -114,6 +118,7 @@ class Card:
             "predicts": one.predicts,
             "rate": {"name": rates.name, "values": rates.values, "first": rates.first} if several else None,
             "options": [options_line(made) for made in (rates.objectives if several else [one])],
+            "text": text_cells(self.tokenizer, self.text, spaces=spaces),
             "reads": [*self.reads],
             "reasons": [*self.reasons],
             "batches": self.batches,
@@ -182,8 +187,8 @@ def runs(row: Tensor) -> str:
 
 
 def page_data(cards: Sequence[Card], described: Sequence[dict[str, Any]], spaces: bool, **more: Any) -> dict[str, Any]:
-    """What a page knows besides its objectives: the text, how ids are written, and what the signs mean."""
-    tokenizer, text = cards[0].tokenizer, cards[0].text
+    """What a page knows besides its objectives: how ids are written, and what the signs mean."""
+    tokenizer = cards[0].tokenizer
     ids = sorted(set[int]().union(*(card.seen.ids for card in cards)))
     names = dict(zip(ids, token_texts(tokenizer, ids, spaces=spaces)))
     special = {*tokenizer.special.all}
@@ -193,7 +198,6 @@ def page_data(cards: Sequence[Card], described: Sequence[dict[str, Any]], spaces
         "names": {str(one): name for one, name in names.items()},
         "special": [one for one in ids if one in special],
         "mask": tokenizer.special.mask,
-        "text": text_cells(tokenizer, text, spaces=spaces),
         "objectives": [*described],
         "legend": [[sign, meaning] for sign, _, meaning in legend(tokenizer, seen) if sign not in ("·", HIDING)],
         "left_out": [*left_out],

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
-from .colours import DARK_PAPER, LIGHT_PAPER
+from .chart import ticks
+from .colours import DARK_PAPER, LIGHT_PAPER, css_variables
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -78,4 +79,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters["script_json"] = lambda value: Markup(script_json(value))
+    made.globals |= {"ticks": ticks, "colour": css_variables}
     return made

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from ...checks import check_int, check_type
-from ...data import Tokenizer
+from ...data import Mixture, Packed, Tokenizer
 from ...errors import InputError
 from ...escape import escape_control_characters, shorten
+from ...evaluation.heldout_batches import heldout_batches
 from ...objectives import Objective
 from ..tokens import cuts_words
 from .cards import Card, Rates, page_data
@@ -78,11 +79,10 @@ def show_data(
     if not ids:
         raise InputError("the text is empty: nothing can be hidden in it")
     shown = ids[: check_int(length, "length", 1)]
-    tokens = torch.tensor([shown])
+    tokens, spaces = torch.tensor([shown]), cuts_words(tokenizer, shown)
     cards, described, refused = [], [], {}
     for objective in objectives:
-        check_type(objective, Objective, "the objective")
-        card = Card(objective, tokenizer, shown)
+        card = Card(check_type(objective, Objective, "the objective"), tokenizer, shown)
         variants = Rates.of(objective, rates)
         at = [[[0] * len(variants.objectives) for _ in epochs] for _ in seeds]
         for r, variant in enumerate(variants.objectives):
@@ -90,10 +90,40 @@ def show_data(
                 collator = variant.collator(tokenizer.special, seed=seed)
                 for e, epoch in enumerate(epochs):
                     at[s][e][r] = card.add(collator.block(tokens, [0], epoch=epoch), variant)
-        differs = any(len({*of_rates}) > 1 for of_seed in at for of_rates in of_seed)
-        described.append(card.described(at, variants, differs))
+        described.append(card.described(at, variants, spaces=spaces))
         cards.append(card)
         refused |= {f"{objective.name}, {value}": why for value, why in variants.refused.items()}
-    data = page_data(cards, described, cuts_words(tokenizer, shown), seeds=[*seeds], epochs=[*epochs], tokens=len(ids))
-    data["refused"] = [f"{value}: {why}" for value, why in refused.items()]
-    return data
+    return page_data(
+        cards,
+        described,
+        spaces,
+        seeds=[*seeds],
+        epochs=[*epochs],
+        tokens=len(ids),
+        refused=[f"{value}: {why}" for value, why in refused.items()],
+    )
+
+
+def heldout_data(
+    objectives: Sequence[Objective],
+    tokenizer: Tokenizer,
+    heldout: Packed | Mixture,
+    length: int,
+    *,
+    seed: int,
+    within_documents: bool = False,
+) -> dict[str, Any]:
+    """The same of the first held-out example that each objective is evaluated on, of `length` input tokens.
+
+    Of a mixture it is one of the first corpus.
+    """
+    cards, described = [], []
+    for objective in objectives:
+        collator = objective.collator(tokenizer.special, seed=seed, within_documents=within_documents)
+        [(blocks, [batch, *_]), *_] = heldout_batches(heldout, collator, objective.source_length(length), rows=1).parts
+        card = Card(objective, tokenizer, blocks.take([0])[0].tolist())
+        at = [[[card.add({key: value[:1] for key, value in batch.items()})]]]
+        described.append(card.described(at, Rates("", [], [objective], 0), spaces=cuts_words(tokenizer, card.text)))
+        cards.append(card)
+    spaces = any(cuts_words(tokenizer, card.text) for card in cards)
+    return page_data(cards, described, spaces, seeds=[seed], epochs=["held out"], tokens=None, refused=[])

@@ -169,7 +169,7 @@ def test_no_text_breaks_out_of_the_page_and_control_characters_are_seen():
     assert not [one for one, given in found.elements if one == "img" or any(name.startswith("on") for name in given)]
     assert not {sign for sign in page if sign < " " and sign != "\n"} | {*page} & {"\u2028", "\x7f"}
     assert {"\\u001b", "\u001b"}.isdisjoint(found.data["names"].values())
-    assert "␛" in "".join(found.data["text"])
+    assert "␛" in "".join(found.data["objectives"][0]["text"])
     embedded = show_page(objectives, tokenizer, HOSTILE, embed=True, **few)
     assert [name for name, _ in Outer(embedded).elements] == ["iframe"]
     assert Page(Outer(embedded).elements[0][1]["srcdoc"]).data == found.data

@@ -119,9 +119,9 @@ class Card {
     this.strips.replaceChildren();
     const inText = batch.sequences[0].in_text;
     const labels = [];
-    if (!inText) this.strip([{ label: "text", cells: this.cells("text", data.text) }], null, labels);
+    if (!inText) this.strip([{ label: "text", cells: this.cells("text", card.text) }], null, labels);
     batch.sequences.forEach((sequence, s) => {
-      const rows = inText ? [{ label: "text", cells: this.cells("text", data.text) }] : [];
+      const rows = inText ? [{ label: "text", cells: this.cells("text", card.text) }] : [];
       rows.push(...this.rowsOf(sequence, batch));
       if (s === batch.sequences.length - 1) batch.outputs.forEach((_, o) => rows.push(...this.rowsOfOutput(o, batch)));
       this.strip(rows, inText ? show.columns : null, labels);
@@ -340,13 +340,15 @@ class Show {
 
   /** How many characters wide each token of the text is at most, so that it stands in one line down the page. */
   widths() {
-    const { names, text } = this.data;
+    const { names } = this.data;
     const length = (word = "") => Math.min([...word].length, 24);
-    const widths = text.map(length);
-    for (const { batch } of this.cards) {
+    const widths = [];
+    for (const { batch, card } of this.cards) {
       if (!batch.sequences[0].in_text) continue;
-      for (const ids of [batch.sequences[0].ids, ...batch.outputs.map((output) => output.labels)]) {
-        ids.forEach((id, t) => { widths[t] = Math.max(widths[t], length(names[id])); });
+      const labels = batch.outputs.filter((output) => output.are_ids).map((output) => output.labels);
+      const words = [batch.sequences[0].ids, ...labels].map((ids) => ids.map((id) => names[id]));
+      for (const row of [card.text, ...words]) {
+        row.forEach((word, t) => { widths[t] = Math.max(widths[t] ?? 1, length(word)); });
       }
     }
     return widths;
@@ -395,11 +397,11 @@ class Show {
   }
 
   end() {
-    const { legend, left_out: leftOut, refused, tokens, text } = this.data;
+    const { legend, left_out: leftOut, refused, tokens, objectives } = this.data;
     const cell = (kind, word) => make("span", { class: `cell ${kind}` }, word);
-    const hidden = this.data.objectives.flatMap(({ batches }) => batches.flatMap(({ sequences }) =>
+    const hidden = objectives.flatMap(({ batches }) => batches.flatMap(({ sequences }) =>
       sequences.flatMap((sequence) => Object.values(sequence.hidden_as))));
-    const list = make("dl", { class: "legend", style: this.data.objectives[0].style });
+    const list = make("dl", { class: "legend", style: objectives[0].style });
     const add = (sign, meaning) => list.append(make("dt", {}, sign), make("dd", {}, meaning));
     add(cell("read lit", "word"), "an input that the chosen target reads");
     add(cell("read", "word"), "an input that it does not read");
@@ -414,7 +416,8 @@ class Show {
     notes.append(make("p", {}, "The small squares show who reads whom: a row for each output, a column for each input. " +
       "Rows that are not in the loss are pale. Of an encoder-decoder the outputs are the decoder's, and the inputs " +
       "those of the encoder, then those of the decoder."));
-    if (text.length < tokens) notes.append(make("p", {}, `Not shown: ${tokens - text.length} of the ${tokens} tokens of the text.`));
+    const rest = tokens - objectives[0].text.length; // of a text that was cut
+    if (rest > 0) notes.append(make("p", {}, `Not shown: ${rest} of the ${tokens} tokens of the text.`));
     if (leftOut.length) notes.append(make("p", {}, `Not shown of the batches: ${leftOut.join(", ")}.`));
     for (const line of refused) notes.append(make("p", {}, `Not possible: ${line}.`));
     end.append(notes);
