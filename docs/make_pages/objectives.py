@@ -22,12 +22,13 @@ def pages() -> dict[str, str]:
 
 
 def contents() -> str:
-    """The order of the pages in the menu: that of the registry."""
-    return "\n".join(["```{toctree}", ":hidden:", *OBJECTIVES, "```", ""])
+    """A line for each page, and their order in the menu: that of the registry."""
+    lines = [f"- [{kind.__name__}]({name}.md): predicts {kind.predicts}" for name, kind in OBJECTIVES.items()]
+    return "\n".join(["## A page each", "", *lines, "", "```{toctree}", ":hidden:", *OBJECTIVES, "```", ""])
 
 
 def _page(kind: type[Objective], row: dict[str, str]) -> str:
-    file = Path(inspect.getfile(kind)).relative_to(ROOT)
+    file = source_file(kind).relative_to(ROOT)
     parts = [
         f"# {kind.__name__}",
         f"`--objective {kind.name}` · as in {kind.canonical} · {kind.architecture}",
@@ -49,6 +50,11 @@ def _page(kind: type[Objective], row: dict[str, str]) -> str:
         f"````{{dropdown}} {file.name}\n```{{literalinclude}} ../../{file}\n:language: python\n```\n````",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def source_file(kind: type[Objective]) -> Path:
+    """The file of a class."""
+    return Path(inspect.getfile(kind))
 
 
 def _questions(kind: type[Objective]) -> str:
