@@ -79,6 +79,7 @@ OBJECTIVES: dict[str, Objective] = {
 SMALL = {"d_model": 32, "n_layers": 2, "n_heads": 2}
 LENGTH = 64
 ROWS, FEW_ROWS = 16, 1  # of text in a step: 1,024 tokens, and 64
+FIRST_SEED = 20  # a first run, seeds 0 to 4, gave masked LM too few steps: the rule was mended, and asks for new seeds
 
 # %% [markdown]
 # ## One sentence, three objectives
@@ -209,7 +210,7 @@ class Student:
         return (self.guess - evaluate(self.objective, self.model, [self.held_out]).nats) / (self.guess - self.floor)
 
     def train(self, steps: int) -> list[tuple[float, float]]:
-        """(GFLOP, learned) after steps that grow geometrically, at a learning rate that stays level after its rise."""
+        """(GFLOP, learned) after steps that grow geometrically; the learning rate rises for ten, then is level."""
         measured, curve = {steps, *(round(1.2**k) for k in range(60))}, []
 
         def measure(step: int, nats: float) -> None:
@@ -217,8 +218,8 @@ class Student:
                 curve.append((step * self.flops / 1e9, self.learned()))
                 self.model.train()
 
-        rates = {"optimizer": "adamw", "learning_rate": 1e-2, "weight_decay": 0.0, "warmup": 0.01, "decay": 0.0}
-        config = TrainConfig(steps=steps, precision="float32", **rates)
+        rates = {"optimizer": "adamw", "learning_rate": 1e-2, "weight_decay": 0.0, "decay": 0.2}
+        config = TrainConfig(steps=steps, precision="float32", warmup=min(1.0, 10 / steps), **rates)
         fit(self.loss_fn, self.model, self.batch, config, callback=measure)
         return curve
 
@@ -253,7 +254,8 @@ if in_notebook():  # ten seconds: how far each has come after so many GFLOP
 #
 # ## The rule
 #
-# Fixed before the recorded run. "Several times" is three times. The claim has four parts:
+# Fixed before the recorded run. "Several times" is three times; factors are tested as logarithms. The claim has four
+# parts:
 #
 # 1. causal LM has more than three times masked LM's bits to learn from each FLOP;
 # 2. masked LM needs more than three times its compute until 50% is learned,
@@ -269,7 +271,7 @@ if in_notebook():  # ten seconds: how far each has come after so many GFLOP
 MARKS = (0.3, 0.5, 0.8)
 RUNS: dict[str, tuple[str, dict[str, float], int]] = {  # the objective, what is changed, steps
     "causal": ("causal", {}, 60),
-    "masked": ("masked", {}, 400),
+    "masked": ("masked", {}, 600),
     "span": ("span", {}, 120),
     "causal, 15% of the loss": ("causal", {"share": 0.15}, 60),
     "causal, 64 tokens a step": ("causal", {"text_rows": FEW_ROWS}, 100),
@@ -291,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> Result:
     curves: dict[str, list[list[tuple[float, float]]]] = {name: [] for name in RUNS}
     for seed in visit.track(visit.seeds):
         for name, (objective, changed, steps) in RUNS.items():
-            student = Student(objective, seed, rows=visit.choose(100, fast=20), **changed)
+            student = Student(objective, FIRST_SEED + seed, rows=visit.choose(100, fast=20), **changed)
             found = student.account()
             curve = student.train(visit.choose(steps, fast=steps // 10))
             curves[name].append(curve)
@@ -316,9 +318,9 @@ def main(arguments: Sequence[str] | None = None) -> Result:
     gates = [Gate(f"{name} learns its own task", f[f"{name}: learned at best"], above=0.8) for name in judged]
     gates.append(Gate("at 64 tokens a step 15% of the loss is slower, log ratio", log(noisy), above=0.0, control=True))
     parts = [
-        Part("three times the bits from a FLOP", bits - 3),
-        Part("three times as fast until 50%", slower(0.5, "masked") - 3),
-        Part("three times as fast until 80%", masked - 3),
+        Part("more than three times the bits from a FLOP, log ratio", log(bits / 3)),
+        Part("more than three times as fast until 50%, log ratio", log(slower(0.5, "masked") / 3)),
+        Part("more than three times as fast until 80%, log ratio", log(masked / 3)),
         Part("because of its loss positions more than of all else, log ratio", log(fewer) - log(masked / fewer)),
     ]
     judgement = judge(gates, parts)
@@ -328,6 +330,10 @@ def main(arguments: Sequence[str] | None = None) -> Result:
         f"its own task by these factors: {by_mark}. With 15% of its loss positions causal LM takes {fewer:.1f} times "
         f"its compute until 80%; at 64 tokens a step at least {noisy:.1f} times."
     )
+    title = (
+        f"{judgement.verdict.capitalize()}: masked LM is {masked.mean:.0f} times slower, causal LM on 15% of its loss "
+    )
+    title += f"positions {fewer.mean:.1f} times"
     return visit.conclude(
         judgement,
         number=f"masked LM needs {masked:.1f} times the compute, causal LM on 15% of its loss positions {fewer:.1f}",
@@ -335,9 +341,7 @@ def main(arguments: Sequence[str] | None = None) -> Result:
         figures=f,
         headings=["for each token of text", *RUNS],
         rows=[[what, *(f"{f[f'{name}: {what}']:.3g}" for name in RUNS)] for what in whats],
-        picture=picture(
-            curves, f, f"Masked LM is {masked.mean:.0f} times slower; the loss positions alone: {fewer.mean:.1f}"
-        ),
+        picture=picture(curves, f, title),
     )
 
 
