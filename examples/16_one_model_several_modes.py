@@ -285,13 +285,13 @@ def picture(
             colour = COLOURS["mixture" if "mixture" in label else "specialist"]
             axes.bar(x, figures[name].mean, color=colour if x < 2 else "white", edgecolor=colour, linewidth=1.5)
             axes.plot([x] * len(figures[name].values), figures[name].values, "k.", markersize=5)
-            axes.annotate(
-                f"{figures[name].mean:.2f}", (x, figures[name].mean), (0, 6), textcoords="offset points", ha="center"
-            )
+            at = min(figures[name].mean, 1.25 * guesses[mode])  # a bar that is higher is cut off, its number stays
+            axes.annotate(f"{figures[name].mean:.2f}", (x, at), (0, 6), textcoords="offset points", ha="center")
         axes.axhline(floors[mode], color="#555555", linestyle="--", linewidth=1)
         axes.axhline(guesses[mode], color="#555555", linestyle=":", linewidth=1)
         axes.annotate("least possible", (3.45, floors[mode]), fontsize=8, ha="right", va="bottom")
         axes.annotate("guess by frequency", (-0.45, guesses[mode]), fontsize=8, va="bottom")
+        axes.set_ylim(0, 1.4 * guesses[mode])
         axes.set_xticks(range(4), list(contestants(mode)))
         axes.set_ylabel("nats a target, lower is better")
         axes.set_title(what, loc="left", fontsize=10)

@@ -1,6 +1,11 @@
-"""Lesson 07: the tasks, the equal compute, and the length of an answer, given or not."""
+"""Lesson 07: the tasks, the text that holds them, and the equal compute."""
 
+import pytest
 import torch
+
+
+def test_it_runs_to_its_end(trial):
+    assert {"causal, tuned: maps", "span, scratch: classify", "span, tuned on as many pairs: maps"} <= trial.keys()
 
 
 def test_the_tasks_are_what_they_are_called(lesson):
@@ -12,24 +17,45 @@ def test_the_tasks_are_what_they_are_called(lesson):
     assert answers["translate"] == [first, first, second, first]
 
 
-def test_compute_is_equal_and_the_encoder_decoder_takes_more_steps_for_it(lesson, trial):
-    """A step's rounding among 8 is at most 7%."""
-    steps = {route: int(trial[f"{route}: steps"]) for route in lesson.ROUTES}
-    assert steps["span"] > 1.3 * steps["causal"] == 1.3 * steps["span, as many pairs"]
-    assert lesson.cost("masked", "padded pairs") > lesson.cost("masked", "pairs")  # more masks to read
-    spent = [steps[name] * lesson.cost(name, "pairs") for name in lesson.OBJECTIVES]
-    assert max(spent) < 1.1 * min(spent)
-    spent = [lesson.equal_steps(name, "text", 1000) * lesson.cost(name, "text") for name in lesson.OBJECTIVES]
-    assert max(spent) < 1.01 * min(spent)
+def test_the_text_of_pretraining_holds_the_pairs_and_nothing_else(lesson):
+    for ids in lesson.text_of(0).tolist():
+        assert len(ids) == lesson.LENGTH
+        first = ids[: ids.index(lesson.SPECIAL.eos)]
+        [mark] = [place for place, token in enumerate(first) if token in lesson.MARK]
+        task = lesson.MAPS[first[mark] - lesson.MARK[0]]
+        assert first[mark + 1 :] == lesson.TASKS[task](first[:mark], 0)
+        assert not {*lesson.TASK, *lesson.KIND, lesson.END} & {*ids}
 
 
-def test_an_encoder_gets_a_mask_for_each_word_of_the_answer_or_for_the_longest_answer(lesson):
-    """Of an encoder that has learned nothing."""
-    objective, pairs = lesson.OBJECTIVES["masked"], lesson.pairs_of(0, 8)
-    model = lesson.build(objective, 0)
-    given = lesson.answer_pairs("encoder-only", *pairs[:2], lesson.SPECIAL)["labels"]
-    assert (given != -100).sum(1).tolist() == [len(answer) for answer in pairs[1]]
-    padded = lesson.pairs_at(objective, 0, given_length=False)(0)["labels"]
-    assert torch.equal((padded != -100).sum(1), torch.full((lesson.ROWS,), lesson.LONGEST))
-    for given_length in (True, False):
-        assert set(lesson.exact(objective, model, pairs, given_length)) == set(lesson.TASKS)
+def test_the_forms_of_a_pair_ask_for_the_same(lesson):
+    whole, last = (lesson.pairs_of(0, 6, form) for form in ("as in the text", "last word"))
+    for prompt, answer, longer, word in zip(*whole[:2], *last[:2]):
+        assert prompt + answer == longer + word
+        assert len(word) == 1
+    prompts, answers, tasks = lesson.pairs_of(0, 8, "as a task")
+    assert [prompt[0] for prompt in prompts] == [lesson.TASK[task] for task in tasks]
+    assert all(answer[0] in lesson.KIND for answer, task in zip(answers, tasks) if task == 3)
+
+
+def test_compute_is_equal(lesson):
+    for batches in (lesson.text_at, lesson.pairs_at):
+        costs = {
+            name: lesson.training_flops(lesson.OBJECTIVES[name], lesson.build(name, 0), map(batches(name, 0), range(4)))
+            for name in lesson.OBJECTIVES
+        }
+        assert lesson.equal_steps("span", batches, 200) * costs["span"] == pytest.approx(
+            200 * costs["causal"], rel=0.01
+        )
+
+
+def test_there_are_few_pairs_and_those_of_the_test_are_others(lesson):
+    batch = lesson.pairs_at("causal", 0)
+    assert torch.equal(batch(0)["input_ids"], batch(lesson.BATCHES)["input_ids"])
+    assert batch(0)["input_ids"].tolist() != batch(1)["input_ids"].tolist()
+
+
+def test_the_answers_of_the_exercises(lesson):
+    found = [lesson.best_possible(20), lesson.frequency_guess([3]), lesson.equal_steps("span", lesson.pairs_at, 300)]
+    for exercise, value in enumerate(found, start=1):
+        assert lesson.LESSON.check(exercise, value).startswith("Right"), value
+    assert lesson.LESSON.check(1, lesson.best_possible(4)).startswith("Not yet")
