@@ -36,6 +36,9 @@ def test_compare_ends_in_a_table_a_file_and_a_picture(capsys):
     assert [*rows[0]["completions"], *rows[0]["cannot"]] == ["continue", "fill"]
     assert [*rows[1]["completions"], *rows[1]["cannot"]] == ["fill", "continue"]
     assert Path("out/comparison.png").read_bytes()[:4] == b"\x89PNG"
+    assert "out/report.html" in printed
+    page = Path("out/report.html").read_text()
+    assert all(f"held-out loss {row['heldout']['nats']:.3f} nats" in page for row in rows)
     assert main(["compare", "--corpus", "corpus.jsonl", "--tokens", "1.5k", "--out", "out", *FAST]) == 2
 
 
@@ -89,7 +92,7 @@ def test_a_first_look_names_what_has_learned_no_more_than_frequencies(losses, sa
         argparse.Namespace(objective=OBJECTIVES[name], heldout=loss, unigram=6.55, flops=None, result=result)
         for name, loss in zip(("causal", "masked"), losses)
     ]
-    assert said in comparison._first_look(rows)
+    assert said in comparison.said_of_first_look(rows)
 
 
 def test_a_comparison_refuses_before_it_trains(capsys):

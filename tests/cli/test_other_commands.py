@@ -69,6 +69,17 @@ def test_show_draws_every_objective(capsys):
         assert f"{name} (" in printed
 
 
+def test_show_writes_a_page_with_four_seeds(capsys, tmp_path):
+    words = ["show", "the cat sat on the mat", "--objective", "masked", "--mask-rate", "0.4", "--seed", "7"]
+    assert main([*words, "--html", str(tmp_path / "page.html")]) == 0
+    assert re.fullmatch(r"\S+page.html: \d+ kB, to be opened in a browser\n", capsys.readouterr().out)
+    page = (tmp_path / "page.html").read_text()
+    assert '"seeds":[7,8,9,10]' in page
+    assert '"rate":{"name":"mask_rate","values":[0.15,0.3,0.4,0.5,0.8],"first":2}' in page
+    assert main([*words, "--html", str(tmp_path)]) == 2
+    assert "expected the path of a file for the page" in capsys.readouterr().err
+
+
 def test_show_names_the_objectives_of_which_another_seed_shows_another_row(capsys):
     assert main(["show", "Thank you for inviting me to your party last week .", "--seed", "3"]) == 0
     [hint] = [line for line in capsys.readouterr().out.splitlines() if "--seed" in line]

@@ -27,6 +27,7 @@ def test_each_objective_is_trained_and_used_for_what_it_completes_and_refused_fo
         rf"{name}: held-out loss \d+\.\d+ nats( per predicted token|: .* \+ .*, each per its own count)",
         capsys.readouterr().out,
     )
+    assert f"<title>{name}: training run</title>" in Path("run/report.html").read_text()
     for use, words in USES.items():
         if use in OBJECTIVES[name].completes:
             assert main(words) == 0

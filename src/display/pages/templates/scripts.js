@@ -1,0 +1,7 @@
+{% include "parts.js" %}
+
+
+{% include "card.js" %}
+
+
+{% include "show.js" %}
