@@ -34,8 +34,8 @@ LESSON = Lesson(
     exercises=(
         Exercise(
             'In `worth`, let all lists have two words instead of three on average: what is `worth("copying")` then?',
-            answer=(20.0, 26.0),
-            why="Two thirds of what it is with three: each copied word is worth the same ln 70 nats.",
+            answer=(16.0, 16.7),
+            why="Two thirds of what it is with three: each copied word is worth the same ln 68 nats.",
         ),
         Exercise(
             "Train with `study(0, Bases(None), 100, 8, 60, (100,))`: how many of SKILLS have appeared by step 100?",
@@ -45,13 +45,13 @@ LESSON = Lesson(
         Exercise(
             "In `study`, examine `untrained(world)` in place of the narrow model: which share of translation is right?",
             answer=(0.0, 0.05),
-            why="Four words in a row, of 146: nothing is right by chance, so 0% of the narrow model says no more than this.",
+            why="Four words in a row, of 146: nothing is right by chance, and 0% says no more than this.",
         ),
     ),
     literature="Radford et al. 2019 (GPT-2, abstract): without a training example 55 F1 on CoQA, as much as 3 of 4 "
     "trained baselines or more.",
-    previous="Held in part in 0.1, 2 of 7 skills: a fifth of today's learning in as many steps, three seeds, and a "
-    "seventh skill (strangers) whose right answers had probability zero in the text.",
+    previous="Held in part in 0.1, 2 of 7 skills: its models learned less in four times the steps, and of the seventh "
+    "skill (strangers) the right answers had probability zero in the text.",
 )
 SKILLS = ("agreement", "facts", "copying", "translation")
 WORLD = World(0, BROAD)
@@ -282,5 +282,22 @@ def draw(studies: list[dict], f: dict[tuple, Seeds], value: dict[str, float], ju
     return figure
 
 
+# %% [markdown]
+# ## Exercises
+#
+# `LESSON.check(1, your_number)` says whether a number is right, and why.
+
+# %%
+if in_notebook():
+    for number, exercise in enumerate(LESSON.exercises, 1):
+        print(f"{number}. {exercise.ask}")
+
+# %% [markdown]
+# ## Next
+#
+# What a model learns, its text must hold (lesson 12: and the loss does not tell good text from bad). Lesson 11 asks
+# whether what the text did not hold can be taught afterwards.
+
+# %%
 if __name__ == "__main__":
     main()

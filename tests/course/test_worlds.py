@@ -6,6 +6,7 @@ import torch
 from clozelab.course.worlds import (
     Bases,
     finetune,
+    gentle,
     interview,
     pretrain,
     question,
@@ -24,7 +25,7 @@ WORLD = World(3)
 @pytest.fixture(scope="module")
 def model():
     """A model that has been taught some sums, so that it is right now and then."""
-    return finetune(untrained(WORLD), WORLD, WORLD.exercises("arithmetic", 4, held_out=False), 60)
+    return finetune(untrained(WORLD), WORLD, WORLD.exercises("arithmetic", 4, held_out=False), gentle(60))
 
 
 def test_a_prompt_in_three_forms():
@@ -68,7 +69,7 @@ def test_where_several_answers_are_right_each_of_them_is(model):
 def test_fine_tuning_teaches_a_copy_in_a_form(model):
     before = model.embedding.weight.clone()
     examples = WORLD.exercises("facts", 3, held_out=False)
-    taught = finetune(model, WORLD, examples, 60, say="say {} .")
+    taught = finetune(model, WORLD, examples, gentle(60), say="say {} .")
     assert torch.equal(model.embedding.weight, before)
     assert share_right(taught, WORLD, examples, question, say="say {} .", ended=True) == 1.0
     assert share_right(model, WORLD, examples, question, say="say {} .", ended=True) == 0.0
