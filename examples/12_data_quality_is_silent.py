@@ -315,12 +315,13 @@ def draw(f: dict[str, Seeds], judgement: Judgement, across: Seeds) -> Figure:
         across_, up = f[f"training/{kind}"], f[f"clean/{kind}"]
         colour = "#D55E00" if kind in REPEATS else "#0072B2" if kind in DIRT else "#555555"
         axes.plot(across_.values, up.values, "o", color=colour, markersize=6, alpha=0.7)
-        at = (across_.mean, max(up.values))
-        axes.annotate(kind, at, (0, 7), textcoords="offset points", color=colour, ha="center")
+        side, align = (-12, "right") if kind == "noise" else (12, "left")
+        at = (across_.mean, up.mean)
+        axes.annotate(kind, at, (side, -4), textcoords="offset points", color=colour, ha=align)
     axes.axvline(LANGUAGE.entropy_rate, color="#555555", linewidth=1)
     at = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
-    axes.annotate("least possible on clean text", (LANGUAGE.entropy_rate, 0.02), (6, 0), **at)
-    axes.set(yscale="log", xlabel="training loss (nats a token)")
+    axes.annotate("least possible on clean text", (LANGUAGE.entropy_rate, 0.96), (6, 0), **at)
+    axes.set(yscale="log", xlim=(0.8, 2.5), xlabel="training loss (nats a token)")
     axes.set_ylabel("loss on held-out clean text, above the least possible (nats a letter)")
     axes.set_title(
         f"{judgement.verdict.capitalize()}: over corpora, training loss and clean loss have rank correlation "
@@ -337,7 +338,19 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# FINDINGS
+# Held. Over the eight corpora the rank correlation of training loss and loss on clean text is -0.19 ± 0.09, within one
+# run 0.97 ± 0.03: what is a good guide inside a run says nothing across corpora. Every kind of dirt does harm (0.05 to
+# 0.20 nats a letter above the floor; the clean corpus 0.015), and each ends above the run without its dirt, although
+# that run had half as much text.
+#
+# What repeats itself (copies, a notice, zero bytes) is easy to predict, so the training loss **falls**, to 0.9 nats,
+# while the model is worse at the language. What has lost its order, or is of two kinds, raises it. Even that shows only
+# beside the curve of a clean corpus, which is missing where nothing was cleaned. Held-out text of the same corpus
+# agrees with the training loss each time, so a random split is no safeguard; text that is known to be clean is. Lee et
+# al. 2022 and Hernandez et al. 2022 found the harm of repeated text in large models.
+#
+# In the last quarter of a text about half of the harm of zero bytes, code page and shuffling is gone: that was
+# uncertainty about the kind of text. Of copies most stays; of noise and of a notice all, since those may still follow.
 #
 # ## Exercises
 #
