@@ -63,6 +63,8 @@ def _inline(block: Sequence[str]) -> list[str]:
     text = re.sub(r"(?<=``)(?=\w)(?<=[^\s(]``)", r"\\ ", text)  # "`Packed`s"
     lines: list[str] = []
     for line in text.split("\n"):
+        if lines and line.startswith(("Raises ``", "Source: ", "Sources: ", "Returns ")):
+            lines.append("")
         if _ITEM.match(line) and lines and not _ITEM.match(lines[-1]) and not lines[-1].startswith("  "):
             lines.append("")
         lines.append(line)

@@ -36,9 +36,9 @@ def pages() -> dict[str, str]:
 
 
 def title_of(script: Path) -> str:
-    """The first heading of a script."""
-    found = re.search(r"^# # (.*)$", script.read_text(encoding="utf-8"), re.MULTILINE)
-    return found[1] if found else script.stem
+    """The first heading of a script, behind its number."""
+    found = re.search(r"^# # (?:\d\d )?(.*)$", script.read_text(encoding="utf-8"), re.MULTILINE)
+    return f"{script.stem[:2]} {found[1] if found else script.stem[3:]}"
 
 
 def gallery() -> str:
@@ -65,12 +65,14 @@ def gallery() -> str:
 
 
 def _page(script: Path, notebook: object) -> str:
-    cells = [_cell(cell) for cell in notebook.cells]
-    head, _, body = "\n\n".join(filter(None, cells)).partition("\n")
+    cells = [*filter(None, map(_cell, notebook.cells))]
+    setup = next(k for k, cell in enumerate(cells) if cell.startswith("```python"))
+    cells[setup] = f"`````{{dropdown}} Imports, claim and exercises\n{cells[setup]}\n`````"
+    _, _, body = "\n\n".join(cells).partition("\n")
     links = (
         f"[Notebook]({script.stem}.ipynb) · [script](../../examples/{script.name}) · `python examples/{script.name}`"
     )
-    return f"{head}\n\n{links}\n\n{_measured(script)}\n\n{body}\n"
+    return f"# {title_of(script)}\n\n{links}\n\n{_measured(script)}\n\n{body}\n"
 
 
 def _cell(cell: object) -> str:

@@ -28,6 +28,8 @@ def contents() -> str:
 
 
 def _page(kind: type[Objective], row: dict[str, str]) -> str:
+    tokenizer = word_tokenizer(TEXT, kind.roles)
+    picture = show_page([kind()], tokenizer, TEXT, seeds=range(3), epochs=range(2), embed=True)
     file = source_file(kind).relative_to(ROOT)
     parts = [
         f"# {kind.__name__}",
@@ -35,7 +37,7 @@ def _page(kind: type[Objective], row: dict[str, str]) -> str:
         _questions(kind),
         "## In the batch",
         "Point at a token that is predicted, or move to it by Tab and the arrow keys: what its output reads lights up.",
-        f"```{{raw}} html\n{show_page([kind()], word_tokenizer(TEXT, kind.roles), TEXT, embed=True)}\n```",
+        f"```{{raw}} html\n{picture}\n```",
         "## What enters the loss",
         _loss(kind, row),
         "## The least possible loss",

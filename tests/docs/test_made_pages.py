@@ -72,8 +72,10 @@ def test_floors_and_mistakes_of_the_page_of_evidence_stand_with_their_objectives
     assert sum(len(rows("A museum of mistakes", kind)) for kind in OBJECTIVES.values()) == 14
 
 
-def test_every_public_name_is_described_once(make_pages):
+def test_every_public_name_is_described_once(make_pages, monkeypatch):
+    """But for those of `clozelab.integrations`, which the build imports with a stand-in for `transformers`."""
     api = make_pages["api"]
+    monkeypatch.setattr(api, "_integrations", list)
     text = "\n".join(api.pages().values())
     described = re.findall(r"(?:auto\w+::|\{py:data\}) (clozelab\.\S+)", text)
     assert len(described) == len(set(described))
