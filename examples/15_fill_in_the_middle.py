@@ -48,7 +48,7 @@ LESSON = Lesson(
         ),
         Exercise(
             "Write `GAP = 8` and print `suffix_worth(language(0))`: how many nats a gap is the suffix worth now?",
-            answer=(0.9, 1.0),
+            answer=(0.55, 0.75),
             why="It tells what the last token of the gap must lead to: at most one symbol's entropy less the entropy "
             "rate, however long the gap is.",
         ),
@@ -383,7 +383,7 @@ if __name__ == "__main__":
 # stands right before the middle. The paper, too, prefers this order.
 #
 # The causal model is not ignorant. It gives every text a probability, so it can try all 36 fillings and compare: then
-# it is as good as possible. What it lacks is a way to *write* the gap; trying costs 6^k passes for k tokens. #
+# it is as good as possible. What it lacks is a way to *write* the gap; trying costs 6^k passes for k tokens.
 #
 # ## Exercises
 #
