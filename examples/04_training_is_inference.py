@@ -81,6 +81,7 @@ LESSON = Lesson(
 SOURCE = MarkovSource.random(6, entropy=0.9, seed=0)
 SPECIAL = SOURCE.special_ids()
 LENGTH, BATCH = 32, 32
+FIRST_SEED = 20  # a first run, seeds 0 to 4 and 150 steps, missed a gate: more steps ask for new seeds
 SHAPE = {"d_model": 32, "n_layers": 2, "n_heads": 2}
 
 # %% [markdown]
@@ -340,9 +341,11 @@ if in_notebook():  # texts of a model that has been trained for ten seconds, and
 # Gates: each of the five models has learned 80% of its own task, from the guess by frequency (0) to the least loss (1);
 # and the models that were trained on whole texts write better ones than symbols drawn by frequency.
 #
-# What was tried besides in version 0.1, one seed each. AdamW instead of Muon, 400 steps: any share beat 15% and one at
-# a time beat all at once, but any share stayed twice as far from the truth. BERT's 80/10/10 at 15%: no better than
-# masks alone. Three times the steps for any share: about half as far off, and near to causal.
+# What was tried besides. A first run of 150 steps, seeds 0 to 4, had the three differences below but "cannot tell" for
+# a verdict: the model of short spans had learned 82 ± 3% of its own task, which is not significantly more than 80%. In
+# version 0.1, one seed each: AdamW instead of Muon, 400 steps: any share beat 15% and one at a time beat all at once,
+# but any share stayed twice as far from the truth. BERT's 80/10/10 at 15%: no better than masks alone. Three times the
+# steps for any share: about half as far off, and near to causal.
 
 # %%
 COLOURS = {"causal": CausalLM.colour, "masked, 15%": "#E69F00", "masked, any share": MaskedLM.colour}
@@ -351,10 +354,10 @@ COLOURS |= {"span, 15% by threes": "#56B4E9", "span, one run": SpanCorruption.co
 
 def main(arguments: list[str] | None = None) -> Result:
     visit = LESSON.visit(arguments)
-    steps, texts = visit.choose(150, fast=20, full=600), visit.choose(200, fast=20, full=1000)
+    steps, texts = visit.choose(200, fast=20, full=600), visit.choose(200, fast=20, full=1000)
     rounds = visit.choose([8, LENGTH], fast=[LENGTH], full=[2, 4, 8, 16, LENGTH])
     cost = {name: arithmetic(objective, visit.choose(4, fast=1)) for name, objective in TRAINED.items()}
-    found = [measure(seed, steps, texts, rounds) for seed in visit.track(visit.seeds)]
+    found = [measure(FIRST_SEED + seed, steps, texts, rounds) for seed in visit.track(visit.seeds)]
     f = {name: Seeds(tuple(one[name] for one in found)) for name in found[0]}
 
     def off(*way: Any) -> Seeds:
@@ -440,7 +443,7 @@ def draw(f: dict[str, Seeds], best: dict[str, Seeds], rounds: list[int], judgeme
         left.annotate(word, (level, 1), (0, 4), **above)
         right.axhline(level, color="#555555", linestyle=":")
         right.annotate(word, (1, level), (0, 3), textcoords="offset points")
-    right.legend(loc="center left")
+    right.legend(loc="lower left", bbox_to_anchor=(0.02, 0.12))
     return figure
 
 
