@@ -305,24 +305,32 @@ def main(arguments: Sequence[str] | None = None) -> Result:
     steps, causal_steps, texts = visit.choose((800, 120, 1000), fast=(60, 40, 200), full=(2400, 600, 4000))
     runs = [measure(seed, steps, causal_steps, texts) for seed in visit.track(visit.seeds)]
     f = {name: Seeds(tuple(run[name] for run in runs)) for name in runs[0]}
-    judgement, exact, own = rule(f), f["exact"], f["own"]
-    above = {r: f[f"diffusion, {r} rounds: nats"] - own for r in ROUNDS}
-    finding = (
-        f"The bound of masked diffusion lies {f['diffusion: bound'] - exact:+.3f} nats a token above the exact "
-        f"{exact.mean:.3f}, causal LM's loss {f['causal: loss'] - exact:+.3f}. Text that is written one token at a "
-        f"time costs {above[16]:+.3f} nats a token more than the language's own; in 8 rounds {above[8]:+.3f}, in 4 "
-        f"{above[4]:+.3f}, at once {above[1]:+.3f}. A perfect model's text "
-        f"costs {f['perfect, 4 rounds: nats'] - own:+.3f} in 4 rounds."
-    )
+    judgement = rule(f)
+    number, finding = in_words(f)
     return visit.conclude(
         judgement,
-        number=f"4 rounds for 16 tokens: {above[4]:+.2f} nats a token; 16 rounds: {above[16]:+.2f}",
+        number=number,
         finding=finding,
         figures=f,
         headings=["nats a token", "less the exact", "distance of pairs"],
         rows=table(f),
         picture=picture(f, judgement),
     )
+
+
+def in_words(f: dict[str, Seeds]) -> tuple[str, str]:
+    """The one number, and the finding."""
+    exact, own = f["exact"], f["own"]
+    above = {r: f[f"diffusion, {r} rounds: nats"] - own for r in ROUNDS}
+    number = f"4 rounds for 16 tokens: {above[4]:+.2f} nats a token above the language; 16 rounds: {above[16]:+.2f}"
+    finding = (
+        f"The bound of masked diffusion lies {f['diffusion: bound'] - exact:+.3f} nats a token from the exact "
+        f"{exact.mean:.3f}, causal LM's loss {f['causal: loss'] - exact:+.3f}. Text that is written one token at a "
+        f"time costs {above[16]:+.3f} nats a token more than the language's own; in 8 rounds {above[8]:+.3f}, in 4 "
+        f"{above[4]:+.3f}, at once {above[1]:+.3f}. A perfect model's text costs "
+        f"{f['perfect, 4 rounds: nats'] - own:+.3f} in 4 rounds."
+    )
+    return number, finding
 
 
 def table(f: dict[str, Seeds]) -> list[list[str]]:
@@ -343,8 +351,8 @@ def picture(f: dict[str, Seeds], judgement: Judgement) -> Figure:
     bound = (f["diffusion: bound"] - f["exact"]).mean
     worst = max((f[f"diffusion: {name}"] - f["exact"]).mean for name in ORDERS)
     figure.suptitle(
-        f"{judgement.verdict}: the bound is {bound:+.3f} nats a token off, in the worst order {worst:+.3f}; "
-        f"16 tokens in 4 rounds cost {cost:.2f} nats a token"
+        f"{judgement.verdict.capitalize()}: the bound is {bound:+.3f} nats a token off, in the worst order "
+        f"{worst:+.3f}; 16 tokens in 4 rounds cost {cost:.2f} nats a token"
     )
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.2))
     bars = {

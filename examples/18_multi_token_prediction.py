@@ -53,6 +53,7 @@ LESSON = Lesson(
     previous="New in 0.2.",
 )
 SYMBOLS, LENGTH, DEPTH, ROWS = 8, 24, 2, 8
+TWICE = "causal, twice the text"
 MARGIN = 0.02  # nats a token that do not matter
 CAUSAL = CausalLM()
 DESIGNS = {
@@ -156,23 +157,23 @@ def part_losses(objective: MultiTokenPrediction, model: nn.Module, source: Marko
     return {part: float(loss[part].mean) - float(exact[part].sum()) / float(loss[part].count) for part in PARTS}
 
 
-def measure(seed: int, steps: int) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """The figures of one language, and the loss of the next token along each run."""
+def measure(seed: int, steps: int) -> dict[str, float]:
+    """The figures of one language; "parallel at 30%": the loss of the next token above the least, along the run."""
     source = language(seed)
     least = float(chain_costs(source, source.sample(300, LENGTH, seed=-1))[:, 1:].mean())
     runs = {
         "causal": train(CAUSAL, source, seed, steps),
-        "causal, twice the text": train(CAUSAL, source, seed, steps, 2 * ROWS),
+        TWICE: train(CAUSAL, source, seed, steps, 2 * ROWS),
         **{name: train(objective, source, seed, steps) for name, objective in DESIGNS.items()},
     }
     curves = {name: [nats - least for nats in along] for name, (_, along) in runs.items()}
     figures = {f"sooner: {name}": sum(curve) / len(curve) for name, curve in curves.items()}
-    figures |= {f"at the end: {name}": curve[-1] for name, curve in curves.items()}
+    figures |= {f"{name} at {10 * n}%": nats for name, curve in curves.items() for n, nats in enumerate(curve, 1)}
     for name, objective in DESIGNS.items():
         excess = part_losses(objective, runs[name][0], source)
         figures |= {f"{name}, {part}: above the least": nats for part, nats in excess.items()}
         figures |= {f"{name}, {part}: the least": nats for part, nats in zip(PARTS, floors(name, source))}
-    return figures | {"frequency": source.entropy, "rate": source.entropy_rate}, curves
+    return figures | {"frequency": source.entropy, "rate": source.entropy_rate}
 
 
 # %% [markdown]
@@ -192,8 +193,8 @@ def measure(seed: int, steps: int) -> tuple[dict[str, float], dict[str, list[flo
 # %%
 def rule(f: dict[str, Seeds]) -> Judgement:
     """The verdict, from the figures by name."""
-    end = Seeds(tuple(a + b for a, b in zip(f["at the end: causal"].values, f["rate"].values)))
-    gain = f["sooner: causal"] - f["sooner: causal, twice the text"]
+    end = Seeds(tuple(a + b for a, b in zip(f["causal at 100%"].values, f["rate"].values)))
+    gain = f["sooner: causal"] - f[f"sooner: {TWICE}"]
     further = f["parallel, ahead_1: the least"] - f["rate"]
     gates = [
         Gate("the causal model's share learned", share_learned(end, f["frequency"], f["rate"]), above=0.95),
@@ -216,36 +217,45 @@ def main(arguments: Sequence[str] | None = None) -> Result:
     visit = LESSON.visit(arguments)
     steps = visit.choose(200, fast=40, full=1600)
     runs = [measure(seed, steps) for seed in visit.track(visit.seeds)]
-    f = {name: Seeds(tuple(run[name] for run, _ in runs)) for name in runs[0][0]}
+    f = {name: Seeds(tuple(run[name] for run in runs)) for name in runs[0]}
     judgement = rule(f)
-    gains = {name: f["sooner: causal"] - f[f"sooner: {name}"] for name in (*DESIGNS, "causal, twice the text")}
-    ahead = {name: f[f"{name}, ahead_{DEPTH}: above the least"] for name in DESIGNS}
-    last = {name: f[f"{name}, ahead_{DEPTH}: the least"].mean for name in DESIGNS}
-    finding = (
-        f"The head that looks three tokens ahead ends {ahead['parallel']:+.4f} nats from its least possible "
-        f"{last['parallel']:.2f} where it stands parallel, {ahead['sequential']:+.4f} from {last['sequential']:.2f} "
-        f"where it is told what lies between. On average along the run the loss of the next token is lower by "
-        f"{gains['parallel']:+.4f} nats with parallel heads, {gains['sequential']:+.4f} with sequential ones, "
-        f"{gains['causal, twice the text']:+.4f} with twice the text."
-    )
+    number, finding = in_words(f)
     return visit.conclude(
         judgement,
-        number=f"next token along the run: {gains['parallel']:+.3f} nats gained by parallel heads, "
-        f"{gains['causal, twice the text']:+.3f} by twice the text",
+        number=number,
         finding=finding,
         figures=f,
         headings=["nats", "next token", "2 ahead", "3 ahead", "sooner (mean above the least)", "at the end"],
         rows=table(f),
-        picture=picture(f, [curves for _, curves in runs], judgement),
+        picture=picture(f, judgement),
     )
+
+
+def in_words(f: dict[str, Seeds]) -> tuple[str, str]:
+    """The one number, and the finding."""
+    gains = {name: f["sooner: causal"] - f[f"sooner: {name}"] for name in (*DESIGNS, TWICE)}
+    ahead = {name: f[f"{name}, ahead_{DEPTH}: above the least"] for name in DESIGNS}
+    last = {name: f[f"{name}, ahead_{DEPTH}: the least"].mean for name in DESIGNS}
+    number = (
+        f"next token along the run: {gains['parallel']:+.3f} nats gained by parallel heads, {gains[TWICE]:+.3f} by "
+        "twice the text"
+    )
+    finding = (
+        f"The head that looks three tokens ahead ends {ahead['parallel']:+.4f} nats from its least possible "
+        f"{last['parallel']:.2f} where it stands parallel, {ahead['sequential']:+.4f} from {last['sequential']:.2f} "
+        f"where it is told what lies between. On average along the run the gain in the loss of the next token is "
+        f"{gains['parallel']:+.4f} nats with parallel heads, {gains['sequential']:+.4f} with sequential ones, "
+        f"{gains[TWICE]:+.4f} with twice the text."
+    )
+    return number, finding
 
 
 def table(f: dict[str, Seeds]) -> list[list[str]]:
     """The rows of the table."""
     rows = []
-    for name in ("causal", "causal, twice the text", *DESIGNS):
+    for name in ("causal", TWICE, *DESIGNS):
         parts = [f"{f[f'{name}, {part}: above the least']:+.4f}" if name in DESIGNS else "" for part in PARTS]
-        rows.append([name, *parts, f"{f[f'sooner: {name}']:.4f}", f"{f[f'at the end: {name}']:.4f}"])
+        rows.append([name, *parts, f"{f[f'sooner: {name}']:.4f}", f"{f[f'{name} at 100%']:.4f}"])
     for name in DESIGNS:
         least = [f"{f[f'{name}, {part}: the least'].mean:.3f}" for part in PARTS]
         rows.append([f"the least possible, {name}", *least, "", ""])
@@ -254,20 +264,20 @@ def table(f: dict[str, Seeds]) -> list[list[str]]:
 
 COLOURS = {
     "causal": CAUSAL.colour,
-    "causal, twice the text": "#56B4E9",
+    TWICE: "#56B4E9",
     "parallel": DESIGNS["parallel"].colour,
     "sequential": "#E69F00",
 }
 
 
-def picture(f: dict[str, Seeds], curves: list[dict[str, list[float]]], judgement: Judgement) -> Figure:
+def picture(f: dict[str, Seeds], judgement: Judgement) -> Figure:
     """Left what each head costs and its floor, right the loss of the next token along the run."""
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     worst = max(abs(f[f"{name}, {part}: above the least"].mean) for name in DESIGNS for part in PARTS[1:])
     gain = (f["sooner: causal"] - f["sooner: parallel"]).mean
     figure.suptitle(
-        f"{judgement.verdict}: each head comes within {worst:.3f} nats of its own floor; the next token is learned "
-        f"{'sooner' if gain > 0 else 'later'} with parallel heads, by {abs(gain):.3f} nats along the run"
+        f"{judgement.verdict.capitalize()}: each head comes within {worst:.3f} nats of its own floor; the next "
+        f"token is learned {'sooner' if gain > 0 else 'later'} with parallel heads, by {abs(gain):.3f} nats along the run"
     )
     left, right = figure.subplots(1, 2)
     places = torch.arange(DEPTH + 1)
@@ -284,10 +294,13 @@ def picture(f: dict[str, Seeds], curves: list[dict[str, list[float]]], judgement
     left.set(ylabel="held-out loss (nats)", ylim=(0, 1.35 * f["frequency"].mean))
     left.legend(loc="upper left", ncols=2, fontsize=9)
     for name, colour in COLOURS.items():
-        lines = torch.tensor([one[name] for one in curves])  # (seeds, 10)
-        at = torch.arange(1, lines.shape[1] + 1) * 10
-        right.plot(at, lines.mean(0), color=colour, marker="o", markersize=4, linewidth=2, label=name)
+        line = [f[f"{name} at {percent}%"].mean for percent in range(10, 101, 10)]
+        right.plot(range(10, 101, 10), line, color=colour, marker="o", markersize=4, linewidth=2, label=name)
     right.set_yscale("log")
+    low, high = right.get_ylim()
+    ticks = [tick for tick in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if low < tick < high]
+    right.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    right.minorticks_off()
     right.set(xlabel="share of the run (%)", ylabel="loss of the next token above the least (nats)")
     right.legend()
     return figure

@@ -42,4 +42,4 @@ def test_floors_rise_only_where_nothing_is_told(lesson):
 @pytest.mark.slow
 def test_the_next_token_is_learned_by_all(fast):
     names = ("causal", "parallel", "sequential")
-    assert all(fast[f"at the end: {name}"] < fast["frequency"] - fast["rate"] - 0.3 for name in names)
+    assert all(fast[f"{name} at 100%"] < fast["frequency"] - fast["rate"] - 0.3 for name in names)
