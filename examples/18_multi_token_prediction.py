@@ -276,8 +276,8 @@ def picture(f: dict[str, Seeds], judgement: Judgement) -> Figure:
     worst = max(abs(f[f"{name}, {part}: above the least"].mean) for name in DESIGNS for part in PARTS[1:])
     gain = (f["sooner: causal"] - f["sooner: parallel"]).mean
     figure.suptitle(
-        f"{judgement.verdict.capitalize()}: each head comes within {worst:.3f} nats of its own floor; the next "
-        f"token is learned {'sooner' if gain > 0 else 'later'} with parallel heads, by {abs(gain):.3f} nats along the run"
+        f"{judgement.verdict.capitalize()}: each head comes within {worst:.3f} nats of its own floor; with parallel "
+        f"heads the next token is learned {'sooner' if gain > 0 else 'later'}, by {abs(gain):.3f} nats along the run"
     )
     left, right = figure.subplots(1, 2)
     places = torch.arange(DEPTH + 1)
