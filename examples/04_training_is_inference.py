@@ -202,11 +202,13 @@ def hidden_in(objective: Objective, batch: Batch) -> Tensor:
         return batch["labels"][:, 1:] != IGNORED
     hidden = []
     for inputs, labels in zip(batch["input_ids"].tolist(), batch["labels"].tolist()):
-        lengths, row = {}, []
+        lengths, sentinel = dict.fromkeys(SPECIAL.sentinels, 0), labels[0]
         for label in labels:  # <X> a b <Y> c: two symbols behind <X>, one behind <Y>
-            sentinel = label if label in SPECIAL.sentinels else sentinel  # noqa: F821  the first label is one
-            lengths[sentinel] = lengths.get(sentinel, 0) + (0 <= label < SOURCE.symbols)
-        for one in inputs[1:]:
+            if label in lengths:
+                sentinel = label
+            lengths[sentinel] += 0 <= label < SOURCE.symbols
+        row = []
+        for one in inputs:
             row += [True] * lengths[one] if one in lengths else [False] * (one < SOURCE.symbols)
         hidden.append(row)
     return torch.tensor(hidden)
