@@ -97,10 +97,11 @@ def examples_of(world: World, kinds: tuple[str, ...], count: int = EXAMPLES) -> 
 
 
 def asks(model: nn.Module, world: World, exercises: list) -> float:
-    """Share of the bare questions that the model, decoding greedily, continues with another question."""
+    """Share of the bare questions after which the most probable word begins another question."""
     prompts = [world.ids(question(exercise)) for exercise in exercises]
-    generated = generate_answers(model, prompts, world.special, tokens=12, greedy=True)
-    return fmean("?" in world.words(ids) and "say" not in world.words(ids) for ids in generated)
+    generated = generate_answers(model, prompts, world.special, tokens=1, greedy=True)
+    begins = {"where", "what", "how", "can"}
+    return fmean(bool(ids) and world.words(ids)[0] in begins for ids in generated)
 
 
 # %%

@@ -216,7 +216,7 @@ def study(seed: int, bases: Bases, sizes: dict[str, int]) -> dict[tuple[str, str
 #
 # Fixed before the run. Gates:
 #
-# - where translation was present, between 2% and 80% of samples are right before the preferences, so that they can
+# - where translation was present, between 2% and 90% of samples are right before the preferences, so that they can
 #   become more and the judge has something to prefer; where it was absent, 256 samples hold a right one for less than
 #   10% of the questions;
 # - the judge finds pairs for more than half of the questions to each model;
@@ -233,7 +233,7 @@ def study(seed: int, bases: Bases, sizes: dict[str, int]) -> dict[tuple[str, str
 def main(arguments=None) -> Result:
     """Run the lesson."""
     visit = LESSON.visit(arguments)
-    whole = {"base": BASE_STEPS, "demonstrate": 30, "optimise": 50, "teach": 150, "exam": 100, "asked": 300}
+    whole = {"base": BASE_STEPS, "demonstrate": 25, "optimise": 50, "teach": 150, "exam": 100, "asked": 300}
     fast = {"base": 24, "demonstrate": 8, "optimise": 8, "teach": 8, "exam": 16, "asked": 16}
     sizes = {name: visit.choose(whole[name], fast=fast[name]) for name in whole}
     bases = Bases(None) if visit.fast else Bases()
@@ -244,7 +244,7 @@ def main(arguments=None) -> Result:
     taught = f["absent", "taught", many] - f["absent", "before", many]
     gates = [
         Gate("samples are right now and then, present", f["present", "before", 1], above=0.02),
-        Gate("they can become more", f["present", "before", 1], below=0.8),
+        Gate("they can become more", f["present", "before", 1], below=0.9),
         Gate(f"{many} samples hold nothing right, absent", f["absent", "before", many], below=0.1),
         *(Gate(f"the judge prefers, {name}", f[name, "pairs", 0], above=0.5) for name in WORLDS),
         Gate(f"supervised teaching raises pass@{many}, absent", taught, above=0.0, control=True),

@@ -30,6 +30,7 @@ def test_what_counts_as_asking(lesson, monkeypatch):
         (question, 1),
         (("say", "7", "."), 0),
         (("say", "7", ".", *question), 0),
+        (("how", "do", "swedes", "say"), 1),
         ((), 0),
     ):
         monkeypatch.setattr(lesson, "generate_answers", lambda *_, words=words, **__: [world.ids(words)])
