@@ -269,11 +269,11 @@ LADDERS = {
     "masked": Ladder(
         MaskedLM(),
         bert,
-        up(BERT, {BLOCKS: 2000, RATE: 1500, MUON: 900, RECIPE: 700}, MaskedLM.with_recipe()),
+        up(BERT, {BLOCKS: 800, RATE: 500, MUON: 250, RECIPE: 200}, MaskedLM.with_recipe()),
         {"vocab_size": 4096},
         {},
     ),
-    "span": Ladder(SpanCorruption(), t5, up(T5, {BLOCKS: 2500, RATE: 1500, MUON: 500}), {"vocab_size": 4096}, {}),
+    "span": Ladder(SpanCorruption(), t5, up(T5, {BLOCKS: 1200, RATE: 700, MUON: 350}), {"vocab_size": 4096}, {}),
     "default-causal": Ladder(CausalLM(), gpt2, from_version_0_1(390), {}, {}),
     "default-masked": Ladder(MaskedLM(), bert, from_version_0_1(390, MaskedLM.with_recipe()), {}, {}),
     "default-span": Ladder(SpanCorruption(), t5, from_version_0_1(390), {}, {}),
