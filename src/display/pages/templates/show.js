@@ -92,7 +92,8 @@ class Show {
     if (hidden.includes("random")) add(cell("read random", "word"), "another token, drawn at random, in the place of a hidden one");
     if (hidden.includes("kept")) add(cell("read kept", "word"), "a token that must be predicted, and is not hidden");
     for (const [sign, meaning] of legend) add(sign, meaning);
-    const end = make("section", { class: "end" }, make("h2", {}, "Legend"), list);
+    const end = make("details", { class: "end" }, make("summary", {}, make("h2", {}, "Legend")), list);
+    end.open = !document.body.matches(".embedded");
     const notes = make("div", { class: "notes" });
     notes.append(make("p", {}, "The small squares show who reads whom: a row for each output, a column for each input. " +
       "Rows that are not in the loss are pale. Of an encoder-decoder the outputs are the decoder's, and the inputs " +
