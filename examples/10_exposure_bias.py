@@ -363,7 +363,20 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# FINDINGS
+# Held in part. After its own tokens a model does err more: in the last quarter of a text 1.76 ± 0.27 times as much after
+# 60 steps, 1.44 ± 0.26 times after 300. But in the language that forgives, errors do not compound: from the second
+# quarter to the last one the gap *shrinks* at both strengths, as the text tells its dialect and the model finds its way
+# back. The ratio still grows for the weak model (+0.25 ± 0.23), which is why both measures are needed; for the strong
+# one that cannot be told. This is what He et al. found: the bias is there, limited, and does not grow.
+#
+# In the running sum the same measures see errors compound: the ratio grows from 26 to 78 along the text, for a model
+# that has learned 99.5% of its task. Its training loss does not show it, since every prefix in training is right. So
+# how far errors compound is a matter of what the language forgives: a derivation or a count is closer to the sum than
+# to the dialects.
+#
+# Temperature 0.8 does not help the strong model: its own texts are not better (KL(model‖truth) +15%), and it leaves out
+# much that is right (KL(truth‖model) +154%). On seeds 0 to 4 the lesson had said "cannot tell", since its control was
+# trained for 100 steps only and failed its gate in two seeds.
 #
 # ## Exercises
 #
