@@ -320,7 +320,16 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# FINDINGS
+# Held. The loss without a mask looks excellent: below the floor from step 25 on, next to nothing by step 100. The model
+# copies. With the mask restored the loss of the same weights is 8.4 ± 0.5 nats, a uniform guess 2.08: it is certain, of
+# wrong symbols. What it generates costs 4.51 ± 0.10 nats a token under the language, more than symbols drawn by their
+# frequency (2.94); the correctly masked model's text costs 1.00 ± 0.02, as the language's own does. Rereading does not
+# help: there is nothing to the right of the last position, and nothing else was learned.
+#
+# The third model is the warning. Its training loss ends halfway between zero and the floor, so the number is as
+# meaningless; yet with the mask it is as good as the correctly masked one, and rereading without a mask it generates
+# bad text. So a loss below the floor proves that the answer was visible, not that the model is useless: that depends on
+# how it is used.
 #
 # ## Exercises
 #

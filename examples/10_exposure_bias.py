@@ -363,8 +363,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# Held in part. After its own tokens a model does err more: in the last quarter of a text 1.76 ± 0.27 times as much after
-# 60 steps, 1.44 ± 0.26 times after 300. But in the language that forgives, errors do not compound: from the second
+# Held in part. After its own tokens a model does err more: in the last quarter of a text 1.76 ± 0.27 times as much
+# after 60 steps, 1.44 ± 0.26 times after 300. But in the language that forgives, errors do not compound: from the second
 # quarter to the last one the gap *shrinks* at both strengths, as the text tells its dialect and the model finds its way
 # back. The ratio still grows for the weak model (+0.25 ± 0.23), which is why both measures are needed; for the strong
 # one that cannot be told. This is what He et al. found: the bias is there, limited, and does not grow.
