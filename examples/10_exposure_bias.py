@@ -364,10 +364,10 @@ if __name__ == "__main__":
 # ## What came out
 #
 # Held in part. After its own tokens a model does err more: in the last quarter of a text 1.76 ± 0.27 times as much
-# after 60 steps, 1.44 ± 0.26 times after 300. But in the language that forgives, errors do not compound: from the second
-# quarter to the last one the gap *shrinks* at both strengths, as the text tells its dialect and the model finds its way
-# back. The ratio still grows for the weak model (+0.25 ± 0.23), which is why both measures are needed; for the strong
-# one that cannot be told. This is what He et al. found: the bias is there, limited, and does not grow.
+# after 60 steps, 1.44 ± 0.26 times after 300. But in the language that forgives, errors do not compound: from the
+# second quarter to the last one the gap *shrinks* at both strengths, as the text tells its dialect and the model
+# finds its way back. The ratio still grows for the weak model (+0.25 ± 0.23), which is why both measures are needed;
+# for the strong one that cannot be told. This is what He et al. found: the bias is there, limited, and does not grow.
 #
 # In the running sum the same measures see errors compound: the ratio grows from 26 to 78 along the text, for a model
 # that has learned 99.5% of its task. Its training loss does not show it, since every prefix in training is right. So
