@@ -80,6 +80,8 @@ def test_the_wheel_holds_every_module_of_every_subpackage(wheel):
     here = {f"clozelab/{path.relative_to(ROOT / 'src')}" for path in (ROOT / "src").rglob("*.py")}
     assert here <= set(wheel)
     assert "clozelab/py.typed" in wheel
+    templates = [path.name for path in (ROOT / "src/display/pages/templates").iterdir()]
+    assert {f"clozelab/display/pages/templates/{name}" for name in templates} <= set(wheel)
 
 
 def test_the_wheel_holds_the_lessons_and_what_they_recorded(wheel):

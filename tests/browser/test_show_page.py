@@ -104,7 +104,7 @@ def test_targets_have_names_and_pictures_are_described(page, browser):
         "return [...document.querySelectorAll('button.target')].every(one => one.ariaLabel.includes('predicts'))"
     )
     labels = browser.js(
-        "return [...document.querySelectorAll('svg[role=img]')].map(one => one.getAttribute('aria-label'))"
+        "return [...document.querySelectorAll('.card svg[role=img]')].map(one => one.getAttribute('aria-label'))"
     )
     assert labels[0] == "causal: who reads whom. 18 of 19 outputs in the loss."
     assert browser.js("return document.querySelectorAll('section[aria-labelledby]').length") == 4
