@@ -372,7 +372,20 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# FINDINGS
+# Held. The causal sum is one to the last digit of float32, and would be for random weights: the claim is about the
+# form, not about training. The pseudo-likelihood sums to 3.83 ± 0.59, **more** than one, since the information that two
+# tokens share is counted twice. It would be exact only if the tokens were independent.
+#
+# More training does not help. A perfect masked model's sum is 4.13 ± 1.01, and it orders no more pairs of texts
+# correctly (90.0%) than the trained one (89.4%), where the causal model has 98.6%. Texts whose tokens predict one
+# another well are overrated. For two texts that differ in one token there is a remedy that is used too rarely: score
+# that token alone (97.1%, and for a perfect model all).
+#
+# The order in which two blanks are filled changes ln p by 0.160 ± 0.061 nats, and this *is* a fault of training: the
+# true conditionals are consistent. The model's own are learned one by one, from different masks, and belong to no
+# common p(x). So text that is filled in from masks depends on the order of filling.
+#
+# The same ln p is 0.90 nats a letter and 3.14 a token of BPE, and 1.30 bits a byte either way.
 #
 # ## Exercises
 #
