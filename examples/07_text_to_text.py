@@ -70,8 +70,8 @@ LESSON = Lesson(
 
 # %%
 WORDS, SHORTEST, LONGEST = 8, 3, 5
-KIND, TASK, MARK, END = range(8, 11), range(11, 15), range(15, 18), 18
-SPECIAL = SpecialIds(vocab_size=33, pad=19, eos=20, sentinels=range(32, 20, -1))
+KIND, TASK, MARK = range(8, 11), range(11, 15), range(15, 18)  # ids: kinds, tasks, marks
+SPECIAL = SpecialIds(vocab_size=32, pad=18, eos=19, sentinels=range(31, 19, -1))
 CHAINS = [MarkovSource.random(WORDS, entropy=1.2, seed=seed).transition for seed in range(3)]
 LANGUAGE = MixtureSource([MarkovSource(0.3 * torch.eye(WORDS) + 0.7 * chain) for chain in CHAINS])
 DICTIONARY = [3, 6, 0, 5, 7, 1, 4, 2]
@@ -88,7 +88,7 @@ MAPS = ("translate", "reverse", "summarise")  # the output is made of the input
 def phrases(seed: int, count: int) -> tuple[list[list[int]], list[int]]:
     """Phrases of 3 to 5 words, and their kinds."""
     rows, kinds = LANGUAGE.sample(count, LONGEST, seed=seed)
-    lengths = torch.randint(SHORTEST, LONGEST + 1, (count,), generator=torch.Generator().manual_seed(seed))
+    lengths = torch.randint(SHORTEST, LONGEST + 1, (count,), generator=torch.Generator().manual_seed(seed + 10**12))
     return [row[:length] for row, length in zip(rows.tolist(), lengths.tolist())], kinds.tolist()
 
 
@@ -103,8 +103,8 @@ def best_possible(length: int) -> float:
 #
 # Phrase, mark, answer, end of text; what is left of twelve ids begins the next one. There are three marks, one for each
 # task that makes its output of the input; nothing is classified. No text asks for anything: a mark stands where "in
-# Swedish:" would. Span corruption hides half of each text, in one run that begins anywhere: with 15% in runs of 3 such
-# a model learns to read only after a long plateau (lesson 13), and here it has to read within a minute.
+# Swedish:" would. Span corruption hides half of each text, in two runs: with T5's 15% a short text has one short run,
+# and such a model learns to read only after a long plateau (lesson 13).
 
 # %%
 OBJECTIVES = {
@@ -135,7 +135,7 @@ def text_of(seed: int) -> Tensor:
 #
 #     last word        phrase, mark, answer so far      what each was trained for, in its easiest form: one word
 #     as in the text   phrase, mark                     answer it before any fine-tuning
-#     as a task        task, phrase, end of prompt      what fine-tuning teaches: all four tasks, the task in front
+#     as a task        phrase, task                     what fine-tuning teaches: four new ids, one for each task
 
 # %%
 Pairs = tuple[list[list[int]], list[list[int]], list[int]]
@@ -148,7 +148,7 @@ def pairs_of(seed: int, count: int, form: str) -> Pairs:
     tasks = [n % len(names) for n in range(count)]
     answers = [TASKS[names[task]](phrase, kind) for task, phrase, kind in zip(tasks, drawn, kinds)]
     if form == "as a task":
-        return [[TASK[task], *phrase, END] for task, phrase in zip(tasks, drawn)], answers, tasks
+        return [[*phrase, TASK[task]] for task, phrase in zip(tasks, drawn)], answers, tasks
     prompts = [[*phrase, MARK[task]] for task, phrase in zip(tasks, drawn)]
     if form == "last word":
         prompts = [[*prompt, *answer[:-1]] for prompt, answer in zip(prompts, answers)]
@@ -269,7 +269,7 @@ MARGIN = 0.02
 def main(arguments: list[str] | None = None) -> Result:
     """Run the lesson."""
     visit = LESSON.visit(arguments)
-    sizes = visit.choose((300, 120, 400), fast=(16, 8, 48), full=(900, 400, 1000))
+    sizes = visit.choose((900, 150, 400), fast=(16, 8, 48), full=(2000, 400, 1000))
     runs = [one_seed(seed, *sizes) for seed in visit.track(visit.seeds)]
     figures = {name: Seeds(tuple(run[name] for run in runs)) for name in runs[0]}
     guess = frequency_guess([0, 1, 2])
@@ -337,5 +337,25 @@ def picture(figures: dict[str, Seeds], guess: float, judgement: Judgement) -> Fi
     return figure
 
 
+# %%
 if __name__ == "__main__":
     main()
+
+# %% [markdown]
+# ## What came out
+#
+# RESULT
+#
+# ## Exercises
+#
+# `LESSON.check(1, your_number)` says whether a number is right, and why.
+
+# %%
+if in_notebook():
+    for number, exercise in enumerate(LESSON.exercises, 1):
+        print(f"{number}. {exercise.ask}")
+
+# %% [markdown]
+# ## Next
+#
+# Here each use was one of text to text. What if the use is another: to continue, to fill a gap, to classify? Lesson 09.

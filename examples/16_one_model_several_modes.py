@@ -303,5 +303,26 @@ def picture(
     return figure
 
 
+# %%
 if __name__ == "__main__":
     main()
+
+# %% [markdown]
+# ## What came out
+#
+# RESULT
+#
+# ## Exercises
+#
+# `LESSON.check(1, your_number)` says whether a number is right, and why.
+
+# %%
+if in_notebook():
+    for number, exercise in enumerate(LESSON.exercises, 1):
+        print(f"{number}. {exercise.ask}")
+
+# %% [markdown]
+# ## Next
+#
+# The modes of a mixture are drawn side by side. What if they come one after the other, causal LM first and masked LM
+# then? Lesson 20.
