@@ -147,9 +147,11 @@ if in_notebook():
     print([round(nats, 2) for nats in along], "nats of the next token; the language has 1.00")
 
 
-def part_losses(objective: MultiTokenPrediction, model: nn.Module, source: MarkovSource) -> dict[str, float]:
-    """Nats of each part on held-out text, above the exact costs of the same text."""
-    text = source.sample(2000, LENGTH, seed=-2)
+def part_losses(
+    objective: MultiTokenPrediction, model: nn.Module, source: MarkovSource, texts: int
+) -> dict[str, float]:
+    """Nats of each part on so many held-out texts, above the exact costs of the same text."""
+    text = source.sample(texts, LENGTH, seed=-2)
     batch = {"input_ids": text, "labels": text}
     exact = objective.entropy_floor(source, batch, source.special_ids(0))
     with eval_mode(model):
@@ -157,7 +159,7 @@ def part_losses(objective: MultiTokenPrediction, model: nn.Module, source: Marko
     return {part: float(loss[part].mean) - float(exact[part].sum()) / float(loss[part].count) for part in PARTS}
 
 
-def measure(seed: int, steps: int) -> dict[str, float]:
+def measure(seed: int, steps: int, texts: int) -> dict[str, float]:
     """The figures of one language; "parallel at 30%": the loss of the next token above the least, along the run."""
     source = language(seed)
     least = float(chain_costs(source, source.sample(300, LENGTH, seed=-1))[:, 1:].mean())
@@ -170,7 +172,7 @@ def measure(seed: int, steps: int) -> dict[str, float]:
     figures = {f"sooner: {name}": sum(curve) / len(curve) for name, curve in curves.items()}
     figures |= {f"{name} at {10 * n}%": nats for name, curve in curves.items() for n, nats in enumerate(curve, 1)}
     for name, objective in DESIGNS.items():
-        excess = part_losses(objective, runs[name][0], source)
+        excess = part_losses(objective, runs[name][0], source, texts)
         figures |= {f"{name}, {part}: above the least": nats for part, nats in excess.items()}
         figures |= {f"{name}, {part}: the least": nats for part, nats in zip(PARTS, floors(name, source))}
     return figures | {"frequency": source.entropy, "rate": source.entropy_rate}
@@ -215,8 +217,8 @@ def rule(f: dict[str, Seeds]) -> Judgement:
 def main(arguments: Sequence[str] | None = None) -> Result:
     """Train, measure, judge, draw."""
     visit = LESSON.visit(arguments)
-    steps = visit.choose(200, fast=40, full=1600)
-    runs = [measure(seed, steps) for seed in visit.track(visit.seeds)]
+    steps, texts = visit.choose((200, 2000), fast=(80, 400), full=(1600, 4000))
+    runs = [measure(seed, steps, texts) for seed in visit.track(visit.seeds)]
     f = {name: Seeds(tuple(run[name] for run in runs)) for name in runs[0]}
     judgement = rule(f)
     number, finding = in_words(f)
