@@ -25,7 +25,23 @@ def reports(tmp_path_factory):
             == 0
         )
         assert (
-            main(["train", "--objective", "masked", "--steps", "8", "--sample-every", "4", "--run", "run", *FAST]) == 0
+            main(
+                [
+                    "train",
+                    "--objective",
+                    "masked",
+                    "--steps",
+                    "8",
+                    "--sample-every",
+                    "4",
+                    "--eval-every",
+                    "2",
+                    "--run",
+                    "run",
+                    *FAST,
+                ]
+            )
+            == 0
         )
     return folder
 
@@ -42,11 +58,16 @@ def test_a_report_has_no_errors_no_barriers_and_no_sideways_scroll(name, width, 
 @pytest.mark.parametrize("name", PAGES)
 def test_there_is_a_curve_and_what_was_asked_answers_to_the_hand(name, reports, browser):
     browser.open(reports / PAGES[name])
-    widths = browser.js(
-        "return [...document.querySelectorAll('.chart .curve')].map(one => one.getBoundingClientRect().width)"
+    charts = browser.js("return [...document.querySelectorAll('.chart')].map(one => one.clientWidth)")
+    assert len(charts) == (3 if name == "comparison" else 1)
+    assert all(width > 250 for width in charts)
+    points = browser.js(
+        "return [...document.querySelectorAll('.chart')].map(one => one.querySelectorAll('.point').length)"
     )
-    assert len(widths) == (3 if name == "comparison" else 1)
-    assert all(width > 100 for width in widths)
+    assert all(number >= 1 for number in points)
+    if name == "run":
+        assert points == [4]
+        assert browser.js("return document.querySelector('polyline.curve').getBoundingClientRect().width") > 250
     target = browser.js("return document.querySelector('.card .target:not(.chosen)')")
     browser.point_at(target)
     assert browser.js("return arguments[0].matches('.chosen')", target)
