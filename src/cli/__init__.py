@@ -17,7 +17,21 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from .. import __version__
 from ..errors import FULL, InputError, NotFinite, ProcessLost, is_raised_in_all
 from ..escape import escape_control_characters, shorten, shown
-from . import check, compare, completion, course, fill, floors, generate, objectives, pack, plan, show, train
+from . import (
+    check,
+    compare,
+    completion,
+    course,
+    fill,
+    floors,
+    generate,
+    objectives,
+    pack,
+    plan,
+    playground,
+    show,
+    train,
+)
 from .hints import with_flags
 from .parsing import Command, Parser, parse, parser_of
 from .streams import open_streams, silence
@@ -35,6 +49,7 @@ COMMANDS: dict[str, Command] = {
     "plan": plan,
     "generate": generate,
     "fill": fill,
+    "playground": playground,
     "completion": completion,
 }
 """Modules with a SUMMARY, an EXAMPLE, `add_arguments(parser, words)` and `run(args, given) -> exit code`."""

@@ -30,13 +30,13 @@ def imported(lines, names):
 
 
 def test_commands_import_nothing_that_they_do_not_use():
-    """`train`, too, reads its corpus and its tokenizer from text, and saves its weights."""
+    """`train`, too, reads its corpus and its tokenizer from text, saves its weights, and writes a report."""
     training = ("clozelab.training", "clozelab.planning", "clozelab.course", "pydantic", "safetensors", "filelock")
     show = "show the-cat-sat --objective causal"
     train = "train --corpus corpus.jsonl --steps 1 --run run --length 16 --batch-size 2 --vocab-size 400 --sentinels 0"
     found = imported([show, train], [*COMPILER, *OTHERS, *training, "rich", "torch"])
     assert found[show] == ["rich", "torch"]
-    assert found[train] == ["clozelab.training", "pydantic", "safetensors", "filelock", "rich", "torch"]
+    assert found[train] == ["jinja2", "clozelab.training", "pydantic", "safetensors", "filelock", "rich", "torch"]
 
 
 PROGRAM = """
