@@ -319,7 +319,8 @@ def picture(figures: dict[str, Seeds], baselines: dict[str, tuple[str, float]], 
             axes.plot([x] * len(seeds.values), seeds.values, "k.", markersize=5)
         what, value = baselines[use]
         axes.axhline(value, color="#555555", linestyle="--", linewidth=1)
-        axes.annotate(what, (2.45, value), (0, 3), textcoords="offset points", fontsize=8, ha="right")
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        axes.annotate(what, (2.4, value), (0, 5), textcoords="offset points", fontsize=8, ha="right", bbox=box)
         axes.set_xticks(range(3), list(OBJECTIVES))
         axes.set_title(f"{use}\n{unit}", loc="left", fontsize=9)
         axes.set_ylim(50 if use == "classify" else None)

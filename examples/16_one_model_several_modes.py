@@ -310,7 +310,13 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# RESULT
+# Cannot tell, and by little. In mode S the mixture keeps everything: 0.996 ± 0.002 of what can be learned, the
+# specialist 0.999 ± 0.001. In mode R it learned 0.867 ± 0.011, the specialist 0.911 ± 0.053, which is not surely more
+# than the 0.9 that its gate asks for. 240 steps are too few; `--full` has 1200.
+#
+# Two things are plain. The token is no decoration: under that of the other mode the mixture loses 3.1 ± 0.4 nats a
+# target more in S, and 4.0 ± 0.9 in R. And the other modes help: after as many rows of R as the mixture saw, a
+# specialist has learned 0.779 ± 0.005.
 #
 # ## Exercises
 #
