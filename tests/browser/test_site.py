@@ -1,5 +1,6 @@
 """The site in a browser, as `python -m sphinx -W docs build/docs` built it, on a desktop and on a phone."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -37,9 +38,7 @@ def test_a_page_opens_without_an_error_or_a_barrier(name, width, dark, site, bro
     assert browser.barriers() == []
 
 
-def test_every_link_within_the_site_leads_to_a_page_and_a_place_on_it(site, browser):
-    import re
-
+def test_every_link_within_the_site_leads_to_a_page_and_a_place_on_it(site):
     pages = {path: path.read_text(encoding="utf-8") for path in site.rglob("*.html")}
     broken = []
     for path, text in pages.items():
