@@ -74,7 +74,7 @@ WORLD = World(0, BROAD)
 # memorising from generalising.
 #
 # The first four share a world. Arithmetic and facts turned round have a world of their own, in which there are only
-# these two and plain facts, so that a model reads much of them: specialists. (All six in one world: see the end.)
+# these two and plain facts, so that a model reads much of them: specialists. (All six in one world: see what came out.)
 
 # %%
 if in_notebook():
@@ -281,6 +281,23 @@ def draw(studies: list[dict], f: dict[tuple, Seeds], value: dict[str, float], ju
     figure.suptitle(f"The next word teaches the skills of the text, the most valuable first: {judgement.verdict}")
     return figure
 
+
+# %% [markdown]
+# ## What came out
+#
+# Held in part. Four skills of six carry over to combinations that the text never held: agreement and facts 100%,
+# translation 99% ± 1%, copying 95% ± 10%. Without its sentences neither copying nor translation is there at all.
+#
+# Two do not. Specialists, whose text is half sums or facts, have every sum and every fact right that they have read,
+# and of the others 4% ± 9% and none. A table of eighty sums is easier to store than to generalise from, and "the home
+# of anna is oslo" does not tell such a model who lives in oslo (Berglund et al. 2023 found the same of large ones).
+#
+# The order is the reverse of the claim's: rank correlation -0.92 ± 0.14. What is worth least, agreement, comes first,
+# after 60 to 100 steps, and copying, worth thirty times as much, last. What decides here is how hard a skill is to find
+# for two layers of attention, not what it saves.
+#
+# With all six skills in one world, 800 steps and one seed (10) gave agreement and facts, translation 98% and copying
+# 83%, sums 5% and facts turned round 0%: the two that are memorised slow the others down.
 
 # %% [markdown]
 # ## Exercises
