@@ -38,7 +38,7 @@ LESSON = Lesson(
         ),
         Exercise(
             "Classify texts of 24 symbols, `length=24`. What percentage of them is told at best?",
-            answer=(60.0, 80.0),
+            answer=(74.0, 78.5),
             why="One changed symbol is harder to find among more symbols that are improbable by chance.",
         ),
         Exercise(

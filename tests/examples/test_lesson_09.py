@@ -45,7 +45,7 @@ def test_an_untrained_model_does_not(lesson):
         model = lesson.build(name, 0)
         assert lesson.excess_nats(name, model, 50) > 0.4
         assert lesson.nats_above_posterior(name, model, 50) > 0.4
-        assert abs(lesson.share_of_own_task(name, model, 40)) < 0.5
+        assert lesson.share_of_own_task(name, model, 40) < 0  # worse than the frequencies
 
 
 def test_an_encoder_decoder_gets_the_gap_in_the_form_of_span_corruption(lesson):
