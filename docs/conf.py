@@ -23,7 +23,7 @@ html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#0b5d8f", "color-brand-content": "#0b5d8f"},
     "dark_css_variables": {"color-brand-primary": "#7cc4f0", "color-brand-content": "#7cc4f0"},
 }
-pygments_style, pygments_dark_style = "tango", "github-dark-high-contrast"
+pygments_style, pygments_dark_style = "a11y-high-contrast-light", "github-dark-high-contrast"
 copybutton_prompt_text, copybutton_prompt_is_regexp = r">>> |\.\.\. ", True
 
 myst_enable_extensions = ["colon_fence", "deflist"]

@@ -74,10 +74,18 @@ def signature(app: Sphinx, what: str, name: str, obj: Any, options: Any, given: 
     return None
 
 
+def menu(app: Sphinx, name: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """The captions of the menu are headings, and a screen reader needs to know of which level."""
+    if "furo_navigation_tree" in context:
+        captions = context["furo_navigation_tree"].replace('role="heading"', 'role="heading" aria-level="2"')
+        context["furo_navigation_tree"] = captions
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """What Sphinx calls."""
     app.connect("builder-inited", write)
     app.connect("source-read", read)
     app.connect("autodoc-process-docstring", docstring)
     app.connect("autodoc-process-signature", signature)
+    app.connect("html-page-context", menu, priority=900)  # after the theme has made it
     return {"parallel_read_safe": True, "parallel_write_safe": True}
