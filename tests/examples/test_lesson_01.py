@@ -30,6 +30,7 @@ def test_causal_lm_has_several_times_the_signal_for_its_compute(accounts):
         assert accounts["causal"][what] > 3 * accounts["masked"][what]
 
 
+@pytest.mark.slow  # six models
 def test_it_runs_to_its_end(trial):
     assert trial
 
