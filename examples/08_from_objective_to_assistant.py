@@ -21,7 +21,6 @@ from torch import nn
 
 from clozelab.course import Exercise, Gate, Judgement, Lesson, Part, Result, Seeds, in_notebook, judge
 from clozelab.course.worlds import (
-    BASE_STEPS,
     BROAD,
     Bases,
     finetune,
@@ -63,7 +62,7 @@ LESSON = Lesson(
     previous="Contradicted in 0.1, where one kind was taught, sums, to base models that knew another, translation, at "
     "15%, 25% and 100%.",
 )
-EXAMPLES, FORM = 64, "say {} ."
+BASE_STEPS, EXAMPLES, FORM = 800, 64, "say {} ."
 KINDS = ("facts", "copying", "translation")
 
 # %% [markdown]
@@ -160,7 +159,8 @@ def study(seed: int, bases: Bases, base_steps: int, steps: int, count: int) -> d
 # ## How it is judged
 #
 # Fixed before the run. Gates: in an interview's words the base model answers more than 90% of each kind; of the kinds
-# that are taught, more than 90% of new questions are answered. Parts of the claim:
+# that are taught, more than 90% of new questions are answered. (A run with base models of 400 steps could not tell,
+# since they knew copying at 89% ± 18%. These have 800; the rule is the same.) Parts of the claim:
 #
 # - the base model continues more than half of the bare questions with another question;
 # - for each kind left out: more than half of its questions are answered, and correctly.

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from clozelab.course.worlds import BASE_STEPS, BROAD, Bases, untrained
+from clozelab.course.worlds import BROAD, Bases, untrained
 from clozelab.languages.skills import World
 
 
@@ -38,9 +38,9 @@ def test_what_counts_as_asking(lesson, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def base():
+def base(lesson):
     """The base model of seed 0, trained where no run of a lesson has kept it."""
-    return Bases()(World(0, BROAD), BASE_STEPS)
+    return Bases()(World(0, BROAD), lesson.BASE_STEPS)
 
 
 @pytest.mark.slow
