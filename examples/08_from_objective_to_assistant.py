@@ -64,6 +64,7 @@ LESSON = Lesson(
 )
 BASE_STEPS, EXAMPLES, FORM = 800, 64, "say {} ."
 KINDS = ("facts", "copying", "translation")
+FIRST_SEED = 20
 
 # %% [markdown]
 # ## Where the answers are
@@ -159,8 +160,8 @@ def study(seed: int, bases: Bases, base_steps: int, steps: int, count: int) -> d
 # ## How it is judged
 #
 # Fixed before the run. Gates: in an interview's words the base model answers more than 90% of each kind; of the kinds
-# that are taught, more than 90% of new questions are answered. (A run with base models of 400 steps could not tell,
-# since they knew copying at 89% ± 18%. These have 800; the rule is the same.) Parts of the claim:
+# that are taught, more than 90% of new questions are answered. (A first run, on seeds 0 to 4 and base models of 400
+# steps, could not tell, since they knew copying at 89% ± 18%. These have 800 steps, and new seeds.) Parts of the claim:
 #
 # - the base model continues more than half of the bare questions with another question;
 # - for each kind left out: more than half of its questions are answered, and correctly.
@@ -172,7 +173,7 @@ def main(arguments=None) -> Result:
     visit = LESSON.visit(arguments)
     base_steps, steps, count = visit.choose((BASE_STEPS, 60, 40), fast=(24, 8, 8))
     bases = Bases(None) if visit.fast else Bases()
-    studies = [study(seed, bases, base_steps, steps, count) for seed in visit.track(visit.seeds)]
+    studies = [study(FIRST_SEED + seed, bases, base_steps, steps, count) for seed in visit.track(visit.seeds)]
     f = {key: Seeds(tuple(one[key] for one in studies)) for key in studies[0]}
     one = {kind: mean([f["one kind", taught, kind] for taught in KINDS if taught != kind]) for kind in KINDS}
     two, prompted = ({kind: f[way, kind] for kind in KINDS} for way in ("two kinds", "interview"))

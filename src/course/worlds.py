@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..data.corpora.cache import written_whole
 from ..generation import causal_pairs
+from ..generation.texts import expect_model
 from ..languages import World
 from ..languages.skills import END, Exercise, Words
 from ..models import DecoderOnly, eval_mode
@@ -198,9 +199,9 @@ def words_right(
     """
     prompts = [world.ids(ask(exercise)) for exercise in exercises]
     answers = [world.ids(_said(exercise.answer, say)) for exercise in exercises]
-    batch = causal_pairs(prompts, answers, world.special)
-    with eval_mode(model):
-        logits = model.unembed(model(batch["input_ids"], attention_mask=batch["attention_mask"]))
+    batch, decoder = causal_pairs(prompts, answers, world.special), expect_model(model, DecoderOnly)
+    with eval_mode(decoder):
+        logits = decoder.unembed(decoder(batch["input_ids"], attention_mask=batch["attention_mask"]))
     logits[..., world.special.pad] = -torch.inf
     likeliest = logits.argmax(-1).tolist()
     marks = []

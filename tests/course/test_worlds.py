@@ -18,6 +18,7 @@ from clozelab.course.worlds import (
 from clozelab.generation import generate_answers
 from clozelab.languages import World
 from clozelab.languages.skills import END
+from clozelab.models import DecoderOnly, ModelConfig
 
 WORLD = World(3)
 
@@ -51,9 +52,9 @@ def test_where_several_answers_are_right_each_of_them_is(model):
     [exercise] = WORLD.exercises("agreement", 1)
     say = WORLD.ids(["see", "sees"])
 
-    class Says(torch.nn.Module):
+    class Says(DecoderOnly):
         def __init__(self, word):
-            super().__init__()
+            super().__init__(ModelConfig(vocab_size=WORLD.special.vocab_size, d_model=32))
             self.word = word
 
         def forward(self, ids, attention_mask):
