@@ -269,6 +269,32 @@ def one_seed(seed: int, steps: int, texts: int) -> dict[str, float]:
 # %%
 
 
+def rule(figures: dict[str, Seeds], baselines: dict[str, tuple[str, float]]) -> Judgement:
+    """The verdict, from the figures by name and what stands beside each use."""
+    lost = Seeds((baselines["fill"][1],) * len(figures["causal: fill"].values))
+    gates = [Gate("nats that the best reader of the left side loses in a gap", lost, above=0.1, control=True)]
+    for name in OBJECTIVES:
+        gates.append(Gate(f"{name}: share learned of its own task", figures[f"{name}: share learned"], above=0.8))
+        nats = figures[f"{name}: continue"]
+        gates.append(
+            Gate(f"{name}: nats in continuing, below those of frequencies", nats, below=baselines["continue"][1])
+        )
+    for name in ("masked", "span"):
+        gates.append(
+            Gate(
+                f"{name}: percentage told, above a bag of words",
+                figures[f"{name}: classify"],
+                above=baselines["classify"][1],
+            )
+        )
+    parts = []
+    for use, sign in {"continue": 1, "fill": -1, "classify": 1}.items():
+        for name in ("masked", "span"):
+            what = f"causal better than {name}" if use == "continue" else f"{name} better than causal"
+            parts.append(Part(f"{use}: {what}", (figures[f"{name}: {use}"] - figures[f"causal: {use}"]) / sign))
+    return judge(gates, parts)
+
+
 def main(arguments: list[str] | None = None) -> Result:
     """Run the lesson."""
     visit = LESSON.visit(arguments)
@@ -278,24 +304,9 @@ def main(arguments: list[str] | None = None) -> Result:
     baselines = {
         "continue": ("frequencies", LANGUAGE.entropy - LANGUAGE.entropy_rate),
         "fill": ("best of the left side", lost_on_the_left(texts)),
-        "classify": ("counts of symbols", bag := probed(None, texts)),
+        "classify": ("counts of symbols", probed(None, texts)),
     }
-    lost = Seeds((baselines["fill"][1],) * len(runs))
-    gates = [Gate("nats that the best reader of the left side loses in a gap", lost, above=0.1, control=True)]
-    for name in OBJECTIVES:
-        gates.append(Gate(f"{name}: share learned of its own task", figures[f"{name}: share learned"], above=0.8))
-        nats = figures[f"{name}: continue"]
-        gates.append(
-            Gate(f"{name}: nats in continuing, below those of frequencies", nats, below=baselines["continue"][1])
-        )
-    for name in ("masked", "span"):
-        gates.append(Gate(f"{name}: percentage told, above a bag of words", figures[f"{name}: classify"], above=bag))
-    parts = []
-    for use, sign in {"continue": 1, "fill": -1, "classify": 1}.items():
-        for name in ("masked", "span"):
-            what = f"causal better than {name}" if use == "continue" else f"{name} better than causal"
-            parts.append(Part(f"{use}: {what}", (figures[f"{name}: {use}"] - figures[f"causal: {use}"]) / sign))
-    judgement = judge(gates, parts)
+    judgement = rule(figures, baselines)
     shown = {use: [f"{figures[f'{name}: {use}']:.3g}" for name in OBJECTIVES] for use in USES}
     said = "; ".join(f"{use}: causal {a}, masked {b}, span {c}" for use, (a, b, c) in shown.items())
     return visit.conclude(
@@ -319,13 +330,17 @@ def picture(figures: dict[str, Seeds], baselines: dict[str, tuple[str, float]], 
             axes.plot([x] * len(seeds.values), seeds.values, "k.", markersize=5)
         what, value = baselines[use]
         axes.axhline(value, color="#555555", linestyle="--", linewidth=1)
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-        axes.annotate(what, (2.4, value), (0, 5), textcoords="offset points", fontsize=8, ha="right", bbox=box)
+        axes.annotate(what.replace(" of ", "\nof "), (2.5, value), (0, 3), textcoords="offset points", fontsize=8)
         axes.set_xticks(range(3), list(OBJECTIVES))
         axes.set_title(f"{use}\n{unit}", loc="left", fontsize=9)
         axes.set_ylim(50 if use == "classify" else None)
-    verdict = "No objective is the best in all uses" if judgement.verdict == "held" else LESSON.claim
-    figure.suptitle(f"{verdict} ({judgement.verdict})")
+        axes.set_xlim(-0.6, 3.7)
+    short = [name for name in OBJECTIVES if any(not g.passed and g.what.startswith(name) for g in judgement.gates)]
+    title = {
+        "held": "No objective is the best in all uses",
+        "cannot tell": f"{' and '.join(short) or 'the models'} learned too little to be judged",
+    }
+    figure.suptitle(f"{judgement.verdict.capitalize()}: {title.get(judgement.verdict, LESSON.claim)}")
     return figure
 
 
@@ -336,7 +351,14 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# RESULT
+# Cannot tell. After 500 steps span corruption has learned 0.82 ± 0.06 of its own task, not significantly more
+# than the 0.8 of its gate, and its vectors tell 65.8 ± 1.8% of the changed texts, where counts of symbols tell 64.3%. A model
+# that has learned too little speaks neither for a claim nor against it; `--full` has three times the steps.
+#
+# The other two passed their gates. Causal LM continues at the least possible cost (0.0005 nats a symbol above it,
+# masked LM 0.036 ± 0.010). In a gap it loses 0.183 nats, which is what the best reader of the left side loses, and masked LM
+# 0.051 ± 0.009. Masked LM tells 71.4 ± 0.9% of the changed texts, causal LM 64.6 ± 1.9%. So between these two the
+# advice is right in all three uses.
 #
 # ## Exercises
 #
