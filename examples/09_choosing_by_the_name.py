@@ -351,14 +351,14 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# Cannot tell. After 500 steps span corruption has learned 0.82 ± 0.06 of its own task, not significantly more
-# than the 0.8 of its gate, and its vectors tell 65.8 ± 1.8% of the changed texts, where counts of symbols tell 64.3%. A model
+# Cannot tell. After 500 steps span corruption has learned 0.82 ± 0.06 of its own task, not significantly more than the
+# 0.8 of its gate, and its vectors tell 65.8 ± 1.8% of the changed texts, where counts of symbols tell 64.3%. A model
 # that has learned too little speaks neither for a claim nor against it; `--full` has three times the steps.
 #
 # The other two passed their gates. Causal LM continues at the least possible cost (0.0005 nats a symbol above it,
-# masked LM 0.036 ± 0.010). In a gap it loses 0.183 nats, which is what the best reader of the left side loses, and masked LM
-# 0.051 ± 0.009. Masked LM tells 71.4 ± 0.9% of the changed texts, causal LM 64.6 ± 1.9%. So between these two the
-# advice is right in all three uses.
+# masked LM 0.036 ± 0.010). In a gap it loses 0.183 nats, which is what the best reader of the left side loses, and
+# masked LM 0.051 ± 0.009. Masked LM tells 71.4 ± 0.9% of the changed texts, causal LM 64.6 ± 1.9%. So between these two
+# the advice is right in all three uses.
 #
 # ## Exercises
 #
