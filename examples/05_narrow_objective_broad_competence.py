@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from clozelab.course import Exercise, Gate, Judgement, Lesson, Part, Result, Seeds, in_notebook, judge
-from clozelab.course.worlds import BASE_STEPS, BROAD, NARROW, Bases, pretrain, share_right, statement
+from clozelab.course.worlds import BROAD, NARROW, Bases, pretrain, share_right, statement
 from clozelab.languages.skills import ASKED, CITIES, COPIED, World
 
 LESSON = Lesson(
@@ -177,7 +177,7 @@ def rank_correlation(a: list[float], b: list[float]) -> float:
 def main(arguments=None) -> Result:
     """Run the lesson."""
     visit = LESSON.visit(arguments)
-    steps, special, count = visit.choose((BASE_STEPS, 300, 60), fast=(24, 8, 8), full=(1600, 1600, 60))
+    steps, special, count = visit.choose((400, 300, 60), fast=(24, 8, 8), full=(1600, 1600, 60))
     shares = (*(k / 20 for k in range(1, 20)), 1.0)
     exams = tuple(sorted({max(1, round(share * steps)) for share in shares}))
     bases = Bases(None) if visit.fast else Bases()

@@ -21,6 +21,7 @@ from torch import nn
 
 from clozelab.course import Exercise, Gate, Judgement, Lesson, Part, Result, Seeds, in_notebook, judge
 from clozelab.course.worlds import (
+    BASE_STEPS,
     BROAD,
     Bases,
     finetune,
@@ -62,7 +63,7 @@ LESSON = Lesson(
     previous="Contradicted in 0.1, where one kind was taught, sums, to base models that knew another, translation, at "
     "15%, 25% and 100%.",
 )
-BASE_STEPS, EXAMPLES, FORM = 800, 64, "say {} ."
+EXAMPLES, FORM = 64, "say {} ."
 KINDS = ("facts", "copying", "translation")
 FIRST_SEED = 20
 
@@ -161,7 +162,7 @@ def study(seed: int, bases: Bases, base_steps: int, steps: int, count: int) -> d
 #
 # Fixed before the run. Gates: in an interview's words the base model answers more than 90% of each kind; of the kinds
 # that are taught, more than 90% of new questions are answered. (A first run, on seeds 0 to 4 and base models of 400
-# steps, could not tell, since they knew copying at 89% ± 18%. These have 800 steps, and new seeds.) Parts of the claim:
+# steps, could not tell, since they knew copying at 89% ± 18%. These have 700 steps, and new seeds.) Parts of the claim:
 #
 # - the base model continues more than half of the bare questions with another question;
 # - for each kind left out: more than half of its questions are answered, and correctly.

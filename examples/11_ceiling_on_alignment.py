@@ -65,6 +65,8 @@ LESSON = Lesson(
 SKILLS = ("copying", "translation")
 WORLDS = {"present": BROAD, "absent": NARROW}
 """What the text of each of the two worlds is without."""
+FIRST_SEED = 20
+FEW_AT_MOST = 50
 GUESS = {"copying": 1 / len(COPIED), "translation": fmean((1 / 8, 1 / 10, 1 / 8, 1 / 10))}
 """Share of words that a guess of the right kind gets right: a word that occurs in lists; a Swedish adjective, noun,
 verb, noun."""
@@ -95,8 +97,9 @@ if in_notebook():
 #
 # The question is the prompt; the answer and an end of text are in the loss. The form is new to both models: in
 # pretraining a bare question was followed by another question, and an answer occurred in an interview, after `say`.
-# Examples of both skills take turns: 20 of them, for either model, until it knows them by heart. Then 2,000 for the
-# model without the skills, and four times as many steps.
+# Examples of both skills take turns: 20 of them, for either model, until it knows them by heart, with a learning rate
+# that changes little. Then 2,000 for the model without the skills, with every means: Muon, a high rate, four times as
+# many steps of twice as many rows.
 #
 # The test: lists that begin with two words, and translations of an adjective with a noun, that were never combined in
 # pretraining or in fine-tuning. Single words are counted, each after the right words before it, so that a skill that is
@@ -124,7 +127,10 @@ def teach(base, world: World, count: int, exam: dict[str, list], at: tuple[int, 
             marks.update({(skill, step): share_of_words(model, world, exam[skill], question) for skill in SKILLS})
 
     examine(base, 0)
-    model = finetune(base, world, examples, thorough(at[-1]), rows=32, callback=examine)
+    if count < FEW_AT_MOST:
+        model = finetune(base, world, examples, gentle(at[-1]), callback=examine)
+    else:
+        model = finetune(base, world, examples, thorough(at[-1]), rows=32, callback=examine)
     marks["taught", at[-1]] = share_of_words(model, world, examples[:200], question)
     return marks
 
@@ -135,7 +141,7 @@ def teach(base, world: World, count: int, exam: dict[str, list], at: tuple[int, 
 # Fixed before the run. Gates, without which there is no verdict:
 #
 # - where a skill was present, the base model continues its sentences with 95% of the words right; where it was absent,
-#   with no more than 5%;
+#   with no more than 5 points above a guess of the right kind;
 # - teaching has converged: at its end a model has 90% of the words of its examples right. One that could not even learn
 #   the examples would not show what they teach.
 #
@@ -144,6 +150,10 @@ def teach(base, world: World, count: int, exam: dict[str, list], at: tuple[int, 
 # - *brought out*: after 20 examples more words are right where it was present than where it was absent;
 # - *not taught by few*, *not taught by thousands*: where it was absent, as many words are right as a guess of the right
 #   kind gets, within 10 points.
+#
+# A first run, on seeds 0 to 4, could not tell. Its gate for the absent skill lay below what a guess gets, and its 20
+# examples were taught at a rate that brought copying out by step 10 (51%) and undid it by step 100 (10%). This run has
+# new seeds.
 
 
 # %%
@@ -173,12 +183,15 @@ def main(arguments=None) -> Result:
     short, long = visit.choose(((0, 3, 10, 30, 100), (0, 3, 10, 30, 100, 200, 400)), fast=((0, 4, 8), (0, 4, 8)))
     ways = [("present", few, short), ("absent", few, short), ("absent", many, long)]
     bases = Bases(None) if visit.fast else Bases()
-    studies = [study(seed, bases, steps, ways, size) for seed in visit.track(visit.seeds)]
+    studies = [study(FIRST_SEED + seed, bases, steps, ways, size) for seed in visit.track(visit.seeds)]
     f = {key: Seeds(tuple(one[key] for one in studies)) for key in studies[0]}
     present, absent, taught = ({s: f[name, count, s, at[-1]] for s in SKILLS} for name, count, at in ways)
     gates = [
         *(Gate(f"the base knows {s} where it was present", f["known", "present", s], above=0.95) for s in SKILLS),
-        *(Gate(f"the base does not where it was absent ({s})", f["known", "absent", s], below=0.05) for s in SKILLS),
+        *(
+            Gate(f"the base does not where it was absent ({s})", f["known", "absent", s], below=GUESS[s] + 0.05)
+            for s in SKILLS
+        ),
         *(
             Gate(f"{count:,} examples are learned, {name}", f[name, count, "taught", at[-1]], above=0.9)
             for name, count, at in ways

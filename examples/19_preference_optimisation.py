@@ -60,7 +60,7 @@ LESSON = Lesson(
 SKILL = "translation"
 WORLDS = {"present": BROAD, "absent": NARROW}
 """What the text of each of the two worlds is without: the base models of lesson 11."""
-DEMONSTRATIONS = 20
+DEMONSTRATIONS, FIRST_SEED = 20, 20
 KS = (1, 4, 16, 64, 256)
 
 # %% [markdown]
@@ -152,7 +152,7 @@ if in_notebook():  # ten seconds: a short pretraining, some demonstrations, and 
 
 
 # %%
-def optimise(model: nn.Module, world: World, pairs: list[Preference], steps: int, beta: float = 0.1) -> nn.Module:
+def optimise(model: nn.Module, world: World, pairs: list[Preference], steps: int, beta: float = 0.5) -> nn.Module:
     """A copy of the model after DPO on these pairs, 16 of them a step; an unchanged copy where there are none."""
     policy = deepcopy(model)
     if not pairs:
@@ -227,17 +227,20 @@ def study(seed: int, bases: Bases, sizes: dict[str, int]) -> dict[tuple[str, str
 # - *more frequent*: where the skill is present, pass@1 rises;
 # - *nothing new there*: pass@256 stays within 5 points of what it was;
 # - *no new skill*: where it is absent, pass@256 stays within 5 points.
+#
+# In a first run, on seeds 0 to 4 and with beta = 0.1, pass@1 went from 71% to 76% ± 24%: four models gained, and one
+# left its reference so far that it lost. With beta = 0.5 the reference holds it back; this run has new seeds.
 
 
 # %%
 def main(arguments=None) -> Result:
     """Run the lesson."""
     visit = LESSON.visit(arguments)
-    whole = {"base": BASE_STEPS, "demonstrate": 25, "optimise": 50, "teach": 150, "exam": 100, "asked": 300}
+    whole = {"base": BASE_STEPS, "demonstrate": 30, "optimise": 50, "teach": 150, "exam": 100, "asked": 300}
     fast = {"base": 24, "demonstrate": 8, "optimise": 8, "teach": 8, "exam": 16, "asked": 16}
     sizes = {name: visit.choose(whole[name], fast=fast[name]) for name in whole}
     bases = Bases(None) if visit.fast else Bases()
-    studies = [study(seed, bases, sizes) for seed in visit.track(visit.seeds)]
+    studies = [study(FIRST_SEED + seed, bases, sizes) for seed in visit.track(visit.seeds)]
     f = {key: Seeds(tuple(one[key] for one in studies)) for key in studies[0]}
     many = KS[-1]
     change = {(name, k): f[name, "preferences", k] - f[name, "before", k] for name in WORLDS for k in (KS[0], KS[-1])}

@@ -28,6 +28,7 @@ from ..errors import InputError, ProcessLost, raised_in_all
 from ..escape import shorten
 from ..objectives import Counts, Loss, Part
 
+Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
@@ -134,7 +135,7 @@ class Processes:
         dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.group)
         return tensor.tolist()
 
-    def all_gather_dict(self, items: Mapping[str, Any]) -> dict[str, Any]:
+    def all_gather_dict(self, items: Mapping[Key, Value]) -> dict[Key, Value]:
         """The items of all processes in one dict."""
         gathered = self._gather("a dict of all processes", dict(items))
         return {key: value for one in gathered for key, value in one.items()}

@@ -122,7 +122,7 @@ def write_losses(metrics: Path) -> None:
             rows.setdefault(line["step"], {}).update({name: line[name] for name in COLUMNS if name in line})
     with written_whole(metrics.with_name("losses.csv")) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        table: csv.DictWriter[str] = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         table.writeheader()
         table.writerows(row for _, row in sorted(rows.items()) if len(row) > 1)
         text.detach()  # the file stays open: its writer renames it

@@ -34,7 +34,9 @@ class Scalars:
 
     def add(self, step: int, **values: Any) -> None:
         """Numbers become curves, text is shown as it is, and what is neither is left out."""
-        for name, value in values.items() if self._writer is not None else ():
+        if self._writer is None:
+            return
+        for name, value in values.items():
             if isinstance(value, str):
                 self._writer.add_text(name, f"    {value}", step)  # indented, so that no sign of it is Markdown
             elif isinstance(value, (int, float)):

@@ -90,7 +90,8 @@ def test_exercise_2_without_beta_nothing_changes(lesson, model, pair):
 @pytest.mark.slow
 def test_exercise_3_nothing_to_prefer(lesson, monkeypatch):
     monkeypatch.setattr(lesson, "mark", lambda exercise, words: 2 * exercise.right(words))
-    base = Bases()(World(0, lesson.WORLDS["absent"]), BASE_STEPS)
-    before = finetune(base, WORLD, WORLD.exercises("translation", 20, held_out=False, draw=1), gentle(20))
-    asked = WORLD.exercises("translation", 100, held_out=False, draw=2)
-    assert "Right" in lesson.LESSON.check(3, len(lesson.preferences(before, WORLD, asked)) / 100)
+    base = Bases()(World(lesson.FIRST_SEED, lesson.WORLDS["absent"]), BASE_STEPS)
+    world = World(lesson.FIRST_SEED, lesson.WORLDS["present"])
+    before = finetune(base, world, world.exercises("translation", 20, held_out=False, draw=1), gentle(30))
+    asked = world.exercises("translation", 100, held_out=False, draw=2)
+    assert "Right" in lesson.LESSON.check(3, len(lesson.preferences(before, world, asked)) / 100)
