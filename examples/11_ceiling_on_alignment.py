@@ -25,6 +25,7 @@ from clozelab.course.worlds import (
     NARROW,
     Bases,
     finetune,
+    gentle,
     question,
     statement,
     thorough,

@@ -39,12 +39,18 @@ def test_probabilities_of_all_answers_of_one_word_sum_to_less_than_one_by_those_
 def test_pass_at_k_by_the_definition(lesson, model):
     exercises = WORLD.exercises("translation", 2, held_out=False)
     passed = lesson.pass_at_k(model, WORLD, exercises)
-    p = lesson.log_probs(
-        model,
-        causal_pairs(
-            [WORLD.ids(question(one)) for one in exercises], [WORLD.ids(one.answer) for one in exercises], WORLD.special
-        ),
-    ).exp()
+    p = (
+        lesson.log_probs(
+            model,
+            causal_pairs(
+                [WORLD.ids(question(one)) for one in exercises],
+                [WORLD.ids(one.answer) for one in exercises],
+                WORLD.special,
+            ),
+        )
+        .exp()
+        .detach()
+    )
     assert passed[1] == pytest.approx(float(p.mean()), rel=1e-5)
     assert passed[16] == pytest.approx(sum(1 - (1 - float(one)) ** 16 for one in p) / 2, rel=1e-4)
 
