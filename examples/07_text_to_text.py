@@ -266,14 +266,14 @@ def one_seed(seed: int, reading: int, tuning: int, count: int) -> dict[str, floa
 MARGIN = 0.02
 
 
-def main(arguments: list[str] | None = None) -> Result:
-    """Run the lesson."""
-    visit = LESSON.visit(arguments)
-    sizes = visit.choose((900, 150, 400), fast=(16, 8, 48), full=(2000, 400, 1000))
-    runs = [one_seed(seed, *sizes) for seed in visit.track(visit.seeds)]
-    figures = {name: Seeds(tuple(run[name] for run in runs)) for name in runs[0]}
-    guess = frequency_guess([0, 1, 2])
-    maps = {key.removesuffix(": maps"): seeds for key, seeds in figures.items() if key.endswith(": maps")}
+def stages_of(figures: dict[str, Seeds]) -> dict[str, Seeds]:
+    """Words right in the first three tasks together, by stage."""
+    return {key.removesuffix(": maps"): seeds for key, seeds in figures.items() if key.endswith(": maps")}
+
+
+def rule(figures: dict[str, Seeds], guess: float) -> Judgement:
+    """The verdict, from the figures by name and the words right by a guess."""
+    maps = stages_of(figures)
     gates = []
     for name in OBJECTIVES:
         own, kinds = (maps[f"{name}, last word"] - guess) / (1 - guess), figures[f"{name}, tuned: classify"]
@@ -285,7 +285,18 @@ def main(arguments: list[str] | None = None) -> Result:
     parts = [Part("before fine-tuning, causal above span", before)]
     for way in ("tuned", "tuned on as many pairs"):
         parts.append(Part(f"{way}, span above causal less 2 points", maps[f"span, {way}"] - (causal - MARGIN)))
-    judgement = judge(gates, parts)
+    return judge(gates, parts)
+
+
+def main(arguments: list[str] | None = None) -> Result:
+    """Run the lesson."""
+    visit = LESSON.visit(arguments)
+    sizes = visit.choose((900, 150, 400), fast=(16, 8, 48), full=(2000, 400, 1000))
+    runs = [one_seed(seed, *sizes) for seed in visit.track(visit.seeds)]
+    figures = {name: Seeds(tuple(run[name] for run in runs)) for name in runs[0]}
+    guess = frequency_guess([0, 1, 2])
+    maps = stages_of(figures)
+    causal, judgement = maps["causal, tuned"], rule(figures, guess)
     finding = f"Words right in translate, reverse and summarise (a guess {guess:.2f}). " + "; ".join(
         f"{name}: before fine-tuning {maps[f'{name}, as in the text']:.2f}, after it {maps[f'{name}, tuned']:.2f}, "
         f"without pretraining {maps[f'{name}, scratch']:.2f}"
@@ -332,8 +343,11 @@ def picture(figures: dict[str, Seeds], guess: float, judgement: Judgement) -> Fi
     right.set_ylabel("words right after fine-tuning")
     for axes in (left, right):
         axes.legend(frameon=False, fontsize=8, loc="upper right", ncols=3, bbox_to_anchor=(1, 1.1))
-    told = {"held": "The decoder leads before fine-tuning, the encoder-decoder has caught up after it"}
-    figure.suptitle(f"{told.get(judgement.verdict, LESSON.claim)} ({judgement.verdict})")
+    title = {
+        "held": "the decoder leads before fine-tuning, the encoder-decoder has caught up after it",
+        "cannot tell": "the span model leads after fine-tuning, but gates of learning were not passed",
+    }
+    figure.suptitle(f"{judgement.verdict.capitalize()}: {title.get(judgement.verdict, 'see the parts of the claim')}")
     return figure
 
 
@@ -344,7 +358,14 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# RESULT
+# Cannot tell: two gates were not passed. The span model had learned 0.30 ± 0.12 of its own task, by the last word of a
+# prompt, which its corruption in runs of six rarely asks for; and fine-tuned with pretraining the decoder gives 0.80 ±
+# 0.10 of the words, without it 0.69 ± 0.05, which five seeds do not tell apart.
+#
+# What the figures say all the same: before fine-tuning the decoder answers everything that the text holds (1.00), the
+# span model 0.61 ± 0.06. After 320 pairs the span model is right in 0.92 ± 0.03 of the words, the decoder in 0.80 ±
+# 0.10. Of the decoder's five seeds three forgot how to reverse. The order does turn, as Wang 2022 found at 5 billion
+# parameters, but an experiment whose gates fail is no evidence.
 #
 # ## Exercises
 #
