@@ -48,7 +48,7 @@ LESSON = Lesson(
             why="No text of the corpus answers in that form: it is learned for the kinds that are taught alone.",
         ),
         Exercise(
-            "Teach from random weights for 600 steps instead of 60, facts left out: which share of facts is right?",
+            "Teach from random weights for 200 steps instead of 60, facts left out: which share of facts is right?",
             answer=(0.0, 0.1),
             why="The demonstrations never say who lives where. More of them cannot bring out what is not there.",
         ),

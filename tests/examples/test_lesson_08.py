@@ -54,7 +54,7 @@ def test_exercise_1_a_form_that_the_corpus_does_not_have(lesson, base, monkeypat
 @pytest.mark.slow
 def test_exercise_2_more_demonstrations_do_not_say_who_lives_where(lesson):
     world = World(lesson.FIRST_SEED, BROAD)
-    taught = lesson.teach(untrained(world), world, ("copying", "translation"), 600)
+    taught = lesson.teach(untrained(world), world, ("copying", "translation"), 200)
     assert "Right" in lesson.LESSON.check(2, lesson.right(taught, world, lesson.questions(world, "facts", 40, [])))
 
 
