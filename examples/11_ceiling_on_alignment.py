@@ -66,7 +66,7 @@ LESSON = Lesson(
 SKILLS = ("copying", "translation")
 WORLDS = {"present": BROAD, "absent": NARROW}
 """What the text of each of the two worlds is without."""
-FIRST_SEED = 20
+FIRST_SEED = 30
 FEW_AT_MOST = 50
 GUESS = {"copying": 1 / len(COPIED), "translation": fmean((1 / 8, 1 / 10, 1 / 8, 1 / 10))}
 """Share of words that a guess of the right kind gets right: a word that occurs in lists; a Swedish adjective, noun,
@@ -99,8 +99,8 @@ if in_notebook():
 # The question is the prompt; the answer and an end of text are in the loss. The form is new to both models: in
 # pretraining a bare question was followed by another question, and an answer occurred in an interview, after `say`.
 # Examples of both skills take turns: 20 of them, for either model, until it knows them by heart, with a learning rate
-# that changes little. Then 2,000 for the model without the skills, with every means: Muon, a high rate, four times as
-# many steps of twice as many rows.
+# that changes little. Then 2,000 for the model without the skills, with every means: Muon, a high rate, twice as many
+# steps of twice as many rows.
 #
 # The test: lists that begin with two words, and translations of an adjective with a noun, that were never combined in
 # pretraining or in fine-tuning. Single words are counted, each after the right words before it, so that a skill that is
@@ -152,9 +152,9 @@ def teach(base, world: World, count: int, exam: dict[str, list], at: tuple[int, 
 # - *not taught by few*, *not taught by thousands*: where it was absent, as many words are right as a guess of the right
 #   kind gets, within 10 points.
 #
-# A first run, on seeds 0 to 4, could not tell. Its gate for the absent skill lay below what a guess gets, and its 20
-# examples were taught at a rate that brought copying out by step 10 (51%) and undid it by step 100 (10%). This run has
-# new seeds.
+# Two runs before could not tell. On seeds 0 to 4 a gate lay below what a guess gets, and the 20 examples were taught at a
+# rate that brought copying out by step 10 (51%) and undid it by step 100 (10%). On seeds 20 to 24 they were taught for
+# 100 steps, in which the model without the skills learned 84% of their words; now it has 200, and the seeds are new.
 
 
 # %%
@@ -181,7 +181,7 @@ def main(arguments=None) -> Result:
     visit = LESSON.visit(arguments)
     steps, size = visit.choose((BASE_STEPS, 100), fast=(24, 16))
     few, many = 20, visit.choose(2000, fast=64)
-    short, long = visit.choose(((0, 3, 10, 30, 100), (0, 3, 10, 30, 100, 200, 400)), fast=((0, 4, 8), (0, 4, 8)))
+    short, long = visit.choose(((0, 3, 10, 30, 100, 200), (0, 3, 10, 30, 100, 200, 400)), fast=((0, 4, 8), (0, 4, 8)))
     ways = [("present", few, short), ("absent", few, short), ("absent", many, long)]
     bases = Bases(None) if visit.fast else Bases()
     studies = [study(FIRST_SEED + seed, bases, steps, ways, size) for seed in visit.track(visit.seeds)]
