@@ -153,8 +153,8 @@ def teach(base, world: World, count: int, exam: dict[str, list], at: tuple[int, 
 #   kind gets, within 10 points.
 #
 # Two runs before could not tell. On seeds 0 to 4 a gate lay below what a guess gets, and the 20 examples were taught at
-# a rate that brought copying out by step 10 (51%) and undid it by step 100 (10%). On seeds 20 to 24 they were taught for
-# 100 steps, in which the model without the skills learned 84% of their words; now it has 200, and the seeds are new.
+# a rate that brought copying out by step 10 (51%) and undid it by step 100 (10%). On seeds 20 to 24 they were taught
+# for 100 steps, in which the model without the skills learned 84% of their words; now 200, and the seeds are new.
 
 
 # %%
