@@ -272,8 +272,8 @@ def draw(
 # four models of five answer 87% to 100%, and one 25%.
 #
 # Nobody told any of these models that bare questions of the third kind are to be answered, and the same demonstrations
-# teach random weights nothing of it (0%). One kind of demonstration comes to the same as two, 90%. What they teach is to
-# answer, and in which form; what the answer is, the model has from its text.
+# teach random weights nothing of it (0%). One kind of demonstration comes to the same as two, 90%. What they teach is
+# to answer, and in which form; what the answer is, the model has from its text.
 
 # %% [markdown]
 # ## Exercises
