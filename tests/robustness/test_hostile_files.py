@@ -449,7 +449,7 @@ def controls(text):
 def test_nothing_that_is_printed_controls_the_terminal(arguments, run, capfd):
     Path("corpus.jsonl").write_text(json.dumps({"text": CONTROLS}) + "\n")
     Path("hostile.py").write_text(f"def scheme(tokens, maskable, generator):\n    raise ValueError({CONTROLS!r})\n")
-    words = dict.fromkeys(("title", "claim", "finding", "script"), CONTROLS)
+    words = dict.fromkeys(("title", "question", "claim", "number", "finding", "literature", "script"), CONTROLS)
     figures = {"figures": {}, "headings": [], "rows": [], "seeds": [0], "seconds": 1.0, "arguments": [], "torch": "2"}
     Path("results").mkdir()
     result = {"lesson": "01", "verdict": "held", **figures, **words}
