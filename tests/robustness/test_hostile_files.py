@@ -8,6 +8,7 @@ import re
 import shutil
 import struct
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -449,11 +450,16 @@ def controls(text):
 def test_nothing_that_is_printed_controls_the_terminal(arguments, run, capfd):
     Path("corpus.jsonl").write_text(json.dumps({"text": CONTROLS}) + "\n")
     Path("hostile.py").write_text(f"def scheme(tokens, maskable, generator):\n    raise ValueError({CONTROLS!r})\n")
-    words = dict.fromkeys(("title", "question", "claim", "number", "finding", "literature", "script"), CONTROLS)
-    figures = {"figures": {}, "headings": [], "rows": [], "seeds": [0], "seconds": 1.0, "arguments": [], "torch": "2"}
     Path("results").mkdir()
-    result = {"lesson": "01", "verdict": "held", **figures, **words}
-    Path("results/01_a.json").write_text(json.dumps(result))
+    texts = [field.name for field in fields(Result) if field.type == "str"]
+    more = {"lesson": "01", "verdict": "held", "seeds": [0], "seconds": 1.0, "arguments": [], "figures": {}}
+    lists = {
+        "headings": [CONTROLS],
+        "rows": [[CONTROLS]],
+        "gates": [[CONTROLS, "passed"]],
+        "parts": [[CONTROLS, "held"]],
+    }
+    Path("results/01_a.json").write_text(json.dumps({**dict.fromkeys(texts, CONTROLS), **more, **lists}))
     capfd.readouterr()
     main(arguments)
     captured = capfd.readouterr()
