@@ -340,8 +340,8 @@ def draw(f: dict[tuple, Seeds], judgement: Judgement) -> Figure:
 # Held. Where the model had met translations, preferences among its own answers bring pass@1 from 60% to 84% ± 14%.
 # pass@256 was 99.8% before and is 100% after: hardly anything is right now that was not among 256 samples before.
 #
-# Where it had not, the judge finds pairs for 67% of the questions, and the model learns what they say, to answer with
-# four Swedish words. Of 256 samples one is right for 0.5% of the questions, as before (0.4%). The same model is taught
+# Where it had not, the judge finds pairs for 67% of the questions, nearly all of two wrong answers, of which one has at
+# least the right form. Of 256 samples one is right for 0.5% of the questions, as before (0.4%). The same model is taught
 # the skill by 1,000 right answers (99.8% at the first sample): it is not the model that cannot learn it, but the
 # preferences that cannot say it.
 #
