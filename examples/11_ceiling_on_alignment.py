@@ -258,6 +258,23 @@ def draw(f: dict[tuple, Seeds], ways: list[Way], judgement: Judgement) -> Figure
 
 
 # %% [markdown]
+# ## What came out
+#
+# Held in part: few examples behave as the account says, thousands do not.
+#
+# Twenty examples bring out what pretraining held: of new combinations 75% ± 12% of the words are copied and 94% ± 7%
+# translated. They do not teach what it did not hold: 2% and 15%, where guesses of the right kind get 1% and 11%,
+# although this model, too, knows its twenty examples by heart.
+#
+# Two thousand examples do teach it: after 400 steps 99% ± 3% of the words are copied and all translated. So the
+# objective is no ceiling but a head start: thirty steps on twenty examples, against two hundred on two thousand. Here
+# that is cheap, since a skill is small: a table of 26 words, or looking up what stands before. Where pretraining took
+# trillions of tokens, nobody has the examples.
+#
+# In version 0.1 copying stayed at 3% after 1,000 examples: it had 120 steps of a low rate, by which it has not begun to
+# be learned (2% after 200 such steps on seed 10, 20% after 500).
+
+# %% [markdown]
 # ## Exercises
 #
 # `LESSON.check(1, your_number)` says whether a number is right, and why.

@@ -341,8 +341,8 @@ def draw(f: dict[tuple, Seeds], judgement: Judgement) -> Figure:
 # pass@256 was 99.8% before and is 100% after: hardly anything is right now that was not among 256 samples before.
 #
 # Where it had not, the judge finds pairs for 67% of the questions, nearly all of two wrong answers, of which one has at
-# least the right form. Of 256 samples one is right for 0.5% of the questions, as before (0.4%). The same model is taught
-# the skill by 1,000 right answers (99.8% at the first sample): it is not the model that cannot learn it, but the
+# least the right form. Of 256 samples one is right for 0.5% of the questions, as before (0.4%). The same model is
+# taught the skill by 1,000 right answers (99.8% at the first sample): it is not the model that cannot learn it, but the
 # preferences that cannot say it.
 #
 # A judge who gave points for each right word could say more, for right words are in the samples. And how fast DPO is
