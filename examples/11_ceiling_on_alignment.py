@@ -268,11 +268,11 @@ def draw(f: dict[tuple, Seeds], ways: list[Way], judgement: Judgement) -> Figure
 #
 # Two thousand examples do teach it: after 400 steps 99% ± 3% of the words are copied and all translated. So the
 # objective is no ceiling but a head start: thirty steps on twenty examples, against two hundred on two thousand. Here
-# that is cheap, since a skill is small: a table of 26 words, or looking up what stands before. Where pretraining took
-# trillions of tokens, nobody has the examples.
+# that is cheap, since a skill is small: a table of 26 words, or looking up what stands before. Of skills that take
+# trillions of tokens this says nothing.
 #
 # In version 0.1 copying stayed at 3% after 1,000 examples: it had 120 steps of a low rate, by which it has not begun to
-# be learned (2% after 200 such steps on seed 10, 20% after 500).
+# be learned (3% after 200 such steps on seed 10, 20% after 500).
 
 # %% [markdown]
 # ## Exercises
