@@ -34,9 +34,9 @@ import steps
 import torch
 from learning import BABY_GOAL
 from measure import DTYPES, Spread, alternate, busy, product, provenance, ratio, resident_peak, settle
-from outcome import measured_on
 from report import publish
 from results import Result, speed, table
+from section_outcome import measured_on
 from suite_page import gpu
 
 from clozelab import load_corpus

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from outcome import FAST_BFLOAT16, Outcome, kind_of, missed
 from results import cells
+from section_outcome import FAST_BFLOAT16, Outcome, kind_of, missed
 
 BABY_GOAL = {"nats": 1.4697, "minutes": 45.0}
 """nanoGPT's figure for its GPU recipe, and how long two cores may take."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from outcome import Outcome, met_or_not, missed
 from results import cells
+from section_outcome import Outcome, met_or_not, missed
 
 APART = 1e-8
 """Nats by which a loss of several processes may differ from that of one, at any step, in double precision: rounding,

@@ -20,8 +20,8 @@ import picture
 from learning import BABY_GOAL, baby, ladder, widths
 from long_runs import APART, FLAT, SOAK_GOALS, processes, soak, streaming
 from measure import HERE
-from outcome import KINDS, TRIED, Outcome, folder_of, hand_written, kind_of, measured_on, met_or_not
 from results import cells
+from section_outcome import KINDS, TRIED, Outcome, folder_of, hand_written, kind_of, measured_on, met_or_not
 from suite_page import SUITE_METHOD, gpu, results_of, suite
 
 MEASURED = HERE / "measured"

@@ -34,11 +34,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     from measure import Processes, matmul_peak, settle, too_slow
 
     os.environ.update(Processes(args.threads).environment)  # before anything reads it
-    import outcome
     import picture
     import report
     import results
     import rows
+    import section_outcome
     import suite_page
 
     unknown = set(args.only or ()) - set(rows.ROWS)
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         if args.publish:
             report.publish_rows({name: record["rows"][name]})
     found = suite_page.results_of(record)
-    picture.draw({outcome.kind_of(record): found}, args.out / "benchmarks.png")
+    picture.draw({section_outcome.kind_of(record): found}, args.out / "benchmarks.png")
     page = f"# Measured\n\n![every figure beside its goal](benchmarks.png)\n\n{suite_page.suite(record).body}\n"
     (args.out / "README.md").write_text(page)
     print(f"\n{len(found)} figures, in {args.out}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from outcome import Outcome, explanations, goals_of, measured_on
 from results import Result, notes, table
+from section_outcome import Outcome, explanations, goals_of, measured_on
 
 SUITE_METHOD = """\
 - Both sides in one fresh process, in turns (A B, B A, ...), with the same threads, dtype, shapes, data, fused AdamW,

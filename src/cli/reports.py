@@ -62,7 +62,7 @@ def write_run(
     page = run_page(
         objective,
         result,
-        read_metrics(folder / "metrics.jsonl"),
+        read_metrics(folder / "metrics.jsonl", logged=False),
         corpus=prepared.corpus.name,
         where=str(folder),
         uniform=uniform_baseline(objective, fixed, tokenizer.vocab_size),

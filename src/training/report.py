@@ -128,9 +128,10 @@ def write_losses(metrics: Path) -> None:
         text.detach()  # the file stays open: its writer renames it
 
 
-def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`; others are left out and logged, but for a last line that was cut off."""
-    return [metrics for _, metrics in _lines(check_path(path, "a file of metrics")) if metrics is not None]
+def read_metrics(path: str | Path, *, logged: bool = True) -> list[dict[str, Any]]:
+    """The lines of a `metrics.jsonl`; others are left out, and logged unless told not to, but for a last line that was
+    cut off."""
+    return [metrics for _, metrics in _lines(check_path(path, "a file of metrics"), logged) if metrics is not None]
 
 
 def _lines(path: Path, logged: bool = True) -> Iterator[tuple[bytes, dict[str, Any] | None]]:

@@ -18,7 +18,7 @@ def report(module):
 
 @pytest.fixture
 def outcome(module):
-    return module("outcome")
+    return module("section_outcome")
 
 
 def figure(row: str, median: float, goal: float | None) -> dict:
@@ -165,7 +165,7 @@ def test_what_a_processor_cannot_do_is_a_line_that_says_so(module, tmp_path):
     skipped = results.Result.skipped("steps", "steps in bfloat16", "too slow here")
     assert results.Result.of_json(json.loads(json.dumps(skipped.as_json()))) == skipped
     assert "| steps in bfloat16 |  |  |  |  | skipped: too slow here |" in results.table([skipped])
-    assert module("outcome").goals_of([skipped]) == ("0 of 0 met", None)
+    assert module("section_outcome").goals_of([skipped]) == ("0 of 0 met", None)
 
 
 @pytest.mark.parametrize(("bfloat16", "slow"), [(1.0, True), (30.0, False)])

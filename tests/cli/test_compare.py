@@ -126,7 +126,9 @@ def signalling(number, real):
 
 PHASES = {
     "tokenising": lambda patch: patch.setattr(prepare, "train_bpe", raising),
-    "evaluating": lambda patch: patch.setattr(evaluator, "evaluate", signalling(signal.SIGINT, evaluator.evaluate)),
+    "evaluating": lambda patch: patch.setattr(
+        evaluator, "score_batch", signalling(signal.SIGINT, evaluator.score_batch)
+    ),
     "training": lambda patch: stop_at(patch, 3, signal.SIGTERM),
     "training the second": lambda patch: stop_at(patch, 7, signal.SIGHUP),
     "saving": lambda patch: patch.setattr(

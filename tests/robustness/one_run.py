@@ -29,7 +29,7 @@ PHASES = (
     ("tokenising", PREPARE, "train_bpe"),
     ("packing", PREPARE, "pack"),
     ("training", clozelab.training, "train"),
-    ("evaluating", clozelab.training.evaluator, "evaluate"),
+    ("evaluating", clozelab.training.evaluator, "score_batch"),
     ("checkpointing", clozelab.training.checkpoint, "write_checkpoint"),
     ("checkpointing", clozelab.training.sharded_checkpoint, "write_shards"),
 )

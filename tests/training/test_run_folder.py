@@ -48,14 +48,14 @@ def test_parameters_without_a_gradient_have_no_moments_and_their_run_is_resumed(
         return small_run(MaskedLM(), model=model, **settings)
 
     whole, _ = with_an_idle_one()
-    real = evaluator.evaluate
+    real = evaluator.Evaluator._scores
 
     def stopped(*arguments, **settings):
         os.kill(os.getpid(), signal.SIGTERM)
         return real(*arguments, **settings)
 
     with monkeypatch.context() as patched:
-        patched.setattr(evaluator, "evaluate", stopped)
+        patched.setattr(evaluator.Evaluator, "_scores", stopped)
         assert with_an_idle_one(run=tmp_path / "run")[1].step == 0
     with_an_idle_one(run=tmp_path / "run", resume=True)
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-00000012")
