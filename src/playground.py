@@ -9,7 +9,8 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,9 +21,6 @@ from .display.pages import show_page
 from .errors import InputError
 from .objectives import OBJECTIVES, Objective
 from .objectives.options import Bounds, Option
-
-if TYPE_CHECKING:
-    import gradio
 
 TEXT = "Thank you for inviting me to your party last week ."
 MOST_CHARACTERS, MOST_TOKENS = 400, 64
@@ -119,8 +117,8 @@ def answer(
         return f'<p role="alert">{html.escape(str(error))}</p>'
 
 
-def make_app() -> gradio.Blocks:
-    """The page, which `launch` serves. Raises `InputError` where Gradio is not installed."""
+def make_app() -> Any:
+    """The page, a `gradio.Blocks`, which `launch` serves. Raises `InputError` where Gradio is not installed."""
     gr = _gradio()
     with gr.Blocks(title="clozelab: hide, read, predict", analytics_enabled=False) as app:
         gr.Markdown("# Hide, read, predict\nChange anything: the batch below is the one that a model would get.")
@@ -156,7 +154,7 @@ def make_app() -> gradio.Blocks:
     return app.queue(max_size=20)
 
 
-def launch(**how: Any) -> gradio.Blocks:
+def launch(**how: Any) -> Any:
     """Serve the page until Ctrl-C, on this machine alone unless `server_name` says otherwise; returns what is served.
 
     It loads nothing from elsewhere, and reports nothing to anybody. `how` are arguments of Gradio's `Blocks.launch`.
@@ -172,10 +170,9 @@ def launch(**how: Any) -> gradio.Blocks:
 def _gradio() -> Any:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     try:
-        import gradio
+        return import_module("gradio")
     except ModuleNotFoundError:
         raise InputError('gradio is not installed: pip install "clozelab[playground]"') from None
-    return gradio
 
 
 def _choices(text: str, tokenizer: str) -> list[tuple[str, int]]:
