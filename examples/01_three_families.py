@@ -414,8 +414,7 @@ if __name__ == "__main__":
 
 # %%
 if in_notebook():
-    for number, exercise in enumerate(LESSON.exercises, 1):
-        print(f"{number}. {exercise.ask}")
+    LESSON.print_exercises()
 
 # %% [markdown]
 # ## Next

@@ -297,7 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> Result:
     measured = [measure(seed, steps) for seed in visit.track(visit.seeds)]
     units = [measure_units("letters", seed) | measure_units("BPE", seed) for seed in visit.seeds]
     runs = [figures | more for (figures, _), more in zip(measured, units)]
-    f = {name: Seeds(tuple(run[name] for run in runs)) for name in runs[0]}
+    f = Seeds.by_name(runs)
     judgement = verdict(f)
     finding = (
         f"Over all texts the causal product sums to {f['sum causal, all ids']:.4f}, the pseudo-likelihood to "
@@ -393,8 +393,7 @@ if __name__ == "__main__":
 
 # %%
 if in_notebook():
-    for number, exercise in enumerate(LESSON.exercises, 1):
-        print(f"{number}. {exercise.ask}")
+    LESSON.print_exercises()
 
 # %% [markdown]
 # ## Next

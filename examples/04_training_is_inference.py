@@ -360,7 +360,7 @@ def main(arguments: list[str] | None = None) -> Result:
     rounds = visit.choose([8, LENGTH], fast=[LENGTH], full=[2, 4, 8, 16, LENGTH])
     cost = {name: arithmetic(objective, visit.choose(4, fast=1)) for name, objective in TRAINED.items()}
     found = [measure(FIRST_SEED + seed, steps, texts, rounds) for seed in visit.track(visit.seeds)]
-    f = {name: Seeds(tuple(one[name] for one in found)) for name in found[0]}
+    f = Seeds.by_name(found)
 
     def off(*way: Any) -> Seeds:
         return f[f"pairs off, {label(way)}"]
@@ -483,8 +483,7 @@ if __name__ == "__main__":
 
 # %%
 if in_notebook():
-    for number, exercise in enumerate(LESSON.exercises, 1):
-        print(f"{number}. {exercise.ask}")
+    LESSON.print_exercises()
 
 # %% [markdown]
 # ## Next

@@ -306,8 +306,7 @@ def draw(studies: list[dict], f: dict[tuple, Seeds], value: dict[str, float], ju
 
 # %%
 if in_notebook():
-    for number, exercise in enumerate(LESSON.exercises, 1):
-        print(f"{number}. {exercise.ask}")
+    LESSON.print_exercises()
 
 # %% [markdown]
 # ## Next

@@ -233,7 +233,7 @@ def main(arguments: list[str] | None = None) -> Result:
     visit = LESSON.visit(arguments)
     steps, texts = visit.choose((500, 1000), fast=(80, 120), full=(2000, 2000))
     runs = [measure(seed, steps, texts) for seed in visit.track(visit.seeds)]
-    f = {name: Seeds(tuple(run[name] for run in runs)) for name in runs[0]}
+    f = Seeds.by_name(runs)
     judgement = verdict(f)
     finding = (
         f"The sense of a token is told by masked LM's vectors at {f['token/masked']:.1f}%, by causal LM's at "
@@ -304,8 +304,7 @@ if __name__ == "__main__":
 
 # %%
 if in_notebook():
-    for number, exercise in enumerate(LESSON.exercises, 1):
-        print(f"{number}. {exercise.ask}")
+    LESSON.print_exercises()
 
 # %% [markdown]
 # ## Next

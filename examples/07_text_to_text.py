@@ -293,7 +293,7 @@ def main(arguments: list[str] | None = None) -> Result:
     visit = LESSON.visit(arguments)
     sizes = visit.choose((900, 150, 400), fast=(16, 8, 48), full=(2000, 400, 1000))
     runs = [one_seed(seed, *sizes) for seed in visit.track(visit.seeds)]
-    figures = {name: Seeds(tuple(run[name] for run in runs)) for name in runs[0]}
+    figures = Seeds.by_name(runs)
     guess = frequency_guess([0, 1, 2])
     maps = stages_of(figures)
     causal, judgement = maps["causal, tuned"], rule(figures, guess)
@@ -373,8 +373,7 @@ if __name__ == "__main__":
 
 # %%
 if in_notebook():
-    for number, exercise in enumerate(LESSON.exercises, 1):
-        print(f"{number}. {exercise.ask}")
+    LESSON.print_exercises()
 
 # %% [markdown]
 # ## Next

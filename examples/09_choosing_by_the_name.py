@@ -300,7 +300,7 @@ def main(arguments: list[str] | None = None) -> Result:
     visit = LESSON.visit(arguments)
     steps, texts = visit.choose((500, 1000), fast=(12, 100), full=(1500, 2000))
     runs = [one_seed(seed, steps, texts) for seed in visit.track(visit.seeds)]
-    figures = {name: Seeds(tuple(run[name] for run in runs)) for name in runs[0]}
+    figures = Seeds.by_name(runs)
     baselines = {
         "continue": ("frequencies", LANGUAGE.entropy - LANGUAGE.entropy_rate),
         "fill": ("best of the left side", lost_on_the_left(texts)),
@@ -366,8 +366,7 @@ if __name__ == "__main__":
 
 # %%
 if in_notebook():
-    for number, exercise in enumerate(LESSON.exercises, 1):
-        print(f"{number}. {exercise.ask}")
+    LESSON.print_exercises()
 
 # %% [markdown]
 # ## Next

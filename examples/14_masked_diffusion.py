@@ -304,7 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> Result:
     visit = LESSON.visit(arguments)
     steps, causal_steps, texts = visit.choose((800, 120, 1000), fast=(60, 40, 200), full=(2400, 600, 4000))
     runs = [measure(seed, steps, causal_steps, texts) for seed in visit.track(visit.seeds)]
-    f = {name: Seeds(tuple(run[name] for run in runs)) for name in runs[0]}
+    f = Seeds.by_name(runs)
     judgement = rule(f)
     number, finding = in_words(f)
     return visit.conclude(
@@ -418,8 +418,7 @@ if __name__ == "__main__":
 
 # %%
 if in_notebook():
-    for number, exercise in enumerate(LESSON.exercises, 1):
-        print(f"{number}. {exercise.ask}")
+    LESSON.print_exercises()
 
 # %% [markdown]
 # ## Next

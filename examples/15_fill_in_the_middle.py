@@ -272,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> Result:
     visit = LESSON.visit(arguments)
     steps, texts, tried = visit.choose((400, 1000, 100), fast=(80, 400, 20), full=(2400, 4000, 1000))
     runs = [measure(seed, steps, texts, tried) for seed in visit.track(visit.seeds)]
-    f = {name: Seeds(tuple(run[name] for run in runs)) for name in runs[0]}
+    f = Seeds.by_name(runs)
     judgement = rule(f)
     number, finding = in_words(f)
     return visit.conclude(
@@ -391,8 +391,7 @@ if __name__ == "__main__":
 
 # %%
 if in_notebook():
-    for number, exercise in enumerate(LESSON.exercises, 1):
-        print(f"{number}. {exercise.ask}")
+    LESSON.print_exercises()
 
 # %% [markdown]
 # ## Next

@@ -218,7 +218,7 @@ def main(arguments: list[str] | None = None) -> Result:
     visit = LESSON.visit(arguments)
     steps, rows = visit.choose((500, 400), fast=(24, 40), full=(1200, 1000))
     runs = [one_seed(FIRST_SEED + seed, steps, rows) for seed in visit.track(visit.seeds)]
-    figures = {name: Seeds(tuple(run[name] for run in runs)) for name in runs[0]}
+    figures = Seeds.by_name(runs)
     floors, guesses = {mode: floor(mode, rows) for mode in MODES}, {mode: guess(mode, rows) for mode in MODES}
 
     def learned(name: str, mode: str) -> Seeds:
@@ -328,8 +328,7 @@ if __name__ == "__main__":
 
 # %%
 if in_notebook():
-    for number, exercise in enumerate(LESSON.exercises, 1):
-        print(f"{number}. {exercise.ask}")
+    LESSON.print_exercises()
 
 # %% [markdown]
 # ## Next

@@ -355,8 +355,7 @@ def draw(f: dict[tuple, Seeds], judgement: Judgement) -> Figure:
 
 # %%
 if in_notebook():
-    for number, exercise in enumerate(LESSON.exercises, 1):
-        print(f"{number}. {exercise.ask}")
+    LESSON.print_exercises()
 
 # %% [markdown]
 # ## Next

@@ -1,7 +1,6 @@
 """A page on which text, objective, options and tokenizer are changed, and the real library answers; by Gradio.
 
-clozelab playground                         on this machine alone
-make_app().launch()                         the same in Python, or as the `app.py` of a host
+`clozelab playground` serves it on this machine alone. `launch()` does the same in Python, or in the `app.py` of a host.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ def options_of(kind: type[Objective]) -> list[Option]:
     return [option for name, option in kind.declared_options().items() if name not in Objective.declared_options()]
 
 
-def checked_text(text: str) -> str:
+def within_limits(text: str) -> str:
     """The text; raises `InputError` for none, and for one that is too long."""
     text = (text or "").strip()
     if not text:
@@ -83,7 +82,7 @@ def tokens_of(text: str, tokenizer: str) -> list[str]:
     >>> tokens_of("the cat sat", "words")
     ['the', 'cat', 'sat']
     """
-    made = TOKENIZERS[tokenizer](checked_text(text), ())
+    made = TOKENIZERS[tokenizer](within_limits(text), ())
     return [piece.strip() or "␣" for piece in made.pieces(made.encode(text.strip())[:MOST_TOKENS])]
 
 
@@ -109,7 +108,7 @@ def answer(
                 raise InputError(f"{name} has no scheme, so its tokens cannot be chosen")
             scheme = {"scheme": hide_these([int(place) for place in hidden])}
         objective = kind(**{**options, **scheme})
-        text = checked_text(text)
+        text = within_limits(text)
         made = TOKENIZERS[tokenizer](text, objective.roles)
         seeds, epochs = [int(seed)], [0]
         return show_page([objective], made, text, seeds=seeds, epochs=epochs, rates=(), length=MOST_TOKENS, embed=True)
@@ -200,9 +199,9 @@ def _component(gr: Any, option: Option) -> Any:
 
 def _value(option: Option, said: Any) -> Any:
     """What a field says: a number that was written, or none; the objective refuses what is neither."""
-    if not isinstance(said, str) or option.kind is str:
+    if not isinstance(said, str):
         return said
     try:
-        return None if said == "none" else option.kind(said)
+        return option.read(said)
     except ValueError:
         return said

@@ -94,6 +94,11 @@ class Lesson:
             raise InputError(f"the exercises are 1 to {len(self.exercises)}, got {exercise}")
         return self.exercises[exercise - 1].check(value)
 
+    def print_exercises(self) -> None:
+        """Print what the exercises ask, each with its number."""
+        for number, exercise in enumerate(self.exercises, 1):
+            print(f"{number}. {exercise.ask}")
+
     def visit(self, arguments: Sequence[str] | None = None, *, corpus: bool = False) -> Visit:
         """Read the command line: `--fast`, `--full`, `--seeds N`, `--out FOLDER`, and `--corpus FILE` if `corpus`.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -66,6 +66,16 @@ class Seeds:
     def of(cls, measure: Callable[[int], float], seeds: Iterable[int]) -> Seeds:
         """The values of `measure(seed)`, one for each seed."""
         return cls(tuple(measure(seed) for seed in seeds))
+
+    @classmethod
+    def by_name(cls, runs: Sequence[Mapping[str, float]]) -> dict[str, Seeds]:
+        """The figures of one run for each seed, put together by their names.
+
+        >>> from clozelab.course import Seeds
+        >>> Seeds.by_name([{"causal": 0.5, "masked": 0.6}, {"causal": 0.7, "masked": 0.5}])["causal"].values
+        (0.5, 0.7)
+        """
+        return {name: cls(tuple(run[name] for run in runs)) for name in runs[0]}
 
     @property
     def mean(self) -> float:

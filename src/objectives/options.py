@@ -82,6 +82,10 @@ class Option:
         """The line below the field. It is read from the source, which takes longer than making an objective."""
         return " ".join(_lines_below(self.owner).get(self.name, "").split())
 
+    def read(self, text: str) -> Any:
+        """The value that a text stands for, not yet checked; raises `ValueError` where it is no number."""
+        return None if self.may_be_none and text == "none" else self.kind(text)
+
     def check(self, value: Any) -> Any:
         """The value, or an `InputError` that names the option, what was expected and what came."""
         if (value is None and self.may_be_none) or (
@@ -197,7 +201,7 @@ def add_flags(cls: type, parser: Any) -> None:
 def _parser_of(option: Option) -> Callable[[str], Any]:
     def parse(text: str) -> Any:
         try:
-            return option.check(None if option.may_be_none and text == "none" else option.kind(text))
+            return option.check(option.read(text))
         except InputError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 

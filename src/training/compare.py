@@ -12,17 +12,14 @@ import torch
 from torch import nn
 
 from ..checks import check_int, check_type
-from ..data import Batch
 from ..device import find_device
 from ..errors import InputError
-from ..evaluation.baselines import uniform_baseline, unigram_baseline
-from ..evaluation.heldout_batches import heldout_batches
 from ..generation import BLANK
 from ..objectives import Objective
 from ..progress import duration
-from .batches import Batches
 from .config import TrainConfig
 from .evaluations import evaluations_of
+from .guesses import guesses_of, run_batches
 from .loop import TrainResult, train
 from .prepare import Prepared
 from .seeding import seeded_model
@@ -31,8 +28,6 @@ EQUAL = ("tokens", "compute")
 """What each objective of a comparison can get as much of."""
 NEW_TOKENS = 24
 """Of a text that is continued."""
-SEEN = 100
-"""Training batches whose labels the unigram baseline counts."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +114,7 @@ def compare(
     prompt = " ".join((prompt or _prompt(prepared)).split()[:100])
     prepared.tokenizer.encode(prompt)
     for objective in objectives:
-        _batches(objective, prepared, config)
+        run_batches(objective, prepared, config)
     flops = [None if flops_of_step is None else flops_of_step(objective) for objective in objectives]
     steps = [steps_for_tokens(objective, tokens, config) for objective in objectives]
     if equal == "compute":
@@ -194,17 +189,16 @@ def _compared(
 ) -> Compared:
     """The row of a model that was trained."""
     assert result.heldout is not None
-    vocab_size = prepared.tokenizer.vocab_size
-    batches, fixed = _batches(objective, prepared, config)
-    seen = (batches[n] for n in range(min(config.steps, SEEN)))
+    guesses = guesses_of(objective, prepared, config, result.step)
+    assert guesses.unigram is not None  # a comparison's text is no stream
     completions, cannot = _completions(objective, model, prepared, prompt, config.seed)
     return Compared(
         objective,
         sum(p.numel() for p in model.parameters()),
         result,
         result.heldout.nats,
-        uniform_baseline(objective, fixed, vocab_size),
-        unigram_baseline(objective, seen, fixed, vocab_size),
+        guesses.uniform,
+        guesses.unigram,
         objective.source_length(config.length),
         config.length,
         config.batch_size,
@@ -244,14 +238,6 @@ def _say_rest(objectives: int, say: Callable[[float, int], str], seconds: float)
 def _rest(seconds: float, objectives: int) -> str:
     others = f" for {objectives} objectives, if the others are as fast" if objectives > 1 else ""
     return f"{duration(seconds)} left on this machine{others}"
-
-
-def _batches(objective: Objective, prepared: Prepared, config: TrainConfig) -> tuple[Batches, list[Batch]]:
-    """The batches of an objective's run, and those of its evaluations."""
-    collator = objective.collator(prepared.tokenizer.special, seed=config.seed)
-    length = objective.source_length(config.length)
-    batches = Batches(prepared.text.blocks(length), collator, config.batch_size, config.total_steps)
-    return batches, heldout_batches(prepared.heldout, collator, length, rows=evaluations_of(config).rows).batches
 
 
 def _prompt(prepared: Prepared) -> str:

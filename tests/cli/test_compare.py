@@ -15,7 +15,7 @@ from clozelab.cli import main
 from clozelab.cli.compare import QUICK_TOKENS, _say_rest
 from clozelab.display import comparison
 from clozelab.objectives import OBJECTIVES
-from clozelab.training import checkpoint, estimate, evaluator, latest_checkpoint
+from clozelab.training import checkpoint, estimate, evaluator, guesses, latest_checkpoint
 
 from .commands import FAST, pasted, refused, stop_at
 
@@ -134,7 +134,7 @@ PHASES = {
     "saving": lambda patch: patch.setattr(
         checkpoint, "write_checkpoint", signalling(signal.SIGTERM, checkpoint.write_checkpoint)
     ),
-    "counting labels": lambda patch: patch.setattr(compare, "unigram_baseline", raising),
+    "counting labels": lambda patch: patch.setattr(guesses, "unigram_baseline", raising),
     "drawing": lambda patch: patch.setattr(display, "save_comparison", raising),
 }
 """In each phase of a comparison, a signal, or the exception that it raises there."""

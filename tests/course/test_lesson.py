@@ -171,6 +171,11 @@ def test_an_exercise_is_checked_by_its_number():
         Exercise("ask", answer=(2, 1), why="because")
 
 
+def test_exercises_are_printed_with_their_numbers(capsys):
+    LESSON.print_exercises()
+    assert capsys.readouterr().out == "1. Mask nothing: what is the gap?\n"
+
+
 # ------------------------------------------------------------------ what is recorded
 
 
