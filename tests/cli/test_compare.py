@@ -19,7 +19,6 @@ from clozelab.training import checkpoint, estimate, evaluator, guesses, latest_c
 
 from .commands import FAST, pasted, refused, stop_at
 
-compare = importlib.import_module("clozelab.training.compare")  # as an attribute, the function of that name
 prepare = importlib.import_module("clozelab.training.prepare")
 TWO = ["compare", "--objectives", "causal", "masked", "--corpus", "corpus.jsonl", "--tokens", "600", *FAST]
 
