@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -147,7 +148,8 @@ class Lesson:
             recorded = Result.load(lessons_folder() / "results" / f"{Path(self.script).stem}.json")
             seconds = recorded.seconds * seeds / max(1, len(recorded.seeds))
             line = f"{counted(seeds, 'seed')}: about {duration(seconds)} of processor time, by the recorded run"
-            print(f"{line}; --fast is for a first look", file=sys.stderr)
+            fast = 'main(["--fast"])' if in_notebook() else "--fast"
+            print(f"{line}; {fast} is for a first look", file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ class Visit:
         picture: Figure,
         seconds_before: float = 0.0,
     ) -> Result:
-        """Print table, gates and verdict, and write `NN_name.json` and `NN_name.png`.
+        """Print table, gates and verdict, and write `NN_name.json` and `NN_name.png`; a notebook shows the picture.
 
         `number` is the one figure of the table of lessons, beside its baseline, in at most 20 words, else `InputError`.
         `seconds_before` is the processor time that what was loaded took when it was made.
@@ -223,6 +225,9 @@ class Visit:
         path = result.save(self.out)
         print_result(result)
         print(escape_control_characters(f"written:  {path}, {path.with_suffix('.png').name}"))
+        if in_notebook():
+            show = import_module("IPython.display")  # the notebook has it, and nothing else needs it
+            show.display(show.Image(filename=str(path.with_suffix(".png"))))
         return result
 
 

@@ -188,10 +188,13 @@ def print_result(result: Result) -> None:
     console.print(plain(f"{result.lesson} {result.title}"), style="bold")
     console.print(table("±" if without_spaces else " ± "))
     lines = [f"claim:    {result.claim}", f"measured: {result.finding}"]
-    lines += [f"{outcome + ':':<10}{text.removesuffix(f', {outcome}')}" for text, outcome in result.parts]
-    lines += [f"{'gate:' if outcome == 'passed' else 'NOT PASSED:':<10}{text}" for text, outcome in result.gates]
+    alone = len(result.seeds) == 1  # from one seed no test has an outcome
+    for text, outcome in result.parts:
+        lines.append(f"{'part:' if alone else outcome + ':':<9} {text.removesuffix(f', {outcome}')}")
+    for text, outcome in result.gates:
+        lines.append(f"{'gate:' if alone or outcome == 'passed' else 'NOT PASSED:':<9} {text}")
     lines += [f"others:   {result.literature}"] * bool(result.literature)
     for line in lines:
         console.print(plain(line))
-    seeds = "one seed" if len(result.seeds) == 1 else f"{len(result.seeds)} seeds, ± half of the 95% interval"
+    seeds = "one seed, no test" if alone else f"{len(result.seeds)} seeds, ± half of the 95% interval"
     console.print(f"verdict:  {result.verdict} ({seeds}, {result.seconds:.0f} s of processor time)")

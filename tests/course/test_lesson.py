@@ -79,6 +79,9 @@ def test_a_whole_run_says_how_long_it_takes_where_one_was_recorded(capsys, monke
     )
     LESSON.visit(["--fast"])
     assert capsys.readouterr().err == ""
+    monkeypatch.setattr("builtins.__IPYTHON__", True, raising=False)
+    LESSON.visit([])
+    assert capsys.readouterr().err.endswith('recorded run; main(["--fast"]) is for a first look\n')
 
 
 def test_a_script_writes_beside_itself(monkeypatch, tmp_path):
@@ -94,6 +97,18 @@ def test_a_notebook_has_no_command_line(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["ipykernel_launcher.py", "-f", "kernel.json"])
     visit = LESSON.visit()
     assert (visit.fast, visit.seeds, visit.out) == (False, [0, 1, 2, 3, 4], Path("results"))
+
+
+def test_a_notebook_shows_the_picture(monkeypatch):
+    shown = []
+    display = SimpleNamespace(display=shown.append, Image=lambda filename: Path(filename))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    conclude(LESSON.visit(["--fast"]))
+    assert shown == []
+    monkeypatch.setattr("builtins.__IPYTHON__", True, raising=False)
+    conclude(LESSON.visit(["--fast"]))
+    assert shown == [Path("runs/course/04_some_lesson.png")]
+    assert shown[0].is_file()
 
 
 def test_a_corpus_is_taken_where_one_can_be_used(tmp_path):

@@ -89,6 +89,23 @@ def test_one_result_is_printed_whole_at_any_width(width, capsys, monkeypatch):
         assert word in printed
 
 
+def test_one_seed_has_no_outcomes(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    tested = {
+        "gates": [["it works: 2, must be above 1", "not passed"]],
+        "parts": [["it helps: +9, cannot tell", "cannot tell"]],
+    }
+    print_result(result(**tested))
+    several = capsys.readouterr().out
+    assert "NOT PASSED: it works: 2" in several
+    assert "cannot tell: it helps: +9" in several
+    print_result(result(**tested, seeds=[0], verdict="not judged"))
+    lines = capsys.readouterr().out.splitlines()
+    assert "gate:     it works: 2, must be above 1" in lines
+    assert "part:     it helps: +9" in lines
+    assert any("not judged (one seed, no test, " in line for line in lines)
+
+
 def test_the_lessons_of_this_package_are_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = lessons_folder()
