@@ -69,4 +69,4 @@ def _tell_empty(text: str, answer: Completion) -> None:
     empty = blanks - sum(by_model and bool(part.strip()) for part, by_model in answer.parts)
     if empty > 0:
         which = "the blank" if blanks == 1 else f"{empty} of {blanks} blanks"
-        print(f"{which} {'was' if empty == 1 else 'were'} filled with nothing: no word is left out", file=sys.stderr)
+        print(f"the model filled {which} with nothing, as if no word were missing", file=sys.stderr)

@@ -121,9 +121,17 @@ def test_a_reader_who_leaves_does_not_end_the_training(monkeypatch):
     ("text", "parts", "told"),
     [
         ("a ___ b", [("a", False), (" cat", True), (" b", False)], ""),
-        ("a ___ b", [("a b", False)], "the blank was filled with nothing: no word is left out\n"),
-        ("a ___ b ___", [("a b", False), (" c", True)], "1 of 2 blanks was filled with nothing: no word is left out\n"),
-        ("___ b ___", [(" ", True), (" b", False)], "2 of 2 blanks were filled with nothing: no word is left out\n"),
+        ("a ___ b", [("a b", False)], "the model filled the blank with nothing, as if no word were missing\n"),
+        (
+            "a ___ b ___",
+            [("a b", False), (" c", True)],
+            "the model filled 1 of 2 blanks with nothing, as if no word were missing\n",
+        ),
+        (
+            "___ b ___",
+            [(" ", True), (" b", False)],
+            "the model filled 2 of 2 blanks with nothing, as if no word were missing\n",
+        ),
         ("a ___ ___", [("a", False), (" b", True)], ""),
     ],
 )
