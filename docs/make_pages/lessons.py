@@ -1,18 +1,23 @@
 """A page and a notebook for each lesson, from its script and what it recorded, and the gallery of all."""
 
+import importlib.util
 import re
+import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import jupytext
 
-from clozelab.course import Result
+from clozelab.course import Exercise, Result
 from clozelab.errors import InputError
 
 from .links import ROOT
 
 SCRIPTS = sorted((ROOT / "examples").glob("[0-9][0-9]_*.py"))
 RESULTS = ROOT / "examples" / "results"
+EXERCISES = "if in_notebook():\n    LESSON.print_exercises()"
+"""The cell of a lesson in whose place a page has the exercises."""
 
 
 @cache
@@ -22,17 +27,32 @@ def result_of(script: Path) -> Result | None:
     return Result.load(path) if path.exists() else None
 
 
-def pages() -> dict[str, str]:
+def pages(scripts: Sequence[Path] = SCRIPTS) -> dict[str, str]:
     """{name: content} of pages and notebooks."""
     made = {}
-    for script in SCRIPTS:
+    for script in scripts:
         notebook = jupytext.read(script)
         made[f"course/{script.stem}.md"] = _page(script, notebook)
         for k, cell in enumerate(notebook.cells):
             cell["id"] = f"cell-{k}"  # drawn at random otherwise
+            if cell.cell_type == "code" and "\nLESSON = " in cell.source:  # it holds the answers
+                cell.metadata["jupyter"] = {"source_hidden": True}
         notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
         made[f"course/{script.stem}.ipynb"] = jupytext.writes(notebook, fmt="ipynb") + "\n"
     return made
+
+
+def exercises_of(script: Path) -> tuple[Exercise, ...]:
+    """The exercises of a script, which is imported and not run."""
+    spec = importlib.util.spec_from_file_location(f"lesson_{script.stem}", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # its dataclasses look for it there
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        del sys.modules[spec.name]
+    return module.LESSON.exercises
 
 
 def title_of(script: Path) -> str:
@@ -67,10 +87,16 @@ def gallery() -> str:
 def _page(script: Path, notebook: object) -> str:
     cells = [*filter(None, map(_cell, notebook.cells))]
     setup = next(k for k, cell in enumerate(cells) if cell.startswith("```python"))
-    cells[setup] = f"`````{{dropdown}} Imports, claim and exercises\n{cells[setup]}\n`````"
+    cells[setup] = f"`````{{dropdown}} Imports, claim and answers\n{cells[setup]}\n`````"
+    cells[cells.index(f"```python\n{EXERCISES}\n```")] = _exercises(script)
     _, _, body = "\n\n".join(cells).partition("\n")
-    links = (
-        f"[Notebook]({script.stem}.ipynb) · [script](../../examples/{script.name}) · `python examples/{script.name}`"
+    links = " · ".join(
+        (
+            f"[Notebook]({script.stem}.ipynb)",
+            f"[script](path:../../examples/{script.name})",  # other links to it lead to this page
+            "[how to run it](index.md)",
+            "[glossary](../glossary.md)",
+        )
     )
     return f"# {title_of(script)}\n\n{links}\n\n{_measured(script)}\n\n{body}\n"
 
@@ -79,6 +105,15 @@ def _cell(cell: object) -> str:
     if cell.cell_type == "markdown":
         return cell.source
     return f"```python\n{cell.source}\n```" if cell.source.strip() else ""
+
+
+def _exercises(script: Path) -> str:
+    """What the exercises ask, each with its answer folded away."""
+    items = []
+    for number, exercise in enumerate(exercises_of(script), 1):
+        answer = exercise.right[0].upper() + exercise.right[1:]
+        items.append(f"{number}. {exercise.ask}\n\n   ```{{dropdown}} Answer\n   {answer}\n   ```")
+    return "\n\n".join(items)
 
 
 def _measured(script: Path) -> str:

@@ -30,10 +30,16 @@ class Exercise:
         if not self.answer[0] <= self.answer[1]:
             raise InputError(f"an answer is a range (low, high), got {self.answer}")
 
+    @property
+    def right(self) -> str:
+        """The right numbers in words, and why they are."""
+        low, high = self.answer
+        return f"{f'between {low:g} and {high:g}' if low < high else f'{low:g}'}. {self.why}"
+
     def check(self, value: float) -> str:
         """Whether a learner's number is right, and if so why."""
         low, high = self.answer
         if low <= value <= high:
-            return f"Right: between {low:g} and {high:g}. {self.why}"
+            return f"Right: {self.right}"
         side = "low" if value < low else "high"
         return f"Not yet: {value:g} is too {side}. Was the line changed, and the cell below it run again?"

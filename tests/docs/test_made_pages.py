@@ -1,6 +1,7 @@
 """Pages that are made of the code: docstrings, a page for each objective, every public name once."""
 
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -19,7 +20,8 @@ def make_pages():
     sys.path.insert(0, str(DOCS))
     try:
         yield {
-            name: importlib.import_module(f"make_pages.{name}") for name in ("api", "docstrings", "links", "objectives")
+            name: importlib.import_module(f"make_pages.{name}")
+            for name in ("api", "docstrings", "lessons", "links", "objectives")
         }
     finally:
         sys.path.remove(str(DOCS))
@@ -102,3 +104,19 @@ def test_links_of_the_repository_become_links_of_the_site(make_pages):
     assert made == (
         "[a](../objectives/prefix.md) [b](../project/contributing.md#x) `[c](d)` [e](https://f) [g](../course/03_x.md)"
     )
+
+
+def test_a_lesson_asks_its_exercises_and_folds_the_answers(make_pages):
+    lessons = make_pages["lessons"]
+    [script] = [script for script in lessons.SCRIPTS if script.stem.startswith("03")]
+    pages = lessons.pages([script])
+    page, notebook = pages[f"course/{script.stem}.md"], json.loads(pages[f"course/{script.stem}.ipynb"])
+    exercises = page.partition("## Exercises")[2]
+    for number, exercise in enumerate(lessons.exercises_of(script), 1):
+        asked = f"{number}. {exercise.ask}\n\n   ```{{dropdown}} Answer\n"
+        assert exercises.count(asked) == 1
+        assert exercise.why in exercises.partition(asked)[2].partition("```")[0]
+    assert "print_exercises" not in exercises
+    hidden = [cell for cell in notebook["cells"] if cell["metadata"].get("jupyter") == {"source_hidden": True}]
+    assert ["Exercise(" in "".join(cell["source"]) for cell in hidden] == [True]
+    assert sum("why=" in "".join(cell["source"]) for cell in notebook["cells"]) == 1  # no answer elsewhere
