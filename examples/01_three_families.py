@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 01 Three families: what is hidden, what is read, what is predicted
 #
-#     python examples/01_three_families.py              --fast: seconds, one seed, nothing is judged
+#     python examples/01_three_families.py  # --fast: seconds, one seed, nothing is judged
 #
 # **The question.** A model computes on every position that it reads, and learns from the positions in the loss alone.
 # Causal LM has nearly all of them in its loss, masked LM 15%. Does it learn faster, and is that the reason?
@@ -47,20 +47,20 @@ LESSON = Lesson(
     claim="Causal LM gets several times masked LM's signal from each FLOP, and therefore learns several times faster.",
     exercises=(
         Exercise(
-            'Hide twice as much: OBJECTIVES["masked"] = MaskedLM(mask_rate=0.3, scheme="bernoulli"). How many loss '
-            'positions for a token of text, Student("masked", 0, 200).account()["loss positions"]?',
+            'Hide twice as much: `OBJECTIVES["masked"] = MaskedLM(mask_rate=0.3, scheme="bernoulli")`. How many loss '
+            'positions for a token of text, `Student("masked", 0, 200).account()["loss positions"]`?',
             answer=(0.28, 0.32),
             why="The loss positions of masked LM are its mask rate, and nothing else.",
         ),
         Exercise(
-            "Hide single tokens instead of runs: OBJECTIVES['span'] = SpanCorruption(mean_noise_span_length=1.0). "
-            'How many loss positions now, Student("span", 0, 200).account()["loss positions"]?',
+            'Hide single tokens instead of runs: `OBJECTIVES["span"] = SpanCorruption(mean_noise_span_length=1.0)`. '
+            'How many loss positions now, `Student("span", 0, 200).account()["loss positions"]`?',
             answer=(0.32, 0.335),
             why="Ten hidden tokens, a sentinel for each, and an end of text: 21 of 64. With runs of three it is 14.",
         ),
         Exercise(
-            "Give causal LM masked LM's share of loss positions, Student('causal', 0, 200, share=0.15). How many times "
-            "masked LM's bits to learn does it then have, account()['bits to learn for a MFLOP'] of both?",
+            "Give causal LM masked LM's share of loss positions, `Student('causal', 0, 200, share=0.15)`. How many "
+            "times masked LM's bits to learn does it then have, `account()['bits to learn for a MFLOP']` of both?",
             answer=(0.5, 0.9),
             why="At one loss position masked LM has more to learn: two neighbours tell more than one.",
         ),
@@ -70,6 +70,8 @@ LESSON = Lesson(
     previous='0.1: "held" by the speed alone; it had no control for the reason, judged one mark of learning, and its '
     "span model had not learned to read.",
 )
+
+# %%
 SENTENCE = "Thank you for inviting me to your party last week ."
 OBJECTIVES: dict[str, Objective] = {
     "causal": CausalLM(),

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 02 p(x) is a product of conditionals
 #
-#     python examples/02_product_of_conditionals.py     --fast: a few seconds, nothing is judged
+#     python examples/02_product_of_conditionals.py  # --fast: a few seconds, nothing is judged
 #
 # **A causal and a masked model each give a score to every text. Which of the scores is a probability?**
 #
@@ -64,6 +64,8 @@ LESSON = Lesson(
     previous="Held; it is the same measurement, now over five seeds with a t-test, and after a gate on what both "
     "models have learned.",
 )
+
+# %%
 SYMBOLS, LENGTH = 4, 6
 CAUSAL = CausalLM()
 MASKED = MaskedLM(mask_rate=0.4, scheme="bernoulli", mask_replace_prob=1.0, random_replace_prob=0.0)

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 03 The causal mask is what makes it honest
 #
-#     python examples/03_the_causal_mask.py             --fast: a few seconds, nothing is judged
+#     python examples/03_the_causal_mask.py  # --fast: a few seconds, nothing is judged
 #
 # **A decoder is trained without its causal mask, and its loss is excellent. Is it a good model?**
 #
@@ -10,12 +10,16 @@
 # keeps the model from copying, and nothing in a training log shows whether it is there: without it the loss falls,
 # faster and further than with it.
 #
-# So we train the same decoder with its mask and without, on a language that is known exactly, and ask three questions:
-# is the loss possible? What is the loss of the same weights once the answer is hidden, as it is in generation? And how
-# probable is the text that they generate?
+# So we train the same decoder with its mask and without, on a language that is known exactly: a Markov chain, which is
+# a table of the probability of each symbol given the one before (`MarkovSource`). We ask three questions: is the loss
+# possible? What is the loss of the same weights once the answer is hidden, as it is in generation? And how probable is
+# the text that they generate?
 #
-# **Before you run: what do you expect?** The language has 1.00 nats a token. Where does the loss end without a mask,
-# and what does that model write?
+# Losses are in nats, as those of PyTorch's `cross_entropy`: -ln of the probability that the true token was given. Even
+# a model that knows the table is left with a mean of 1.00 nats a token, the entropy rate of this language. No model can
+# have less, so we call it the entropy floor.
+#
+# **Before you run: what do you expect?** Where does the loss end without a mask, and what does that model write?
 
 # %%
 from collections.abc import Sequence
@@ -48,8 +52,8 @@ LESSON = Lesson(
             "with. The probe needs one such row.",
         ),
         Exercise(
-            "Probe a text of 16 tokens, `leaks_of_the_three(length=16)[-1]`: how many leaks has the decoder without a "
-            "mask, `len(report.leaks)`?",
+            "Probe a text of 16 tokens, `name, report = leaks_of_the_three(length=16)[-1]`: how many leaks has the "
+            "decoder without a mask, `len(report.leaks)`?",
             answer=(120, 120),
             why="Every pair of an output and a later input: 16 x 15 / 2.",
         ),
@@ -64,6 +68,8 @@ LESSON = Lesson(
     "zero is a leak.",
     previous="Held; it is the same measurement, now over five seeds with a t-test.",
 )
+
+# %%
 SYMBOLS, LENGTH, BATCH = 8, 32, 32
 SOURCE = MarkovSource.random(SYMBOLS, entropy=1.0, seed=0)  # nats a token: the entropy floor
 FRESH = SOURCE.sample(1000, LENGTH, seed=-1)
@@ -159,8 +165,9 @@ def train_one(way: str, seed: int, steps: int) -> tuple[DecoderOnly, list[float]
 
 
 if in_notebook():
+    print("training loss at steps 10, 20, ..., 60, in nats a token; the floor is 1.00")
     for way in WAYS:
-        print(f"{way:27}", *(f"{nats:.2f}" for nats in train_one(way, seed=0, steps=60)[1][9::10]), "nats")
+        print(f"{way:27}", *(f"{nats:.2f}" for nats in train_one(way, seed=0, steps=60)[1][9::10]))
 
 # %% [markdown]
 # ## The least possible loss, and how good a generated text is

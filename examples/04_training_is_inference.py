@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 04 Training task equals inference task
 #
-#     python examples/04_training_is_inference.py        --fast: seconds, one seed, nothing is judged
+#     python examples/04_training_is_inference.py  # --fast: seconds, one seed, nothing is judged
 #
 # **The question.** Generating a whole text is a task of its own: continue from nothing, fill a text of masks alone,
 # fill one long sentinel. Of these only the first is what the training of the three families asked. BERT's training
@@ -57,18 +57,18 @@ LESSON = Lesson(
     claim="A model generates whole texts well only if its training hid whole texts, and then one blank at a time.",
     exercises=(
         Exercise(
-            "Let a text repeat one symbol: judge_texts(torch.zeros(400, LENGTH).long()). What share of pairs is off?",
+            "Let a text repeat one symbol: `judge_texts(torch.zeros(400, LENGTH).long())`. What share of pairs is off?",
             answer=(0.9, 1.0),
             why="All pairs are the pair (0, 0), which a true text seldom has.",
         ),
         Exercise(
-            "Draw symbols by their frequency, judge_texts(by_frequency(400, 0)). What share of the pairs is off?",
+            "Draw symbols by their frequency, `judge_texts(by_frequency(400, 0))`. What share of the pairs is off?",
             answer=(0.3, 0.6),
             why="Every symbol is as frequent as it should be, and no pair is: this is the baseline of the picture.",
         ),
         Exercise(
-            "Hide everything: in any_share let count = len(free). What is then the least loss, in nats a symbol, "
-            "least_nats(one, *held_out(one, 0)) of one = TRAINED['masked, any share']?",
+            "Hide everything: in `any_share` let `count = len(free)`. What is then the least loss, in nats a symbol, "
+            "`least_nats(one, *held_out(one, 0))` of `one = TRAINED['masked, any share']`?",
             answer=(1.4, 1.8),
             why="With nothing to read the frequencies are all that can be known, ln 6 = 1.79 nats at most: a model of "
             "100% masks learns no order of symbols at all, though its training task is its inference task.",
@@ -78,6 +78,8 @@ LESSON = Lesson(
     "size (Nie et al. 2025, table 1): filling blanks is no obstacle where training hid whole texts.",
     previous='0.1: "held" with three seeds; two of its five models may not have learned their own task: no gate asked.',
 )
+
+# %%
 SOURCE = MarkovSource.random(6, entropy=0.9, seed=0)
 SPECIAL = SOURCE.special_ids()
 LENGTH, BATCH = 32, 32

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # The narrow objective and broad competence
 #
-#     python examples/05_narrow_objective_broad_competence.py            # --fast to see that it runs
+#     python examples/05_narrow_objective_broad_competence.py  # --fast to see that it runs
 #
 # **The loss of a causal model asks for one thing, the next word. But the next word of `3 + 4 =` is 7, that of `the cat
 # near the dogs` is a verb of the right number, and that of `red cat sees dog in swedish :` begins a translation. Which
@@ -38,7 +38,7 @@ LESSON = Lesson(
             why="Two thirds of what it is with three: each copied word is worth the same ln 68 nats.",
         ),
         Exercise(
-            "Train with `study(0, Bases(None), 100, 8, 60, (100,))`: how many of SKILLS have appeared by step 100?",
+            "Train with `study(0, Bases(None), 100, 8, 60, (100,))`: how many of `SKILLS` have appeared by step 100?",
             answer=(1, 2),
             why="Agreement, and perhaps facts: what the words nearby or the weights can tell. Lookups take longer.",
         ),
@@ -53,6 +53,8 @@ LESSON = Lesson(
     previous="Held in part in 0.1, 2 of 7 skills: its models learned less in four times the steps, and of the seventh "
     "skill (strangers) the right answers had probability zero in the text.",
 )
+
+# %%
 SKILLS = ("agreement", "facts", "copying", "translation")
 WORLD = World(0, BROAD)
 

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 06 Bidirectional encoders give the better embeddings
 #
-#     python examples/06_better_embeddings.py           --fast: some seconds, not judged; --full: four times the steps
+#     python examples/06_better_embeddings.py  # --fast: some seconds, not judged; --full: four times the steps
 #
 # **Does a model that reads both sides have the better vectors, of a token in its context and of a whole text?**
 #
@@ -55,6 +55,8 @@ LESSON = Lesson(
     previous="Contradicted: after 250 steps all vectors were worse than a bag of words at the topics of news. Such a "
     "test could not have shown the effect; senses in a language with exact ceilings can.",
 )
+
+# %%
 LENGTH, BATCH = 32, 32
 OBJECTIVES = {"causal": CausalLM(), "masked": MaskedLM(mask_rate=0.3, scheme="bernoulli")}
 

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 07 Everything is text to text
 #
-#     python examples/07_text_to_text.py
+#     python examples/07_text_to_text.py  # --fast to see that it runs
 #
 # **The question.** Translate, reverse, summarise, classify: in each of them some text goes in and some text comes out.
 # T5 was built for this form. Who answers best in it: a causal decoder, or T5's encoder-decoder?

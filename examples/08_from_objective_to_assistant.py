@@ -1,7 +1,7 @@
 # %% [markdown]
 # # From objective to assistant
 #
-#     python examples/08_from_objective_to_assistant.py            # --fast to see that it runs
+#     python examples/08_from_objective_to_assistant.py  # --fast to see that it runs
 #
 # **A base model predicts what comes next. Ask it "where does anna live ?", and if its corpus has lists of questions,
 # then what comes next is another question. Do a few demonstrations make it answer, even questions of kinds that they do
@@ -43,7 +43,7 @@ LESSON = Lesson(
     question="Do demonstrations of some kinds of question make a base model answer other kinds?",
     exercises=(
         Exercise(
-            'Let the answers stand alone, FORM = "{}", and leave out facts: which share of them is right?',
+            'Let the answers stand alone, `FORM = "{}"`, and leave out facts: which share of them is right?',
             answer=(0.0, 0.3),
             why="No text of the corpus answers in that form: it is learned for the kinds that are taught alone.",
         ),
@@ -63,6 +63,8 @@ LESSON = Lesson(
     previous="Contradicted in 0.1, where one kind was taught, sums, to base models that knew another, translation, at "
     "15%, 25% and 100%.",
 )
+
+# %%
 EXAMPLES, FORM = 64, "say {} ."
 KINDS = ("facts", "copying", "translation")
 FIRST_SEED = 20

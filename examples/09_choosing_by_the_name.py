@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 09 Choosing by the name, not by the use
 #
-#     python examples/09_choosing_by_the_name.py
+#     python examples/09_choosing_by_the_name.py  # --fast to see that it runs
 #
 # **The question.** A BERT is chosen because it "understands", a GPT because it "writes", a T5 because it "fills in".
 # These names come from what each was trained to do; the use may be another. Is one of them the best in all uses?

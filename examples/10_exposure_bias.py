@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 10 Exposure bias
 #
-#     python examples/10_exposure_bias.py               --fast: some seconds, nothing is judged
+#     python examples/10_exposure_bias.py  # --fast: some seconds, nothing is judged
 #
 # **A model is trained on true prefixes and generates on prefixes of its own. Does it err more there, and do its errors
 # compound?**
@@ -51,7 +51,7 @@ LESSON = Lesson(
             "end.",
         ),
         Exercise(
-            "What is KL(model‖truth), in nats, where a model is certain of a sum that is wrong, with TYPO = 0.001?",
+            "What is KL(model‖truth), in nats, where a model is certain of a sum that is wrong, with `TYPO = 0.001`?",
             answer=(8.9, 9.1),
             why="The truth gives a wrong symbol probability 0.001 / 8, and -ln of it is 8.99.",
         ),
@@ -61,6 +61,8 @@ LESSON = Lesson(
     previous="Held in part. There was no language in which errors must compound, so the measure was not known to see "
     "it, and only the difference of errors was judged, not their ratio.",
 )
+
+# %%
 OBJECTIVE = CausalLM()
 SYMBOLS, LENGTH, BATCH = 8, 64, 32
 QUARTER = LENGTH // 4

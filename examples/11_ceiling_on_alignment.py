@@ -1,7 +1,7 @@
 # %% [markdown]
 # # The objective is a ceiling on alignment
 #
-#     python examples/11_ceiling_on_alignment.py            # --fast to see that it runs
+#     python examples/11_ceiling_on_alignment.py  # --fast to see that it runs
 #
 # **Fine-tuning on a few thousand examples turns a model that continues text into one that follows instructions. Does
 # it teach, or does it bring out what pretraining has taught already?**
@@ -42,7 +42,7 @@ LESSON = Lesson(
     exercises=(
         Exercise(
             "With twice as many adjectives, nouns and verbs: which share of the words of a translation would a guess "
-            'of the right kind get, GUESS["translation"]?',
+            'of the right kind get, `GUESS["translation"]`?',
             answer=(0.055, 0.058),
             why="Each word is one of twice as many: half of the 11% of today.",
         ),
@@ -63,6 +63,8 @@ LESSON = Lesson(
     previous="Held in 0.1, whose rule never asked that the absent skill stays down, and whose teaching stopped after "
     "120 steps.",
 )
+
+# %%
 SKILLS = ("copying", "translation")
 WORLDS = {"present": BROAD, "absent": NARROW}
 """What the text of each of the two worlds is without."""

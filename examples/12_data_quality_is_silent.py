@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 12 Data quality is silent
 #
-#     python examples/12_data_quality_is_silent.py      --fast: some seconds, nothing is judged
+#     python examples/12_data_quality_is_silent.py  # --fast: some seconds, nothing is judged
 #
 # **Two corpora, two training losses. Is the model with the lower loss the better one?**
 #
@@ -71,6 +71,8 @@ LESSON = Lesson(
     previous="Held in part, by the rule that no harmful dirt may raise the training loss. What is claimed is that the "
     "loss does not rank corpora, so ranks are judged now.",
 )
+
+# %%
 OBJECTIVE, BATCH, LENGTH = CausalLM(), 32, 32
 LOSSES = ("training", "same corpus", "clean", "clean, late")
 

@@ -1,19 +1,23 @@
 # %% [markdown]
 # # 13 What the knobs do
 #
-#     python examples/13_what_the_knobs_do.py            --fast: seconds, one seed, nothing is judged
+#     python examples/13_what_the_knobs_do.py  # --fast: seconds, one seed, nothing is judged
 #
 # **The question.** Masking has settings: how much to hide, what to put in its place, whether to draw the masks again in
 # each epoch, how long the hidden runs are. The papers have their defaults (15%, 80/10/10, fresh masks, runs of 3), and
 # where they varied them they mostly found small differences. Does a small model say the same?
+#
+# 80/10/10 is BERT's rule: of the hidden tokens 80% become [MASK], 10% become a random token and 10% stay as they are.
+# 100/0/0 makes all of them [MASK].
 #
 # Before you run: of these five knobs, which one can ruin a model? By how much does 80/10/10 change it?
 #
 # ## What can be compared
 #
 # The losses of two settings cannot be compared: if less is hidden, each hidden token is easier to predict. So every
-# model here is evaluated on the same tasks, in a language whose best possible answer is known exactly. **Excess nats**
-# are the nats a hidden token above that best answer.
+# model here is evaluated on the same tasks, in a language whose best possible answer is known exactly: a Markov chain,
+# in which each symbol depends on the one before (`MarkovSource`). **Excess nats** are a model's mean loss on a hidden
+# token less the loss of that best answer. Both are in nats, as PyTorch's `cross_entropy` is.
 #
 # "Does not matter" is a claim, too, and must be shown: the 95% interval of the difference lies inside ±0.02 nats
 # (*equivalence*). A difference that is merely not significant may be small, or the experiment may be weak; such a
@@ -42,20 +46,20 @@ LESSON = Lesson(
     claim="The knobs of masking hardly matter: share hidden, 80/10/10, fresh masks, length and density of spans.",
     exercises=(
         Exercise(
-            "Let a text have one mask in three passes instead of twenty: trained(masked(passes=3), 10, 120). How many "
-            "excess nats, nats_at_masks(model, 10)?",
+            "Read each text three times with one mask, and not twenty times: `model = trained(masked(passes=3), 10, "
+            '120)`. How many excess nats, `nats_at_masks(model, 10)["nats"]`?',
             answer=(0.0, 0.35),
             why="A mask that is seen three times is hardly memorised; one that is seen twenty times is.",
         ),
         Exercise(
             "How much does the best possible model lose that believes in 80/10/10 where in fact every visible token is "
-            "true, cost_of_distrust(10)?",
+            "true, `cost_of_distrust(10)`?",
             answer=(0.001, 0.01),
             why="Two neighbours agree so well that a doubt of 1.5% in each hardly moves the answer.",
         ),
         Exercise(
             "Let the hidden run be 8 tokens long. How many nats a token does even the best possible model lose, "
-            "run_of(8, 10)[1]?",
+            "`run_of(8, 10)[1]`?",
             answer=(0.5, 0.7),
             why="Inside a long run the left neighbour is nearly all that helps, which leaves 0.7 nats.",
         ),
@@ -66,6 +70,8 @@ LESSON = Lesson(
     previous='0.1: "held in part" with three seeds; its span models were no better than a guess by frequency at single '
     'tokens, and "not significant" counted as "does not matter".',
 )
+
+# %%
 SOURCE = MarkovSource.random(12, entropy=0.7)  # twelve symbols: 2.2 nats each, 0.7 given the one before
 SPECIAL = SOURCE.special_ids(sentinels=32)
 STEPS = {"masked": 120, "span": 200}  # a span model learns to read later
@@ -205,15 +211,17 @@ def guess_in_runs(seed: int, *lengths: int) -> float:
 
 if in_notebook():  # a text with masks, one with spans, and a model of five seconds
     text = SOURCE.sample(1, LENGTH)
-    print(MASKED.objective.collator(SPECIAL).block(text, [0])["input_ids"])
-    print(SPANS.objective.collator(SPECIAL).block(text, [0])["input_ids"])
-    print(nats_at_masks(trained(MASKED, 0, 60), 0), "a guess by frequency:", guess_at_masks(0))
+    print(f"symbols are 0 to 11, a mask is {SPECIAL['mask']}, sentinels are {SPECIAL.sentinels[0]} and down")
+    for name, setting in (("masks", MASKED), ("spans", SPANS)):
+        print(f"{name}:", *setting.objective.collator(SPECIAL).block(text, [0])["input_ids"][0].tolist())
+    print(f"excess nats after 60 steps: {nats_at_masks(trained(MASKED, 0, 60), 0)['nats']:.2f}")
+    print(f"of a guess by frequency:    {guess_at_masks(0):.2f}")
 
 # %% [markdown]
 # **Forwards or backwards?** Fine-tuning has text without any [MASK], and 80/10/10 was invented for it. So a linear
-# probe is fitted to the encoder's vectors of short clean texts, half of them reversed: which are they? Forwards and
-# backwards the same symbols occur equally often, so counting symbols is useless; and since both languages are known, so
-# is the best possible answer.
+# probe, a logistic regression, is fitted to the frozen encoder's vectors of short clean texts, half of them reversed:
+# which are they? Forwards and backwards the same symbols occur equally often, so counting symbols is useless; and since
+# both languages are known, so is the best possible answer.
 
 
 # %%
@@ -399,7 +407,8 @@ if __name__ == "__main__":
 # - **80/10/10** does not matter at masks: -0.005 ± 0.012 nats, inside the margin. On clean text, for which it was
 #   invented, the probe is too noisy to say so (0.4 ± 7.3 points).
 # - **Masks a text.** A single mask for each text is memorised: nothing costs masked LM more (+0.66 ± 0.09). Five masks,
-#   each seen four times, cost about a twentieth of that (+0.03 ± 0.01): significant, and not surely above 0.02.
+#   each seen four times, cost about a twentieth of that (+0.03 ± 0.01): above 0, but whether above 0.02 cannot
+#   be told.
 # - **Length of spans.** A model that was only trained on spans of one is the best at single tokens (0.21 against 0.43)
 #   and worse than a guess by frequency at two tokens in a row: a difference of 1.36 ± 0.18 nats over all runs. Spans of
 #   8 cost 0.13 to 0.23 nats in four seeds; in the fifth the model had not learned to read.

@@ -1,15 +1,16 @@
 # %% [markdown]
 # # 14 Masked diffusion: any order, and how many rounds?
 #
-#     python examples/14_masked_diffusion.py            --fast: a few seconds, nothing is judged
+#     python examples/14_masked_diffusion.py  # --fast: a few seconds, nothing is judged
 #
 # A causal model gives a text a probability, one factor for each token, from the left. Masked diffusion trains an
 # encoder to fill in any share of a text, from one hidden token to all of them. Can such a model say how probable a text
 # is? And what does it cost to let it write several tokens at once, which a causal model cannot do?
 #
-# **Before you run:** a language has 0.7 nats a token. How low can the loss of masked diffusion go: to the same 0.7,
-# lower since it reads both sides, or not as low since it must work with almost nothing to read? And if it writes 16
-# tokens in 4 rounds in place of 16, is the text as good?
+# **Before you run:** a language has 0.7 nats a token: no causal model has a lower loss. (Nats are natural logarithms,
+# as in PyTorch's `cross_entropy`.) How low can the loss of masked diffusion go: to the same 0.7, lower since it reads
+# both sides, or not as low since it must work with almost nothing to read? And if it writes 16 tokens in 4 rounds in
+# place of 16, is the text as good?
 
 # %%
 import itertools
@@ -40,14 +41,15 @@ LESSON = Lesson(
             why="With the exact posterior the weighted mean over all masks is -ln p(text), for every single text.",
         ),
         Exercise(
-            "Make a language without any dependence, `MarkovSource(torch.full((4, 4), 0.25))`. How many nats a token "
-            "more does the text of `Perfect` cost in one round than in 16?",
+            "Make a language without any dependence, `source = MarkovSource(torch.full((4, 4), 0.25))`. How many nats "
+            "a token more does the text of `Perfect` cost in one round, "
+            "`nats_of(source, written(Perfect(source), source, 1, 500))`, than in 16?",
             answer=(-0.001, 0.001),
             why="Tokens filled in one round are independent of one another. Here they are in the language, too.",
         ),
         Exercise(
             "Write `ENTROPY = 1.2`. How many nats a token does the text of `Perfect` in one round cost above the "
-            "language's own, for seed 0?",
+            "language's own, `own_nats(source)`, for `source = language(0)`?",
             answer=(0.2, 0.4),
             why="Nearer to ln 4 = 1.39 there is less dependence between tokens, so there is less to lose.",
         ),
@@ -56,6 +58,8 @@ LESSON = Lesson(
     "2024); rounds for a given perplexity do not grow with the length, those for a right text do (Feng et al. 2025).",
     previous="New in 0.2.",
 )
+
+# %%
 SYMBOLS, ENTROPY, LENGTH = 4, 0.7, 16
 CAUSAL, DIFFUSION = CausalLM(), MaskedDiffusion()
 MARGIN = 0.02  # nats a token that do not matter
@@ -108,7 +112,9 @@ if in_notebook():
     text = torch.tensor([0, 2, 1, 1])
     print("the mean over all masks:", bound_of_all_masks(source, text), "  -ln p(text):", -float(source.log_prob(text)))
     batch = DIFFUSION.collator(source.special_ids(0)).block(source.sample(4, LENGTH), range(4))
-    print(batch["input_ids"], batch["weights"][:, 0], sep="\n")  # symbols 0 to 3; 6 is the mask
+    print("four texts, whose symbols are 0 to 3 and whose masks are 6, and the weight n / k of each:")
+    for ids, weight in zip(batch["input_ids"].tolist(), batch["weights"][:, 0].tolist()):
+        print(*ids, f"  {weight:.2f}")
 
 # %% [markdown]
 # ## Two models, and a perfect one
@@ -116,8 +122,9 @@ if in_notebook():
 # A decoder learns the language by causal LM, an encoder of the same shape by masked diffusion, from fresh text. The
 # causal one is given fewer steps, since it needs fewer; the comparison is with what is possible, not between the two.
 #
-# A perfect filler of blanks can be had as well: the language is known, so forward and backward messages give the exact
-# probability of each hidden token. It has no training error. What its texts lack is due to the rounds alone.
+# A perfect filler of blanks can be had as well: the language is a known Markov chain, so the forward-backward algorithm
+# gives the exact probability of each hidden token. It has no training error. What its texts lack is due to the rounds
+# alone.
 
 
 # %%
@@ -166,7 +173,8 @@ def train(objective: Objective, source: MarkovSource, seed: int, steps: int) -> 
 
 if in_notebook():
     _, curve = train(DIFFUSION, language(0), 0, steps=200)
-    print([round(sum(curve[s : s + 20]) / 20, 2) for s in range(0, 200, 20)], "nats; the language has 0.7")
+    print("mean loss of each 20 steps, in nats a token; the language has 0.7")
+    print(*(f"{sum(curve[s : s + 20]) / 20:.2f}" for s in range(0, 200, 20)))
 
 # %% [markdown]
 # ## What is measured
@@ -404,7 +412,7 @@ if __name__ == "__main__":
 #
 # How good its own text is, the rounds decide. One token at a time it costs 0.031 ± 0.023 nats a token more than the
 # language's own; in 8 rounds of two tokens 0.136 ± 0.011, in 4 rounds 0.330 ± 0.048, all at once 1.75 ± 0.30, as
-# independent symbols do. The perfect filler of blanks pays nearly the same (0.100, 0.308, 1.756): the loss of fluency
+# independent symbols do. The perfect filler's text costs nearly as much more (0.100, 0.308, 1.756): the loss of fluency
 # is no fault of training. Tokens that are drawn in one round do not know of one another.
 #
 # Twice the rounds cost a perfect model half as much or less; in theory the error falls as one over the number of rounds

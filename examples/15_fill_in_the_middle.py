@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 15 Fill-in-the-middle is (almost) free
 #
-#     python examples/15_fill_in_the_middle.py          --fast: a few seconds, nothing is judged
+#     python examples/15_fill_in_the_middle.py  # --fast: a few seconds, nothing is judged
 #
 # A causal model writes from the left. It cannot fill a gap in what is there already, since it never reads what stands
 # behind. Fill-in-the-middle changes nothing in the model, only the order of its text: half of the texts are cut at two
@@ -57,6 +57,8 @@ LESSON = Lesson(
     "(Bavarian et al. 2022).",
     previous="New in 0.2.",
 )
+
+# %%
 SYMBOLS, LENGTH, GAP = 6, 16, 2
 CAUSAL, MOVED = CausalLM(), FillInTheMiddle(fim_rate=0.5, form="spm")
 SPECIAL = MarkovSource(torch.full((SYMBOLS, SYMBOLS), 1 / SYMBOLS)).special_ids(0, roles=MOVED.roles)

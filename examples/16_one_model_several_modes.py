@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 16 One model, several modes
 #
-#     python examples/16_one_model_several_modes.py
+#     python examples/16_one_model_several_modes.py  # --fast to see that it runs
 #
 # **The question.** A prefix LM continues, span corruption fills gaps. UL2 trains one model to do both, and puts a token
 # in front that says which is asked. What does each mode lose by sharing the model with the others?

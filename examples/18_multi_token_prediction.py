@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 18 Multi-token prediction: what the heads can know
 #
-#     python examples/18_multi_token_prediction.py      --fast: a few seconds, nothing is judged
+#     python examples/18_multi_token_prediction.py  # --fast: a few seconds, nothing is judged
 #
 # A causal model predicts the next token. Give it further heads, and let them predict the tokens after that, from the
 # same state. Large models are trained so, and learn more from the same text. What can such a head know at all? And does
@@ -52,6 +52,8 @@ LESSON = Lesson(
     "(Gloeckle et al. 2024).",
     previous="New in 0.2.",
 )
+
+# %%
 SYMBOLS, LENGTH, DEPTH, ROWS = 8, 24, 2, 8
 TWICE = "causal, twice the text"
 MARGIN = 0.02  # nats a token that do not matter

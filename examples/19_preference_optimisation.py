@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Preference optimisation moves probability
 #
-#     python examples/19_preference_optimisation.py            # --fast to see that it runs
+#     python examples/19_preference_optimisation.py  # --fast to see that it runs
 #
 # **After pretraining and a few demonstrations comes learning from preferences: of two answers of the model's own, a
 # judge prefers one. Does the model learn anything that it could not do before?**
@@ -42,7 +42,7 @@ LESSON = Lesson(
             why="1 - 0.99^256. A model that is right once in a hundred samples has the answer nearly always among 256.",
         ),
         Exercise(
-            "Optimise with beta=0.0: by how much does pass@1 change?",
+            "Optimise with `beta=0.0`: by how much does pass@1 change?",
             answer=(-1e-6, 1e-6),
             why="The loss is ln 2 whatever the model does: without beta no preference has a gradient.",
         ),
@@ -57,6 +57,8 @@ LESSON = Lesson(
     "distillation raises both.",
     previous="New in 0.2.",
 )
+
+# %%
 SKILL = "translation"
 WORLDS = {"present": BROAD, "absent": NARROW}
 """What the text of each of the two worlds is without: the base models of lesson 11."""
