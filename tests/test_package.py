@@ -65,6 +65,9 @@ def test_version_and_licence_are_said_alike_everywhere():
     assert clozelab.__version__ == project["version"] == citation["version"]
     assert project["license"] == citation["license"]
     assert f"## {clozelab.__version__}\n" in changes
+    bibtex = (ROOT / "docs" / "start.md").read_text(encoding="utf-8").partition("```bibtex")[2].partition("```")[0]
+    for said in (citation["title"], citation["version"], *(one["name"] for one in citation["authors"])):
+        assert f"{{{said}}}" in bibtex
 
 
 def test_what_is_installed_is_pinned():
