@@ -333,10 +333,10 @@ def draw(rows: list[dict], name: str, path: Path) -> None:
             axes.text(0, y, " not reached", va="center", fontsize=8)
     axes.set_yticks(range(len(rows)), [f"{row['rung']} ({row['steps']} steps)" for row in rows], fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel(f"processor seconds to {rows[0]['nats']:.3f} held-out nats, one thread; marks are seeds")
+    axes.set_xlabel(f"processor seconds to {rows[0]['nats']:.3f} nats held out", loc="left")
     axes.set_xlim(right=1.35 * max(s for row in rows for s in row["seconds"] if s is not None))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(name)
+    axes.set_title(f"{name}: marks are seeds, one thread", loc="left", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
 

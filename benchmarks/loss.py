@@ -18,9 +18,12 @@ SIDES = ("ours", "theirs", "linear_cross_entropy")
 
 
 def sides(
-    positions: int, vocabulary: int, d_model: int, dtype: str, device: str = "cpu"
+    positions: int, vocabulary: int, d_model: int, dtype: str, device: str = "cpu", compiled: bool = False
 ) -> dict[str, Callable[[], float]]:
-    """Value and gradients by each: ours in chunks, `cross_entropy` on full logits, PyTorch's own chunks."""
+    """Value and gradients by each: ours in chunks, `cross_entropy` on full logits, PyTorch's own chunks.
+
+    `compiled` compiles the full logits; ours are where `compiled_loss` says so.
+    """
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(positions, d_model, generator=generator).to(device).requires_grad_()
     table = (torch.randn(vocabulary, d_model, generator=generator) / 8).to(device).requires_grad_()
@@ -48,7 +51,8 @@ def sides(
 
         return both_ways
 
-    return {"ours": work(chunked), "theirs": work(full), "linear_cross_entropy": work(of_pytorch)}
+    theirs = torch.compile(full) if compiled else full
+    return {"ours": work(chunked), "theirs": work(theirs), "linear_cross_entropy": work(of_pytorch)}
 
 
 def one_side(side: str, **shape: Any) -> Callable[[], float]:

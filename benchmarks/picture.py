@@ -13,19 +13,15 @@ MET, MISSED, NO_GOAL = "#0072B2", "#D55E00", "#777777"  # of Okabe and Ito's pal
 MARKERS = dict(zip(OBJECTIVES, "os^vDP*X"))
 
 
-Figures = list[tuple[str, Result]]
-"""Each with the kind of machine that it is of."""
-
-
-def draw(by_kind: dict[str, list[Result]], path: Path) -> None:
-    """Left all ratios, right what has another unit, below both how a step grows. Bars of a kind of machine together."""
+def draw(kind: str, results: list[Result], path: Path) -> None:
+    """Of one kind of machine: left all ratios, right what has another unit, below both how a step grows."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    found = [(kind, result) for kind, results in by_kind.items() for result in results if result.figure is not None]
-    ratios = [pair for pair in found if pair[1].unit == "x"]
-    others = [pair for pair in found if pair[1].unit != "x" and pair[1].curves is None]
-    grown = [pair for pair in found if pair[1].curves is not None]
+    found = [result for result in results if result.figure is not None]
+    ratios = [result for result in found if result.unit == "x"]
+    others = [result for result in found if result.unit != "x" and result.curves is None]
+    grown = [result for result in found if result.curves is not None]
     rows, bars = -(-len(grown) // 6), 1.2 + 0.26 * max(len(ratios), len(others), 4)
     figure = Figure(figsize=(20, bars + 3.4 * rows), layout="constrained")
     FigureCanvasAgg(figure)
@@ -33,15 +29,15 @@ def draw(by_kind: dict[str, list[Result]], path: Path) -> None:
     left, right = upper.subfigures(1, 2)
     if ratios:
         _bars(left.subplots(), ratios, of_goal=False)
-        left.suptitle("How many times as good as the peer; the black mark is the goal", fontsize=11)
+        left.suptitle(f"{kind}: how many times as good as the peer; the black mark is the goal", fontsize=11)
     if others:
         _bars(right.subplots(), others, of_goal=True)
-        right.suptitle("How many times as good as the goal", fontsize=11)
+        right.suptitle(f"{kind}: how many times as good as the goal", fontsize=11)
     if lower is not None:
         panels = lower.subplots(rows, 6, squeeze=False).flat
-        for panel, (kind, result) in zip(panels, grown):
-            _growth(panel, kind, result)
-        lower.suptitle("One training step as T, V or B grows; grey: linear", fontsize=11)
+        for panel, result in zip(panels, grown):
+            _growth(panel, result)
+        lower.suptitle(f"{kind}: one training step as T, V or B grows; grey: linear", fontsize=11)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(str(path), dpi=100)
 
@@ -52,9 +48,9 @@ def _of_goal(result: Result, value: float) -> float:
     return value / goal if result.least else goal / max(value, 1e-9)
 
 
-def _bars(axes: Any, figures: Figures, *, of_goal: bool) -> None:
+def _bars(axes: Any, figures: list[Result], *, of_goal: bool) -> None:
     """A bar from 1 for each figure: quartiles as a thin line, the goal as a mark; or how far it is from its goal."""
-    for place, (_, result) in enumerate(figures):
+    for place, result in enumerate(figures):
         assert result.figure is not None
         low, middle, high = vars(result.figure).values()
         if of_goal:
@@ -80,18 +76,19 @@ def _bars(axes: Any, figures: Figures, *, of_goal: bool) -> None:
     axes.set_xlim(low, high * (high / low) ** 0.45)  # room for what stands behind the bars
     axes.axvline(1, color="#000000", linewidth=1)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}x")
-    axes.set_yticks(range(len(figures)), [_label(*pair) for pair in figures], fontsize=8)
+    axes.xaxis.set_minor_formatter(lambda value, _: "")
+    axes.set_yticks(range(len(figures)), [_label(result) for result in figures], fontsize=8)
     axes.set_ylim(len(figures) - 0.4, -0.6)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _label(kind: str, result: Result) -> str:
-    """The kind, the name, and which setting of the peer it was held against where there are two."""
+def _label(result: Result) -> str:
+    """The name, and which setting of the peer it was held against where there are two."""
     _, _, setting = result.against.partition(", its ")
-    return f"{kind}:  " + result.name.replace("`", "") + (f" (peer: {setting})" if setting else "")
+    return result.name.replace("`", "") + (f" (peer: {setting})" if setting else "")
 
 
-def _growth(axes: Any, kind: str, result: Result) -> None:
+def _growth(axes: Any, result: Result) -> None:
     """One line for each objective, its slope at the end in the legend, and a grey one that is linear."""
     assert result.curves is not None
     what, unit, scale = ("time", "ms", 1e3) if " time " in result.name else ("memory", "MB", 1e-6)
@@ -103,7 +100,7 @@ def _growth(axes: Any, kind: str, result: Result) -> None:
         axes.loglog(at, scaled, marker=MARKERS[name], markersize=4, color=OBJECTIVES[name].colour, label=f"{label}")
         sizes = at
     axes.loglog(sizes, [lowest * scale * n / sizes[0] for n in sizes], color="#bbbbbb", linewidth=1, zorder=0)
-    axes.set_title(f"{kind}: {what} ({unit}) with {result.name.split(' with ')[1]}", fontsize=8)
+    axes.set_title(f"{what} ({unit}) with {result.name.split(' with ')[1]}", fontsize=8)
     axes.set_xticks(sizes, [str(n) for n in sizes], fontsize=7)
     axes.xaxis.minorticks_off()
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")

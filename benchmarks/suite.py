@@ -7,7 +7,7 @@
 Each figure is printed as it is measured, and kept in `results.json` of the folder at once: an interrupted run loses
 none, and goes on by `--only` with the rows that are missing. `README.md` and `benchmarks.png` are written there too.
 With `--publish` each row, once it is complete, also goes into `benchmarks/measured/` beside those of other kinds of
-machines, and the page and `docs/benchmarks.png` are made anew. What a processor cannot do in reasonable time is a row
+machines, and the page and the picture in `docs/` are made anew. What a processor cannot do in reasonable time is a row
 that says so.
 """
 
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         if args.publish:
             report.publish_rows({name: record["rows"][name]})
     found = suite_page.results_of(record)
-    picture.draw({section_outcome.kind_of(record): found}, args.out / "benchmarks.png")
+    picture.draw(section_outcome.kind_of(record), found, args.out / "benchmarks.png")
     page = f"# Measured\n\n![every figure beside its goal](benchmarks.png)\n\n{suite_page.suite(record).body}\n"
     (args.out / "README.md").write_text(page)
     print(f"\n{len(found)} figures, in {args.out}")

@@ -53,7 +53,7 @@ def test_each_objective_trains_resumes_and_samples_on_a_gpu(clozelab, name, corp
 
 @needs_gpu
 def test_more_processes_than_gpus_are_refused(clozelab, corpus, tmp_path):
-    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "17", "-m", "clozelab")
+    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "17", "-m", "--", "clozelab")
     words = ("train", "--corpus", corpus, *SMALL, "--run", tmp_path / "run")
     assert "of this machine has no device" in clozelab(*words, code=1, starter=torchrun)
 

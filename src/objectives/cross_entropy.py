@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -111,49 +113,33 @@ class _Chunked(torch.autograd.Function):
         z_loss: float,
         grad: bool,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        kind, size = hidden.device.type, len(table)
-        rows = max(1, min(len(hidden), CHUNK.get(kind, CHUNK["cuda"]) // size))
+        rows = max(1, min(len(hidden), _compute.held(hidden.device) // len(table)))
         low = F.linear(hidden[:0], table[:0]).dtype  # what autocast, if it is on, makes of a product
+        wide = torch.promote_types(low, torch.float32)
         h, table_low = hidden.to(low), table.to(low)  # (N, D) and (V, D)
         d_hidden, d_table = torch.empty_like(h), torch.zeros_like(table)
         # Two buffers for the logits of a chunk: as the product gives them, and in the precision of the loss.
-        products = h.new_empty(rows, size)
-        scores = products.to(torch.promote_types(low, torch.float32))
-        total, smoothing, z = scores.new_zeros(3).unbind()
-        costs = scores.new_zeros(len(h))
+        products = h.new_empty(rows, len(table))
+        scores = None if _compute.compiled else products.to(wide)
+        terms, costs = hidden.new_zeros(3, dtype=wide), hidden.new_zeros(len(h), dtype=wide)
         for start in range(0, len(h), rows):
-            here, y = slice(start, start + rows), ids[start : start + rows]  # (n, K)
-            share = 1.0 if probabilities is None else probabilities[here].to(scores.dtype)  # (n, K)
-            weight = None if weights is None else weights[here, None].to(scores.dtype)  # (n, 1)
-            product, s = products[: len(y)], scores[: len(y)]  # (n, V)
-            s.copy_(torch.mm(h[here], table_low.t(), out=product))
-            of_label, highest = (s.gather(1, y) * share).sum(1, keepdim=True), s.amax(1, keepdim=True)  # (n, 1)
-            mean = s.mean(1, keepdim=True) if label_smoothing else of_label
-            s.sub_(highest).exp_()
-            sums = s.sum(1, keepdim=True)
-            log_z = highest + sums.log()
-            each = [log_z - of_label, label_smoothing * (of_label - mean), z_loss * log_z.square()]  # (n, 1)
-            if weight is not None:
-                each = [term * weight for term in each]
-            costs[here] = (each[0] + each[1] + each[2])[:, 0]
-            total += each[0].sum()
-            smoothing += each[1].sum()
-            z += each[2].sum()
+            here = slice(start, start + rows)
+            product = products[: len(h[here])]  # (n, V)
+            torch.mm(h[here], table_low.t(), out=product)
+            share = None if probabilities is None else probabilities[here].to(wide)  # (n, K)
+            weight = None if weights is None else weights[here, None].to(wide)  # (n, 1)
+            room = None if scores is None else scores[: len(product)]
+            each = _compute.chunk(product, ids[here], share, weight, label_smoothing, z_loss, grad, room)  # (n, 3)
+            costs[here] = each.sum(1)
+            terms += each.sum(0)
             if not grad:
                 continue
-            # d loss / d logits = (1 + 2 z log Z) softmax - the label, smoothed; times the weight
-            s.mul_((1 + 2 * z_loss * log_z) / sums)
-            if label_smoothing:
-                s.sub_(label_smoothing / size)
-            s.scatter_add_(1, y, (label_smoothing - 1) * share * torch.ones_like(y, dtype=s.dtype))
-            if weight is not None:
-                s.mul_(weight)
-            product.copy_(s)
             torch.mm(product, table_low, out=d_hidden[here])
             if low == table.dtype:
                 d_table.addmm_(product.t(), h[here])
             else:
                 d_table.add_(product.t() @ h[here])
+        total, smoothing, z = terms.unbind()
         ctx.save_for_backward(hidden, table, ids, probabilities, weights, d_hidden.to(hidden.dtype), d_table)
         ctx.settings = label_smoothing, z_loss, low
         ctx.mark_non_differentiable(smoothing, z, costs)
@@ -172,3 +158,78 @@ class _Chunked(torch.autograd.Function):
             d_logits = (d_logits if weights is None else d_logits * weights[:, None]).to(low)
             d_hidden, d_table = (d_logits @ table.to(low)).to(hidden), (d_logits.t() @ hidden.to(low)).to(table)
         return d_loss * d_hidden, d_loss * d_table, None, None, None, None, None, None
+
+
+def _terms_and_gradient(
+    logits: Tensor,
+    ids: Tensor,
+    probabilities: Tensor | None,
+    weight: Tensor | None,
+    label_smoothing: float,
+    z_loss: float,
+    grad: bool,
+    scores: Tensor | None,
+) -> Tensor:
+    """The three terms of each position (n, 3); with `grad` the logits (n, V) become d loss / d logits.
+
+    `ids` and `probabilities` are (n, K), `weight` is (n, 1). `scores` (n, V), in the precision of the loss, is memory
+    that each chunk uses again; None: this one asks for its own.
+    """
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    s = logits.to(wide) if scores is None else scores.copy_(logits)
+    share = torch.ones_like(ids, dtype=wide) if probabilities is None else probabilities
+    of_label, highest = (s.gather(1, ids) * share).sum(1, keepdim=True), s.amax(1, keepdim=True)  # (n, 1)
+    mean = s.mean(1, keepdim=True) if label_smoothing else of_label
+    s = s.sub_(highest).exp_()
+    sums = s.sum(1, keepdim=True)
+    log_z = highest + sums.log()
+    each = torch.cat((log_z - of_label, label_smoothing * (of_label - mean), z_loss * log_z.square()), 1)
+    if weight is not None:
+        each = each * weight
+    if not grad:
+        return each
+    # d loss / d logits = (1 + 2 z log Z) softmax - the label, smoothed; times the weight
+    slope = 1 + 2 * z_loss * log_z
+    s = s.mul_(slope / sums)
+    if label_smoothing:
+        s = s.sub_(label_smoothing / s.shape[1])
+    if probabilities is not None:
+        s = s.scatter_add_(1, ids, (label_smoothing - 1) * share)
+    if weight is not None:
+        s = s.mul_(weight)
+    logits.copy_(s)
+    if probabilities is None:  # the label's own, apart, so that a compiler can make one kernel of all the rest
+        at_label = slope * (of_label - log_z).exp() - label_smoothing / s.shape[1] + (label_smoothing - 1)
+        rows = torch.arange(len(ids), device=ids.device)[:, None]
+        logits[rows, ids] = (at_label if weight is None else at_label * weight).to(logits.dtype)
+    return each
+
+
+class _Compute:
+    """How a chunk is computed: in about ten passes over its memory, or, compiled, in two."""
+
+    compiled = False
+    chunk = staticmethod(_terms_and_gradient)
+
+    def held(self, device: torch.device) -> int:
+        """Logits of a chunk. Compiled they need no copy in the precision of the loss, so that more of them fit."""
+        return CHUNK.get(device.type, CHUNK["cuda"]) * (2 if self.compiled else 1)
+
+
+_compute = _Compute()
+
+
+@contextmanager
+def compiled_loss() -> Iterator[None]:
+    """Inside, `unembedded_terms` computes each chunk by kernels of torch.compile, which read its logits only twice.
+
+    >>> import torch
+    >>> from clozelab.objectives.cross_entropy import compiled_loss, unembedded_terms
+    >>> with compiled_loss():
+    ...     pass  # steps of training
+    """
+    _compute.compiled, _compute.chunk = True, torch.compile(_terms_and_gradient)
+    try:
+        yield
+    finally:
+        _compute.compiled, _compute.chunk = False, _terms_and_gradient

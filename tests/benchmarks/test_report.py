@@ -150,14 +150,14 @@ def test_kinds_of_machines_stand_side_by_side(report, tmp_path):
 
 
 def test_rows_of_a_kind_are_published_beside_its_others(report, tmp_path, monkeypatch):
-    """And drawn together with those of other kinds."""
+    """And drawn together with them."""
     monkeypatch.setattr(report, "MEASURED", write(tmp_path, suite=suite(loop=[figure("loop", 2.0, 1.0)])))
     monkeypatch.setattr(report, "DOCS", tmp_path)
     monkeypatch.setattr(report, "HERE", tmp_path)
     report.publish_rows(suite(muon=[figure("muon", 3.0, 1.0)])["rows"])
-    [(kind, results)] = report.suites().items()
-    assert (kind, [result.row for result in results]) == ("AVX2 alone", ["loop", "muon"])
-    assert (tmp_path / "benchmarks.png").stat().st_size > 10_000
+    [(kind, record)] = report.records("suite", report.MEASURED).items()
+    assert (kind, list(record["rows"])) == ("AVX2 alone", ["loop", "muon"])
+    assert (tmp_path / "benchmarks-avx2-alone.png").stat().st_size > 10_000
 
 
 def test_what_a_processor_cannot_do_is_a_line_that_says_so(module, tmp_path):

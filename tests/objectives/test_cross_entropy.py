@@ -1,10 +1,12 @@
 """The loss of the loss positions: against its formula, and in chunks against all logits at once, gradients included."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from clozelab.objectives import cross_entropy
-from clozelab.objectives.cross_entropy import loss_terms, unembedded_terms
+from clozelab.objectives.cross_entropy import SoftLabels, compiled_loss, loss_terms, unembedded_terms
 
 N, D, V = 13, 8, 20
 SETTINGS = [(0.0, 0.0), (0.1, 0.0), (0.0, 0.01), (0.1, 0.01)]  # label smoothing, z-loss
@@ -132,3 +134,24 @@ def test_double_precision_stays_double(parts, autocast):
         plain, _, _ = loss_terms(hidden @ table.T, labels, weights)
     torch.testing.assert_close(loss, expected, rtol=1e-13, atol=0)
     torch.testing.assert_close(plain, expected, rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize(("label_smoothing", "z_loss"), SETTINGS)
+def test_compiled_it_is_the_same(parts, soft, label_smoothing, z_loss, monkeypatch):
+    """By a backend that runs the graph as it is, since real kernels take half a minute."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    monkeypatch.setitem(cross_entropy.CHUNK, "cpu", 2 * V)  # compiled, a chunk has 4 of the 13 positions
+    hidden, table, labels, weights = parts
+    if soft:
+        labels = SoftLabels(torch.stack((labels, (labels + 1) % V), 1), torch.tensor([0.75, 0.25]).expand(N, 2))
+
+    def of_all():
+        loss, terms, costs = unembedded_terms(hidden, table, labels, weights, label_smoothing, z_loss)
+        return loss, *terms.values(), costs, *torch.autograd.grad(loss, (hidden, table))
+
+    expected = of_all()
+    with compiled_loss():
+        found = of_all()
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert cross_entropy._compute.chunk is cross_entropy._terms_and_gradient  # as before, outside

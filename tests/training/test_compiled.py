@@ -181,6 +181,18 @@ def test_a_run_with_real_kernels_is_resumed_bit_for_bit(tmp_path, monkeypatch):
     stopped_and_resumed(tmp_path, monkeypatch)
 
 
+def test_versions_of_pytorch_that_cannot_tell_lengths_apart_compile_too(monkeypatch):
+    """torch.compile of 2.11 does not know `isolate_recompiles`: `--compile` ended there in a traceback."""
+
+    def older(model, *, fullgraph=False, dynamic=None, backend="inductor", mode=None, options=None, disable=False):
+        return model
+
+    monkeypatch.setattr(torch, "compile", older)
+    model = seeded_model(CausalLM(), 100, "tiny", 0, **SHAPE).train()
+    with compiled_blocks(model):
+        assert model(torch.arange(9)[None]).shape[:2] == (1, 9)
+
+
 def test_a_model_of_others_is_refused():
     with pytest.raises(InputError, match="got Linear without a block"), compiled_blocks(torch.nn.Linear(2, 2)):
         raise AssertionError("it was compiled")
