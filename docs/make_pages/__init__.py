@@ -5,6 +5,7 @@ there already is written again only where it differs, so that a second build is 
 """
 
 import inspect
+import re
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -81,6 +82,13 @@ def menu(app: Sphinx, name: str, template: str, context: dict[str, Any], tree: A
         context["furo_navigation_tree"] = captions
 
 
+def scroll(app: Sphinx, name: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """Code and tables that are wider than a phone are scrolled, and a keyboard reaches only what has the focus."""
+    if "body" in context:
+        body = context["body"].replace("<pre>", '<pre tabindex="0">')
+        context["body"] = re.sub(r'<div class="(?=table-wrapper)', '<div tabindex="0" class="', body)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """What Sphinx calls."""
     app.connect("builder-inited", write)
@@ -88,4 +96,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", docstring)
     app.connect("autodoc-process-signature", signature)
     app.connect("html-page-context", menu, priority=900)  # after the theme has made it
+    app.connect("html-page-context", scroll, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

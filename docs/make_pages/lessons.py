@@ -88,7 +88,7 @@ def _page(script: Path, notebook: object) -> str:
     cells = [*filter(None, map(_cell, notebook.cells))]
     setup = next(k for k, cell in enumerate(cells) if cell.startswith("```python"))
     cells[setup] = f"`````{{dropdown}} Imports, claim and answers\n{cells[setup]}\n`````"
-    cells[cells.index(f"```python\n{EXERCISES}\n```")] = _exercises(script)
+    cells = [_exercises(script) if cell == f"```python\n{EXERCISES}\n```" else cell for cell in cells]
     _, _, body = "\n\n".join(cells).partition("\n")
     links = " · ".join(
         (

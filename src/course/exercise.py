@@ -16,7 +16,7 @@ class Exercise:
     >>> print(exercise.check(1.38))
     Right: between 1.3 and 1.5. Nothing is left to read.
     >>> print(exercise.check(0.2))
-    Not yet: 0.2 is too low. Was the line changed, and the cell below it run again?
+    Not yet: 0.2 is too low. If you changed a line, run the cells below it again.
 
     Raises `InputError` for a range that is none.
     """
@@ -42,4 +42,4 @@ class Exercise:
         if low <= value <= high:
             return f"Right: {self.right}"
         side = "low" if value < low else "high"
-        return f"Not yet: {value:g} is too {side}. Was the line changed, and the cell below it run again?"
+        return f"Not yet: {value:g} is too {side}. If you changed a line, run the cells below it again."
