@@ -62,6 +62,11 @@ def read(app: Sphinx, name: str, source: list[str]) -> None:
         source[0] = relinked(source[0], path, path)
 
 
+def outdated(app: Sphinx, *changes: Any) -> list[str]:
+    """Pages that are read in each build: what a part is made of may have changed, and the page itself has not."""
+    return list(MARKERS)
+
+
 def docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Docstrings are Markdown, and autodoc reads reStructuredText."""
     lines[:] = to_rest(lines)
@@ -92,6 +97,7 @@ def scroll(app: Sphinx, name: str, template: str, context: dict[str, Any], tree:
 def setup(app: Sphinx) -> dict[str, bool]:
     """What Sphinx calls."""
     app.connect("builder-inited", write)
+    app.connect("env-get-outdated", outdated)
     app.connect("source-read", read)
     app.connect("autodoc-process-docstring", docstring)
     app.connect("autodoc-process-signature", signature)
