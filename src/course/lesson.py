@@ -83,6 +83,8 @@ class Lesson:
     """What others measured, with the figure and the source."""
     previous: str = ""
     """What version 0.1 concluded, and why this is another verdict or the same."""
+    first_seed: int = 0
+    """The seeds are this one and those that follow it: others than those that its rule was made with."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9]{2}_\w+\.py", self.script):
@@ -140,7 +142,8 @@ class Lesson:
         recorded += [] if path is None else ["--corpus", path.name]
         if not args.fast and not args.full:
             self._print_estimate(count)
-        return Visit(self, args.fast, args.full, list(range(count)), out, path, recorded)
+        seeds = list(range(self.first_seed, self.first_seed + count))
+        return Visit(self, args.fast, args.full, seeds, out, path, recorded)
 
     def _print_estimate(self, seeds: int) -> None:
         """Print how long so many seeds take, by the recorded run; nothing where there is none."""

@@ -64,6 +64,7 @@ def test_the_command_line_sets_seeds_budget_and_folder():
     assert full.arguments == ["--full"]
     assert LESSON.visit(["--fast"]).out == Path("runs/course")  # the result of a whole run is not overwritten
     assert LESSON.visit(["--fast", "--seeds", "2"]).seeds == [0, 1]
+    assert replace(LESSON, first_seed=20).visit(["--fast", "--seeds", "2"]).seeds == [20, 21]
 
 
 def test_a_whole_run_says_how_long_it_takes_where_one_was_recorded(capsys, monkeypatch, tmp_path):
