@@ -1,4 +1,4 @@
-"""BART (denoising): hide spans of any length behind masks, move sentences, and write the whole text again."""
+"""BART (denoising): hide spans of any length behind masks, permute sentences, and predict the whole text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LENGTHS, PLACES, SENTENCES, PIVOT, DELETED = 0, 1, 2, 3, 4  # streams of an exam
 
 @options
 class BART(Objective):
-    """Spans of Poisson lengths become one mask each, sentences change places, and a decoder writes the whole text.
+    """Spans of Poisson lengths become one mask each, sentences are permuted, and a decoder predicts the whole text.
 
         text                  the cat sat .  it slept well .
         input_ids             [M] it slept well [M] sat [M] </s>      read by the encoder, both sides
@@ -33,17 +33,17 @@ class BART(Objective):
         labels                the cat sat .  it slept well . </s>     all in the loss
         hidden                 1   1   0  1  0    0    0   1  0       1: not among the inputs
 
-    A mask stands for any number of tokens, also for none (the first one above), so the model must find out how many.
-    Three of four targets are copies of what the encoder reads, and the mean over all says little: reports have the
-    loss of copied targets and of hidden ones apart. Nats over the tokens of the text and its end.
+    A mask stands for any number of tokens, or for none (the first one above), so the model must find out how many.
+    Three of four targets are copies of what the encoder reads, so the mean over all says little: reports give the
+    losses of copied and of hidden targets separately. The loss is in nats per token of the text and its end.
 
-    The encoder reads what four steps leave: sentences in another order (`permute_sentences`), a text that begins at a
-    random token (`rotate`), infilling, and tokens that are missing without a mask (`delete_rate`). BART was trained on
-    the first and the third, which are the defaults. An end of text, and what the caller protects, is never hidden and
-    stays where it is; nothing moves past it. Sentences end where the vocabulary's table `ends_sentence` says so;
-    without one, set permute_sentences=False.
+    Four steps corrupt the text that the encoder reads: sentence permutation (`permute_sentences`), rotation to a random
+    first token (`rotate`), infilling, and deletion without a mask (`delete_rate`). BART was trained with the first and
+    the third, which are the defaults. An end of text, or a token that the caller protects, is never hidden and does not
+    move; nothing moves past it. The vocabulary's table `ends_sentence` says where sentences end; without one, set
+    permute_sentences=False.
 
-    The decoder must know where in the text it is, so the cross-attention of the paired model has positions.
+    The decoder must know its position in the text, so the cross-attention of the paired model has positions.
 
     >>> import torch
     >>> from clozelab import SpecialIds
@@ -59,8 +59,8 @@ class BART(Objective):
     >>> BART()(torch.zeros(1, 9, 20), batch)  # a uniform guess among 20: each ln 20
     Loss(logits: 2.9957 nats over 9)
 
-    Raises `InputError` for options out of bounds, for a vocabulary that does not tell sentences (or words, where they
-    are asked for), and for rows with labels of their own.
+    Raises `InputError` for options out of bounds, for a vocabulary without a table of sentence ends (or of words, where
+    an option needs it), and for rows with their own labels.
 
     Source: Lewis et al. 2020 (BART), sections 2.2 and 4. In fairseq spans may overlap, and a deletion leaves a mask
     where its span is empty; here neither happens.
@@ -83,15 +83,15 @@ class BART(Objective):
     mask_rate: Share = 0.3
     """Share of the tokens that is hidden behind masks."""
     mean_noise_span_length: AtLeastOne = 3.0
-    """Mean length of a hidden span, in tokens (or words), of the Poisson distribution that it is drawn from."""
+    """Mean of the Poisson distribution of span lengths, in tokens (or words)."""
     whole_words: bool = False
     """Hide and count whole words instead of tokens."""
     permute_sentences: bool = True
-    """Bring the sentences of each document into a random order."""
+    """Permute the sentences of each document at random."""
     rotate: bool = False
-    """Let each document begin at a random token, what stands before it at the end."""
+    """Rotate each document so that it begins at a random token."""
     delete_rate: Probability = 0.0
-    """Share of the other tokens that is missing without a mask."""
+    """Share of the other tokens that is deleted without a mask."""
 
     def build_model(self, vocab_size: int, size: str = "tiny", **overrides: Any) -> nn.Module:
         """An encoder-decoder with positions in its cross-attention."""

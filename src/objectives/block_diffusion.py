@@ -31,12 +31,13 @@ class BlockDiffusion(MaskedDiffusion):
         weights       2    2    1    1    2    2   |   0    0    0    0    0    0        b / k in each block
 
     A noisy block reads itself and the clean blocks before it; a clean block reads itself and the clean blocks before
-    it. Both halves have the positions 0 .. n - 1, so a row is twice as long as its text. The clean half has no loss:
-    its keys are what later blocks read. Each block of b tokens hides k of them, k uniform in 1 .. b, as
-    `MaskedDiffusion` does with a whole text; the last block may be shorter. Within documents, each begins a block.
+    it. Both halves have the positions 0 .. n - 1, so a row is twice as long as its text. The clean half has no loss;
+    later blocks attend to it. Each block of b tokens hides k of them, k uniform in 1 .. b, as `MaskedDiffusion` does
+    with a whole text; the last block may be shorter. Where documents are kept apart, each document begins a block.
 
-    The sum of a text is an upper bound of -ln p(text), its first token included. In blocks of 1 it *is* -ln p(text), as
-    of an autoregressive model, and one block of all tokens is masked diffusion, bit for bit. Nats over all tokens.
+    The loss, summed over a text, is an upper bound of -ln p(text), its first token included. With blocks of 1 it
+    *equals* -ln p(text), as for an autoregressive model; one block of all tokens is masked diffusion, bit for bit. The
+    loss is in nats per token of the text.
 
     >>> import torch
     >>> from clozelab import SpecialIds
@@ -51,11 +52,12 @@ class BlockDiffusion(MaskedDiffusion):
     >>> objective(torch.zeros(1, 8, 20), batch)  # a uniform guess among 20: ln 20, whatever is hidden
     Loss(logits: 2.9957 nats over 4)
 
-    Raises `InputError` for options out of bounds, for a batch without weights or count, and for one that shows a token
-    of the loss.
+    Raises `InputError` for options out of bounds, for a batch without weights or count, and for one in which a loss
+    position is visible.
 
     Source: Arriola et al. 2025 (BD3-LM), sections 3.1 and 3.2; LLaDA's equation 14 for the exact count. BD3-LM also
-    clips the levels of a block to those with the least variance, which the exact count has at a uniform guess already.
+    clips the noise levels of a block to those with the least variance. With the exact count, the loss of a uniform
+    guess has no variance already.
     """
 
     name, canonical, architecture, colour = "block-diffusion", "BD3-LM", "encoder-only", "#332288"
@@ -69,7 +71,7 @@ class BlockDiffusion(MaskedDiffusion):
     )
 
     block_size: Annotated[int, Bounds(1)] = 4
-    """Tokens of a block: 1 is autoregression, as many as a text has is masked diffusion."""
+    """Tokens per block: 1 is autoregression; the length of the text is masked diffusion."""
 
     def corrupt(self, examples: Examples) -> Batch:
         text = examples.maskable & (~examples.special.is_special(examples.tokens) | examples.is_eos)

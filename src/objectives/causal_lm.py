@@ -26,12 +26,12 @@ class CausalLM(Objective):
         labels         the  cat  sat  on   the  mat
         output at t    cat  sat  on   the  mat   .      what each output predicts
 
-    By the chain rule -log p(x) is the sum over t of -log p(x[t+1] | x[0..t]), so the loss is the likelihood of the text
-    itself, every token but the first, and a model of it can be sampled from left to right. What is hidden is the
-    future, by the causal mask: the inputs are not changed, and a model that can look ahead has a low loss that means
-    nothing.
+    By the chain rule -log p(x) is the sum over t of -log p(x[t+1] | x[0..t]), so the loss is the negative
+    log-likelihood of the text, every token but the first, and the model can be sampled from left to right. The causal
+    mask hides the future; the inputs are not changed. A model that can look ahead has a low loss that means nothing.
 
-    Nats over next tokens; within documents, the first token of a document is predicted by nothing.
+    The loss is in nats per next token. Where documents are kept apart, no output predicts the first token of a
+    document.
 
     >>> import torch
     >>> from clozelab import CausalLM
@@ -40,11 +40,11 @@ class CausalLM(Objective):
     >>> objective(logits, labels)  # 5 next tokens, each ln 10
     Loss(logits: 2.3026 nats over 5)
 
-    Labels that are shifted already, as nanoGPT's are, have a name of their own, as in Hugging Face:
-    `objective(logits, {"shift_labels": y})`.
+    Labels that are already shifted, as in nanoGPT, have another name, as in Hugging Face: `objective(logits,
+    {"shift_labels": y})`.
 
-    Raises `InputError` for a batch with `labels` that were shifted already, so that the model would learn the token
-    after the next one, with `shift_labels` that were not, and for one that another objective's collator made.
+    Raises `InputError` for `labels` that are already shifted, since the model would then learn the token after the next
+    one; for `shift_labels` that are not shifted; and for a batch from another objective's collator.
 
     Source: Radford et al. 2018 (GPT), section 3.1. Labels as in Hugging Face; T5 and nanoGPT shift beforehand.
     """

@@ -29,22 +29,22 @@ COUNT, CUTS = 0, 1  # streams of an example's noise
 
 @options
 class CM3(Objective):
-    """Replace some spans of a text by sentinels, spell them out behind it, and learn the row from the left.
+    """Replace some spans of a text by sentinels, append the spans, and learn the row from the left.
 
         text       10  11  12  13  14  15  16  17                  spans 2-3 and 6
         row        10  11  M0  14  15  M1  17  M0  12  13  E  M1  16  E
         labels     10  11  .   14  15  .   17  .   12  13  E  .   16  E      not shifted, as in causal LM
 
-    Fill-in-the-middle with any number of gaps: a model of it continues texts as a causal one does, and fills several
-    blanks, each after it has read what stands on both sides. Each document of a packed row is treated by itself, and
-    its end of text stays behind it. The number of spans is Poisson, at most `max_spans`; a document without spans stays
-    as it is, and its end teaches where a text stops. The ends of k spans are 2k cuts, uniform in 0 .. n, sorted: what
-    is left of k uniform spans where those that overlap are drawn anew, all k of them. Spans may touch, and be empty.
+    This is fill-in-the-middle with any number of gaps. The model continues texts as a causal one does, and fills
+    several blanks, each after reading both sides of it. Each document of a packed row is corrupted separately, and its
+    end of text stays after it. The number of spans is Poisson, at most `max_spans`. A document without spans stays
+    unchanged, and its end teaches where a text stops. The ends of k spans are 2k cuts, uniform in 0 .. n and sorted:
+    the same distribution as k uniform spans, drawn again until none overlap. Spans may touch, and may be empty.
 
-    A span makes its row three ids longer: the row is *widened*, never cut, as each E teaches where to stop.
+    Each span makes its row three ids longer. The row is *widened*, never cut, since each E teaches where to stop.
 
-    **Sentinels are not in the loss** by default (InCoder): nothing tells where a text was cut, and a model that is to
-    continue a text must not begin a blank. Nats over next tokens, E included.
+    **Sentinels are not in the loss** by default (InCoder): where a text is cut cannot be predicted, and a model that
+    continues a text must not begin a blank. The loss is in nats per next token, E included.
 
     >>> import torch
     >>> from clozelab import SpecialIds
@@ -79,9 +79,9 @@ class CM3(Objective):
     mean_spans: NotNegative = 1.0
     """Mean of the Poisson distribution of the number of spans of a document."""
     max_spans: Annotated[int, Bounds(1, 256)] = 4
-    """The most spans of a document; each takes three of a row's places."""
+    """The most spans of a document; each adds three ids to the row."""
     predict_sentinels: bool = False
-    """Whether sentinels are in the loss, as in CM3, so that it says where texts are cut."""
+    """Whether sentinels are in the loss, as in CM3; the model then also learns where texts are cut."""
 
     def corrupt(self, examples: Examples) -> Batch:
         sentinels, span_end = examples.special.sentinels[: self.max_spans], examples.special["span_end"]

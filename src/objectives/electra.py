@@ -29,7 +29,7 @@ SAMPLE = 2  # stream of an example's noise; which tokens are hidden and what sta
 
 @options
 class Electra(MaskedLM):
-    """Hide some tokens, let a small masked LM fill them, and say of every token whether it is still the text's.
+    """Hide some tokens, let a small masked LM fill them, and classify every token as original or replaced.
 
         text            the   cat   sat   on    the   mat
         input_ids       the   [M]   sat   [M]   the   [M]     what the generator reads
@@ -39,16 +39,16 @@ class Electra(MaskedLM):
         sampled         the   dog   sat   on    the   rug     what the discriminator reads
         discriminator    0     1     0     0     0     1      count 6: every token; a token that was hit counts as real
 
-    The loss is the mean of the generator over the hidden tokens, and `discriminator_weight` times the mean of the
-    discriminator over all tokens of the text, ends and other special ids included, padding not. Both read both sides.
-    Special ids are never hidden, so they are never replaced.
+    The loss is the mean of the generator over the hidden tokens, plus `discriminator_weight` times the mean of the
+    discriminator over all tokens of the text, including ends of text and other special ids but not padding. Both models
+    read both sides. Special ids are never hidden, so they are never replaced.
 
-    Of the hidden tokens 85% become [MASK] and the rest stays; the generator predicts and replaces all of them. It draws
-    by noise that comes with the batch and belongs to the example, so that the same tokens are replaced on any number of
-    processes and in any micro-batches (`sample_ids` says how nearly). Drawing has no gradient: the discriminator
-    teaches the generator nothing, except through the table of the vocabulary, which both share as in the paper. Which
-    positions are in the loss follows from the batch, and so do both counts; only the discriminator's classes depend on
-    what was drawn (`Target.detects_replaced`).
+    Of the hidden tokens 85% become [MASK] and the rest stay unchanged; the generator predicts and replaces all of them.
+    It samples with noise from the batch, which belongs to the example, so the same tokens are replaced on any number of
+    processes and in any micro-batches (`sample_ids` states the limits). Sampling has no gradient: the discriminator
+    teaches the generator nothing, except through the token embedding, which both share as in the paper. The batch
+    determines the loss positions and both counts; only the discriminator's classes depend on the samples
+    (`Target.detects_replaced`).
 
     >>> import torch
     >>> from clozelab import SpecialIds
@@ -61,8 +61,8 @@ class Electra(MaskedLM):
     >>> round(objective(model, batch)["discriminator"].mean.item(), 4)  # untrained: ln 2
     0.6931
 
-    Raises `InputError` for options out of bounds, for a model that is no pair of generator and discriminator, and for a
-    batch that was made for another objective.
+    Raises `InputError` for options out of bounds, for a model that is not a pair of generator and discriminator, and
+    for a batch that was made for another objective.
 
     Source: Clark et al. 2020 (ELECTRA), sections 2 and 3.2, and appendix A; 85% and 15% as in its code.
     """
@@ -85,7 +85,7 @@ class Electra(MaskedLM):
     generator_size: Annotated[float, Bounds(1 / 16, 1)] = 0.25
     """Width of the generator, as a share of the discriminator's; it has as many layers."""
     discriminator_weight: NotNegative = 50.0
-    """Weight of the discriminator's mean beside the generator's."""
+    """Weight of the discriminator's mean in the total."""
 
     # hide
 

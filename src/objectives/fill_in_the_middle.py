@@ -27,17 +27,18 @@ ROLES = ("fim_prefix", "fim_suffix", "fim_middle", "fim_end")
 
 @options
 class FillInTheMiddle(Objective):
-    """Cut a text at two places, move its middle to the end, and learn it as any text, from the left.
+    """Cut a text at two places, move its middle to the end, and learn the row from the left like any text.
 
         text   the  cat  sat  on   the  mat     cut after "cat" and after "on"
         psm    PRE  the  cat  SUF  the  mat  MID  sat  on   END
         spm    PRE  SUF  the  mat  MID  the  cat  sat  on   END
         labels    each row itself, not shifted, as in causal LM
 
-    A model of it continues texts as a causal one does, and fills a gap of unknown length by reading what stands behind
-    it first. The cuts are uniform in 0 .. n and may coincide, so a middle may be empty. Each document of a packed row
-    is cut by itself, and its end of text stays behind it. The four role ids make a moved document longer, and the row
-    is *widened* rather than cut: the end of a middle teaches where to stop. Nats over next tokens, role ids included.
+    The model continues texts as a causal one does, and fills a gap of unknown length after reading what follows the
+    gap. The cuts are uniform in 0 .. n and may coincide, so a middle may be empty. Each document of a packed row is cut
+    separately, and its end of text stays after it. The four role ids make a moved document longer, and the row is
+    *widened* rather than cut, since the end of a middle teaches where to stop. The loss is in nats per next token, role
+    ids included.
 
     >>> import torch
     >>> from clozelab import FillInTheMiddle, SpecialIds
@@ -50,7 +51,8 @@ class FillInTheMiddle(Objective):
     >>> objective(torch.zeros(1, 10, 94), batch)  # a uniform guess among 94: each ln 94
     Loss(logits: 4.5433 nats over 9)
 
-    Raises `InputError` for options out of bounds, a vocabulary without the four roles, and a text that holds one.
+    Raises `InputError` for options out of bounds, a vocabulary without the four roles, and a text that contains one of
+    them.
 
     Source: Bavarian et al. 2022 (FIM), sections 3 and 4.
     """

@@ -32,13 +32,13 @@ class MaskedDiffusion(Objective):
         labels        .   cat  sat   .   the   .
         weights       2    2    2    2    2    2        n / k, 0 at padding; the sum is divided by n, not by k
 
-    The mean over k is a mean over all orders in which a text can be filled in, so the sum of a text is an upper bound
-    of -ln p(text), its first token included. With the exact posterior it *equals* -ln p(text), for every single text.
-    An end of text may be hidden like any token; other special ids are not.
+    The mean over k is a mean over all orders in which a text can be filled in. So the loss, summed over a text, is an
+    upper bound of -ln p(text), its first token included. With the exact posterior it *equals* -ln p(text), for every
+    text. An end of text may be hidden like any token; other special ids are not.
 
-    By default a row hides an exact count, whose loss at a uniform guess has no variance. `exact_count=False` is the
-    form of the papers: each token is hidden with probability p = (1 - eps) t + eps, t uniform, at a weight of 1 / p.
-    Nats over all tokens, hidden or not.
+    By default a row hides an exact count; the loss of a uniform guess then has no variance. `exact_count=False` is the
+    form of the papers: each token is hidden with probability p = (1 - eps) t + eps, t uniform, and has the weight 1 /
+    p. The loss is in nats per token of the text, hidden or not.
 
     >>> import torch
     >>> from clozelab import MaskedDiffusion, SpecialIds
@@ -52,7 +52,7 @@ class MaskedDiffusion(Objective):
     >>> objective(torch.zeros(1, 6, 20), batch)  # a uniform guess among 20: ln 20, whatever is hidden
     Loss(logits: 2.9957 nats over 6)
 
-    Raises `InputError` for a batch without weights or count, and for one that shows a token of the loss.
+    Raises `InputError` for a batch without weights or count, and for one in which a loss position is visible.
 
     Source: Sahoo et al. 2024 (MDLM), section 3; Nie et al. 2025 (LLaDA), section 2.1, and its equation 14 for the exact
     count.
@@ -64,7 +64,7 @@ class MaskedDiffusion(Objective):
     exercise = FloorExercise(steps=4000)
 
     exact_count: bool = True
-    """Hide exactly k of n tokens, k uniform in 1 .. n, instead of each with a probability that is uniform."""
+    """Hide exactly k of n tokens, k uniform in 1 .. n, instead of each token with a uniformly drawn probability."""
 
     def corrupt(self, examples: Examples) -> Batch:
         text = examples.maskable & (~examples.special.is_special(examples.tokens) | examples.is_eos)

@@ -30,16 +30,16 @@ Scheme = Literal["exact-count", "bernoulli", "whole-words", "n-grams", "geometri
 
 @options
 class MaskedLM(Objective):
-    """The cloze test: 15% of the tokens are hidden, the rest stays visible on both sides.
+    """The cloze test: 15% of the tokens are hidden, the rest stay visible on both sides.
 
         text         the  cat  sat  on   the  mat
         input_ids    the  [M]  sat  on   [M]  mat
         labels        .   cat   .    .   the   .       -100 at the dots: not in the loss
         output at t       cat            the           in place, nothing shifted
 
-    Of the hidden tokens 80% become [MASK], 10% a random token, 10% stay as they are, all of them in the loss: the model
-    cannot trust the visible tokens, so it must represent all of them. Special ids are never hidden. Nats over hidden
-    tokens.
+    Of the hidden tokens 80% become [MASK], 10% a random token, and 10% stay unchanged; all are in the loss. So the
+    model cannot trust the visible tokens, and must represent all of them. Special ids are never hidden. The loss is in
+    nats per hidden token.
 
     >>> import torch
     >>> from clozelab import MaskedLM, SpecialIds
@@ -51,11 +51,11 @@ class MaskedLM(Objective):
     >>> objective(torch.zeros(1, 6, 10), batch["labels"])  # a uniform guess among 10: each ln 10
     Loss(logits: 2.3026 nats over 3)
 
-    With `final_mask_rate` the rate goes from `mask_rate` to it, on a straight line by the progress of the run. Batches
-    that are given no progress, held-out ones among them, have the final rate, so that losses can be compared.
+    With `final_mask_rate` the rate moves linearly from `mask_rate` to it over the run. Batches that are given no
+    progress, such as held-out ones, use the final rate, so that losses can be compared.
 
-    Raises `InputError` for options out of bounds, and for an option that would be ignored: a rate beside a scheme of
-    your own, which has its own, and the options of spans beside a scheme without spans.
+    Raises `InputError` for options out of bounds, and for an option that would be ignored: a rate with a custom scheme,
+    which has its own rate, or span options with a scheme without spans.
 
     Source: Devlin et al. 2018 (BERT), section 3.1 and appendix A.1, without next-sentence prediction. A falling rate:
     Ankner et al. 2023 (Dynamic masking rate schedules for MLM pretraining), section 2, from 0.3 to 0.15.

@@ -1,4 +1,4 @@
-"""Masked next-token prediction (GPT-BERT): one model for causal rows and masked rows, each answer one place earlier."""
+"""Masked next-token prediction (GPT-BERT): one model for causal and masked rows, predicting one position earlier."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class MaskedNextToken(MaskedLM):
         labels          the  cat  sat  on   the  mat
         output at t     cat  sat  on   the  mat   .
 
-    A masked row is that of `MaskedLM`, with one difference: the answer is given one place earlier, so that both kinds
-    share the shift, the head and all weights, and one model fills blanks and continues texts. Nothing stands before the
-    first token of a row, or of a document, so it is never hidden. A visible token must not be in the loss: the output
-    before it reads it.
+    A masked row is corrupted as in `MaskedLM`, with one difference: each token is predicted one position earlier. So
+    both kinds of rows share the shift, the head and all weights, and one model fills blanks and continues texts.
+    Nothing precedes the first token of a row, or of a document, so it is never hidden. A visible token must not be in
+    the loss, since the output before it reads it.
 
-    The loss of a row is its mean over the tokens that it predicts, times the n - 1 that it could predict: a causal row
-    has about 1 / mask_rate as many loss positions as a masked one, and would outweigh it. So `causal_share` is a share
-    of the loss too, as in GPT-BERT, which averages the means of its devices. AntLM alternates the kinds: a run with
-    `causal_share=1`, and one with 0 from its weights (`clozelab train --init-from RUN`). Nats over all tokens but the
-    first.
+    The loss of a row is its mean over the tokens that it predicts, times the n - 1 tokens that it could predict.
+    Otherwise a causal row, with about 1 / mask_rate times the loss positions of a masked row, would outweigh it. So
+    `causal_share` is a share of the loss too, as in GPT-BERT, which averages the means of its devices. AntLM alternates
+    the two kinds: train with `causal_share=1`, then with 0 from those weights (`clozelab train --init-from RUN`). The
+    loss is in nats per token, the first token excluded.
 
     >>> import torch
     >>> from clozelab import SpecialIds

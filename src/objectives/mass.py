@@ -26,7 +26,7 @@ PLACE = 0  # stream of an example's noise
 
 @options
 class MASS(Objective):
-    """One span, half of the text, becomes masks, and a decoder writes it where it stood.
+    """One span, half of the text, becomes masks, and a decoder predicts it at its own positions.
 
         text                   the cat sat on  the mat
         input_ids              the cat [M] [M] [M] mat      read by the encoder, both sides
@@ -34,13 +34,13 @@ class MASS(Objective):
         decoder_position_ids    2   3   4                   of the tokens that it predicts
         labels                 sat on  the                  all in the loss
 
-    The decoder reads the token before each hidden one, and nothing else of the text: all that it knows of the rest, the
-    encoder must tell it. One token hidden is masked LM in two stacks, all hidden is causal LM. A span that begins the
-    text begins with the start id. Masks say how many tokens are missing, so no end of text is predicted. Within
-    documents, each has a span of its own. Nats over the hidden tokens.
+    The decoder reads the token before each hidden one, and nothing else of the text: everything else must come from the
+    encoder. With one hidden token this is masked LM in two stacks; with all hidden it is causal LM. For a span at the
+    start of the text, the decoder begins with the start id. The masks show how many tokens are missing, so no end of
+    text is predicted. Where documents are kept apart, each has its own span. The loss is in nats per hidden token.
 
-    The decoder stands at the positions of the text, and the cross-attention of the paired model knows positions:
-    without either, it could not tell which of the masks it is to fill.
+    The decoder uses the positions of the text, and the cross-attention of the paired model has positions. Without
+    either, the decoder could not tell which mask it has to fill.
 
     >>> import torch
     >>> from clozelab import SpecialIds
@@ -56,7 +56,7 @@ class MASS(Objective):
     >>> MASS()(torch.zeros(1, 3, 20), batch)  # a uniform guess among 20: each ln 20
     Loss(logits: 2.9957 nats over 3)
 
-    Raises `InputError` for options out of bounds and for rows with labels of their own.
+    Raises `InputError` for options out of bounds and for rows with their own labels.
 
     Source: Song et al. 2019 (MASS), section 3.1; all hidden tokens become masks, of which the paper keeps a tenth and
     replaces a tenth.

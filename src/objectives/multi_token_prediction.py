@@ -1,4 +1,4 @@
-"""Multi-token prediction: read from the left, predict the next token and, by further heads, those behind it."""
+"""Multi-token prediction: read from the left, predict the next token and, by further heads, those after it."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class MultiTokenPrediction(CausalLM):
         ahead_1      7    8    9    .    .     count 3: parallel reads 5 and predicts 7, sequential reads 5 and 6
         ahead_2      8    9    .    .    .     count 2
 
-    Two designs, and they are not the same objective. Heads that stand **parallel** (Meta) all read x[0..t], so head k
-    has to guess what lies between: on a Markov source its floor is H(x[t+1+k] | x[t]), which rises with k. In the
-    **sequential** design (DeepSeek-V3) head k is told x[t+k], the token before the one that it predicts, and its floor
-    is the entropy rate at every depth.
+    There are two designs, which are different objectives. **Parallel** heads (Meta) all read x[0..t], so head k has to
+    predict across a gap: on a Markov source its floor is H(x[t+1+k] | x[t]), which rises with k. In the **sequential**
+    design (DeepSeek-V3) head k also reads x[t+k], the token before the one that it predicts, and its floor is the
+    entropy rate at every depth.
 
-    Each part is nats over its own count. `logits` is the loss of causal LM, and with it the likelihood of the text; the
-    further heads are there for what their gradient teaches the trunk. Their weights sum to `ahead_weight`; with
-    `design="parallel"`, `depth=3`, `ahead_weight=3` the loss is Meta's plain sum of four heads.
+    Each part is in nats per loss position of its own. `logits` is the loss of causal LM, and so the likelihood of the
+    text; the purpose of the further heads is what their gradient teaches the trunk. Their weights sum to
+    `ahead_weight`; with `design="parallel"`, `depth=3`, `ahead_weight=3` the loss is Meta's plain sum of four heads.
 
     >>> import torch
     >>> from clozelab.models import Prediction
@@ -49,7 +49,7 @@ class MultiTokenPrediction(CausalLM):
     ahead_1      7     8     9  -100  -100
     ahead_2      8     9  -100  -100  -100
 
-    Raises `InputError` for a model without the heads, for labels that were shifted already, and for a batch that was
+    Raises `InputError` for a model without the heads, for labels that are already shifted, and for a batch that was
     made for another objective.
 
     Source: Gloeckle et al. 2024, section 2 (parallel); DeepSeek-AI 2024 (DeepSeek-V3), section 2.2 (sequential; weight
@@ -69,11 +69,11 @@ class MultiTokenPrediction(CausalLM):
     depth: Literal[1, 2, 3, 4, 5, 6, 7, 8] = 1
     """Further tokens that are predicted."""
     design: Literal["sequential", "parallel"] = "sequential"
-    """Each head told one token more than the one before it, or all side by side."""
+    """Each head reads one token more than the one before it, or all read the same tokens."""
     ahead_weight: NotNegative = 0.3
     """Weight of all further heads together; each has an equal share."""
     detach_heads: bool = False
-    """The further heads learn from the trunk, and teach nothing but the table of the vocabulary, which is shared."""
+    """The gradient of the further heads stops before the trunk; it reaches only the heads and the shared embedding."""
 
     # read
 

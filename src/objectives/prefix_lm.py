@@ -31,10 +31,10 @@ class PrefixLM(Objective):
         labels          .    .    .   on   the  mat     not shifted, as in causal LM
         output at t     .    .   on   the  mat   .      the last token of the prefix predicts the first after it
 
-    The prefix has 1 to n - 1 of the n tokens, each length equally likely, so on average half of the tokens are in the
-    loss, late ones more often than early ones. The prefix itself must not be: its tokens read one another, so each
-    would read its own answer one place on. Within documents, each document has a prefix of its own. Nats over the
-    tokens after the prefix; their sum is -ln p(rest | prefix).
+    The prefix has 1 to n - 1 of the n tokens, each length equally likely. So on average half of the tokens are in the
+    loss, late ones more often than early ones. The prefix itself must not be in the loss: its tokens attend to one
+    another, so an output would read its own target. Where documents are kept apart, each has its own prefix. The loss
+    is in nats per token after the prefix; summed over a text it is -ln p(rest | prefix).
 
     >>> import torch
     >>> from clozelab import PrefixLM, SpecialIds
@@ -48,8 +48,8 @@ class PrefixLM(Objective):
     >>> objective(torch.zeros(1, 8, 20), batch)  # a uniform guess among 20: each ln 20
     Loss(logits: 2.9957 nats over 6)
 
-    Raises `InputError` for a batch without `reading_rank`, with labels in the prefix, or with labels that are shifted
-    already.
+    Raises `InputError` for a batch without `reading_rank`, with labels in the prefix, or with labels that are already
+    shifted.
 
     Source: Raffel et al. 2020 (T5), section 3.2.1; Dong et al. 2019 (UniLM), section 2.3, for a single stack.
     """

@@ -32,12 +32,12 @@ class SpanBoundary(MaskedLM):
         boundary_before   0    0    1    2    3    0    0    1    0    0     21 and 25, and of 26 and 28
         boundary_after    0    0    3    2    1    0    0    1    0    0
 
-    So the state beside a span is taught to hold all of what is in it. A span is a run of hidden tokens. One that
-    touches the end of a row, or of a document that is kept apart, has no second state beside it and stays out of
-    `boundary`; so do its tokens from the 21st on. Each part is nats over its own count.
+    So the states beside a span are trained to represent its content. A span is a run of hidden tokens. A span at the
+    start or end of a row (or of a document that is kept apart) lacks one of the two states and is left out of
+    `boundary`, as are the tokens of any span from the 21st on. Each part is in nats per loss position of its own.
 
-    The floors of both parts are those of masked LM on the same tokens: the states beside the span have read all that is
-    visible, and on a Markov chain the two visible neighbours of a span say all that there is to know of it.
+    The floors of both parts are those of masked LM on the same tokens. The states beside the span have read all visible
+    tokens, and on a Markov chain a span depends only on its two visible neighbours.
 
     >>> import torch
     >>> from clozelab import SpecialIds
@@ -52,9 +52,9 @@ class SpanBoundary(MaskedLM):
     Raises `InputError` for options out of bounds, for a model without the second head, and for a batch that was made
     for another objective.
 
-    Source: Joshi et al. 2020 (SpanBERT), sections 2.1 and 2.2, without single-sequence training. It counts spans in
-    words (`span_unit="words"`), and draws 80/10/10 once for a whole span, where each token has its own draw here. Its
-    code divides by the number of predicted tokens plus one.
+    Source: Joshi et al. 2020 (SpanBERT), sections 2.1 and 2.2, without single-sequence training. SpanBERT counts spans
+    in words (`span_unit="words"`) and draws 80/10/10 once for a whole span; here each token has its own draw. Its code
+    divides by the number of predicted tokens plus one.
     """
 
     name, canonical, architecture, colour = "sbo", "SpanBERT", "encoder-only", "#000000"

@@ -26,7 +26,7 @@ WHICH, OFFSET = 0, 1  # streams of an example's noise
 
 @options
 class SpanCorruption(Objective):
-    """T5's fill-in-the-blanks: runs of tokens are replaced by sentinels, and a decoder spells them out in order.
+    """T5's fill-in-the-blanks: runs of tokens are replaced by sentinels, and a decoder predicts the runs in order.
 
         text                 Thank you for inviting me to your party last week .
         input_ids            Thank you <X> me to your party <Y> week . </s>   read by the encoder, both sides
@@ -34,13 +34,13 @@ class SpanCorruption(Objective):
         labels               <X> for inviting <Y> last </s>                   all in the loss
 
     One sentinel stands for a whole span, so inputs and targets are both shorter than the text; the model must also
-    predict how long a span is. At 15% in spans of 3, a text of 568 tokens becomes 512 and 114. An end of text inside a
-    packed block may be hidden like any token: T5 does so, and the lengths stay fixed. Nats over target tokens.
+    predict how long a span is. At 15% in spans of 3, a text of 568 tokens becomes 512 inputs and 114 targets. An end of
+    text inside a packed block may be hidden like any token: T5 does so, and the lengths stay fixed. The loss is in nats
+    per target token.
 
-    **T5's spans never hide the first token and always the last**; where one span is all there is (up to 29 tokens at
-    the defaults), its end is the end of the text in every epoch, and so the mask is always the same one.
-    `scheme="rolled-spans"` rolls each mask by an offset of its own (seqio's `random_roll`), which makes all places
-    alike; a span that crosses the end is two.
+    **T5's spans never hide the first token and always hide the last.** A text with a single span (up to 29 tokens at
+    the defaults) therefore has the same mask in every epoch. `scheme="rolled-spans"` rolls each mask by a random offset
+    (seqio's `random_roll`), which makes all positions equally likely; a span that crosses the end becomes two.
 
     >>> import torch
     >>> from clozelab import SpanCorruption, SpecialIds
@@ -55,7 +55,7 @@ class SpanCorruption(Objective):
     >>> objective(torch.zeros(1, 7, 20), batch["labels"])  # a uniform guess among 20: each ln 20
     Loss(logits: 2.9957 nats over 7)
 
-    Raises `InputError` for options out of bounds, for more spans than sentinels, and for rows with labels of their own.
+    Raises `InputError` for options out of bounds, for more spans than sentinels, and for rows with their own labels.
 
     Source: Raffel et al. 2020 (T5), section 3.1.4.
     """
@@ -73,7 +73,7 @@ class SpanCorruption(Objective):
     mean_noise_span_length: AtLeastOne = 3.0
     """Mean length of a hidden run, in tokens."""
     scheme: Literal["random-spans", "rolled-spans"] | MaskScheme = "random-spans"
-    """Which tokens: T5's random spans, the same rolled by a random offset, or a function, whose runs become spans."""
+    """Which tokens: T5's random spans, the same rolled by a random offset, or a function; its runs become spans."""
     final_sentinel: bool = False
     """Close the targets with one more sentinel, as the paper's figure 2 does and T5's code does not."""
 

@@ -1,4 +1,4 @@
-"""Token order prediction: read from the left, predict the next token and, by a second table, what comes up how soon."""
+"""Token order prediction: read from the left, predict the next token and, by a second head, the order of later ones."""
 
 from __future__ import annotations
 
@@ -36,14 +36,15 @@ class TokenOrderPrediction(CausalLM):
                        2    2    0    1    .    .    .      the third
                        .    0    1    .    .    .    .      and the last
 
-    An id whose next occurrence stands d places behind the next token scores window - d, and -inf where d > window; the
-    softmax of the scores over the vocabulary is the target. So an id has e^-d of the probability of the next token: at
-    the first place 3, 1 and 2 have .7054, .2595 and .0351. The entropy of the target, there 0.714 nats, is what this
-    part costs a model that knows the future; one that reads from the left pays more, and a uniform guess ln V.
+    An id whose next occurrence is d positions after the next token has the score window - d, or -inf where d > window.
+    The target is the softmax of the scores over the vocabulary. So an id has e^-d times the probability of the next
+    token: at the first position 3, 1 and 2 have .7054, .2595 and .0351. The entropy of this target, 0.714 nats, would
+    be the loss of a model that knows the future. A model that reads from the left has a higher loss, and a uniform
+    guess has ln V.
 
-    The hidden state has to order the tokens that come, which is easier than to say which stands k places ahead, as
-    multi-token prediction asks. Upcoming tokens are those of the same document. `logits` is the loss of causal LM, and
-    with it the likelihood of the text. Both parts are nats over next tokens.
+    Ordering the upcoming tokens is easier than predicting the token exactly k positions ahead, as in multi-token
+    prediction. Upcoming tokens are those of the same document. `logits` is the loss of causal LM, and so the likelihood
+    of the text. Both parts are in nats per next token.
 
     >>> import torch
     >>> from clozelab.objectives import TokenOrderPrediction
@@ -52,11 +53,11 @@ class TokenOrderPrediction(CausalLM):
     >>> target.soft_labels.ids[0, 0], target.soft_labels.probabilities[0, 0]
     (tensor([3, 1, 3, 2]), tensor([0.7054, 0.2595, 0.0000, 0.0351]))
 
-    Raises `InputError` for a model without the second table, for labels that were shifted already, and for a batch that
-    was made for another objective.
+    Raises `InputError` for a model without the second unembedding, for labels that are already shifted, and for a batch
+    that was made for another objective.
 
     Source: Zuhri et al. 2025 (Predicting the order of upcoming tokens improves language modeling), section 3. Their
-    PyTorch code counts the token `window` places behind the next one, as here; their Triton kernel leaves it out.
+    PyTorch code counts the token `window` positions after the next one, as here; their Triton kernel leaves it out.
     """
 
     name, canonical, architecture, colour = "top", "TOP-7B", "decoder-only", "#88CCEE"
@@ -72,9 +73,9 @@ class TokenOrderPrediction(CausalLM):
     )
 
     window: Annotated[int, Bounds(1, 64)] = 16
-    """How far behind the next token a token still counts; one d places behind it has e^-d of its probability."""
+    """How far after the next token a token still counts; d positions after it, it has e^-d times its probability."""
     order_weight: NotNegative = 1.0
-    """Of the second part in the total."""
+    """Weight of the second part in the total."""
 
     # read
 

@@ -1,4 +1,4 @@
-"""UL2 (mixture of denoisers): short spans, long or many spans, and the end of a text, each told by a mode token."""
+"""UL2 (mixture of denoisers): short spans, long or many spans, and the end of a text, each marked by a mode token."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Denoiser:
 
 @options
 class UL2(Objective):
-    """Seven denoisers, one of them drawn for each row, and a token in front that tells which kind it is.
+    """Seven denoisers, one of them drawn for each row, and a mode token in front that names its kind.
 
         text     the  cat  sat  on   the  mat  and  slept
 
@@ -63,11 +63,11 @@ class UL2(Objective):
         S   [S]  the  cat  sat  on   the  mat  <X>  </s>          the end of the text: a prefix LM
             <X>  and  slept  </s>
 
-    All of them are span corruption with other numbers. R: 15% in spans of 3 or 8; X: 50% in spans of 3 or 8, and 15% or
-    50% in spans of 64; S: one span, the last quarter in the mean. The mode token is never hidden and never in the loss;
-    afterwards it asks a model for what it learned under it. Inputs of the modes differ in length, so a batch is padded;
-    within documents, each begins with the row's mode. Nats over target tokens. A mean over the mixture says little:
-    reports have the loss of each mode.
+    All of them are span corruption with other settings. R: 15% in spans of 3 or 8; X: 50% in spans of 3 or 8, and 15%
+    or 50% in spans of 64; S: one span, on average the last quarter. The mode token is never hidden and never in the
+    loss. In use, it selects what the model learned in that mode. The modes' inputs differ in length, so a batch is
+    padded. Where documents are kept apart, each begins with the row's mode token. The loss is in nats per target token.
+    A mean over the mixture says little, so reports give the loss of each mode.
 
     >>> import torch
     >>> from clozelab import SpecialIds
@@ -83,8 +83,9 @@ class UL2(Objective):
     >>> UL2()(torch.zeros(*batch["labels"].shape, 40), batch)  # a uniform guess among 40: each ln 40
     Loss(logits: 3.6889 nats over 6)
 
-    Another mixture is a subclass with other `denoisers`. Raises `InputError` for a vocabulary without the three modes,
-    for more spans than sentinels (X needs one for six tokens), and for rows with labels of their own.
+    For another mixture, write a subclass with other `denoisers`. Raises `InputError` for a vocabulary without the three
+    modes, for more spans than sentinels (X needs one sentinel for every six tokens), and for rows with their own
+    labels.
 
     Source: Tay et al. 2022 (UL2), section 3.1 and table 1; the split of S, uniform in n/2 .. n - 1, has its mean.
     """

@@ -26,17 +26,18 @@ from .ul2 import UL2, Denoiser, with_modes
 
 @options
 class UL2R(UL2):
-    """UL2 in one stack: the row is a mode, the text with its blanks, and then what stood there.
+    """UL2 in one stack: the row is a mode token, the text with its blanks, and then the hidden spans.
 
         text           the  cat  sat  on   the  mat
         input_ids      [R]  the  <X>  on   the  <Y>  <X>  cat  sat  <Y>  mat  </s>
         reading_rank    0    0    0    0    0    0    1    2    3    4    5    6     t reads s where rank[s] <= rank[t]
         labels          .    .    .    .    .    .   <X>  cat  sat  <Y>  mat  </s>   not shifted, as in causal LM
 
-    Inputs and targets are those of `UL2`, the inputs without their end of text; they are read on both sides, as the
-    prefix of a prefix LM, and the last of them predicts the first sentinel. Half of the rows are S, a prefix LM; a
-    quarter is R, 15% in spans of 3, and an eighth each is X, 15% in spans of 32 and 50% in spans of 3. It was made to
-    train a causal model a little further. Nats over target tokens; reports have the loss of each mode.
+    Inputs and targets are those of `UL2`, the inputs without their end of text. The inputs are read on both sides, as
+    the prefix of a prefix LM, and the last of them predicts the first sentinel. Half of the rows are S, a prefix LM; a
+    quarter are R, 15% in spans of 3; an eighth are X with 15% in spans of 32, and an eighth X with 50% in spans of 3.
+    UL2R was designed to continue the training of a causal model for a short time. The loss is in nats per target token;
+    reports give the loss of each mode.
 
     >>> import torch
     >>> from clozelab import SpecialIds
