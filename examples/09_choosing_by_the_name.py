@@ -52,6 +52,7 @@ LESSON = Lesson(
     "decoder of 400 M 88.2.",
     previous="0.1 claimed that each objective is the best at the use that it is named for, and its span model had not "
     "learned to read: held in part, in 2 of 4 uses.",
+    first_seed=20,
 )
 
 # %% [markdown]
@@ -129,9 +130,8 @@ def share_of_own_task(name: str, model: nn.Module, texts: int) -> float:
 # mask at the end, the encoder-decoder a sentinel. How many nats is the model's distribution of the next symbol above
 # the true one? The sum over all places is how far what a model writes is from the language (Kullback-Leibler).
 
+
 # %%
-
-
 def next_logits(name: str, model: nn.Module, before: Tensor, written: Tensor, gap: int, after: Tensor) -> Tensor:
     """Logits (B, K) of the next symbol in a gap, of which (B, n) are written and `gap` symbols are not."""
 
@@ -204,9 +204,8 @@ def nats_above_posterior(name: str, model: nn.Module, texts: int) -> float:
 # from the mean of the model's last hidden states (of the encoder, where there is one). The best possible classifier
 # compares the likelihood of a text with that of all texts that it may come from.
 
+
 # %%
-
-
 def half_changed(texts: int, length: int = 12) -> tuple[Tensor, Tensor]:
     """Texts (texts, length), and for each whether a symbol was changed."""
     generator = torch.Generator().manual_seed(0)
@@ -265,10 +264,13 @@ def one_seed(seed: int, steps: int, texts: int) -> dict[str, float]:
 # *Control*: the right side of a gap must matter: the best reader of the left side loses 0.1 nats a symbol or more.
 # *Parts of the claim*: causal LM is better than both others at continuing, and worse than both at filling and at
 # classifying.
+#
+# A first run of 500 steps with the seeds 0 to 4 could not tell: the span model had learned 0.82 ± 0.06 of its own task.
+# Only the length of the training was changed since, to 700 steps, with seed 10; the rule is the same. The run is on
+# seeds that no choice was made with, 20 to 24.
+
 
 # %%
-
-
 def rule(figures: dict[str, Seeds], baselines: dict[str, tuple[str, float]]) -> Judgement:
     """The verdict, from the figures by name and what stands beside each use."""
     lost = Seeds((baselines["fill"][1],) * len(figures["causal: fill"].values))
@@ -276,29 +278,24 @@ def rule(figures: dict[str, Seeds], baselines: dict[str, tuple[str, float]]) -> 
     for name in OBJECTIVES:
         gates.append(Gate(f"{name}: share learned of its own task", figures[f"{name}: share learned"], above=0.8))
         nats = figures[f"{name}: continue"]
-        gates.append(
-            Gate(f"{name}: nats in continuing, below those of frequencies", nats, below=baselines["continue"][1])
-        )
+        guess = baselines["continue"][1]
+        gates.append(Gate(f"{name}: nats in continuing, below those of frequencies", nats, below=guess))
     for name in ("masked", "span"):
-        gates.append(
-            Gate(
-                f"{name}: percentage told, above a bag of words",
-                figures[f"{name}: classify"],
-                above=baselines["classify"][1],
-            )
-        )
+        told, counts = figures[f"{name}: classify"], baselines["classify"][1]
+        gates.append(Gate(f"{name}: percentage told, above a bag of words", told, above=counts))
     parts = []
-    for use, sign in {"continue": 1, "fill": -1, "classify": 1}.items():
+    for use in USES:
         for name in ("masked", "span"):
+            theirs, ours = figures[f"{name}: {use}"], figures[f"causal: {use}"]
             what = f"causal better than {name}" if use == "continue" else f"{name} better than causal"
-            parts.append(Part(f"{use}: {what}", (figures[f"{name}: {use}"] - figures[f"causal: {use}"]) / sign))
+            parts.append(Part(f"{use}: {what}", ours - theirs if use == "fill" else theirs - ours))
     return judge(gates, parts)
 
 
 def main(arguments: list[str] | None = None) -> Result:
     """Run the lesson."""
     visit = LESSON.visit(arguments)
-    steps, texts = visit.choose((500, 1000), fast=(12, 100), full=(1500, 2000))
+    steps, texts = visit.choose((700, 1000), fast=(12, 100), full=(1500, 2000))
     runs = [one_seed(seed, steps, texts) for seed in visit.track(visit.seeds)]
     figures = Seeds.by_name(runs)
     baselines = {
