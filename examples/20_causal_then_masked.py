@@ -1,0 +1,318 @@
+# %% [markdown]
+# # 20 Causal, then masked: the order of objectives
+#
+#     python examples/20_causal_then_masked.py  # --fast: some seconds, not judged; --full: four times the steps
+#
+# **An encoder is to be trained, and the number of steps is fixed. All of them masked LM, or the first ones causal LM?**
+#
+# A causal step predicts every token, a masked step the three in ten that are hidden: the same text teaches more. But a
+# causal model reads one side, and its output at a token says the *next* token, where masked LM's says the token *at
+# that place*. After the switch both habits are wrong.
+#
+# **Before you run: what do you expect?** A quarter of the steps is causal. Is the masked loss in the end lower than
+# without them, or higher? Are the vectors of tokens better, or worse? Which of the two habits costs more?
+
+# %%
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+from clozelab.course import Exercise, Gate, Judgement, Lesson, Part, Result, Seeds, in_notebook, judge
+from clozelab.data import Batch
+from clozelab.evaluation import evaluate, linear_probe
+from clozelab.languages import HiddenMarkovSource, MarkovSource
+from clozelab.models import eval_mode
+from clozelab.objectives import CausalLM, Loss, MaskedLM, MaskedNextToken
+from clozelab.training import TrainConfig, fit
+
+LESSON = Lesson(
+    "20_causal_then_masked.py",
+    "Causal, then masked: the order of objectives",
+    claim="At a fixed budget, causal steps first and masked steps after give lower masked loss and better vectors.",
+    question="At a fixed number of steps: masked LM alone, or causal LM first?",
+    exercises=(
+        Exercise(
+            "How many times as many tokens does a causal step predict as a masked one? Count the labels from 0 up in "
+            '`batches("causal", 0, 99)["labels"][:, 1:]` and in `batches("masked", 0, 99)["labels"]`.',
+            answer=(3.1, 3.4),
+            why="31 of 32 tokens against three in ten. So 25 causal steps predict as many tokens as 80 masked ones.",
+        ),
+        Exercise(
+            'Ask a causal model, `m = train(10, plan("causal", "masked", 50, 100))`, for hidden tokens: how many nats '
+            'better is it one place earlier, `task("all masks", m, 10)[0] - task("one place earlier", m, 10)[0]`?',
+            answer=(0.15, 0.35),
+            why="It says the next token, and never saw a mask. One place earlier it knows nearly half of the task.",
+        ),
+        Exercise(
+            "Turn the order round: which share of masked LM's task is known in the end, "
+            '`task("masked", train(10, plan("masked", "causal", 50, 50)), 10)[1]`? The other way round it is 0.52.',
+            answer=(0.25, 0.45),
+            why="What comes last is what a model does best; it keeps much of the first, as the words are the same.",
+        ),
+    ),
+    literature="38 models of 210 M to 1 B parameters: at a fixed budget causal, then masked gives the best vectors; of "
+    "one objective alone, masked LM mostly does (Gisserot-Boukhlef et al. 2025, arXiv 2507.00994).",
+    previous="New in 0.2.",
+)
+
+# %%
+LENGTH, ROWS, HELD_OUT = 32, 16, 10**6  # tokens, texts a step, and where the seeds of held-out text begin
+BUDGETS, SHARES = (50, 100, 200), (0, 25, 50, 75, 100)  # steps, and % of them that are causal
+JUDGED, AFTER = 25, (0, 5, 10, 20, 40, 75)  # the share that is judged, and % of a run since a switch
+
+# %% [markdown]
+# ## A language with many words
+#
+# As in lesson 06, words have senses that no text shows: here eight, each of which stays from one word to the next with
+# probability 0.9, and 128 words, each said in several senses, in some more often. What the best possible reader knows
+# of hidden words and of senses is exact.
+
+# %%
+EMISSION = (1.5 * torch.randn(8, 128, generator=torch.Generator().manual_seed(0))).softmax(1)
+SOURCE = HiddenMarkovSource(MarkovSource(torch.full((8, 8), 0.1 / 7).fill_diagonal_(0.9)), EMISSION)
+SPECIAL = SOURCE.special_ids(sentinels=0)
+
+# %% [markdown]
+# ## Kinds of steps, on the same weights
+#
+# A model that reads both sides and one that reads the left side differ by who may attend to whom, and by no weight. So
+# here they *share* their weights. Three kinds are controls, in which every hidden token becomes [MASK] (by BERT's rule
+# 80% do). *From the left* is masked LM that reads one side: if it goes over to both sides, nothing but **attention**
+# changes. *One place earlier* is masked next-token prediction: the output before a hidden token says what it is, as in
+# causal LM. A causal model that goes over to that keeps its **alignment**.
+
+# %%
+CAUSAL, MASKED = CausalLM(), MaskedLM(mask_rate=0.3, scheme="bernoulli")
+ALL_MASKS = MaskedLM(mask_rate=0.3, mask_replace_prob=1.0, random_replace_prob=0.0)
+EARLIER = MaskedNextToken(mask_rate=0.3, mask_replace_prob=1.0, random_replace_prob=0.0, causal_share=0.0)
+KINDS = {  # by name: the objective, and what the model reads
+    "causal": (CAUSAL, "left"),
+    "masked": (MASKED, "both"),
+    "masked, other text": (MASKED, "both"),
+    "all masks": (ALL_MASKS, "both"),
+    "from the left": (ALL_MASKS, "left"),
+    "one place earlier": (EARLIER, "left"),  # its batches open both sides
+}
+
+
+def untrained(seed: int) -> dict[str, nn.Module]:
+    """Two layers of width 32 that read "both" sides, and the same weights reading the "left" one."""
+    torch.manual_seed(seed)
+    both, left = (one.build_model(SPECIAL.vocab_size, d_model=32, n_layers=2, n_heads=2) for one in (MASKED, CAUSAL))
+    left.embedding, left.blocks = both.embedding, both.blocks
+    return {"both": both, "left": left}
+
+
+@cache
+def batches(kind: str, seed: int, rows: int) -> Batch:
+    """So many rows of text, as this kind of step gets them; the three controls hide the same tokens."""
+    if kind in ("all masks", "from the left"):
+        batch = batches("one place earlier", seed, rows)  # hides no first token: no output stands before it
+        return {key: batch[key] for key in ("input_ids", "attention_mask", "labels")}
+    text, _ = SOURCE.sample(rows, LENGTH, seed=10 * seed + ("other" in kind))
+    return KINDS[kind][0].collator(SPECIAL, seed=seed).block(text, range(rows))
+
+
+def train(seed: int, kinds: Sequence[str], callback: Callable | None = None) -> dict[str, nn.Module]:
+    """The models after steps of these kinds, in one run with one optimiser and one schedule."""
+    models = untrained(seed)
+
+    def loss(_: nn.Module, step: int) -> Loss:
+        objective, reads = KINDS[kinds[step]]
+        rows, texts = slice(step * ROWS, (step + 1) * ROWS), batches(kinds[step], seed, len(kinds) * ROWS)
+        return objective(models[reads], {key: value[rows] for key, value in texts.items()})
+
+    config = TrainConfig(len(kinds), decay=0.5, precision="float32", seed=seed)
+    fit(loss, models["both"], lambda step: step, config, callback=callback and (lambda step, _: callback(step, models)))
+    return models
+
+
+if in_notebook():
+    for kind in ("causal", "masked", "all masks", "one place earlier"):
+        for key in ("input_ids", "labels"):
+            print(f"{kind:17} {key:9}", *(f"{token:4}" for token in batches(kind, 0, 1)[key][0, :12].tolist()))
+
+# %% [markdown]
+# ## What is measured, and of which runs
+#
+# On text that no model was trained on: the **masked loss above the least possible**, nats on a hidden token less those
+# of a reader who knows the language; and the **vectors**, how often a linear probe (lesson 06) tells a token's sense
+# from the last hidden state at its place.
+#
+# Runs have 50, 100 or 200 steps, of which 0, 25, 50, 75 or 100% are causal and the rest masked. **Controls** have 100
+# steps and change their kind after 25: masked steps on *other text*, which shows what chance does; and with all hidden
+# tokens as masks a switch of nothing, of attention, or of both, with the loss on the way.
+
+
+# %%
+def task(kind: str, models: dict[str, nn.Module], seed: int, texts: int = 100) -> tuple[float, float]:
+    """Nats of hidden tokens above the least possible, and the share learned: 0 at a guess by frequency, 1 at 0 nats."""
+    objective, reads = KINDS[kind]
+    batch = batches(kind, HELD_OUT + seed, 3 * texts)
+    floor = float(objective.posterior_costs(SOURCE, batch, SPECIAL).sum() / (batch["labels"] >= 0).sum())
+    often = SOURCE.states.stationary @ SOURCE.emission
+    above = evaluate(objective, models[reads], [batch]).nats - floor
+    return above, 1 - above / (float(-(often * often.log()).sum()) - floor)
+
+
+def senses_told(model: nn.Module, seed: int, texts: int) -> float:
+    """% of the senses in so many texts that a probe tells, fitted to the vectors of as many others."""
+    drawn = [SOURCE.sample(texts, LENGTH, seed=HELD_OUT + 10 * seed + k) for k in (2, 1)]
+    with eval_mode(model):
+        fitted, test = [(model(text).flatten(0, 1), senses.flatten()) for text, senses in drawn]
+    return 100 * linear_probe(*fitted, *test)
+
+
+def plan(first: str, second: str, steps: int, share: int) -> list[str]:
+    """The kind of each step, `share` % of them being of the first kind."""
+    switch = round(share * steps / 100)
+    return [first] * switch + [second] * (steps - switch)
+
+
+SWITCHES = {  # what changes at the switch, and the kinds before and after it
+    "nothing": ("all masks", "all masks"),
+    "attention": ("from the left", "all masks"),
+    "both": ("causal", "all masks"),
+    "nothing, earlier": ("one place earlier", "one place earlier"),
+    "attention, earlier": ("causal", "one place earlier"),
+}
+
+
+def measure(seed: int, budgets: Sequence[int], texts: int) -> dict[str, float]:
+    """The figures of one seed: "loss", "learned" and "senses" of each run, and of the controls the loss on the way."""
+    runs = {f"{n} steps, {share}%": plan("causal", "masked", n, share) for n in budgets for share in SHARES}
+    runs["other text"] = plan("masked, other text", "masked", budgets[1], JUDGED)
+    runs |= {name: plan(*kinds, budgets[1], JUDGED) for name, kinds in SWITCHES.items()}
+    f = {"untrained: senses": senses_told(untrained(seed)["both"], seed, texts)}
+    for name, kinds in runs.items():
+        asked = kinds[-1] if name in SWITCHES else "masked"
+
+        def callback(step: int, models: dict[str, nn.Module], name: str = name, asked: str = asked) -> None:
+            for percent in AFTER if name in SWITCHES else ():
+                if step == round((JUDGED + percent) * budgets[1] / 100):
+                    f[f"{name}: {percent}% after"] = task(asked, models, seed, texts)[0]
+
+        models = train(seed, kinds, callback)
+        f[f"{name}: loss"], f[f"{name}: learned"] = task(asked, models, seed, texts)
+        f[f"{name}: senses"] = senses_told(models["left" if kinds[-1] == "causal" else "both"], seed, texts)
+    text, senses = SOURCE.sample(texts, LENGTH, seed=HELD_OUT + 10 * seed + 1)
+    for reads in ("token", "left", "both"):
+        f[f"best by {reads}: senses"] = 100 * float((SOURCE.posterior(text, reads).argmax(2) == senses).float().mean())
+    judged = [f"{n} steps, {share}%" for n in budgets for share in (0, JUDGED)]
+    f |= {f"least {what}": min(f[f"{run}: {what}"] for run in judged) for what in ("learned", "senses")}
+    batches.cache_clear()
+    return f
+
+
+# %% [markdown]
+# ## The rule of judgement
+#
+# Fixed before the run. The claim is judged at 25% causal steps against none, the share with the lowest masked loss on
+# seeds 10 to 14. It has six parts: in each budget a lower loss, and better vectors. Gates, for both shares in all
+# budgets: more than 40% of masked LM's task is learned; the vectors tell more senses than the best reader of the token
+# alone, and than untrained ones. Controls: four times the masked steps are better; other text changes less than a
+# margin; the best reader of both sides tells more senses than that of the left one.
+
+# %%
+MARGINS = {"nats": 0.04, "points": 3.0}
+
+
+def gain(f: dict[str, Seeds], unit: str, one: str, other: str) -> Seeds:
+    """By what the other one of two runs is better: nats of loss less, or points of the senses more."""
+    return f[f"{one}: loss"] - f[f"{other}: loss"] if unit == "nats" else f[f"{other}: senses"] - f[f"{one}: senses"]
+
+
+def verdict(f: dict[str, Seeds], budgets: Sequence[int]) -> Judgement:
+    """The judgement, from the figures by name."""
+    alone, first = ([f"{n} steps, {share}%" for n in budgets] for share in (0, JUDGED))
+    gates = [
+        Gate("least share learned", f["least learned"], above=0.4),
+        Gate("least % of senses, against the token alone", f["least senses"], above=f["best by token: senses"]),
+        Gate("least % of senses, against untrained vectors", f["least senses"], above=f["untrained: senses"]),
+        Gate("best readers, % by both sides", f["best by both: senses"], above=f["best by left: senses"], control=True),
+    ]
+    for unit, margin in MARGINS.items():
+        longer, chance = gain(f, unit, alone[0], alone[-1]), gain(f, unit, alone[1], "other text")
+        gates.append(Gate(f"four times the steps, {unit} gained", longer, above=0.0, control=True))
+        gates.append(
+            Gate(f"other text, {unit} of change", Seeds(tuple(map(abs, chance.values))), below=margin, control=True)
+        )
+    parts = [Part(f"{b} causal, {unit} gained", gain(f, unit, a, b)) for a, b in zip(alone, first) for unit in MARGINS]
+    return judge(gates, parts)
+
+
+def main(arguments: Sequence[str] | None = None) -> Result:
+    """Train, measure, judge, draw."""
+    visit = LESSON.visit(arguments)
+    budgets, texts = visit.choose((BUDGETS, 100), fast=((8, 12, 24), 16), full=((200, 400, 800), 200))
+    f = Seeds.by_name([measure(seed, budgets, texts) for seed in visit.track(visit.seeds)])
+    judgement = verdict(f, budgets)
+    gains, costs = [], []
+    for n in budgets:
+        nats, points = (gain(f, unit, f"{n} steps, 0%", f"{n} steps, {JUDGED}%") for unit in MARGINS)
+        gains.append(f"{n} steps: {nats:+.3f} nats, {points:+.1f} points of senses gained")
+    for name, alone in (("both", "nothing"), ("attention", "nothing"), ("attention, earlier", "nothing, earlier")):
+        at_once, in_the_end = (f[f"{name}: {k}% after"] - f[f"{alone}: {k}% after"] for k in (AFTER[0], AFTER[-1]))
+        costs.append(f"{name} {at_once:+.3f} at once and {in_the_end:+.3f} in the end")
+    number, runs = f"{JUDGED}% causal, {gains[1]}", [key.removesuffix(": loss") for key in f if key.endswith(": loss")]
+    return visit.conclude(
+        judgement,
+        number=number,
+        finding=f"{JUDGED}% of causal steps, {'; '.join(gains)}. Nats lost if a switch changes: {', '.join(costs)}.",
+        figures=f,
+        headings=["run", "nats above the least possible", "% of senses told"],
+        rows=[[run, f"{f[f'{run}: loss']:.3f}", f"{f[f'{run}: senses']:.1f}"] for run in runs],
+        picture=draw(f, budgets, f"{judgement.verdict.capitalize()}: {number}"),
+    )
+
+
+def draw(f: dict[str, Seeds], budgets: Sequence[int], title: str) -> Figure:
+    """Loss and vectors by the share of causal steps, each seed a dot, and the loss after the switch."""
+    figure = Figure(figsize=(15, 4.8), layout="constrained")
+    figure.suptitle(title)
+    loss, senses, after = figure.subplots(1, 3)
+    for steps, colour in zip(budgets, ("#56B4E9", "#E69F00", "#CC79A7")):
+        for axes, what in ((loss, "loss"), (senses, "senses")):
+            values = [f[f"{steps} steps, {share}%: {what}"] for share in SHARES]
+            axes.plot(SHARES, [one.mean for one in values], color=colour, linewidth=2, label=f"{steps} steps")
+            axes.plot(SHARES, [one.values for one in values], ".", color=colour)
+            axes.set(xticks=SHARES, xlabel="causal steps, % of the run")
+    for reads, reader in (("left", "best left reader"), ("both", "best of both sides"), ("token", "the token alone")):
+        senses.axhline(f[f"best by {reads}: senses"].mean, color="0.4", linestyle=":")
+        senses.annotate(reader, (100, f[f"best by {reads}: senses"].mean + 0.4), ha="right", fontsize=9)
+    for name in SWITCHES:
+        colour = {"n": "black", "a": "#009E73", "b": CAUSAL.colour}[name[0]]
+        line = [f[f"{name}: {k}% after"].mean for k in AFTER]
+        after.plot(AFTER, line, "o--" if "earlier" in name else "o-", color=colour, markersize=4, label=name)
+    loss.set(title="masked loss in the end", ylabel="nats above the least possible", ylim=(0, None))
+    senses.set(title="what the vectors tell", ylabel="% of the senses")
+    after.set(title=f"masked loss after a switch, {budgets[1]} steps", xlabel="% of the run since", ylim=(0, None))
+    loss.legend(loc="lower left")
+    after.legend(title="what changes at the switch\n(dashed: answers one place earlier)")
+    return figure
+
+
+# %%
+if __name__ == "__main__":
+    main()
+
+# %% [markdown]
+# ## What came out
+#
+# TODO
+#
+# ## Exercises
+#
+# `LESSON.check(1, your_number)` says whether a number is right, and why.
+
+# %%
+if in_notebook():
+    LESSON.print_exercises()
+
+# %% [markdown]
+# ## Next
+#
+# Both kinds of steps at once, in one model that continues and fills: lesson 16. What vectors are good for: lesson 06.
