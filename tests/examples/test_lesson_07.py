@@ -27,11 +27,17 @@ def test_the_text_of_pretraining_holds_the_pairs_and_nothing_else(lesson):
         assert not {*lesson.TASK, *lesson.KIND} & {*ids}
 
 
-def test_the_forms_of_a_pair_ask_for_the_same(lesson):
-    whole, last = (lesson.pairs_of(0, 6, form) for form in ("as in the text", "last word"))
-    for prompt, answer, longer, word in zip(*whole[:2], *last[:2]):
-        assert prompt + answer == longer + word
-        assert len(word) == 1
+def test_a_prompt_of_the_text_is_what_a_hidden_answer_leaves_of_it(lesson):
+    """A run of six hides the answer and the end of the text: one of the draws of span corruption."""
+    prompts, answers, tasks = lesson.pairs_of(0, 6, "as in the text")
+    for prompt, answer, task in zip(prompts, answers, tasks):
+        assert answer == lesson.TASKS[lesson.MAPS[task]](prompt[:-1], 0)
+        if task < 2:
+            assert len(prompt) == len([*answer, lesson.SPECIAL.eos]) == 6
+            assert len(prompt) + 6 == lesson.LENGTH
+
+
+def test_a_prompt_of_fine_tuning_ends_in_the_id_of_its_task(lesson):
     prompts, answers, tasks = lesson.pairs_of(0, 8, "as a task")
     assert [prompt[-1] for prompt in prompts] == [lesson.TASK[task] for task in tasks]
     assert all(answer[0] in lesson.KIND for answer, task in zip(answers, tasks) if task == 3)
