@@ -112,7 +112,7 @@ OBJECTIVES = {
     "causal": CausalLM(),
     "span": SpanCorruption(noise_density=0.5, mean_noise_span_length=6.0, scheme="rolled-spans"),
 }
-ROWS, LENGTH, BATCHES = 32, 12, 3
+ROWS, LENGTH, BATCHES = 32, 12, 5
 
 
 def text_of(seed: int) -> Tensor:
@@ -176,7 +176,7 @@ def frequency_guess(tasks: list[int]) -> float:
 #
 # Three blocks of one width; the encoder-decoder has two in its encoder and one in its decoder. **The floating-point
 # operations are equal, in pretraining and again in fine-tuning**. The encoder-decoder is also fine-tuned on as many
-# pairs as the decoder, which costs it less. There are 96 pairs, seen again and again: where pairs are few, pretraining
+# pairs as the decoder, which costs it less. There are 160 pairs, seen again and again: where pairs are few, pretraining
 # pays. What is trained from nothing has the learning rates of `TrainConfig`, what is fine-tuned a third of them.
 
 
@@ -195,7 +195,7 @@ def text_at(name: str, seed: int) -> Callable[[int], dict]:
 
 
 def pairs_at(name: str, seed: int) -> Callable[[int], dict]:
-    """The batches of fine-tuning: 96 pairs of all four tasks, again and again."""
+    """The batches of fine-tuning: 160 pairs of all four tasks, again and again."""
 
     def batch(step: int) -> dict:
         prompts, answers, _ = pairs_of(seed * 10**6 + 500_000 + step % BATCHES, ROWS, "as a task")
