@@ -86,10 +86,10 @@ FIRST_SEED = 30  # not the seeds of two earlier runs, after which the settings w
 # %% [markdown]
 # ## One sentence, three objectives
 #
-# `objective.collator(special).block(tokens, example_ids)` corrupts, and `model.attention_matrix(...)` is the mask that
-# `forward` uses. The picture is drawn from these two. A row is an output: on the left the token that the model reads at
-# that position, on the right the one that it must predict, where the position is in the loss. (More is hidden here than
-# elsewhere, a quarter, so that eleven words show something.)
+# `objective.collator(special).block(tokens, example_ids)` corrupts the text, and `model.attention_matrix(...)` is the
+# mask that `forward` uses. The picture is drawn from these two. Each row is an output. On the left is the token that
+# the model reads at that position; on the right, if the position is in the loss, the token that it must predict. (Here
+# a quarter of the tokens is hidden, more than elsewhere, so that eleven words show something.)
 
 # %%
 SHOWN = {
@@ -117,22 +117,22 @@ if in_notebook():
 # %% [markdown]
 # ## What is in the loss, and what it costs
 #
-# The text comes from a language that is known exactly, another one for each seed, so what there is to learn can be
-# measured. Two losses bound it:
+# The text comes from a language that is known exactly, a different one for each seed. So we can measure how much there
+# is to learn. Two losses bound it:
 #
 # - a **frequency guess** knows how often each symbol occurs (and the format: how many spans, in which order), and reads
 #   nothing;
 # - the **floor** is the least possible loss, `objective.entropy_floor`.
 #
-# **Signal** is what lies between the two, in bits, times the loss positions. How far a model has come from the guess
-# (0) to the floor (1) is what it has **learned** of its own task.
+# The **signal** is the difference between the two, in bits, times the number of loss positions. How far a model has
+# come from the guess (0) to the floor (1) is the share **learned** of its own task.
 #
-# The **cost** is what one training step multiplies, forward and backward, as PyTorch counts it. All models have width
-# 32 and two layers for each text that they read. So the encoder-decoder has twice the parameters, but each position
-# passes through half of them, as in T5 beside BERT.
+# The **cost** is the FLOPs of one training step, forward and backward, as PyTorch counts them. All models have width 32
+# and two layers for each sequence that they read. So the encoder-decoder has twice the parameters, but each position
+# passes through half of them, as in T5 compared with BERT.
 #
-# The span model is trained with a second task for its encoder (`SpansAndBlanks`), without which a model of this size
-# does not learn to read in minutes. The second pass is part of its cost.
+# The span model's encoder is trained on a second task too (`SpansAndBlanks`). Without it a model of this size does not
+# learn to use its context in minutes. The second forward and backward pass is part of its cost.
 
 
 # %%
@@ -251,8 +251,8 @@ if in_notebook():  # ten seconds: how far each has come after so many GFLOP
 # causal LM is trained once more with a random 15% of its loss positions, all else being equal. If the loss positions
 # are the reason, this model is about as slow as masked LM.
 #
-# Could this experiment show it at all? The same comparison is made with 64 tokens in a step instead of 1,024. There
-# gradients are noisy, and fewer loss positions must make a model slower. This is the **positive control**.
+# Could this experiment show such an effect at all? The same comparison is made with 64 tokens in a step instead of
+# 1,024. There gradients are noisy, and fewer loss positions must make a model slower. This is the **positive control**.
 #
 # ## The rule
 #
@@ -262,16 +262,17 @@ if in_notebook():  # ten seconds: how far each has come after so many GFLOP
 # 1. causal LM has more than three times masked LM's bits to learn from each FLOP;
 # 2. masked LM needs more than three times its compute until 50% is learned,
 # 3. and until 80% is learned;
-# 4. with 15% of its loss positions causal LM becomes slower by a factor that is larger than what then remains between
-#    it and masked LM: the loss positions explain more than all else.
+# 4. with 15% of its loss positions causal LM becomes slower by a larger factor than the one that then remains between
+#    it and masked LM: the loss positions explain more than everything else.
 #
-# Gates: every judged model passes the mark of 80%; and at 64 tokens a step 15% of the loss positions is slower until
-# 90%, where noise counts most (a model that never comes to a mark counts with its whole budget, so its factor is a
-# lower bound). Span corruption is shown and not judged.
+# Gates: every judged model passes the mark of 80%. And at 64 tokens a step, training on 15% of the loss positions is
+# slower until 90%, where noise counts most. (A model that never reaches a mark counts with its whole budget, so its
+# factor is a lower bound.) Span corruption is shown and not judged.
 #
-# What was tried. Two runs with AdamW at 1e-2 could not tell: masked LM had learned 74 ± 17% after 400 steps (seeds 0 to
-# 4), and 68 ± 45% after 600 (seeds 20 to 24), where one seed never left its plateau. In both the loss positions
-# explained little: causal LM on 15% of them was 1.4 ± 0.7 and 1.1 ± 0.2 times slower. Muon ends the plateau sooner.
+# Earlier runs: two runs with AdamW at 1e-2 ended with "cannot tell". Masked LM had learned 74 ± 17% after 400 steps
+# (seeds 0 to 4), and 68 ± 45% after 600 (seeds 20 to 24), where one seed never left its plateau. In both the loss
+# positions explained little: causal LM on 15% of them was 1.4 ± 0.7 and 1.1 ± 0.2 times slower. Muon ends the plateau
+# sooner.
 
 # %%
 MARKS = (0.5, 0.8, 0.9)
@@ -391,24 +392,23 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# Held in part: the signal is there, and it is not the reason.
-#
+# Held in part: there is more signal, but it is not the reason.
 # - **More signal.** All three compute on about as many positions, and nearly all of causal LM's are in the loss. At
-#   each of its own, masked LM has more to learn, since two neighbours tell more about a token than one: six times the
-#   positions are 4.3 ± 0.1 times the bits for a FLOP.
+#   each of its loss positions masked LM has more to learn, since two neighbours tell more about a token than one. So
+#   six times the positions give 4.3 ± 0.1 times the bits per FLOP.
 # - **Faster.** Masked LM takes 2.8 ± 1.1 times causal LM's compute until 50%, 4.9 ± 3.6 until 80% and 10.9 ± 2.4 until
-#   90%. So "several times" is a matter of the mark, and at the two that are judged it is not significantly more than
-#   three. (With AdamW, see above, it was 20 and 27 at 80%: it is a matter of the optimiser, too.)
-# - **Not by the loss positions.** Causal LM on a random 15% of them takes 1.2 ± 0.3 times its compute until 80%. The
-#   rest of masked LM's factor is its question: it must weigh two neighbours, either of which may be hidden or wrong.
-#   Where gradients are noisy, at 64 tokens a step, the same 15% costs at least 5.5 ± 2.5 times the compute until 90%:
-#   there, and in ELECTRA's long training down to the last points, loss positions count.
+#   90%. So "several times" depends on the mark, and at the two that are judged the factor is not significantly more
+#   than three. (With AdamW, see above, it was 20 and 27 at 80%: it depends on the optimiser, too.)
+# - **Not because of the loss positions.** Causal LM on a random 15% of them takes 1.2 ± 0.3 times its compute until
+#   80%. The rest of masked LM's factor comes from its task: it must weigh two neighbours, either of which may be
+#   hidden or wrong. Where gradients are noisy, at 64 tokens a step, the same 15% costs at least 5.5 ± 2.5 times the
+#   compute until 90%. There, and at the end of long training as in ELECTRA, loss positions count.
 #
-# Span corruption is the slowest: it must first find the right position in another text, and its second task costs as
-# much again.
+# Span corruption is the slowest: its decoder must first find the right position in the encoder's text, and its second
+# task doubles the cost.
 #
-# What this does not show: each was measured on its own task. That causal LM learns its task in less compute does not
-# make its representations better.
+# What this does not show: each model was measured on its own task. That causal LM learns its task with less compute
+# does not make its representations better.
 #
 # ## Exercises
 #
@@ -421,6 +421,6 @@ if in_notebook():
 # %% [markdown]
 # ## Next
 #
-# The number of loss positions does not decide how fast a model learns. Do the other settings of masking? Lesson 13. And
-# can a model that fills blanks write a whole text, which causal LM's training asks for and masked LM's does not? Lesson
-# 04.
+# Here the number of loss positions does not decide how fast a model learns. Do the other settings of masking? Lesson
+# 13. And can a model that fills blanks generate a whole text, as causal LM is trained to do and masked LM is not?
+# Lesson 04.

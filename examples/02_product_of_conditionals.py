@@ -5,9 +5,9 @@
 #
 # **A causal and a masked model each give a score to every text. Which of the scores is a probability?**
 #
-# For any text, p(x) = p(x[0]) p(x[1] | x[0]) p(x[2] | x[0], x[1]) ... That is no assumption: it is the definition of
-# conditional probability. A causal model gives each factor, so it gives p(x), which obeys the laws of probability
-# whatever the weights are.
+# For any text, p(x) = p(x[0]) p(x[1] | x[0]) p(x[2] | x[0], x[1]) ... This is not an assumption: it follows from the
+# definition of conditional probability. A causal model gives each factor, so it gives p(x), which obeys the laws of
+# probability whatever the weights are.
 #
 # A masked model gives other conditionals: of each token given *all* the others. Their product is the pseudo-likelihood
 # (Salazar et al. 2020), which is widely used to rank sentences. It looks like a probability. Here there are so few
@@ -75,10 +75,10 @@ SPECIAL = {CAUSAL: SpecialIds(SYMBOLS + 2, PAD, EOS), MASKED: SpecialIds(SYMBOLS
 # %% [markdown]
 # ## Two models of one language
 #
-# Another language of four symbols, 0.9 nats each, for each seed. The causal model reads an end of text before the first
-# token, so that it learns the first factor, p(x[0]), too. For the masked one 40% of the tokens are hidden, each
-# independently, so that it sees one hidden token as well as several; all of them become [MASK], as in the scoring
-# below.
+# Each seed has its own language of four symbols, with 0.9 nats per symbol. The causal model reads an end of text before
+# the first token, so that it learns the first factor, p(x[0]), too. For the masked model 40% of the tokens are hidden,
+# each independently, so that it is trained with one hidden token as well as with several. All of them become [MASK], as
+# in the scoring below.
 
 
 # %%
@@ -114,9 +114,9 @@ def student(objective: Objective, seed: int, steps: int) -> nn.Module:
 # `causal_log_prob` adds up the factors of the chain rule. The sum of its p(x) goes over **all** ids of the vocabulary,
 # the two special ones too, 6^6 = 46,656 texts, and should be one whatever the weights.
 #
-# `pseudo_log_likelihood` hides each token in turn. We sum it over the 4^6 = 4,096 texts of the language, and do the
-# same with the language's *own* conditionals, those of a perfectly trained masked model: the error of that sum is not
-# due to training.
+# `pseudo_log_likelihood` hides each token in turn. We sum its exponential over the 4^6 = 4,096 texts of the language.
+# We do the same with the language's *own* conditionals, those of a perfectly trained masked model: the error of that
+# sum is not due to training.
 
 
 # %%
@@ -144,12 +144,12 @@ def perfect_pseudo(truth: Tensor) -> Tensor:
 # %% [markdown]
 # ## Which of two texts is likelier?
 #
-# A score need not be a probability to rank texts. Take two texts of the language, or a text and the same with one token
-# changed, as in tests of grammar: which share of the pairs does a score order as the true ln p does? 50% is chance.
+# A score need not be a probability to rank texts. Take two texts of the language, or a text and a copy with one token
+# changed, as in tests of grammar. What share of the pairs does a score order as the true ln p does? 50% is chance.
 #
-# For the second kind there is one more score: the conditional of the changed token alone. Since ln p(x) - ln p(x') = ln
-# p(x[t] | others) - ln p(x'[t] | others), it is exact for a perfect masked model. The sum over all tokens is not: it
-# adds the effect of the change on its neighbours, which has been counted already.
+# For pairs of the second kind there is one more score: the conditional of the changed token alone. Since ln p(x) - ln
+# p(x') = ln p(x[t] | others) - ln p(x'[t] | others), it is exact for a perfect masked model. The sum over all tokens is
+# not: it adds the effect of the change on its neighbours, which has been counted already.
 
 
 # %%
@@ -171,7 +171,8 @@ def one_changed(texts: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 # ## Is there a joint distribution behind the conditionals?
 #
 # Hide two tokens, a and b. In any joint distribution p(a) p(b | a) = p(b) p(a | b), given the rest of the text: it
-# cannot matter which of two blanks is filled first. A masked model predicts all four, and nothing makes them agree.
+# cannot matter which of two blanks is filled first. A masked model predicts all four factors, and nothing makes them
+# agree.
 
 
 # %%
@@ -223,10 +224,10 @@ if in_notebook():
 # %% [markdown]
 # ## Units: nats a token, perplexity, bits a byte
 #
-# A product of conditionals may be split at other places and is still the same product. Spell the language with four
-# letters, one of them a space: byte-level BPE makes one token of several letters. The ln p of a text is the same, the
-# language's own; only what it is divided by differs. So nats *a token* of two tokenizers may not be compared, nor
-# perplexity, which is their exponential. Divided by the bytes of the text they may.
+# A product of conditionals can be split into other factors and stays the same product. Spell the language with four
+# letters, one of them a space: byte-level BPE makes one token of several letters. The ln p of a text stays the same,
+# that of the language; only the divisor differs. So nats *per token* of two tokenizers cannot be compared, nor can
+# perplexity, their exponential. Nats per byte of the text can.
 
 # %%
 TOKENIZERS = {
@@ -263,12 +264,12 @@ if in_notebook():
 # Fixed before the run. It is judged only if
 #
 # - both models have learned 90% of their own tasks (0: a guess by frequency, 1: the floor), over all texts,
-# - control: the sum of a *perfect* masked model's pseudo-likelihood is off from one by more than 0.1, so that what is
-#   off is not due to training alone.
+# - control: the sum of a *perfect* masked model's pseudo-likelihood differs from one by more than 0.1, so that the
+#   error is not due to training alone.
 #
-# The claim has four parts: the causal sum lies within 0.001 of one; the trained pseudo-likelihood's is off by more than
-# 0.1; it orders fewer pairs of two texts correctly; and the order in which two blanks are filled changes a trained
-# model's ln p by more than 0.01 nats.
+# The claim has four parts: the causal sum lies within 0.001 of one; the sum of the trained model's pseudo-likelihood is
+# off by more than 0.1; it orders fewer pairs of two texts correctly; and the order in which two blanks are filled
+# changes a trained model's ln p by more than 0.01 nats.
 
 
 # %%
@@ -374,20 +375,20 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# Held. The causal sum is one to the last digit of float32, and would be for random weights: the claim is about the
-# form, not about training. The pseudo-likelihood sums to 3.83 ± 0.59, **more** than one, since the information that two
-# tokens share is counted twice. It would be exact only if the tokens were independent.
+# Held. The causal sum is one to the last digit of float32, and it would be so for random weights: the claim is about
+# the form, not about training. The pseudo-likelihood sums to 3.83 ± 0.59, **more** than one, since the information that
+# two tokens share is counted twice. It would be exact only if the tokens were independent.
 #
-# More training does not help. A perfect masked model's sum is 4.13 ± 1.01, and it orders no more pairs of texts
-# correctly (90.0%) than the trained one (89.4%), where the causal model has 98.6%. Texts whose tokens predict one
-# another well are overrated. For two texts that differ in one token there is a remedy that is used too rarely: score
-# that token alone (97.1%, and for a perfect model all).
+# More training does not help. A perfect masked model's sum is 4.13 ± 1.01, and it orders hardly more pairs of texts
+# correctly (90.0%) than the trained one (89.4%); the causal model orders 98.6%. Texts whose tokens predict one another
+# well are overrated. For two texts that differ in one token there is a remedy: score that token alone (97.1%, and for a
+# perfect model all pairs).
 #
 # The order in which two blanks are filled changes ln p by 0.160 ± 0.061 nats, and this *is* a fault of training: the
-# true conditionals are consistent. The model's own are learned one by one, from different masks, and belong to no
-# common p(x). So text that is filled in from masks depends on the order of filling.
+# true conditionals are consistent. The model's conditionals are learned from different masks, and belong to no common
+# p(x). So the probability of text that is filled in from masks depends on the order of filling.
 #
-# The same ln p is 0.90 nats a letter and 3.14 a token of BPE, and 1.30 bits a byte either way.
+# The same ln p is 0.90 nats per letter, 3.14 nats per BPE token, and 1.30 bits per byte either way.
 #
 # ## Exercises
 #
@@ -400,4 +401,4 @@ if in_notebook():
 # %% [markdown]
 # ## Next
 #
-# A causal product is a probability because no factor reads what it predicts. A mask sees to that: lesson 03.
+# A causal product is a probability because no factor reads what it predicts. The causal mask ensures that: lesson 03.

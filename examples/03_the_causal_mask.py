@@ -7,7 +7,7 @@
 #
 # A causal model predicts token t + 1 at every position t, in one pass over a text in which token t + 1 is visible, one
 # position to the right. Nothing is hidden in the inputs. Only the mask inside the attention, one triangle of zeros,
-# keeps the model from copying, and nothing in a training log shows whether it is there: without it the loss falls,
+# keeps the model from copying. Nothing in a training log shows whether the mask is there: without it the loss falls
 # faster and further than with it.
 #
 # So we train the same decoder with its mask and without, on a language that is known exactly: a Markov chain, which is
@@ -79,11 +79,11 @@ CAUSAL = CausalLM()
 # %% [markdown]
 # ## Which outputs depend on which inputs
 #
-# A mask that is defined may still not be applied. `probe_objective` tests the model itself: it changes one input token
-# at a time and compares, bit for bit, which outputs move, with what the objective allows. The outputs of a decoder
-# depend on what comes before, those of an encoder on both sides, and an encoder-decoder has two inputs: its outputs
-# depend on every token of the encoder's text, but only on the decoder's tokens so far. The picture's upper row shows
-# them all, and last the decoder without a mask, in which every cell above the diagonal is a leak.
+# A mask may be defined and yet not applied. `probe_objective` tests the model itself. It changes one input token at a
+# time, finds bit for bit which outputs change, and compares them with those that the objective allows. The outputs of a
+# decoder depend on what comes before, those of an encoder on both sides. An encoder-decoder has two inputs: its outputs
+# depend on every token of the encoder's text, but only on the decoder's tokens so far. The upper row of the picture
+# shows them all, and last the decoder without a mask, in which every cell above the diagonal is a leak.
 #
 # What one layer attends to, composed over all layers, is the `receptive_field`; that of a causal mask is the mask
 # itself.
@@ -132,9 +132,9 @@ if in_notebook():
 # %% [markdown]
 # ## Three ways to train one decoder
 #
-# With the mask; without it; and without it in every other row of a batch, as by a bug that only some examples trigger.
-# All three are the same `DecoderOnly` with the same initial weights on the same text. Only the forward pass of training
-# differs, so **each can be evaluated both ways**, with the mask and without.
+# The decoder is trained with the mask; without it; and without it in every other row of a batch, as by a bug that only
+# some examples trigger. All three are the same `DecoderOnly` with the same initial weights on the same text. Only the
+# forward pass of training differs, so **each can be evaluated both ways**, with the mask and without.
 
 # %%
 WAYS = {"with the mask": "#0072B2", "without it": "#CC79A7", "with it in every other row": "#E69F00"}
@@ -172,15 +172,15 @@ if in_notebook():
 # %% [markdown]
 # ## The least possible loss, and how good a generated text is
 #
-# Given x[0..t], no model can have a lower expected loss on x[t+1] than the language's own uncertainty: the mean of
-# `chain_costs` is that, on the very texts that the models are evaluated on.
+# Given x[0..t], no model can have a lower expected loss on x[t+1] than the language's own uncertainty. That is the mean
+# of `chain_costs`, computed on the same texts that the models are evaluated on.
 #
 # Text is scored by the language itself: -ln p of what was generated, in nats a token. Text of the language costs its
 # entropy rate; symbols drawn by their frequency alone cost `by_frequency`.
 #
 # A model trained without a mask can generate in two ways. Restore the mask, as any decoder with a key-value cache does
-# (`generate`). Or reread, at each token, all the text so far without a mask, so that every position attends to what it
-# attended to in training, except the last one: there is nothing to its right, and it is the one that predicts.
+# (`generate`). Or, at each token, reread all the text so far without a mask. Then every position attends to what it
+# attended to in training, except the last one: it has nothing to its right, and it is the one that predicts.
 
 
 # %%
@@ -224,15 +224,15 @@ def measure(way: str, seed: int, steps: int, texts: int) -> tuple[dict[str, floa
 # %% [markdown]
 # ## The rule of judgement
 #
-# Fixed before the run. Equal for all: steps, tokens, compute. It is judged only if the correctly masked decoder, the
-# control,
+# Fixed before the run. All have equal steps, tokens and compute. The claim is judged only if the correctly masked
+# decoder, the control,
 #
 # - has learned 95% of its task (0: a guess by frequency, 1: the floor), with a loss that is *not* below the floor,
 # - generates better text than symbols drawn by their frequency.
 #
-# The claim has three parts: without a mask the loss is below the floor on fresh text; its text costs more under the
-# language than the correctly masked decoder's with the mask restored; and by rereading, too. The third way of training
-# decides nothing; it shows whether a loss below the floor implies a bad model.
+# The claim has three parts. Without a mask the loss on fresh text is below the floor. With the mask restored, the text
+# of that model costs more under the language than the text of the correctly masked decoder. So does its text by
+# rereading. The third way of training decides nothing; it shows whether a loss below the floor implies a bad model.
 
 
 # %%
@@ -327,16 +327,16 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# Held. The loss without a mask looks excellent: below the floor from step 25 on, next to nothing by step 100. The model
-# copies. With the mask restored the loss of the same weights is 8.4 ± 0.5 nats, a uniform guess 2.08: it is certain, of
-# wrong symbols. What it generates costs 4.51 ± 0.10 nats a token under the language, more than symbols drawn by their
-# frequency (2.94); the correctly masked model's text costs 1.00 ± 0.02, as the language's own does. Rereading does not
-# help: there is nothing to the right of the last position, and nothing else was learned.
+# Held. The loss without a mask looks excellent: below the floor from step 25 on, almost zero by step 100. The model
+# copies. With the mask restored, the loss of the same weights is 8.4 ± 0.5 nats, while a uniform guess has 2.08: the
+# model is confident of wrong symbols. Its text costs 4.51 ± 0.10 nats per token under the language, more than symbols
+# drawn by their frequency (2.94). The correctly masked model's text costs 1.00 ± 0.02, as the language's own does.
+# Rereading does not help: there is nothing to the right of the last position, and nothing but copying was learned.
 #
-# The third model is the warning. Its training loss ends halfway between zero and the floor, so the number is as
-# meaningless; yet with the mask it is as good as the correctly masked one, and rereading without a mask it generates
-# bad text. So a loss below the floor proves that the answer was visible, not that the model is useless: that depends on
-# how it is used.
+# The third model is a warning. Its training loss ends halfway between zero and the floor, so the number is as
+# meaningless. Yet with the mask the model is as good as the correctly masked one; by rereading without a mask it
+# generates bad text. So a loss below the floor proves that the answer was visible, not that the model is useless: that
+# depends on how it is used.
 #
 # ## Exercises
 #
@@ -349,5 +349,5 @@ if in_notebook():
 # %% [markdown]
 # ## Next
 #
-# The mask makes training honest, and so training and generation ask for the same thing. What happens to objectives of
-# which that is not true: lesson 04.
+# With the mask, training and generation are the same task. Lesson 04 asks what happens to objectives for which they are
+# not.

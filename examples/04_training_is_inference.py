@@ -3,20 +3,20 @@
 #
 #     python examples/04_training_is_inference.py  # --fast: seconds, one seed, nothing is judged
 #
-# **The question.** Generating a whole text is a task of its own: continue from nothing, fill a text of masks alone,
-# fill one long sentinel. Of these only the first is what the training of the three families asked. BERT's training
-# hides 15% of a text and never all of it, T5's hides runs of three. Can such a model write a text? And if not, is it
-# the family that fails, or the share that was hidden?
+# **The question.** To generate a whole text, a causal model continues from nothing, a masked model fills a text that is
+# all masks, and a span model fills one long sentinel. Only the first was trained for its task. BERT's training hides
+# 15% of a text and never all of it; T5's hides runs of three. Can such a model generate a text? And if not, does the
+# family fail, or the share that was hidden?
 #
 # Before you run: a model that fills single blanks well is given 32 blanks and fills one after the other. How good is
-# the text? And is it better to fill the blank first of which the model is most certain?
+# the text? And is it better to fill the blank of which the model is most certain first?
 #
 # ## What a good text is
 #
 # The language is a Markov source, so generated text can be judged exactly, by two figures:
 #
-# - **excess nats**: what a symbol of the text costs under the true source, -ln p, less the entropy. Above zero is
-#   nonsense. Below zero is *dull*, more probable than true texts are: a low value alone is no sign of quality;
+# - **excess nats**: -ln p of a symbol of the text under the true source, less the entropy. Text above zero is nonsense.
+#   Text below zero is *dull*, more probable than true texts are: a low value alone is no sign of quality;
 # - **pairs of neighbours off**: the total variation distance between the pairs in the texts and their true
 #   distribution, the share of pairs that would have to be changed. Both nonsense and dullness raise it. True texts have
 #   a little, by chance; symbols drawn by their frequency alone are the baseline.
@@ -89,10 +89,10 @@ SHAPE = {"d_model": 32, "n_layers": 2, "n_heads": 2}
 # %% [markdown]
 # ## Two corruptions that include the whole text
 #
-# A scheme is a function. The first hides any number of tokens, from one to all, each number equally likely, as masked
-# diffusion does (Uria et al. 2014, all orders in which a text could be filled; Austin et al. 2021), though without its
-# weights. The second hides one run of any length. An end of text precedes every text and is never hidden, so that there
-# is something to begin from.
+# A masking scheme is a function. The first one below hides any number of tokens, from one to all, each number equally
+# likely, as masked diffusion does (Uria et al. 2014, all orders in which a text could be filled; Austin et al. 2021),
+# though without its weights. The second hides one run of any length. An end of text precedes every text and is never
+# hidden, so that the model has something to begin from.
 
 
 # %%
@@ -126,10 +126,10 @@ TRAINED: dict[str, Objective] = {
 # %% [markdown]
 # ## Equal texts, equal steps
 #
-# All read as many texts, in as many steps. Two encoder blocks and two decoder blocks have twice the parameters of two
-# blocks, but a token passes through only one half (Raffel et al. 2020, section 3.2.2). Both span models are trained
-# with a second task for their encoder (`SpansAndBlanks`), without which models of this size do not learn to read in
-# minutes. The table says what each costs, its second task included.
+# All models read the same number of texts in the same number of steps. Two encoder blocks and two decoder blocks have
+# twice the parameters of two blocks, but a token passes through only one half (Raffel et al. 2020, section 3.2.2). The
+# encoders of both span models are trained on a second task too (`SpansAndBlanks`). Without it models of this size do
+# not learn to use their context in minutes. The table shows the cost of each, its second task included.
 
 
 # %%
@@ -173,13 +173,13 @@ def trained(objective: Objective, seed: int, steps: int) -> nn.Module:
 # %% [markdown]
 # ## Has each model learned its own task?
 #
-# A model that has not learned to fill its own blanks says nothing of whole texts. So the loss of each on its own task,
-# on new texts, is compared with the least possible one and with a guess by frequency. All three losses are nats a
-# hidden symbol, among the symbols alone (so that span models need not say where a span ends).
+# A model that has not learned to fill its own blanks is no evidence about whole texts. So the loss of each model on its
+# own task, on new texts, is compared with the least possible one and with a guess by frequency. All three losses are
+# nats per hidden symbol, among the symbols alone (so span models need not predict where a span ends).
 #
 # The least loss is exact. The chain skips from one visible symbol to the next with a power of its matrix, which gives
-# ln p(visible). A model that predicts the hidden symbols one after the other can reach -ln p(hidden | visible); one
-# that predicts each by itself, as masked LM does, the sum of -ln p(one | visible).
+# ln p(visible). A model that predicts the hidden symbols one after the other can reach -ln p(hidden | visible). One
+# that predicts each independently, as masked LM does, can reach the sum of -ln p(one | visible).
 
 
 # %%
@@ -255,13 +255,13 @@ if in_notebook():  # ten seconds: a model of 15% learns its own task
 # %% [markdown]
 # ## Three ways to generate a whole text
 #
-# The decoder continues. The encoder fills `[M] [M] ... [M]` in some number of rounds, each of which fills an equal
-# share of the blanks independently of one another; the `order` determines which are next. The encoder-decoder reads a
-# single sentinel and generates what it stands for. All sample from their whole distribution; none may end early.
+# The decoder continues. The encoder fills `[M] [M] ... [M]` in several rounds. Each round fills an equal share of the
+# blanks, independently of one another; the `order` determines which are next. The encoder-decoder reads a single
+# sentinel and generates what it stands for. All sample from the full distribution; none may end early.
 #
 # Generation costs compute, too. A decoder with its cache reads each symbol once; an encoder reads the whole text in
-# every round. One round costs what a whole text costs the decoder: at equal compute of generation, "all" compares with
-# causal.
+# every round. One round costs as much as a whole text costs the decoder. So at equal compute for generation, compare
+# "all" with causal.
 
 
 # %%
@@ -338,18 +338,18 @@ if in_notebook():  # texts of a model that has been trained for ten seconds, and
 # %% [markdown]
 # ## The rule
 #
-# Fixed before the recorded run. Texts are judged by the pairs, which show both nonsense and dullness; one blank at a
-# time, each masked model in the order that suits it best. The claim has three parts: any share beats 15%, one run beats
-# short spans, and, for the model of any share, one blank at a time beats all at once.
+# Fixed before the recorded run. Texts are judged by the pairs, which show both nonsense and dullness. Masked models
+# fill one blank at a time, each in the order that suits it best. The claim has three parts: any share beats 15%, one
+# run beats short spans, and, for the model of any share, one blank at a time beats all at once.
 #
 # Gates: each of the five models has learned 80% of its own task, from the guess by frequency (0) to the least loss (1);
-# and the models that were trained on whole texts write better ones than symbols drawn by frequency.
+# and the models that were trained on whole texts generate better ones than symbols drawn by frequency.
 #
-# What was tried besides. A first run of 150 steps, seeds 0 to 4, had the three differences below but "cannot tell" for
-# a verdict: the model of short spans had learned 82 ± 3% of its own task, which is not significantly more than 80%. In
-# version 0.1, one seed each: AdamW instead of Muon, 400 steps: any share beat 15% and one at a time beat all at once,
-# but any share stayed twice as far from the truth. BERT's 80/10/10 at 15%: no better than masks alone. Three times the
-# steps for any share: about half as far off, and near to causal.
+# Earlier runs: a first run of 150 steps, seeds 0 to 4, had the three differences below but the verdict "cannot tell".
+# The model of short spans had learned 82 ± 3% of its own task, which is not significantly more than 80%. Version 0.1
+# had one seed each. With AdamW instead of Muon and 400 steps, any share beat 15% and one at a time beat all at once,
+# but any share stayed twice as far from the truth. BERT's 80/10/10 at 15% was no better than masks alone. With three
+# times the steps, any share was about half as far off, and near to causal.
 
 # %%
 COLOURS = {"causal": CausalLM.colour, "masked, 15%": "#E69F00", "masked, any share": MaskedLM.colour}
@@ -465,19 +465,19 @@ if __name__ == "__main__":
 #
 # Held in part. Every model has learned its own task, so none of what follows is due to a lack of training alone.
 #
-# - **Spans.** One run of any length writes nearly true texts (4.8 ± 2.2% of pairs off, true texts 2.1%); short spans do
-#   not (31.0 ± 16.2%). The difference held.
+# - **Spans.** The model of one run of any length generates nearly true texts (4.8 ± 2.2% of pairs off, true texts
+#   2.1%); the model of short spans does not (31.0 ± 16.2%). This part held.
 # - **Masks.** Any share has 6.2 ± 1.5% off, 15% has 15.0 ± 10.5%. Any share is better in each seed, but 15% differs so
 #   much between seeds (10% to 30%) that the difference of 8.8 ± 9.3 points is just not significant: cannot tell. (After
 #   150 steps, seeds 0 to 4, it was 13.1 ± 9.7; that run missed a gate.)
 # - **One blank at a time** beats all at once by far (6.2% against 42.8%, which is no better than symbols by frequency):
 #   the blanks of one round are filled independently of one another.
 #
-# "The most certain first", the usual order, is the worst of all when tokens are sampled: its texts are dull. A probable
-# sample is kept, an improbable one is sampled again, until nearly every symbol is the most frequent one.
+# "The most certain first", the usual order, is the worst when tokens are sampled: its texts are dull. A probable sample
+# is kept and an improbable one is sampled again, until nearly every symbol is the most frequent one.
 #
-# The causal model (4.0 ± 1.8%) has learned 100% of its task in the same steps, the model of any share 90%: it learns
-# all orders at once, and one would have been enough.
+# The causal model (4.0 ± 1.8% of pairs off) has learned 100% of its task in the same steps, the model of any share 90%.
+# The latter learns all orders at once, though one would have been enough.
 #
 # ## Exercises
 #
@@ -490,5 +490,5 @@ if in_notebook():
 # %% [markdown]
 # ## Next
 #
-# The causal model writes as it was trained, with one difference: in training it reads true texts, in use its own. Do
-# its errors compound? Lesson 10.
+# The causal model generates as it was trained, with one difference: in training it reads true texts, in generation its
+# own. Do its errors compound? Lesson 10.

@@ -5,14 +5,14 @@
 #
 # **The loss of a causal model asks for one thing, the next word. But the next word of `3 + 4 =` is 7, that of `the cat
 # near the dogs` is a verb of the right number, and that of `red cat sees dog in swedish :` begins a translation. Which
-# skills does a model learn that only ever predicts the next word, and in which order?**
+# skills does a model learn by predicting only the next word, and in which order?**
 #
-# Radford et al. 2019 (GPT-2, section 2): the loss on all text contains the loss on each task that the text shows, so
-# that lowering the one well enough takes learning the other. Michaud et al. 2023 add an order: the skills that lower
-# the loss most come first.
+# Radford et al. 2019 (GPT-2, section 2) argue that the loss on all text contains the loss on each task that the text
+# shows. So to lower the former far enough, a model must learn the latter. Michaud et al. 2023 add an order: the skills
+# that lower the loss most come first.
 #
-# Before you run: six skills, worth between 1 and 30 nats in a hundred words of text. Which of them are there after 400
-# steps, also in combinations that the text never held? Is the most valuable one the first?
+# Before you run: there are six skills, worth between 1 and 30 nats per hundred words of text. Which of them does the
+# model have after 400 steps, even in combinations that the text never held? Does the most valuable one come first?
 
 # %%
 from math import inf, log
@@ -72,11 +72,12 @@ WORLD = World(0, BROAD)
 # | arithmetic | 3 + 4 = [7] . | these two numbers |
 # | facts turned round | in oslo lives [anna] . | this person in this form; the other two were |
 #
-# A model that has memorised its text can do the combinations that it has seen. Those that are held out separate
+# A model that has memorised its text can complete the combinations that it has seen. Held-out combinations separate
 # memorising from generalising.
 #
-# The first four share a world. Arithmetic and facts turned round have a world of their own, in which there are only
-# these two and plain facts, so that a model reads much of them: specialists. (All six in one world: see what came out.)
+# The first four skills share a world. Arithmetic and facts turned round have a separate world with only these two and
+# plain facts, so that a model reads many of them. Models of that world are the *specialists*. (For all six in one
+# world, see what came out.)
 
 # %%
 if in_notebook():
@@ -86,10 +87,11 @@ if in_notebook():
 # %% [markdown]
 # ## What a skill is worth
 #
-# A model that has everything but one skill must guess where that skill determines a word, among words of the right
-# kind: a city of sixteen, a word of those that lists are made of. The skill is worth what these guesses cost, times how
-# often they are due. Half of the texts are prose of 5.5 sentences on average, each of a skill with chance 1/5 (the
-# fifth is Swedish by itself); a quarter are interviews, of four questions on average, of three kinds.
+# A model that has every skill but one must guess where that skill determines a word. It guesses among words of the
+# right kind: one of sixteen cities, or one of the words that lists are made of. The skill is worth the cost of these
+# guesses, times how often they occur. Half of the texts are prose of 5.5 sentences on average, each of one of five
+# kinds with probability 1/5 (the fifth is Swedish by itself). A quarter are interviews, with four questions on average,
+# of three kinds.
 
 
 # %%
@@ -110,11 +112,11 @@ def worth(skill: str) -> float:
 # ## Training, with an examination now and then
 #
 # Two layers of width 64, 110 thousand weights, 1,024 words a step; the loss is that of the next word alone. A skill
-# *appears* at the first examination at which it is more than half way from a guess to always right, on combinations
-# that are held out. At the end the same examination asks for combinations that the text held.
+# *appears* at the first examination at which it is more than half way from a guess to always right, on held-out
+# combinations. At the end the same examination asks for combinations that the text held.
 #
-# A second model reads a narrower world, without copying and translation, though with all their words. It is the
-# control: what it can do of these two, their sentences did not teach.
+# A second model, the control, reads a narrower world, without copying and translation, though with all their words.
+# What it can do of these two skills, their sentences did not teach.
 
 # %%
 GUESS = {"agreement": 1 / 2, "facts": 1 / 16, "copying": 0.0, "translation": 0.0}
@@ -154,9 +156,9 @@ def appears(exams: dict[int, dict[str, float]], skill: str) -> float:
 # %% [markdown]
 # ## How it is judged
 #
-# Fixed before the run. Gates: the model of the whole world has memorised, more than 80% right of each skill where the
-# combination was in the text (a model that could not do even these has not read enough); of what the narrower world
-# lacks, its model has less than 10% right. Parts of the claim:
+# Fixed before the run. Gates: the model of the whole world has memorised its text, with more than 80% right for each
+# skill where the combination was in the text (a model that fails even there has not read enough). The model of the
+# narrower world has less than 10% right of the two skills that its world lacks. Parts of the claim:
 #
 # - for each skill: more than 80% right on combinations never seen;
 # - the order: over the four skills of the shared world, the rank correlation (Spearman's) of what a skill is worth with
@@ -290,16 +292,17 @@ def draw(studies: list[dict], f: dict[tuple, Seeds], value: dict[str, float], ju
 # Held in part. Four skills of six carry over to combinations that the text never held: agreement and facts 100%,
 # translation 99% ± 1%, copying 95% ± 10%. Without its sentences neither copying nor translation is there at all.
 #
-# Two do not. Specialists, whose text is half sums or facts, have every sum and every fact right that they have read,
-# and of the others 4% ± 9% and none. A table of eighty sums is easier to store than to generalise from, and "the home
-# of anna is oslo" does not tell such a model who lives in oslo (Berglund et al. 2023 found the same of large ones).
+# Two do not. Specialists, whose text is half sums or facts, get every sum and every fact right that they have read. Of
+# the others they get 4% ± 9% of the sums and none of the facts. A table of eighty sums is easier to store than to
+# generalise from, and "the home of anna is oslo" does not tell such a model who lives in oslo. (Berglund et al. 2023
+# found the same in large models.)
 #
-# The order is the reverse of the claim's: rank correlation -0.92 ± 0.14. What is worth least, agreement, comes first,
-# after 60 to 100 steps, and copying, worth thirty times as much, last. What decides here is how hard a skill is to find
-# for two layers of attention, not what it saves.
+# The order is the reverse of the claim's: rank correlation -0.92 ± 0.14. Agreement is worth least and comes first,
+# after 60 to 100 steps; copying is worth thirty times as much and comes last. Presumably the order depends on how hard
+# a skill is to find for two layers of attention, not on what it saves.
 #
-# With all six skills in one world, 800 steps and one seed (10) gave agreement and facts, translation 98% and copying
-# 83%, sums 5% and facts turned round 0%: the two that are memorised slow the others down.
+# With all six skills in one world, 800 steps and one seed (10) gave agreement and facts, translation 98%, copying 83%,
+# sums 5% and facts turned round 0%: the two memorised skills seem to slow the others down.
 
 # %% [markdown]
 # ## Exercises
@@ -313,8 +316,8 @@ if in_notebook():
 # %% [markdown]
 # ## Next
 #
-# What a model learns, its text must hold (lesson 12: and the loss does not tell good text from bad). Lesson 11 asks
-# whether what the text did not hold can be taught afterwards.
+# A model learns only what its text holds. Lesson 12 shows that the loss does not tell good text from bad. Lesson 11
+# asks whether a skill that the text did not hold can be taught afterwards.
 
 # %%
 if __name__ == "__main__":

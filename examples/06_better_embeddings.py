@@ -3,11 +3,11 @@
 #
 #     python examples/06_better_embeddings.py  # --fast: some seconds, not judged; --full: four times the steps
 #
-# **Does a model that reads both sides have the better vectors, of a token in its context and of a whole text?**
+# **Does a model that reads both sides have better vectors, for a token in its context and for a whole text?**
 #
-# For search and for classification one takes a model's last hidden states: one vector for each token, or their mean for
-# the text. Encoders trained by masked LM are the usual choice (BERT, and the sentence encoders after it). But a causal
-# model, too, must represent what it has read, or it could not continue. What does the right-hand side add?
+# Search and classification use a model's last hidden states: one vector for each token, or their mean for the text.
+# Encoders trained by masked LM are the usual choice (BERT, and the sentence encoders after it). But a causal model,
+# too, must represent what it has read, or it could not continue. What does the right-hand side add?
 #
 # **Before you run: what do you expect?** Two models of one size read the same text for as many steps. Which has the
 # better vectors of tokens, and is it the same one for whole texts?
@@ -63,11 +63,11 @@ OBJECTIVES = {"causal": CausalLM(), "masked": MaskedLM(mask_rate=0.3, scheme="be
 # %% [markdown]
 # ## A language whose words have senses
 #
-# *Bank* is a river's or a bank's, and the words around it tell which. Here there are four senses and twelve words. Each
-# word is said in several senses, in some more often than in others, and the sense stays from one word to the next with
-# probability 0.9. This is a hidden Markov model, so the best possible guess of a token's sense is known exactly
-# (`HiddenMarkovSource.posterior`), for a reader of the token alone, of the token and what is left of it, or of both
-# sides. Which sense a token has stands nowhere in the text, and no model is told.
+# A *bank* is a river bank or a financial bank, and the words around it tell which. Here there are four senses and
+# twelve words. Each word is used in several senses, in some more often than in others, and the sense stays the same
+# from one word to the next with probability 0.9. This is a hidden Markov model, so the best possible guess of a token's
+# sense is known exactly (`HiddenMarkovSource.posterior`): for a reader of the token alone, of the token and the text to
+# its left, or of both sides. The text does not show the sense of a token, and no model is told it.
 
 
 # %%
@@ -98,9 +98,9 @@ if in_notebook():
 # %% [markdown]
 # ## Two models
 #
-# The same blocks, the same initial weights, the same texts, as many steps; one reads the left side and predicts each
-# next word, the other reads both sides and predicts 30% of the words, hidden independently. Each has an exact floor, so
-# it is known how much of its own task it has learned (0: no better than a guess by frequency, 1: the floor).
+# Both models have the same blocks, initial weights, texts and number of steps. One reads the left side and predicts
+# each next word; the other reads both sides and predicts 30% of the words, hidden independently. Each has an exact
+# floor, so we know how much of its own task it has learned (0: no better than a guess by frequency, 1: the floor).
 
 
 # %%
@@ -142,14 +142,14 @@ if in_notebook():
 # ## What a vector tells
 #
 # A **linear probe** is a logistic regression from vectors to labels, fitted on some texts and scored on others. It adds
-# no knowledge of the context, so what it tells was in the vector. Two labels:
+# no knowledge of the context, so what it predicts was in the vector. There are two labels:
 #
-# - of a token: its sense, from the last hidden state at its place;
-# - of a text: its most frequent sense, from the mean of its vectors.
+# - for a token, its sense, from the last hidden state at its position;
+# - for a text, its most frequent sense, from the mean of its vectors.
 #
-# Cheap baselines are untrained vectors and, for texts, counts of words. The positive control needs no model and no
-# probe: the exact posteriors of a left reader and of a reader of both sides say which sense is the most probable one,
-# of a token, or of a text by the mean over its tokens. If those two did not differ, neither could the models.
+# Cheap baselines are the vectors of untrained models and, for texts, counts of words. The positive control needs no
+# model and no probe. The exact posteriors of a left reader and of a reader of both sides give the most probable sense
+# of a token, or, by their mean over the tokens, of a text. If those two did not differ, the models could not either.
 
 
 # %%
@@ -199,12 +199,12 @@ def measure(seed: int, steps: int, texts: int) -> dict[str, float]:
 # Fixed before the run. It is judged only if
 #
 # - each model has learned more than 80% of its own task,
-# - its vectors of tokens tell more than the best guess by the token alone and than untrained ones, and its vectors of
-#   texts more than counts,
-# - control: the best reader of both sides tells more than that of the left side, of tokens and of texts.
+# - its vectors of tokens predict the sense better than the best guess by the token alone and than untrained vectors,
+#   and its vectors of texts predict it better than counts,
+# - control: the best reader of both sides predicts better than that of the left side, for tokens and for texts.
 #
-# The claim has three parts: masked LM's vectors tell more of a token than causal LM's; more than *any* left reader can
-# know; and more of a text.
+# The claim has three parts: masked LM's vectors predict the sense of a token better than causal LM's; better than *any*
+# left reader can; and they predict that of a text better.
 
 
 # %%
@@ -289,16 +289,15 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# Held in part. The sense of a token is told by masked LM's vectors at 75.5 ± 0.8%, by causal LM's at 68.9 ± 0.5%. The
-# causal model stands one point below the best left reader (69.9%), so no causal model could have caught up: it is a
-# matter of sight. Masked LM passes that ceiling, and is two thirds of the way to the best reader of both sides
-# (78.6%).
+# Held in part. Masked LM's vectors give the sense of a token in 75.5 ± 0.8% of cases, causal LM's in 68.9 ± 0.5%. The
+# causal model is one point below the best left reader (69.9%), so no causal model could have caught up: the information
+# is on the right. Masked LM passes that ceiling, and is two thirds of the way to the best reader of both sides (78.6%).
 #
-# Of whole texts it is the other way round: 76.2 ± 0.8% by masked LM, 77.7 ± 0.4% by causal LM, the difference 1.5 ± 1.1
-# points. Over a whole text the left reader misses little (78.2% against 80.0%), and after these 500 steps the causal
-# model had learned more of its task (97% against 95%): all of its positions are in the loss, three in ten of the
-# other's. Whether masked LM wins in the end `--full` can tell; at a larger scale causal LM is ahead early and masked LM
-# later (Gisserot-Boukhlef et al., arXiv 2507.00994).
+# For whole texts it is the other way round: 76.2 ± 0.8% with masked LM, 77.7 ± 0.4% with causal LM, a difference of 1.5
+# ± 1.1 points. Over a whole text the left reader misses little (78.2% against 80.0%). And after these 500 steps the
+# causal model had learned more of its task (97% against 95%): all of its positions are in the loss, but only three in
+# ten of the masked model's. Whether masked LM wins in the end, `--full` can tell. At a larger scale causal LM is ahead
+# early and masked LM later (Gisserot-Boukhlef et al., arXiv 2507.00994).
 #
 # ## Exercises
 #
@@ -311,4 +310,4 @@ if in_notebook():
 # %% [markdown]
 # ## Next
 #
-# The better vectors are one use. Which objective is the best at which use: lesson 09.
+# Vectors are one use of a model. Lesson 09 asks which objective is best for which use.

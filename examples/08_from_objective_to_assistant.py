@@ -3,15 +3,15 @@
 #
 #     python examples/08_from_objective_to_assistant.py  # --fast to see that it runs
 #
-# **A base model predicts what comes next. Ask it "where does anna live ?", and if its corpus has lists of questions,
-# then what comes next is another question. Do a few demonstrations make it answer, even questions of kinds that they do
-# not show?**
+# **A base model predicts what comes next. Ask it "where does anna live ?", and if its corpus has lists of questions, it
+# continues with another question. Do a few demonstrations make it answer, even questions of kinds that they do not
+# show?**
 #
 # Ouyang et al. 2022 (InstructGPT) fine-tune such a model on demonstrations, and it then follows instructions that were
 # not among them. The usual account: the answers were in the model, and demonstrations bring them out.
 #
-# Before you run: a model is taught to copy lists and to translate on request, 64 examples in all. Then it is
-# asked where anna lives, a kind of question that nobody taught it to answer. How often is it right?
+# Before you run: a model is taught to copy lists and to translate on request, with 64 examples in all. Then it is asked
+# where anna lives, a kind of question that it was not taught to answer. How often is it right?
 
 # %%
 from statistics import fmean
@@ -81,8 +81,9 @@ FIRST_SEED = 20
 #
 #     ask where does anna live ? say oslo . ask can you copy cat oslo ? say cat oslo .
 #
-# Three kinds of question have answers in this corpus: facts, copying, translation. Each is left out in turn: the model
-# is fine-tuned on 64 questions of the other two, answered as in an interview, and then asked the third.
+# Three kinds of question have answers in this corpus: facts, copying, translation. Each is left out in turn. The model
+# is fine-tuned on 64 questions of the other two kinds, answered as in an interview, and then asked questions of the
+# third.
 
 
 # %%
@@ -118,12 +119,13 @@ if in_notebook():  # ten seconds of pretraining: how it goes on after a bare que
 # %% [markdown]
 # ## What is measured
 #
-# *Right*: after the bare question greedy decoding gives the answer in the form that was taught, then ends, and gives
-# nothing else. Controls:
+# An answer is *right* if greedy decoding after the bare question gives it in the form that was taught, and then ends.
+# Controls:
 #
-# - the base model, asked in an interview's words, `ask where does anna live ? say`: does it know the answers at all?
+# - the base model, asked in the form of an interview, `ask where does anna live ? say`: does it know the answers at
+#   all?
 # - a model with random weights, fine-tuned on the same examples: what do the examples teach by themselves?
-# - one kind taught instead of two: does it matter how many?
+# - one kind taught instead of two: does the number of kinds matter?
 
 
 # %%
@@ -162,12 +164,13 @@ def study(seed: int, bases: Bases, base_steps: int, steps: int, count: int) -> d
 # %% [markdown]
 # ## How it is judged
 #
-# Fixed before the run. Gates: in an interview's words the base model answers more than 90% of each kind; of the kinds
-# that are taught, more than 90% of new questions are answered. (A first run, on seeds 0 to 4 and base models of 400
-# steps, could not tell, since they knew copying at 89% ± 18%. These have 700 steps, and new seeds.) Parts of the claim:
+# Fixed before the run. Gates: in the form of an interview the base model answers more than 90% of each kind correctly;
+# of the kinds that are taught, more than 90% of new questions are answered correctly. (A first run, on seeds 0 to 4
+# with base models of 400 steps, could not tell, since copying was right at 89% ± 18%. These have 700 steps, and new
+# seeds.) Parts of the claim:
 #
 # - the base model continues more than half of the bare questions with another question;
-# - for each kind left out: more than half of its questions are answered, and correctly.
+# - for each kind left out: more than half of its questions are answered correctly.
 
 
 # %%
@@ -270,12 +273,12 @@ def draw(
 #
 # Held in part. The base model continues every bare question with another one, and yet it knows the answers: asked as in
 # an interview it gives 98% to 100% of them. Demonstrations of other kinds are enough to make it answer: translation is
-# right at 99% ± 3% though none was shown, copying at 88% ± 20%. For facts, 82% ± 40%, no more than half can be shown:
-# four models of five answer 87% to 100%, and one 25%.
+# right at 99% ± 3% though none was shown, copying at 88% ± 20%. Facts are right at 82% ± 40%, which is not
+# significantly more than half: four models of five answer 87% to 100% correctly, and one 25%.
 #
-# Nobody told any of these models that bare questions of the third kind are to be answered, and the same demonstrations
-# teach random weights nothing of it (0%). One kind of demonstration comes to the same as two, 90%. What they teach is
-# to answer, and in which form; what the answer is, the model has from its text.
+# None of these models was shown that bare questions of the third kind should be answered. With random weights the same
+# demonstrations give 0%. One kind of demonstration does as well as two, 90%. The demonstrations teach the model to
+# answer, and in which form; the answer itself comes from pretraining.
 
 # %% [markdown]
 # ## Exercises

@@ -4,7 +4,7 @@
 #     python examples/09_choosing_by_the_name.py  # --fast to see that it runs
 #
 # **The question.** A BERT is chosen because it "understands", a GPT because it "writes", a T5 because it "fills in".
-# These names come from what each was trained to do; the use may be another. Is one of them the best in all uses?
+# These names come from what each was trained to do; the use may be different. Is one of them the best in all uses?
 #
 # **Before you run: what do you expect?** Three uses: continue a text, fill a gap in it, classify it. Which model wins
 # each, and by how much?
@@ -58,11 +58,11 @@ LESSON = Lesson(
 # %% [markdown]
 # ## A language that is known, and one budget
 #
-# Five symbols, each of which depends on the one before it; none is ever impossible. Each use therefore has a best
-# possible score. Texts have 8 to 24 symbols, of which masked LM and span corruption hide 30%, the latter in runs of 2.
-# Span corruption alone learns to read only after a long plateau, so its encoder fills single blanks in the same step
-# (`SpansAndBlanks`, lesson 13). The models have three blocks, the encoder-decoder two and one. **The floating-point
-# operations of the training are equal**, the blanks counted.
+# The language has five symbols, each of which depends on the one before it; none is ever impossible. So the best
+# possible score of each use is known. Texts have 8 to 24 symbols, of which masked LM and span corruption hide 30%, the
+# latter in runs of 2. Span corruption alone learns to use its context only after a long plateau, so its encoder fills
+# single blanks in the same step (`SpansAndBlanks`, lesson 13). The models have three blocks, the encoder-decoder two
+# and one. **The floating-point operations of the training are equal**, including those for the blanks.
 
 # %%
 SYMBOLS, ROWS = 5, 32
@@ -126,9 +126,10 @@ def share_of_own_task(name: str, model: nn.Module, texts: int) -> float:
 # %% [markdown]
 # ## Use 1: continue a text
 #
-# One more symbol after 12, 13, ..., 23 that are given. The decoder does what it was trained for, the encoder is given a
-# mask at the end, the encoder-decoder a sentinel. How many nats is the model's distribution of the next symbol above
-# the true one? The sum over all places is how far what a model writes is from the language (Kullback-Leibler).
+# The models predict one more symbol after 12, 13, ..., 23 given ones. The decoder does what it was trained for; the
+# encoder is given a mask at the end, the encoder-decoder a sentinel. How many nats is the model's distribution of the
+# next symbol above the true one? The sum over all positions is the Kullback-Leibler divergence of the model's text from
+# the language.
 
 
 # %%
@@ -165,9 +166,9 @@ def excess_nats(name: str, model: nn.Module, texts: int) -> float:
 # %% [markdown]
 # ## Use 2: fill a gap
 #
-# Three symbols are missing between eight on the left and eight on the right. How many nats a symbol is a model above
-# the exact posterior? All are told how many are missing, and fill from the left. The decoder reads the left side alone:
-# the best that can be done with it is `lost_on_the_left`.
+# Three symbols are missing between eight on the left and eight on the right. How many nats per symbol is a model above
+# the exact posterior? All models are given the number of missing symbols, and fill from the left. The decoder reads
+# only the left side; the best possible result with that is `lost_on_the_left`.
 
 # %%
 LEFT, GAP, RIGHT = 8, 3, 8
@@ -200,9 +201,9 @@ def nats_above_posterior(name: str, model: nn.Module, texts: int) -> float:
 # %% [markdown]
 # ## Use 3: classify
 #
-# In half of some texts of twelve symbols one symbol has been changed into another. In which? A linear classifier tells
-# from the mean of the model's last hidden states (of the encoder, where there is one). The best possible classifier
-# compares the likelihood of a text with that of all texts that it may come from.
+# In half of the texts, of twelve symbols each, one symbol has been changed into another. In which texts? A linear
+# classifier predicts this from the mean of the model's last hidden states (of the encoder, where there is one). The
+# best possible classifier compares the likelihood of a text with that of all texts that it may come from.
 
 
 # %%
@@ -349,13 +350,13 @@ if __name__ == "__main__":
 # ## What came out
 #
 # Cannot tell. After 500 steps span corruption has learned 0.82 ± 0.06 of its own task, not significantly more than the
-# 0.8 of its gate, and its vectors tell 65.8 ± 1.8% of the changed texts, where counts of symbols tell 64.3%. A model
-# that has learned too little speaks neither for a claim nor against it; `--full` has three times the steps.
+# 0.8 of its gate. And its vectors classify 65.8 ± 1.8% of the texts correctly, where counts of symbols reach 64.3%. A
+# model that has learned too little is evidence neither for a claim nor against it; `--full` has three times the steps.
 #
-# The other two passed their gates. Causal LM continues at the least possible cost (0.0005 nats a symbol above it,
-# masked LM 0.036 ± 0.010). In a gap it loses 0.183 nats, which is what the best reader of the left side loses, and
-# masked LM 0.051 ± 0.009. Masked LM tells 71.4 ± 0.9% of the changed texts, causal LM 64.6 ± 1.9%. So between these two
-# the advice is right in all three uses.
+# The other two passed their gates. Causal LM continues at the least possible cost (0.0005 nats per symbol above it,
+# masked LM 0.036 ± 0.010). In a gap causal LM loses 0.183 nats, as the best reader of the left side does, and masked LM
+# loses 0.051 ± 0.009. Masked LM classifies 71.4 ± 0.9% of the texts correctly, causal LM 64.6 ± 1.9%. So between these
+# two the advice is right in all three uses.
 #
 # ## Exercises
 #
@@ -368,5 +369,4 @@ if in_notebook():
 # %% [markdown]
 # ## Next
 #
-# Must it be one objective? One model that is trained in several modes: lesson 16. Vectors of tokens and of whole texts:
-# lesson 06.
+# Lesson 16 trains one model with several objectives. Lesson 06 compares vectors of tokens and of whole texts.

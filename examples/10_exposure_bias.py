@@ -6,10 +6,10 @@
 # **A model is trained on true prefixes and generates on prefixes of its own. Does it err more there, and do its errors
 # compound?**
 #
-# In lesson 04 the causal model had the advantage that its training task is its inference task. There is one difference
-# left: in training every prefix is true. A symbol that the model gets wrong leads to a prefix that no true text has,
-# where the model knows less and may err again (Bengio et al. 2015; Ranzato et al. 2016). This is *exposure bias*. He et
-# al. 2021 measured it in language models and found it small, and not growing along the text.
+# In lesson 04 the causal model had the advantage that its training task is its inference task. One difference remains:
+# in training every prefix is true. A symbol that the model gets wrong leads to a prefix that no true text has, where
+# the model knows less and may err again (Bengio et al. 2015; Ranzato et al. 2016). This is *exposure bias*. He et al.
+# 2021 measured it in language models and found it small, and not growing along the text.
 #
 # **Before you run: what do you expect?** After 64 symbols of its own, is a model's error twice that after a true text,
 # ten times, or about the same? Does the language matter?
@@ -70,11 +70,11 @@ QUARTER = LENGTH // 4
 # %% [markdown]
 # ## A language that forgives: dialects
 #
-# After a symbol of a Markov chain nothing matters but that symbol, so nothing can compound. Here every text is in one
-# of four dialects, four chains over the same symbols, and the dialect is not marked. It can be inferred from the text,
-# and a generated text must stay in the dialect that it began in. A mixture of dialects is a prefix that training never
-# showed, yet the truth is defined after it, too: Bayes' rule over the four. And the text goes on to tell the dialect,
-# so a model can find its way back.
+# In a Markov chain the next symbol depends only on the last one, so nothing can compound. Here every text is in one of
+# four dialects, four chains over the same symbols, and the dialect is not marked. It can be inferred from the text, and
+# a generated text must stay in the dialect in which it began. Training never showed a prefix that mixes dialects, yet
+# the true distribution after it is defined: Bayes' rule over the four. And later symbols reveal the dialect, so a model
+# can recover.
 
 # %%
 DIALECTS = [MarkovSource.random(SYMBOLS, entropy=1.2, seed=seed) for seed in range(4)]
@@ -99,10 +99,11 @@ def dialects_truth(text: Tensor) -> Tensor:
 # %% [markdown]
 # ## A language that never forgives: a running sum
 #
-# The positive control. Digits 0 to 3 and, after each, the sum of *all* digits so far, modulo 4, written as 4 to 7. In
-# true texts the last written sum plus the last digit is always right (but for a typo in a thousand), so this is what a
-# model learns. It is right on true prefixes. On its own, a single slip is carried along by every sum that follows, and
-# nothing in the text ever mends it. If a measure of compounding does not see it here, it sees nothing.
+# This is the positive control. The text has digits 0 to 3 and, after each, the sum of *all* digits so far, modulo 4,
+# written as 4 to 7. In true texts the last written sum plus the last digit is always right (except for a typo in a
+# thousand), so this rule is what a model learns. It is right on true prefixes. On the model's own prefixes a single
+# error is carried along by every later sum, and nothing in the text corrects it. A measure of compounding must show it
+# here.
 
 # %%
 TYPO = 0.001
@@ -141,10 +142,10 @@ if in_notebook():
 # %% [markdown]
 # ## The error after a prefix
 #
-# A model predicts a distribution, the truth is one, and their distance is exact: KL(model‖truth), which asks whether
-# the model says what is improbable under the truth. On true prefixes and on its own it is the same function of other
-# contexts, so any difference is due to the prefix and nothing else. A third kind of prefix, which the model continues
-# after a quarter of random symbols, is worse than any that it makes.
+# The model's distribution and the true one are both known, so their divergence is exact: KL(model‖truth), which is
+# large where the model predicts what is improbable under the truth. It is the same function on true prefixes and on the
+# model's own, so any difference is due to the prefix. A third kind of prefix begins with a quarter of random symbols,
+# which the model then continues; it is worse than any prefix that the model generates by itself.
 
 
 # %%
@@ -201,12 +202,12 @@ if in_notebook():
 # %% [markdown]
 # ## What is measured
 #
-# The errors in each quarter of the text. **Two measures**, since a difference can shrink while a ratio grows: the gap,
-# error after own prefixes less error after true ones, in nats; and their ratio. Along the text means from the second
-# quarter to the last one: in the first the dialect is still open.
+# We measure the errors in each quarter of the text. There are **two measures**, since a difference can shrink while a
+# ratio grows: the gap, which is the error after own prefixes less the error after true ones, in nats; and their ratio.
+# "Along the text" means from the second quarter to the last one, since in the first the dialect is still open.
 #
-# Decoding is the usual remedy. A lower temperature makes improbable symbols rarer, and errors are improbable; it makes
-# rare but correct symbols rarer, too. So it is shown both ways, and not judged.
+# A lower temperature is the usual remedy. It makes improbable symbols rarer, and errors are improbable; but it makes
+# rare correct symbols rarer, too. So both effects are shown, and not judged.
 
 # %%
 KINDS = ("true", "own", "noise")
@@ -367,18 +368,17 @@ if __name__ == "__main__":
 #
 # Held in part. After its own tokens a model does err more: in the last quarter of a text 1.76 ± 0.27 times as much
 # after 60 steps, 1.44 ± 0.26 times after 300. But in the language that forgives, errors do not compound: from the
-# second quarter to the last one the gap *shrinks* at both strengths, as the text tells its dialect and the model
-# finds its way back. The ratio still grows for the weak model (+0.25 ± 0.23), which is why both measures are needed;
-# for the strong one that cannot be told. This is what He et al. found: the bias is there, limited, and does not grow.
+# second quarter to the last one the gap *shrinks* at both strengths, as the text reveals its dialect and the model
+# recovers. The ratio still grows for the weak model (+0.25 ± 0.23), which is why both measures are needed; for the
+# strong one we cannot tell. This agrees with He et al.: the bias exists, is limited, and does not grow.
 #
-# In the running sum the same measures see errors compound: the ratio grows from 26 to 78 along the text, for a model
-# that has learned 99.5% of its task. Its training loss does not show it, since every prefix in training is right. So
-# how far errors compound is a matter of what the language forgives: a derivation or a count is closer to the sum than
-# to the dialects.
+# In the running sum the same measures show that errors compound: the ratio grows from 26 to 78 along the text, for a
+# model that has learned 99.5% of its task. Its training loss does not show it, since every prefix in training is right.
+# So how far errors compound depends on the language. A derivation or a count resembles the sum more than the dialects.
 #
 # Temperature 0.8 does not help the strong model: its own texts are not better (KL(model‖truth) +15%), and it leaves out
-# much that is right (KL(truth‖model) +154%). On seeds 0 to 4 the lesson had said "cannot tell", since its control was
-# trained for 100 steps only and failed its gate in two seeds.
+# much that is right (KL(truth‖model) +154%). On seeds 0 to 4 the verdict had been "cannot tell", since the control was
+# trained for only 100 steps and failed its gate in two seeds.
 #
 # ## Exercises
 #
@@ -391,4 +391,5 @@ if in_notebook():
 # %% [markdown]
 # ## Next
 #
-# Errors are one way to be worse than the training loss says. Another is the text itself: lesson 12.
+# Compounding errors are one reason why a model is worse than its training loss suggests. Another is the quality of the
+# text: lesson 12.

@@ -3,15 +3,15 @@
 #
 #     python examples/11_ceiling_on_alignment.py  # --fast to see that it runs
 #
-# **Fine-tuning on a few thousand examples turns a model that continues text into one that follows instructions. Does
-# it teach, or does it bring out what pretraining has taught already?**
+# **Fine-tuning on a few thousand examples turns a model that continues text into one that follows instructions. Does it
+# teach new skills, or does it bring out what pretraining has already taught?**
 #
 # Zhou et al. 2023 (LIMA, section 2) suppose the latter: knowledge and abilities come from pretraining, and fine-tuning
 # selects the form in which they are used. Then the pretraining objective, and its text, are a ceiling.
 #
-# Before you run: two models are fine-tuned on the same ten translations. One met translations in pretraining, the
-# other only words of both languages. When both know the ten by heart, which share of the words of *new* translations
-# does each get right? And the second model, when it has been taught a thousand?
+# Before you run: two models are fine-tuned on the same ten translations. One met translations in pretraining, the other
+# only words of both languages. When both know the ten by heart, what share of the words of *new* translations does each
+# get right? And the second model, after it has been taught a thousand?
 
 # %%
 from statistics import fmean
@@ -82,11 +82,10 @@ verb, noun."""
 #     copy cat anna oslo : cat anna oslo .
 #     red cat sees dog in swedish : röd katt ser hund .
 #
-# A second world has neither. Its words are all there, in other sentences (Swedish ones among them, `röd
-# katt ser hund .`), and so are the questions, in lists without answers: `can you copy cat anna oslo ?`, `how do swedes
-# say red cat sees dog ?` What is absent is the skill and nothing else: for translation, which word corresponds to
-# which; for copying, that a text repeats what stands before. A base model is pretrained on each, by the next word, for
-# as many steps and tokens.
+# A second world has neither. It has all their words, in other sentences (Swedish ones among them, `röd katt ser hund
+# .`), and the questions, in lists without answers: `can you copy cat anna oslo ?`, `how do swedes say red cat sees dog
+# ?` Only the skill itself is absent: for translation, which word corresponds to which; for copying, that a text repeats
+# what came before. One base model is pretrained on each world by next-word prediction, for equal steps and tokens.
 
 
 # %%
@@ -99,14 +98,14 @@ if in_notebook():
 # ## Fine-tuning
 #
 # The question is the prompt; the answer and an end of text are in the loss. The form is new to both models: in
-# pretraining a bare question was followed by another question, and an answer occurred in an interview, after `say`.
-# Examples of both skills take turns: 20 of them, for either model, until it knows them by heart, with a learning rate
-# that changes little. Then 2,000 for the model without the skills, with every means: Muon, a high rate, twice as many
-# steps of twice as many rows.
+# pretraining a bare question was followed by another question, and an answer came only in interviews, after `say`.
+# Examples of both skills alternate. Each model gets 20 of them, with a learning rate that changes little, until it
+# knows them by heart. The model without the skills then gets 2,000, with stronger training: Muon, a high rate, twice as
+# many steps of twice as many rows.
 #
-# The test: lists that begin with two words, and translations of an adjective with a noun, that were never combined in
-# pretraining or in fine-tuning. Single words are counted, each after the right words before it, so that a skill that is
-# half there shows.
+# The test has lists that begin with two words, and translations of an adjective with a noun, that were never combined
+# in pretraining or in fine-tuning. Single words are counted, each after the right words before it, so that a
+# half-learned skill shows.
 
 
 # %%
@@ -144,9 +143,9 @@ def teach(base, world: World, count: int, exam: dict[str, list], at: tuple[int, 
 # Fixed before the run. Gates, without which there is no verdict:
 #
 # - where a skill was present, the base model continues its sentences with 95% of the words right; where it was absent,
-#   with no more than 5 points above a guess of the right kind;
-# - teaching has converged: at its end a model has 90% of the words of its examples right. One that could not even learn
-#   the examples would not show what they teach.
+#   at most 5 points above a guess of the right kind;
+# - teaching has converged: at its end a model has 90% of the words of its examples right. A model that could not even
+#   learn the examples would not show what they teach.
 #
 # Parts of the claim, for each skill, at the last step:
 #
@@ -154,9 +153,9 @@ def teach(base, world: World, count: int, exam: dict[str, list], at: tuple[int, 
 # - *not taught by few*, *not taught by thousands*: where it was absent, as many words are right as a guess of the right
 #   kind gets, within 10 points.
 #
-# Two runs before could not tell. On seeds 0 to 4 a gate lay below what a guess gets, and the 20 examples were taught at
-# a rate that brought copying out by step 10 (51%) and undid it by step 100 (10%). On seeds 20 to 24 they were taught
-# for 100 steps, in which the model without the skills learned 84% of their words; now 200, and the seeds are new.
+# Two earlier runs could not tell. On seeds 0 to 4 a gate was below what a guess gets, and the 20 examples were taught
+# at a rate that brought copying out by step 10 (51%) and undid it by step 100 (10%). On seeds 20 to 24 they were taught
+# for 100 steps, in which the model without the skills learned 84% of their words. Now it is 200 steps, on new seeds.
 
 
 # %%
@@ -269,12 +268,12 @@ def draw(f: dict[tuple, Seeds], ways: list[Way], judgement: Judgement) -> Figure
 # although this model, too, knows its twenty examples by heart.
 #
 # Two thousand examples do teach it: after 400 steps 99% ± 3% of the words are copied and all translated. So the
-# objective is no ceiling but a head start: thirty steps on twenty examples, against two hundred on two thousand. Here
-# that is cheap, since a skill is small: a table of 26 words, or looking up what stands before. Of skills that take
-# trillions of tokens this says nothing.
+# objective is not a ceiling but a head start: thirty steps on twenty examples, against two hundred on two thousand.
+# Here teaching is cheap, since a skill is small: a table of 26 words, or looking up what came before. This says nothing
+# about skills that take trillions of tokens.
 #
-# In version 0.1 copying stayed at 3% after 1,000 examples: it had 120 steps of a low rate, by which it has not begun to
-# be learned (3% after 200 such steps on seed 10, 20% after 500).
+# In version 0.1 copying stayed at 3% after 1,000 examples. It had 120 steps at a low rate, in which learning had not
+# yet begun (3% after 200 such steps on seed 10, 20% after 500).
 
 # %% [markdown]
 # ## Exercises
@@ -288,8 +287,8 @@ if in_notebook():
 # %% [markdown]
 # ## Next
 #
-# What is brought out here are skills that the examples show. Lesson 08 leaves kinds out of the examples: does the model
-# answer those, too? Lesson 19 goes on from here with preferences instead of demonstrations.
+# Here the examples show the skills that they bring out. Lesson 08 leaves kinds out of the examples: does the model
+# answer those, too? Lesson 19 continues with preferences instead of demonstrations.
 
 # %%
 if __name__ == "__main__":

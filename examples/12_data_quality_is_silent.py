@@ -5,9 +5,9 @@
 #
 # **Two corpora, two training losses. Is the model with the lower loss the better one?**
 #
-# The loss is what one watches. In one run on one corpus it is a good guide: as it falls, the model gets better. But a
-# team that must choose between two crawls, or decide whether to clean one, compares losses on *different* texts, and
-# those depend on how predictable the texts are, copies and boilerplate included.
+# In one run on one corpus the training loss is a good guide: as it falls, the model gets better. But a team that must
+# choose between two crawls, or decide whether to clean one, compares losses on *different* texts. Those losses depend
+# on how predictable the texts are, copies and boilerplate included.
 #
 # **Before you run: what do you expect?** Of six kinds of dirt, which raise the training loss, and which lower it?
 
@@ -83,7 +83,7 @@ LOSSES = ("training", "same corpus", "clean", "clean, late")
 # is known: its entropy rate, 1.5 nats a letter. Token 26 is not a letter but a zero byte, explained below.
 #
 # Each kind of dirt below takes **half of each batch** of 32 texts of 32 letters: half of the texts, or half of every
-# text. The number of tokens is always the same. All of them occur in real corpora.
+# text. The number of tokens is always the same. All these kinds occur in real corpora.
 
 # %%
 LANGUAGE = MarkovSource.random(26, entropy=1.5, seed=0)
@@ -172,11 +172,11 @@ if in_notebook():  # a text of each, as the model sees it
 # - the loss on **held-out text of the same corpus**: what a random split gives;
 # - the loss on **held-out clean text**, less that of the best possible model on the same letters: what matters.
 #
-# A second clean run reads *half as many* clean texts in a step and nothing else: the other corpora with the dirt
-# removed. Where a corpus ends above it, the dirt does more than take the place of text.
+# A second clean run reads *half as many* clean texts in a step and nothing else: these are the other corpora with the
+# dirt removed. Where a corpus ends above this run, the dirt does more than take the place of text.
 #
-# The third loss mixes two kinds of harm. A model of a mixed corpus may predict the language less well; or it may be
-# uncertain, at the beginning of a text, which kind of text it is. So the loss on the **last quarter** of the clean
+# The third loss mixes two kinds of harm. A model of a mixed corpus may predict the language less well. Or, at the
+# beginning of a text, it may be uncertain which kind of text it is. So the loss on the **last quarter** of the clean
 # texts is shown, too: by then the letters have resolved that uncertainty, where they can.
 #
 # **Positive control.** Within one run the training loss should rank well. So the clean run is stopped at eight moments,
@@ -240,8 +240,8 @@ def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
 #
 # The claim has three parts. On clean text even the least harmful dirt costs more than none. Over the eight corpora the
 # rank correlation of the training loss with the loss on clean text lies within ±0.3: then it explains less than a tenth
-# of the order. So does that of the loss on held-out text of the same corpus. The intervals are over seeds; of other
-# kinds of dirt they say nothing.
+# of the order. The same holds for the loss on held-out text of the same corpus. The intervals are over seeds; they say
+# nothing about other kinds of dirt.
 
 
 # %%
@@ -340,20 +340,21 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# Held. Over the eight corpora the rank correlation of training loss and loss on clean text is -0.19 ± 0.09, within one
-# run 0.97 ± 0.03: what is a good guide inside a run says nothing across corpora. Every kind of dirt does harm (0.05 to
-# 0.20 nats a letter above the floor; the clean corpus 0.015), and each ends above the run without its dirt, although
-# that run had half as much text. The correlation belongs to these kinds of dirt and to this length of training: after
-# 40 steps it was 0.36 (one seed), after 400 steps of version 0.1's AdamW 0.05 to 0.07. It is never near one.
+# Held. Over the eight corpora the rank correlation of training loss and loss on clean text is -0.19 ± 0.09; within one
+# run it is 0.97 ± 0.03. So a good guide within a run says little across corpora. Every kind of dirt does harm (0.05 to
+# 0.20 nats per letter above the floor; the clean corpus 0.015). Each ends above the run without its dirt, although that
+# run had half as much text. The correlation depends on these kinds of dirt and on this length of training: after 40
+# steps it was 0.36 (one seed), after 400 steps of version 0.1's AdamW 0.05 to 0.07. In no run was it near one.
 #
-# What repeats itself (copies, a notice, zero bytes) is easy to predict, so the training loss **falls**, to 0.9 nats,
-# while the model is worse at the language. What has lost its order, or is of two kinds, raises it. Even that shows only
-# beside the curve of a clean corpus, which is missing where nothing was cleaned. Held-out text of the same corpus
-# agrees with the training loss each time, so a random split is no safeguard; text that is known to be clean is. Lee et
-# al. 2022 and Hernandez et al. 2022 found the harm of repeated text in large models.
+# Repetition (copies, a notice, zero bytes) is easy to predict, so the training loss **falls**, to 0.9 nats, while the
+# model is worse at the language. Shuffled text, noise, or a mixture of two kinds of text raises the loss. Even that
+# shows only next to the curve of a clean corpus, which is missing where nothing was cleaned. Held-out text of the same
+# corpus agrees with the training loss each time, so a random split is no safeguard; text that is known to be clean is.
+# Lee et al. 2022 and Hernandez et al. 2022 found the harm of repeated text in large models.
 #
-# In the last quarter of a text about half of the harm of zero bytes, code page and shuffling is gone: that was
-# uncertainty about the kind of text. Of copies most stays; of noise and of a notice all, since those may still follow.
+# In the last quarter of a text about half of the harm of zero bytes, code page and shuffling is gone: that half was
+# uncertainty about the kind of text. Of the harm of copies most stays; of noise and of a notice all, since those may
+# still follow.
 #
 # ## Exercises
 #
@@ -366,4 +367,4 @@ if in_notebook():
 # %% [markdown]
 # ## Next
 #
-# What a corpus holds decides what a model can do, and the loss does not say that either: lesson 05.
+# The content of a corpus decides what a model can do, and the loss does not show that either: lesson 05.

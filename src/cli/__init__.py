@@ -64,8 +64,8 @@ def build_parser() -> Parser:
     """The parser of the program without a command: `--help`, `--version`."""
     parser = Parser(
         prog="clozelab",
-        description="Pretraining objectives, to see, to train and to compare.",
-        epilog="clozelab COMMAND --help describes a command; clozelab show draws every objective",
+        description="Show, train and compare pretraining objectives.",
+        epilog="clozelab COMMAND --help describes a command; clozelab show TEXT shows every objective",
     )
     parser.add_argument("--version", action="version", version=f"clozelab {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND")

@@ -18,10 +18,10 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     """Declare the arguments."""
     parser.add_argument(
         "target",
-        help="module:name or file.py:name, which is imported, or the name of an objective; a scheme takes three "
-        "arguments",
+        help="module:name or file.py:name, which is imported, or the name of an objective; a function of three "
+        "arguments is checked as a scheme",
     )
-    parser.add_argument("--rate", type=SHARE, help="share of tokens that the scheme means to hide  (default: any)")
+    parser.add_argument("--rate", type=SHARE, help="share of tokens that the scheme should hide  (default: any)")
     parser.add_argument(
         "--tokenizer", help="file or folder of a tokenizer, for a collator that does not name its special ids"
     )

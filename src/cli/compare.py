@@ -20,7 +20,7 @@ from .resuming import recorded, restored
 from .special_ids import add_special_ids
 from .values import number, objective_name, path, whole
 
-SUMMARY = "train several objectives on one corpus, for as many tokens or as much compute, and compare them"
+SUMMARY = "train several objectives on one corpus, with equal tokens or equal compute, and compare them"
 EXAMPLE = "clozelab compare --objectives causal prefix diffusion --corpus news.csv --column 2"
 NOT_DESCRIBED = ("out", "resume", "prompt")
 """Flags that the runs do not record: they change nothing in what is learned."""
@@ -37,7 +37,7 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
         nargs="+",
         type=objective_name,
         metavar="NAME",
-        help="which, with their default options  (default: the first of each architecture)",
+        help="objectives to compare, with default options  (default: the first of each architecture)",
     )
     add_corpus(parser)
     add_special_ids(parser, words)
@@ -49,19 +49,23 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
         f"(default: {TOKENS / 1e6:g}M, with --quick {QUICK_TOKENS / 1e3:g}k)",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="a first look, in about a minute on two cores, by training for less long"
+        "--quick", action="store_true", help="a first look: shorter training, about a minute on two cores"
     )
     parser.add_argument(
         "--equal",
         choices=("tokens", "compute"),
         default="tokens",
-        help="what each gets as much of: tokens of text, or training FLOPs, those of the first objective",
+        help="what is equal for all: the tokens of text, or the training FLOPs of the first objective",
     )
     parser.add_argument(
         "--prompt", help="text to continue and to fill a blank in  (default: the beginning of a held-out document)"
     )
-    parser.add_argument("--out", type=path, default=Path("runs/compare"), help="folder of table, picture, runs")
-    parser.add_argument("--resume", action="store_true", help="continue the comparison in --out, as it began")
+    parser.add_argument(
+        "--out", type=path, default=Path("runs/compare"), help="folder for the table, the picture and the runs"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the comparison in --out with the flags it began with"
+    )
 
 
 def run(args: argparse.Namespace, given: Given) -> int:

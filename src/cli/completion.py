@@ -17,7 +17,7 @@ FILES = ("corpus", "tokenizer", "validation")
 
 def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     """Declare the arguments."""
-    parser.add_argument("shell", choices=("bash", "zsh"), help="which one")
+    parser.add_argument("shell", choices=("bash", "zsh"), help="the shell")
 
 
 def run(args: argparse.Namespace, given: Given) -> int:

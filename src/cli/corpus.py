@@ -27,31 +27,34 @@ def add_corpus(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--corpus",
         action="append",
-        help='"builtin", a file or folder, or a hub name  (default: builtin); several are a mixture, each with its '
-        "share of the blocks that are trained on, and so of the tokens: --corpus books/=0.7 --corpus news.csv=0.3",
+        help='"builtin", a file or folder, or the name of a data set on the hub  (default: builtin); several are '
+        "mixed, each with its share of the training blocks, and so of the tokens: --corpus books/=0.7 --corpus "
+        "news.csv=0.3",
     )
-    group.add_argument("--column", help="column of the tables, by name or number  (default: text; of ids: input_ids)")
+    group.add_argument("--column", help="column of a table, by name or number  (default: text; for ids: input_ids)")
     group.add_argument(
-        "--lines", action="store_true", help="each line of a text file is a document; tables of a mixture stay tables"
+        "--lines",
+        action="store_true",
+        help="take each line of a text file as a document; tables in a mixture stay tables",
     )
     group.add_argument("--skip-bad-rows", action="store_true", help="leave out and count rows that cannot be read")
     group.add_argument(
         "--validation",
         metavar="FILE",
-        help="file or folder to hold out, which is not trained on  (default: files of the corpus folder that are named "
-        "validation, valid, val or dev; those named test or eval are left out, neither trained on nor held out)",
+        help="file or folder to hold out from training  (default: files in the corpus folder named validation, valid, "
+        "val or dev; those named test or eval are left out, neither trained on nor held out)",
     )
     group.add_argument("--split", choices=("auto", "hash", "position"), default="auto", help="how text is held out")
     group.add_argument(
         "--tokenizer",
         default="bpe",
-        help='"bpe", "characters", a file or folder of one, or "ids": the corpus holds token ids, in .npy files or '
-        "lists of JSON, Parquet or Arrow",
+        help='"bpe", "characters", the file or folder of a tokenizer, or "ids" for a corpus of token ids, in .npy '
+        "files or lists in JSON, Parquet or Arrow",
     )
     group.add_argument(
-        "--vocab-size", type=COUNT, help="of a trained BPE  (default: 4096); with ids, how many the corpus may hold"
+        "--vocab-size", type=COUNT, help="size of a trained BPE  (default: 4096); with ids, how many the corpus may use"
     )
-    group.add_argument("--sentinels", type=COUNT_OR_NONE, default=100, help="reserved for hidden spans")
+    group.add_argument("--sentinels", type=COUNT_OR_NONE, default=100, help="ids reserved for hidden spans")
 
 
 def corpus_of(
@@ -85,7 +88,7 @@ def _open(name: str, options: Mapping[str, Any], streaming: bool) -> Corpus | Pa
         if any(
             options[option] not in (None, False, "auto") for option in options if option not in ("special", "id_count")
         ):
-            raise InputError(f"{name} is packed: how its corpus was read and split cannot be changed any more")
+            raise InputError(f"{name} is packed: how its corpus was read and split can no longer be changed")
         return Path(name)
     return load_corpus(name, **options, streaming=streaming)
 

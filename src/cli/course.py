@@ -12,16 +12,16 @@ from ..escape import escape_control_characters
 from .parsing import Given, Parser
 from .values import number, path
 
-SUMMARY = "list the lessons, their claims, and what was measured last"
+SUMMARY = "list the lessons, their claims, and the latest results"
 EXAMPLE = "clozelab course 4"
 
 
 def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     """Declare the arguments."""
     lesson = number(int, 1, 99, "the number of a lesson")
-    parser.add_argument("lesson", nargs="?", type=lesson, help="the number of one  (default: a line for each)")
-    parser.add_argument("--folder", type=path, help="results of the lessons  (default: those recorded last)")
-    parser.add_argument("--markdown", action="store_true", help="the table of the README")
+    parser.add_argument("lesson", nargs="?", type=lesson, help="the number of a lesson  (default: a line for each)")
+    parser.add_argument("--folder", type=path, help="folder of results  (default: those recorded last)")
+    parser.add_argument("--markdown", action="store_true", help="print the table of the README")
 
 
 def run(args: argparse.Namespace, given: Given) -> int:

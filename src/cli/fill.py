@@ -17,15 +17,19 @@ from .values import path
 if TYPE_CHECKING:
     from ..generation import Completion
 
-SUMMARY = "fill the blanks (___) of a text, with a model that was trained to"
+SUMMARY = "fill the blanks (___) of a text with a trained model"
 EXAMPLE = 'clozelab fill runs/span "The ___ sat on the ___."'
 
 
 def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     """Declare the arguments."""
     parser.add_argument("run", type=path, help="run folder")
-    parser.add_argument("text", help="text with blanks, ___: one token each for encoders, any number for others")
-    parser.add_argument("--order", metavar="ORDER", help="in which an encoder fills them  (default: confidence)")
+    parser.add_argument(
+        "text", help="text with blanks, ___: one token each for encoders, any number of tokens for others"
+    )
+    parser.add_argument(
+        "--order", metavar="ORDER", help="order in which an encoder fills the blanks  (default: confidence)"
+    )
     parsing.add_sampling(parser)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..evaluation.floor_experiment import FloorResult
     from ..training import TrainConfig
 
-SUMMARY = "train objectives on a language of known entropy, down to the least loss that is possible"
+SUMMARY = "train objectives on a language of known entropy, down to the least possible loss"
 EXAMPLE = "clozelab floors --seeds 3 --processes 2"
 
 
@@ -35,13 +35,13 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
         nargs="+",
         type=objective_name,
         metavar="NAME",
-        help="which  (default: all of which an exact floor is known)",
+        help="objectives to train  (default: all with a known exact floor)",
     )
     parser.add_argument("--seeds", type=COUNT, default=1, help="runs of each objective, on different languages")
-    parser.add_argument("--steps", type=COUNT, help="optimiser steps  (default: as each objective needs)")
-    parser.add_argument("--processes", type=COUNT, default=1, help="runs side by side, the slowest objectives first")
+    parser.add_argument("--steps", type=COUNT, help="optimiser steps  (default: what each objective needs)")
+    parser.add_argument("--processes", type=COUNT, default=1, help="runs in parallel, the slowest objectives first")
     add_device(parser)
-    parser.add_argument("--out", type=path, default=Path("runs/floors"), help="folder of figures and picture")
+    parser.add_argument("--out", type=path, default=Path("runs/floors"), help="folder for figures and picture")
 
 
 def run(args: argparse.Namespace, given: Given) -> int:
@@ -132,6 +132,6 @@ def _reporter(bar: Bar, config: TrainConfig, left: int) -> Callable[[int, float]
         if rest is not None:
             whole = rest * (left - step) / (config.steps - step)
             others = "" if left == config.steps else f", {duration(whole)} for all runs if the others are as fast"
-            bar.print_line(f"{duration(rest)} left on this machine{others} (--steps N is quicker, and less near)")
+            bar.print_line(f"{duration(rest)} left on this machine{others} (fewer --steps are quicker, but end higher)")
 
     return report

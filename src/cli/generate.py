@@ -11,19 +11,19 @@ from . import parsing
 from .parsing import Given, Parser
 from .values import number, path, whole
 
-SUMMARY = "continue a text, with a model that was trained to"
+SUMMARY = "continue a text with a trained model"
 EXAMPLE = 'clozelab generate runs/causal "The cat"'
 
 
 def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     """Declare the arguments."""
     parser.add_argument("run", type=path, help="run folder")
-    parser.add_argument("prompt", nargs="?", default="", help="text to continue; empty: a new document")
+    parser.add_argument("prompt", nargs="?", default="", help="text to continue  (default: begin a new document)")
     parser.add_argument(
         "--tokens",
         type=number(whole, 1, 100_000, "a whole number from 1 to 100000"),
         default=100,
-        help="the most new tokens",
+        help="maximum number of new tokens",
     )
     parsing.add_sampling(parser)
 

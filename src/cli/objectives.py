@@ -15,8 +15,8 @@ EXAMPLE = "clozelab objectives"
 
 def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     """Declare the arguments."""
-    parser.add_argument("--length", type=SIZE, default=128, help="input tokens of the rows that are measured")
-    parser.add_argument("--markdown", action="store_true", help="the tables of docs/objectives/index.md")
+    parser.add_argument("--length", type=SIZE, default=128, help="input tokens of the measured rows")
+    parser.add_argument("--markdown", action="store_true", help="print the tables of docs/objectives/index.md")
 
 
 def run(args: argparse.Namespace, given: Given) -> int:

@@ -21,8 +21,8 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     """Declare the arguments."""
     add_corpus(parser)
     add_special_ids(parser, words)
-    parser.add_argument("--out", type=path, required=True, help="folder of the shards; --corpus of later runs")
-    parser.add_argument("--workers", type=WORKERS, default=1, help="processes that tokenise, a file each at a time")
+    parser.add_argument("--out", type=path, required=True, help="folder for the shards; later runs take it as --corpus")
+    parser.add_argument("--workers", type=WORKERS, default=1, help="processes that tokenise, each one file at a time")
 
 
 def run(args: argparse.Namespace, given: Given) -> int:

@@ -290,24 +290,28 @@ def objective_of(name: str, args: argparse.Namespace, *, with_recipe: bool = Fal
 def add_model(parser: argparse.ArgumentParser) -> None:
     """The flags of the model and of how it is trained."""
     group = parser.add_argument_group("model and training")
-    group.add_argument("--size", choices=("tiny", "small", "base"), default="tiny", help="of the model")
-    group.add_argument("--length", type=SIZE, default=128, help="input tokens of an example")
-    group.add_argument("--batch-size", type=SIZE, default=16, help="examples of a step")
-    group.add_argument("--optimizer", choices=("muon", "adamw"), default="muon", help="of the matrices in the blocks")
+    group.add_argument("--size", choices=("tiny", "small", "base"), default="tiny", help="size of the model")
+    group.add_argument("--length", type=SIZE, default=128, help="input tokens per example")
+    group.add_argument("--batch-size", type=SIZE, default=16, help="examples per step")
+    group.add_argument(
+        "--optimizer", choices=("muon", "adamw"), default="muon", help="optimiser of the matrices in the blocks"
+    )
     group.add_argument(
         "--learning-rate",
         type=POSITIVE,
-        help="peak of AdamW's  (default: 0.03, for what Muon leaves to it; 0.003 where it moves all)",
+        help="peak learning rate of AdamW  (default: 0.03 with Muon, which leaves it the other weights; 0.003 without)",
     )
-    group.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of the products")
+    group.add_argument(
+        "--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="precision of products"
+    )
     add_device(group)
     group.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="compile the block by torch.compile: the first step takes a minute, or seconds once it was compiled",
+        help="compile the block by torch.compile: the first step takes a minute, or seconds from PyTorch's cache",
     )
-    group.add_argument("--seed", type=SEED, default=0, help="of weights, order and noise")
+    group.add_argument("--seed", type=SEED, default=0, help="seed of weights, order and noise")
 
 
 def add_device(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
@@ -322,9 +326,11 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
     parser.add_argument("--temperature", type=TEMPERATURE, default=0.8, help="lower is more deterministic")
     parser.add_argument("--top-k", type=COUNT, help="sample among the k most probable tokens")
-    parser.add_argument("--top-p", type=PROBABILITY, help="sample among the most probable tokens of this total")
+    parser.add_argument(
+        "--top-p", type=PROBABILITY, help="sample among the most probable tokens with this total probability"
+    )
     parser.add_argument("--greedy", action="store_true", help="take the most probable token each time")
-    parser.add_argument("--seed", type=SEED, default=0, help="of the sampling")
+    parser.add_argument("--seed", type=SEED, default=0, help="seed of the sampling")
 
 
 def sampling_of(args: argparse.Namespace) -> dict[str, Any]:

@@ -15,8 +15,8 @@ EXAMPLE = "clozelab playground"
 def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     """Declare the arguments."""
     port = number(int, 1, 65_535, "a port from 1 to 65535")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 is reached by others, too")
-    parser.add_argument("--port", type=port, help="port to listen on  (default: the first that is free from 7860)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines connect")
+    parser.add_argument("--port", type=port, help="port to listen on  (default: the first free one from 7860 on)")
 
 
 def run(args: argparse.Namespace, given: Given) -> int:

@@ -24,17 +24,17 @@ SEEDS = 4
 
 def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     """Declare the arguments."""
-    parser.add_argument("text", help="the text")
-    parsing.add_objective(parser, words, default=None, about="only this one  (default: all)")
+    parser.add_argument("text", help="the text to show")
+    parsing.add_objective(parser, words, default=None, about="show only this objective  (default: all)")
     parser.add_argument("--tokenizer", help="file or folder of a tokenizer  (default: the words of the text)")
-    parser.add_argument("--length", type=SIZE, default=128, help="tokens of the text that are shown, as one example")
-    parser.add_argument("--seed", type=SEED, default=0, help="of the noise: another one hides other tokens")
+    parser.add_argument("--length", type=SIZE, default=128, help="how many tokens of the text to show, as one example")
+    parser.add_argument("--seed", type=SEED, default=0, help="seed of the noise: another one hides other tokens")
     parser.add_argument(
         "--html",
         type=path,
         metavar="FILE",
-        help="write a page instead, one file to be opened in a browser, in which the inputs that a target reads light "
-        "up; with four seeds from --seed on, three epochs, and other rates. An older file is replaced",
+        help="write a page for the browser instead, which highlights the inputs that each target reads; it has four "
+        "seeds from --seed on, three epochs, and other rates. An older file is replaced",
     )
     add_special_ids(parser, words)
 

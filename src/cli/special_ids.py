@@ -19,9 +19,9 @@ ABOUT = {
     "pad": "padding",
     "eos": "end of text",
     "mask": "stands for a hidden token",
-    "unk": "unknown: what the vocabulary cannot write",
-    "bos": "beginning of text: no text becomes it",
-    "decoder_start": "the first input of a decoder  (default: that of padding)",
+    "unk": "unknown: text that the vocabulary cannot represent",
+    "bos": "beginning of text: never used for text",
+    "decoder_start": "the first input of a decoder  (default: padding)",
 }
 
 
@@ -31,7 +31,8 @@ def add_special_ids(parser: Parser, words: Sequence[str]) -> None:
     Help without an objective does not list the latter, so that it need not load the objectives.
     """
     group = parser.add_argument_group(
-        "special ids", "each the text of a token, or an id; those that are not given are found by their names or added"
+        "special ids",
+        "each is the text of a token, or an id; those that are not given are found by their names, or added",
     )
     is_short_help = {"-h", "--help"} & set(words) and value_of("--objective", words) is None
     for role, what in (ABOUT if is_short_help else _about()).items():

@@ -32,7 +32,7 @@ NOT_DESCRIBED = ("run", "resume", "extend", "workers", "zero_stage")
 
 def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     """Declare the arguments."""
-    parsing.add_objective(parser, words, default="causal", about="what to pretrain on")
+    parsing.add_objective(parser, words, default="causal", about="the pretraining objective")
     add_corpus(parser)
     add_special_ids(parser, words)
     parsing.add_model(parser)
@@ -41,33 +41,35 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument("--sample-every", type=COUNT_OR_NONE, default=200, help="steps between samples, 0 for none")
     parser.add_argument("--checkpoint-every", type=COUNT_OR_NONE, default=500, help="steps between checkpoints")
     parser.add_argument(
-        "--async-checkpoints", action="store_true", help="write checkpoints while the run goes on, from copies"
+        "--async-checkpoints", action="store_true", help="write checkpoints from copies, during training"
     )
     parser.add_argument(
         "--eval-every",
         type=COUNT_OR_NONE,
-        help="steps between evaluations, 0 for one at the end  (default: as many as take a twentieth of the time)",
+        help="steps between evaluations, 0 for one at the end  (default: evaluations take a twentieth of the time)",
     )
     parser.add_argument(
-        "--micro-batch-size", type=SIZE, help="examples of one forward pass: less memory, the same gradients"
+        "--micro-batch-size", type=SIZE, help="examples per forward pass: less memory, the same gradients"
     )
     parser.add_argument(
-        "--recompute", action="store_true", help="keep less for the backward, and compute it again: less memory"
+        "--recompute",
+        action="store_true",
+        help="keep only the inputs of each block and recompute the rest: less memory",
     )
-    parser.add_argument("--within-documents", action="store_true", help="attention stays within documents")
+    parser.add_argument("--within-documents", action="store_true", help="keep attention within documents")
     parser.add_argument(
-        "--stream", action="store_true", help="read tables or a hub name as they come, for text beyond memory"
+        "--stream",
+        action="store_true",
+        help="read tables or a hub data set during training, for text larger than memory",
     )
-    parser.add_argument(
-        "--workers", type=WORKERS, default=0, help="processes that tokenise ahead of the steps (with --stream)"
-    )
+    parser.add_argument("--workers", type=WORKERS, default=0, help="processes that tokenise in advance (with --stream)")
     parser.add_argument("--sharded", action="store_true", help="under torchrun: shard the model over the processes")
     parser.add_argument(
         "--zero-stage",
         type=int,
         choices=(1, 2, 3),
         default=3,
-        help="with --sharded, what of weights and gradients is sharded within a step: 3 both, 2 gradients, 1 neither",
+        help="with --sharded, what is sharded within a step: 3 weights and gradients, 2 gradients, 1 neither",
     )
     parser.add_argument(
         "--tensorboard",
@@ -79,14 +81,14 @@ def add_arguments(parser: Parser, words: Sequence[str]) -> None:
     begin = parser.add_mutually_exclusive_group()
     begin.add_argument("--resume", action="store_true", help="continue the run in --run with the flags it began with")
     begin.add_argument(
-        "--extend", type=COUNT, metavar="STEPS", help="train the finished run in --run for so many steps more"
+        "--extend", type=COUNT, metavar="STEPS", help="train the finished run in --run for this many more steps"
     )
     begin.add_argument(
         "--init-from",
         type=path,
         metavar="RUN",
         help="begin with the weights and the tokenizer of another run: --size, --tokenizer, --vocab-size, --sentinels "
-        "and special ids are those of RUN; all other flags are this run's own, --corpus and --steps too",
+        "and special ids are those of RUN; all other flags, such as --corpus and --steps, are this run's own",
     )
 
 

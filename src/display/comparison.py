@@ -63,10 +63,10 @@ def print_comparison(rows: Sequence[Compared], corpus: str, equal: str = "tokens
 def how_to_read(rows: Sequence[Compared]) -> str:
     """What the numbers are, and what can be compared."""
     return (
-        f"losses are nats per predicted token on held-out text{_of_parts(rows)}. In the loss: loss positions for each "
-        "token of text, over all outputs. Losses of two objectives are not comparable, for they "
-        "predict different tokens from different contexts: compare each with its own guesses. Bits per byte are those "
-        "of the predicted text given the rest, and only defined where the loss is a likelihood or bounds one"
+        f"Losses are nats per predicted token on held-out text{_of_parts(rows)}. In the loss: loss positions per token "
+        "of text, over all outputs. Losses of two objectives are not comparable, since they predict different tokens "
+        "from different contexts: compare each with its own guesses. Bits per byte are those of the predicted text "
+        "given the rest, and are defined only where the loss is a likelihood or a bound on one"
     )
 
 
@@ -79,7 +79,7 @@ def said_of_first_look(rows: Sequence[Compared]) -> str:
     return (
         f"This is a first look, {budget_of(rows[:1], 'tokens')}, with one seed{still}. It shows what each objective "
         "does, reads and costs. It cannot tell yet what each learns in longer training, which one suits a use, or how "
-        "well its model completes a text: leave --quick out for that"
+        "well its model completes a text: run it without --quick for that"
     )
 
 
@@ -87,7 +87,10 @@ def _of_parts(rows: Sequence[Compared]) -> str:
     """What is said of losses of several parts, where there are some."""
     if not any(map(_by_part, rows)):
         return ""
-    return "; one of several parts is their weighted sum, each per its own count, and bits per byte are of the first"
+    return (
+        "; a loss of several parts is their weighted sum, each divided by its own count, and bits per byte are those "
+        "of the first"
+    )
 
 
 def _by_part(row: Compared) -> str:
@@ -109,8 +112,8 @@ def budget_of(rows: Sequence[Compared], equal: str) -> str:
     if equal != "compute" or first.flops is None:
         return f"{text} each"
     return (
-        f"{quantity(first.flops, 'FLOP')} of training each, what {text} take {first.objective.name}; to the nearest "
-        "step, and each schedule spans its own steps"
+        f"{quantity(first.flops, 'FLOP')} of training each, the cost of {text} for {first.objective.name}; to the "
+        "nearest step, and each schedule spans its own steps"
     )
 
 

@@ -20,17 +20,17 @@ COLOURS = {
 HIDING = "hidden as"
 ROWS = {
     HIDING: "what the model reads where it must predict: the mask token; random, another token; kept, the token itself "
-    "(BERT: 80%, 10%, 10%). So the model cannot trust what it reads",
+    "(BERT: 80%, 10%, 10%). So the model cannot trust the visible tokens",
     "rank": "a token reads the tokens of its own rank and of lower ranks",
-    "group": "a token of group 0 is open to all, any other to its own group alone",
-    "position": "where the token stands, as the model is told",
-    "document": "a token reads its own document alone",
-    "boundary before": "how many tokens before it the state stands that predicts it,",
-    "boundary after": "together with one so many tokens behind it",
+    "group": "all tokens may read a token of group 0; only its own group may read any other",
+    "position": "the position that the model receives for the token",
+    "document": "a token reads only its own document",
+    "boundary before": "a token is predicted from two states: one this many tokens before it,",
+    "boundary after": "and one this many tokens after it",
     "weight": "what the loss of an output is multiplied by",
-    "sampling noise": "above 0, the generator draws a token by it, which the discriminator reads in this place",
-    "replaced?": "whether another token stands here than this one, when the generator has drawn",
-    "no. 2": "the second likeliest id of the distribution that is predicted",
+    "sampling noise": "above 0, the generator samples a token with it, which the discriminator reads here",
+    "replaced?": "whether the generator's sample differs from this token",
+    "no. 2": "the second likeliest id of the predicted distribution",
     "no. 3": "the third",
     "probability": "that of the id above it, where it is 0.005 or more",
 }
@@ -73,7 +73,7 @@ def legend(tokenizer: Tokenizer, seen: Seen) -> Iterator[tuple[str, str, str]]:
         (
             " ".join(named(special.roles.values())),
             SPECIAL,
-            "role tokens: they tell the model what stands where, or what is asked of it",
+            "role tokens: they mark parts of the text, or the task",
         ),
     ]
     for one in sorted(seen.ids & {*special.all} - names.keys()):
@@ -95,8 +95,8 @@ def legend(tokenizer: Tokenizer, seen: Seen) -> Iterator[tuple[str, str, str]]:
 def _meaning(tokenizer: Tokenizer, one: int) -> str:
     special = tokenizer.special
     meanings = {
-        tokenizer.unknown: "stands for what the vocabulary cannot write",
+        tokenizer.unknown: "stands for text that the vocabulary cannot represent",
         special.eos: "end of text",
-        special["decoder_start"]: "opens the decoder's text",
+        special["decoder_start"]: "the decoder's first input",
     }
     return meanings.get(one, "a special token of the tokenizer")

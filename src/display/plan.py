@@ -49,7 +49,7 @@ def plan_notes(made: Plan) -> list[str]:
     >>> from clozelab.planning import config_near, plan
     >>> for note in plan_notes(plan(CausalLM(), config_near(7e9, CausalLM()), tokens=1e12)):
     ...     print(note)
-    causal: no strategy has room on this device of 80 GB; in ZeRO stage 3 it takes 2.
+    causal: no strategy fits on this device of 80 GB; in ZeRO stage 3 it takes 2.
     """
     notes = []
     memory = quantity(made.machine.memory, "B")
@@ -61,23 +61,22 @@ def plan_notes(made: Plan) -> list[str]:
             again = None if made.recompute else replace(made, recompute=True).devices_needed()
             cure = "tensor or pipeline parallelism, which clozelab does not offer"
             notes.append(
-                f"{made.objective.name}: no strategy has room on {these}, nor in ZeRO stage 3 on any number of them: "
-                f"{quantity(whole.copies + whole.saved + whole.work, 'B')} are whole on every device (gathered, kept "
-                f"for the backward, at work); it takes {f'--recompute, on {again:,} of them' if again else cure}."
+                f"{made.objective.name}: no strategy fits on {these}, nor does ZeRO stage 3 on any number of them: "
+                f"{quantity(whole.copies + whole.saved + whole.work, 'B')} are not sharded (gathered weights, what is "
+                f"kept for the backward, temporary memory); it takes "
+                f"{f'--recompute, on {again:,} of them' if again else cure}."
             )
         else:
-            notes.append(
-                f"{made.objective.name}: no strategy has room on {these}; in ZeRO stage 3 it takes {needed:,}."
-            )
+            notes.append(f"{made.objective.name}: no strategy fits on {these}; in ZeRO stage 3 it takes {needed:,}.")
     elif made.chosen.strategy.startswith("ZeRO"):
         short = made.layouts[0].memory.total - made.machine.memory
         notes.append(
-            f"{made.objective.name}: replicated, a device would need {quantity(short, 'B')} more than it has, so the "
-            "weights are sharded."
+            f"{made.objective.name}: with replication a device would need {quantity(short, 'B')} more than it has, so "
+            "the weights are sharded."
         )
     if made.async_checkpoints and made.chosen is not None and made.machine.kind != "cpu":
         copies = quantity(made.staged(made.chosen.strategy), "B")
-        notes.append(f"{made.objective.name}: asynchronous checkpoints take {copies} of the host's memory a device.")
+        notes.append(f"{made.objective.name}: asynchronous checkpoints take {copies} of the host's memory per device.")
     if made.row.sentinels > 100:
         notes.append(
             f"{made.objective.name}: a row has {made.row.sentinels} hidden spans, but tokenizers reserve 100 sentinels "

@@ -164,7 +164,7 @@ def test_equal_compute_gives_each_its_own_steps_and_is_continued_bit_for_bit(cap
     equal = [*TWO, "--equal", "compute"]
     assert main([*equal, "--out", "whole"]) == 0
     printed = capsys.readouterr().out
-    assert "FLOP of training each, what 640 tokens of text take causal; to the nearest step" in printed
+    assert "FLOP of training each, the cost of 640 tokens of text for causal; to the nearest step" in printed
     rows = json.loads(Path("whole/comparison.json").read_text())
     causal, masked = (row["flops"] for row in rows)
     assert 0.9 < masked / causal < 1.1

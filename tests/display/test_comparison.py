@@ -51,7 +51,7 @@ def test_equal_compute_is_said_with_the_tokens_and_the_operations_of_each(capsys
     print_comparison([one, other], "corpus", "compute")
     printed = capsys.readouterr().out
     first = " ".join(printed.split())
-    assert "3 TFLOP of training each, what 160 k tokens of text take causal; to the nearest step, and each" in first
+    assert "3 TFLOP of training each, the cost of 160 k tokens of text for causal; to the nearest step, and each" in first
     [seen] = [line for line in printed.splitlines() if "text seen" in line]
     assert seen.split()[2:] == ["160", "k", "tokens", "320", "k", "tokens"]
     [spent] = [line for line in printed.splitlines() if "training  " in line]
@@ -72,4 +72,4 @@ def test_small_budgets_parts_and_the_share_in_the_loss_are_said_as_elsewhere(cap
     told = [float(row["in the loss"].rstrip("%")) for row in objectives_table([CausalLM, OBJECTIVES["electra"]])]
     assert [round(float(cell.rstrip("%"))) for cell in share.split()[3:]] == told, share
     assert "generator 5.375" in printed
-    assert "their weighted sum, each per its own count" in " ".join(printed.split())
+    assert "their weighted sum, each divided by its own count" in " ".join(printed.split())
