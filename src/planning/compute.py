@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..checks import check_type
 from ..models import ModelConfig, model_config
 from ..objectives import Objective
+from ..training.compute import ProductCounter
 from ..training.muon import ROUNDS
 from .abstract import UnknownValues, at_any_depth
 from .memory import OPTIMIZERS, known, whole
@@ -36,7 +36,7 @@ class Flops:
     """Forward, of the matrices in the blocks: 2 for each parameter and each token that it is applied to."""
     attention: int
     """Forward, queries with keys and weights with values: 4 T S D in each attention. A causal one is counted whole, as
-    `FlopCounterMode` does, though a fused kernel leaves out about half."""
+    PyTorch's formulas do, though a fused kernel leaves out about half."""
     unembedding: int
     """Forward, of the loss positions alone: 2 V D each, 4 D for those of two classes."""
     drawing: int = 0
@@ -110,11 +110,10 @@ def _products(
     objective = kind(**dict(options))
     model = shape_model(objective, ModelConfig(*shape))
     inputs = {key: torch.zeros(1, length, dtype=torch.int64, device="meta") for key, length in row.inputs}
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), UnknownValues(), counter:
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), UnknownValues(), ProductCounter() as products:
         model(**objective.model_inputs(model, inputs))
-    attention = counter.get_flop_counts()["Global"].get(torch.ops.aten.bmm, 0)
-    return counter.get_total_flops() - attention, attention
+    attention = products.by_kind[torch.ops.aten.bmm]
+    return products.total - attention, attention
 
 
 def optimizer_flops(count: Parameters, optimizer: str = "adamw") -> int:

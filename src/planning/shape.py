@@ -7,12 +7,12 @@ from dataclasses import asdict, astuple, dataclass
 from functools import lru_cache
 from typing import Any
 
-import torch
 from torch import nn
 
 from ..checks import check_number, check_type
 from ..errors import InputError
 from ..models import ModelConfig
+from ..models.sketch import sketched
 from ..objectives import Objective
 from ..training.recompute import blocks
 
@@ -73,7 +73,7 @@ def size(shapes: tuple[Shape, ...], devices: int = 1) -> int:
 
 def shape_model(objective: Objective, config: ModelConfig) -> nn.Module:
     """The model that the objective builds of a configuration, on PyTorch's meta device: shapes without numbers."""
-    with torch.device("meta"):
+    with sketched():
         return objective.build_model(**asdict(config))
 
 

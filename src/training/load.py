@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from ..checks import check_path, check_type
@@ -16,6 +15,7 @@ from ..device import find_device
 from ..errors import InputError
 from ..escape import shorten
 from ..models import ARCHITECTURES, ModelConfig
+from ..models.sketch import sketched
 from ..objectives import OBJECTIVES, Objective
 from .checkpoint import Checkpoint, latest_checkpoint
 from .run_description import check_tokenizer, read_run
@@ -125,7 +125,7 @@ def _model(run: Path, described: Mapping[str, Any], objective: Objective, checkp
         config = ModelConfig(**shape)
         if config.n_layers + (config.n_decoder_layers or 0) > len(there):
             raise InputError(f"{config.n_layers} layers are more than its checkpoint has weights")
-        with torch.device("meta"):
+        with sketched():
             sketch = build()
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{run / 'run.json'} is damaged: it describes no model ({shorten(error, 200)})") from error

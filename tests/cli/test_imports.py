@@ -30,13 +30,17 @@ def imported(lines, names):
 
 
 def test_commands_import_nothing_that_they_do_not_use():
-    """`train`, too, reads its corpus and its tokenizer from text, saves its weights, and writes a report."""
+    """`train`, too, reads its corpus and its tokenizer from text, saves its weights, and writes a report; `generate`
+    loads a model, whose shapes were once sketched by way of the compiler.
+    """
     training = ("clozelab.training", "clozelab.planning", "clozelab.course", "pydantic", "safetensors", "filelock")
     show = "show the-cat-sat --objective causal"
     train = "train --corpus corpus.jsonl --steps 1 --run run --length 16 --batch-size 2 --vocab-size 400 --sentinels 0"
-    found = imported([show, train], [*COMPILER, *OTHERS, *training, "rich", "torch"])
+    generate = "generate run the --tokens 1"
+    found = imported([show, train, generate], [*COMPILER, *OTHERS, *training, "rich", "torch"])
     assert found[show] == ["rich", "torch"]
     assert found[train] == ["jinja2", "clozelab.training", "pydantic", "safetensors", "filelock", "rich", "torch"]
+    assert not set(found[generate]) & set(COMPILER)
 
 
 PROGRAM = """

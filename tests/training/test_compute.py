@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from clozelab.objectives import CausalLM, SpanCorruption
 from clozelab.training import training_flops
+from clozelab.training.compute import FUSED
 
 
 @pytest.mark.parametrize("length", [8, 64])
@@ -20,6 +22,16 @@ def test_a_step_costs_what_the_textbook_says(length):
     vocabulary = 6 * model.embedding.weight.numel() * rows * (length - 1)  # the last position is not in the loss
     counted = training_flops(objective, model, [{"input_ids": text, "labels": text}])
     assert counted == pytest.approx(blocks + vocabulary, rel=0.01)
+
+
+@pytest.mark.parametrize("objective", [CausalLM(), SpanCorruption()], ids=["causal", "span"])
+def test_it_is_what_the_counter_of_pytorch_counts(objective, special):
+    """With the formulas of the processor's fused attention, which that one does not have."""
+    model = objective.build_model(special.vocab_size, "tiny", d_model=16, n_layers=1, n_heads=2)
+    batch = objective.collator(special).block(torch.full((2, 16), 5), example_ids=[0, 1])
+    with FlopCounterMode(display=False, custom_mapping=FUSED) as counter:
+        objective(model, batch).mean.backward()
+    assert training_flops(objective, model, [batch]) == counter.get_total_flops() > 0
 
 
 def test_the_mean_is_over_batches_and_no_gradient_is_left(special):
