@@ -118,11 +118,9 @@ ROWS, LENGTH, BATCHES = 32, 12, 5
 def text_of(seed: int) -> Tensor:
     """(ROWS, LENGTH): phrases with their answers, one after another."""
     rows, (drawn, _) = [], phrases(seed, 2 * ROWS)
-    for row in range(ROWS):
-        first, second = drawn[2 * row : 2 * row + 2]
+    for row, (first, second) in enumerate(zip(drawn[::2], drawn[1::2])):
         task = row % len(MAPS)
-        ids = [*first, MARK[task], *TASKS[MAPS[task]](first, 0), SPECIAL.eos, *second]
-        rows.append(ids[:LENGTH])
+        rows.append([*first, MARK[task], *TASKS[MAPS[task]](first, 0), SPECIAL.eos, *second][:LENGTH])
     return torch.tensor(rows)
 
 
@@ -163,12 +161,9 @@ def words_right(model: nn.Module, pairs: Pairs) -> dict[str, float]:
 
 def frequency_guess(tasks: list[int]) -> float:
     """Share of words right if each is the most frequent one of its task."""
-    found = []
     _, answers, asked = pairs_of(-1, 2000, "as a task")
-    for task in tasks:
-        words = torch.tensor([word for answer, n in zip(answers, asked) if n == task for word in answer])
-        found.append(float(words.bincount().max()) / len(words))
-    return sum(found) / len(found)
+    by_task = [torch.tensor([w for a, n in zip(answers, asked) if n == task for w in a]) for task in tasks]
+    return sum(float(words.bincount().max()) / len(words) for words in by_task) / len(tasks)
 
 
 # %% [markdown]
@@ -264,14 +259,8 @@ def one_seed(seed: int, reading: int, tuning: int, count: int) -> dict[str, floa
 MARGIN = 0.02
 
 
-def stages_of(figures: dict[str, Seeds]) -> dict[str, Seeds]:
-    """Words right in the first three tasks together, by stage."""
-    return {key.removesuffix(": maps"): seeds for key, seeds in figures.items() if key.endswith(": maps")}
-
-
-def rule(figures: dict[str, Seeds], guess: float) -> Judgement:
-    """The verdict, from the figures by name and the words right by a guess."""
-    maps = stages_of(figures)
+def rule(figures: dict[str, Seeds], maps: dict[str, Seeds], guess: float) -> Judgement:
+    """The verdict; `maps` are the words right in the first three tasks by stage, `guess` those of a guess."""
     gates = []
     for name in OBJECTIVES:
         own, kinds = (maps[f"{name}, as in the text"] - guess) / (1 - guess), figures[f"{name}, tuned: classify"]
@@ -293,24 +282,21 @@ def main(arguments: list[str] | None = None) -> Result:
     runs = [one_seed(seed, *sizes) for seed in visit.track(visit.seeds)]
     figures = Seeds.by_name(runs)
     guess = frequency_guess([0, 1, 2])
-    maps = stages_of(figures)
-    causal, judgement = maps["causal, tuned"], rule(figures, guess)
+    maps = {key.removesuffix(": maps"): seeds for key, seeds in figures.items() if key.endswith(": maps")}
+    causal, judgement = maps["causal, tuned"], rule(figures, maps, guess)
     finding = f"Words right in translate, reverse and summarise (a guess {guess:.2f}). " + "; ".join(
         f"{name}: before fine-tuning {maps[f'{name}, as in the text']:.2f}, after it {maps[f'{name}, tuned']:.2f}, "
         f"without pretraining {maps[f'{name}, scratch']:.2f}"
         for name in OBJECTIVES
     )
-    columns = ("maps", *TASKS)
+    shown = {key: f"{seeds:.2f}" for key, seeds in figures.items()}
     return visit.conclude(
         judgement,
         number=f"words right, fine-tuned: span {maps['span, tuned']:.2f}, causal {causal:.2f}, a guess {guess:.2f}",
         finding=f"{finding}; span on as many pairs as causal {maps['span, tuned on as many pairs']:.2f}.",
         figures=figures,
         headings=["words right", "first three", *TASKS],
-        rows=[
-            [stage, *(f"{figures[key]:.2f}" if (key := f"{stage}: {what}") in figures else "" for what in columns)]
-            for stage in maps
-        ],
+        rows=[[stage, *(shown.get(f"{stage}: {what}", "") for what in ("maps", *TASKS))] for stage in maps],
         picture=picture(figures, guess, judgement),
     )
 
@@ -324,8 +310,7 @@ def picture(figures: dict[str, Seeds], guess: float, judgement: Judgement) -> Fi
         "tuned: maps": "after",
         "scratch: maps": "after, without\npretraining",
     }
-    groups = ((left, list(stages)), (right, [f"tuned: {task}" for task in TASKS]))
-    for axes, columns in groups:
+    for axes, columns in ((left, list(stages)), (right, [f"tuned: {task}" for task in TASKS])):
         for n, (name, objective) in enumerate(OBJECTIVES.items()):
             for x, column in enumerate(columns):
                 seeds, at = figures[f"{name}, {column}"], x + 0.36 * (n - 0.5)
@@ -341,13 +326,12 @@ def picture(figures: dict[str, Seeds], guess: float, judgement: Judgement) -> Fi
     right.set_ylabel("words right after fine-tuning")
     for axes in (left, right):
         axes.legend(frameon=False, fontsize=8, loc="upper right", ncols=3, bbox_to_anchor=(1, 1.1))
-    if judgement.verdict == "held":
-        said = "the decoder leads before fine-tuning, the encoder-decoder has caught up after it"
-    elif judgement.verdict == "cannot tell":
-        said = "not all gates were passed"
-    else:
-        said = "; ".join(part.what for part in judgement.parts if part.outcome == "held") or "no part of the claim"
-    figure.suptitle(f"{judgement.verdict.capitalize()}: {said}")
+    title = {
+        "held": "the decoder leads before fine-tuning, the encoder-decoder has caught up after it",
+        "held in part": "; ".join(part.what for part in judgement.parts if part.outcome == "held"),
+        "cannot tell": "not all gates were passed",
+    }
+    figure.suptitle(f"{judgement.verdict.capitalize()}: {title.get(judgement.verdict, 'no part of the claim')}")
     return figure
 
 
