@@ -5,7 +5,7 @@
 #
 # **The question.** Masking has settings: how much to hide, what to put in its place, whether to draw the masks again in
 # each epoch, how long the hidden runs are. The papers have their defaults (15%, 80/10/10, fresh masks, runs of 3), and
-# where they varied them they mostly found small differences. Does a small model say the same?
+# where they varied them they mostly found small differences. Does a small model show the same?
 #
 # 80/10/10 is BERT's rule: of the hidden tokens 80% become [MASK], 10% become a random token and 10% stay as they are.
 # 100/0/0 makes all of them [MASK].
@@ -15,9 +15,9 @@
 # ## What can be compared
 #
 # The losses of two settings cannot be compared: if less is hidden, each hidden token is easier to predict. So every
-# model here is evaluated on the same tasks, in a language whose best possible answer is known exactly: a Markov chain,
-# in which each symbol depends on the one before (`MarkovSource`). **Excess nats** are a model's mean loss on a hidden
-# token less the loss of that best answer. Both are in nats, as PyTorch's `cross_entropy` is.
+# model here is evaluated on the same tasks, in a language whose best possible prediction is known exactly: a Markov
+# chain, in which each symbol depends on the one before (`MarkovSource`). **Excess nats** are a model's mean loss on a
+# hidden token less the loss of that best prediction. Both are in nats, as in PyTorch's `cross_entropy`.
 #
 # "Does not matter" is a claim, too, and must be shown: the 95% interval of the difference lies inside ±0.02 nats
 # (*equivalence*). A difference that is merely not significant may be small, or the experiment may be weak; such a
@@ -81,12 +81,12 @@ ROWS, LENGTH = 16, 40
 # ## The knobs
 #
 # Each knob has a few settings, the usual one first. Within a knob all models of a seed start from the same weights and
-# read the same tokens in the same steps: **equal tokens and equal steps**. The models of span corruption are trained
-# with a second task for their encoder, the same for all settings (`SpansAndBlanks`): without it none of them learns to
-# read in this time. It may hide what a setting of the spans does to the encoder.
+# read the same tokens in the same steps: **equal tokens and equal steps**. The encoders of the span models are trained
+# on a second task too, the same for all settings (`SpansAndBlanks`): without it none of them learns to use its context
+# in this time. This task may mask the effect of a span setting on the encoder.
 #
-# Three of the knobs belong to masked LM. Except for 80/10/10 itself they are varied with [MASK] alone (100/0/0): then
-# every visible token is true, and the best possible answer is the same whatever the share hidden was.
+# Three of the knobs belong to masked LM. Except for 80/10/10 itself they are varied with [MASK] alone (100/0/0). Then
+# every visible token is true, and the best possible prediction does not depend on the share hidden in training.
 
 
 # %%
@@ -139,10 +139,10 @@ def trained(setting: Setting, seed: int, steps: int) -> nn.Module:
 # %% [markdown]
 # ## Two tasks for all
 #
-# **Predict what is hidden.** In fresh text; measured in excess nats. For masked LM 15% of the tokens are hidden, each
-# by a [MASK]. For span corruption one run is hidden behind one sentinel, of 1, 3 or 8 tokens in equal parts, so that no
-# setting is favoured; the models predict it token by token, and are scored among the twelve symbols alone, so that
-# expecting another length costs nothing. (The best possible answer is given the length. They are not.)
+# **Predict what is hidden**, in fresh text, measured in excess nats. For masked LM 15% of the tokens are hidden, each
+# by a [MASK]. For span corruption one run of 1, 3 or 8 tokens, equally often, is hidden behind one sentinel, so that no
+# setting is favoured. The models predict it token by token, and are scored among the twelve symbols alone, so that
+# expecting another length costs nothing. (The best possible prediction is given the length; the models are not.)
 
 # %%
 TEST = MaskedLM(mask_rate=0.15, scheme="bernoulli", mask_replace_prob=1.0, random_replace_prob=0.0)
@@ -218,10 +218,10 @@ if in_notebook():  # a text with masks, one with spans, and a model of five seco
     print(f"of a guess by frequency:    {guess_at_masks(0):.2f}")
 
 # %% [markdown]
-# **Forwards or backwards?** Fine-tuning has text without any [MASK], and 80/10/10 was invented for it. So a linear
+# **Forwards or backwards?** Fine-tuning has text without any [MASK], and 80/10/10 was invented for this. So a linear
 # probe, a logistic regression, is fitted to the frozen encoder's vectors of short clean texts, half of them reversed:
-# which are they? Forwards and backwards the same symbols occur equally often, so counting symbols is useless; and since
-# both languages are known, so is the best possible answer.
+# it predicts which ones are. Forwards and backwards the same symbols occur equally often, so counting symbols is
+# useless. Since both languages are known, so is the best possible score.
 
 
 # %%
@@ -248,8 +248,8 @@ def best_accuracy(seed: int) -> float:
 #
 # Fixed before the recorded run. The claim has a part for each setting other than the usual one: its excess nats differ
 # from those of the usual setting by less than 0.02, in pairs of the same seed. For 80/10/10 a second part says the same
-# of the probe, by two points. (For the other knobs the probe is reported and not judged: over five seeds it is too
-# noisy.) A part is contradicted where the whole interval lies outside ±0.02.
+# about the probe, with a margin of two points. (For the other knobs the probe is reported and not judged: over five
+# seeds it is too noisy.) A part is contradicted where the whole interval lies outside ±0.02.
 #
 # Gates, on the way from a guess by frequency (0) to the least possible loss (1): the usual masked model has learned 80%
 # of the task, the usual span model 60% of it at single tokens, where it must read. Positive control: half of the steps,
@@ -401,11 +401,11 @@ if __name__ == "__main__":
 #
 # Held in part: one part of nine held, three are contradicted, five cannot be told.
 #
-# - **Share hidden** matters at its low end: with 5% a step has a third as many loss positions as with 15%, and learns
-#   less from the same text (+0.30 ± 0.04 nats). 50% is within 0.02 of 15% in four seeds and 0.18 worse in one: cannot
-#   tell.
-# - **80/10/10** does not matter at masks: -0.005 ± 0.012 nats, inside the margin. On clean text, for which it was
-#   invented, the probe is too noisy to say so (0.4 ± 7.3 points).
+# - **Share hidden** matters at its low end: with 5% a step has a third as many loss positions as with 15%, and the
+#   model learns less from the same text (+0.30 ± 0.04 nats). 50% is within 0.02 of 15% in four seeds and 0.18 worse in
+#   one: cannot tell.
+# - **80/10/10** does not matter for predicting masks: -0.005 ± 0.012 nats, inside the margin. On clean text, for which
+#   it was invented, the probe is too noisy to say so (0.4 ± 7.3 points).
 # - **Masks a text.** A single mask for each text is memorised: nothing costs masked LM more (+0.66 ± 0.09). Five masks,
 #   each seen four times, cost about a twentieth of that (+0.03 ± 0.01): above 0, but whether above 0.02 cannot
 #   be told.
@@ -414,11 +414,11 @@ if __name__ == "__main__":
 #   8 cost 0.13 to 0.23 nats in four seeds; in the fifth the model had not learned to read.
 # - **Density of spans.** 50% is better than 15% by 0.04 to 0.10 in four seeds and 0.24 worse in one: cannot tell.
 #
-# The papers varied the middle of these ranges, and saw little. The ends matter: too few loss positions, a mask that
-# never changes, a task that never asks for two tokens in a row.
+# The papers varied the middle of these ranges, and found little. The ends matter: too few loss positions, a mask that
+# never changes, a task that never hides two tokens in a row.
 #
-# What this does not show: how much a knob matters for a long training. Half of these steps leave 0.24 and 0.68 nats
-# more than all of them, so differences of this size may be a matter of speed alone. `--full` trains four times as long.
+# What this does not show is how much a knob matters in long training. With half of these steps the loss is 0.24 and
+# 0.68 nats higher, so differences of this size may be due to speed alone. `--full` trains four times as long.
 #
 # ## Exercises
 #
@@ -431,5 +431,4 @@ if in_notebook():
 # %% [markdown]
 # ## Next
 #
-# The settings of one objective can cost less than a nat. Which objective gives the better vectors (lesson 06), and
-# which one is the best at which use (lesson 09)?
+# Lesson 06 asks which objective gives the better vectors, and lesson 09 which one is best for which use.

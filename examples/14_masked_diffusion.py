@@ -5,12 +5,12 @@
 #
 # A causal model gives a text a probability, one factor for each token, from the left. Masked diffusion trains an
 # encoder to fill in any share of a text, from one hidden token to all of them. Can such a model say how probable a text
-# is? And what does it cost to let it write several tokens at once, which a causal model cannot do?
+# is? And what does it cost to let it generate several tokens at once, which a causal model cannot do?
 #
 # **Before you run:** a language has 0.7 nats a token: no causal model has a lower loss. (Nats are natural logarithms,
 # as in PyTorch's `cross_entropy`.) How low can the loss of masked diffusion go: to the same 0.7, lower since it reads
-# both sides, or not as low since it must work with almost nothing to read? And if it writes 16 tokens in 4 rounds in
-# place of 16, is the text as good?
+# both sides, or not as low since it often has almost nothing to read? And if it generates 16 tokens in 4 rounds instead
+# of 16, is the text as good?
 
 # %%
 import itertools
@@ -69,14 +69,14 @@ ROUNDS = (1, 2, 4, 8, 16)
 # ## Hide any share of the tokens
 #
 # For each text a number k from 1 to n is drawn, and k of its n tokens become masks. The loss of each hidden token is
-# weighted by n / k, and the sum is divided by n. Where all are hidden, the model has to guess from nothing; where one
-# is, it reads both sides.
+# weighted by n / k, and the sum is divided by n. If all tokens are hidden, the model must predict from nothing; if one
+# is hidden, it reads both sides.
 #
-# Why these weights? Fill in the blanks of an empty text one at a time, in a random order. The chain rule holds in
-# every order, so the costs of the steps add up to -ln p(text). At the step where k blanks are left, each of them is as
-# likely to be next, and costs on average 1 / k of their sum. That is the loss, with k drawn at random: **the loss of
-# masked diffusion is a causal loss in a random order**. A model whose answers contradict one another from order to
-# order loses more than it must, so in general the loss is an upper bound of -ln p(text).
+# Why these weights? Fill in the blanks of an empty text one at a time, in a random order. The chain rule holds in every
+# order, so the costs of the steps add up to -ln p(text). At the step where k blanks are left, each of them is as likely
+# to be next, and costs on average 1 / k of their sum. That is the loss, with k drawn at random: **the loss of masked
+# diffusion is a causal loss in a random order**. A model whose predictions differ from order to order has a higher loss
+# than necessary, so in general the loss is an upper bound of -ln p(text).
 
 
 # %%
@@ -120,11 +120,12 @@ if in_notebook():
 # ## Two models, and a perfect one
 #
 # A decoder learns the language by causal LM, an encoder of the same shape by masked diffusion, from fresh text. The
-# causal one is given fewer steps, since it needs fewer; the comparison is with what is possible, not between the two.
+# causal model gets fewer steps, since it needs fewer; each is compared with the least possible loss, not with the
+# other.
 #
-# A perfect filler of blanks can be had as well: the language is a known Markov chain, so the forward-backward algorithm
-# gives the exact probability of each hidden token. It has no training error. What its texts lack is due to the rounds
-# alone.
+# A perfect model for blanks exists as well: the language is a known Markov chain, so the forward-backward algorithm
+# gives the exact probability of each hidden token. It has no training error, so the faults of its texts are due to the
+# rounds alone.
 
 
 # %%
@@ -183,12 +184,12 @@ if in_notebook():
 #    For the causal model: its loss less -ln p of the same texts.
 # 2. **Any order**: fill a held-out text in from the left, from the right, or every other token first, one token at a
 #    time, and add up what the true tokens cost. Each sum is -ln p(text), if the model is right.
-# 3. **Rounds**: the model writes 16 tokens from 16 masks, in a random order, in 1, 2, 4, 8 or 16 rounds. All tokens of
-#    a round are drawn at once, without knowing of one another. The text is scored by the true language: text of the
-#    language costs its entropy, and symbols that are drawn independently cost what one round can at best reach.
+# 3. **Rounds**: the model generates 16 tokens from 16 masks, in a random order, in 1, 2, 4, 8 or 16 rounds. All tokens
+#    of a round are drawn at once, independently of one another. The text is scored by the true language. Text of the
+#    language costs its entropy; independently drawn symbols cost as much as the best possible text of one round.
 #
-# Cheap text need not be good: 0 0 0 0 costs little. So the table also says how far the frequencies of pairs are from
-# the language's (half of the sum of the differences: 0 the same, 1 nothing in common).
+# A low cost does not imply good text: 0 0 0 0 costs little. So the table also shows how far the frequencies of pairs
+# are from the language's (half of the sum of the differences: 0 the same, 1 nothing in common).
 
 
 # %%
@@ -285,7 +286,7 @@ def measure(seed: int, steps: int, causal_steps: int, texts: int) -> dict[str, f
 #
 # 1. the bound is the same as the exact nats of the text;
 # 2. so is the cost in the worst of the three orders;
-# 3. text that the model writes in 4 rounds costs more than its text of 16.
+# 3. text that the model generates in 4 rounds costs more than its text of 16 rounds.
 
 
 # %%
@@ -401,24 +402,24 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# Held. The loss of masked diffusion ends 0.011 ± 0.006 nats a token above -ln p(text), causal LM's 0.001 ± 0.000: the
-# same floor, as the chain rule says, and within the margin of 0.02 that was set. Reading both sides does not make it
-# lower: a text has one probability, in whichever order its tokens are read.
+# Held. The loss of masked diffusion ends 0.011 ± 0.006 nats per token above -ln p(text), causal LM's 0.001 ± 0.000.
+# Both have the same floor, as the chain rule says, and both are within the margin of 0.02. Reading both sides does not
+# lower the loss: a text has one probability, in whichever order its tokens are read.
 #
 # Filled in from the left, from the right or every other token first, a text costs 0.005 more than it must, in each
-# case. The loss, a mean over *all* orders, is 0.011 above: presumably since most orders leave wide gaps, across which
-# the model has to reckon with several steps at a time. The causal model knows one order, and got there in 120 steps;
-# this one took 800.
+# case. The loss, a mean over *all* orders, is 0.011 above. Presumably this is because most orders leave wide gaps, across
+# which the model has to predict several steps at a time. The causal model learned its one order in 120 steps; masked
+# diffusion took 800.
 #
-# How good its own text is, the rounds decide. One token at a time it costs 0.031 ± 0.023 nats a token more than the
-# language's own; in 8 rounds of two tokens 0.136 ± 0.011, in 4 rounds 0.330 ± 0.048, all at once 1.75 ± 0.30, as
-# independent symbols do. The perfect filler's text costs nearly as much more (0.100, 0.308, 1.756): the loss of fluency
-# is no fault of training. Tokens that are drawn in one round do not know of one another.
+# The quality of its own text depends on the rounds. One token at a time the text costs 0.031 ± 0.023 nats per token
+# more than the language's own; in 8 rounds of two tokens 0.136 ± 0.011, in 4 rounds 0.330 ± 0.048, all at once 1.75 ±
+# 0.30, as independent symbols do. The excess of the perfect model's text is nearly as large (0.100, 0.308, 1.756), so
+# the loss of fluency is not a fault of training. Tokens that are drawn in one round are independent of one another.
 #
-# Twice the rounds cost a perfect model half as much or less; in theory the error falls as one over the number of rounds
-# (Li and Cai 2025, arXiv 2505.21400). For a whole text to be right, it takes more rounds the longer it is (Feng et al.
-# 2025). Filling the surest tokens first costs less in 4 rounds, 0.145 ± 0.108, but its pairs are further from the
-# language's (0.222 for 0.101): cheap text is not the same as good text.
+# For a perfect model, twice the rounds reduce the excess to half or less; in theory the error falls as one over the
+# number of rounds (Li and Cai 2025, arXiv 2505.21400). For a whole text to be right, longer texts need more rounds
+# (Feng et al. 2025). Filling the most certain tokens first costs less in 4 rounds, 0.145 ± 0.108, but its pairs are
+# further from the language's (0.222 instead of 0.101): text of low cost is not the same as good text.
 #
 # ## Exercises
 #
@@ -431,5 +432,5 @@ if in_notebook():
 # %% [markdown]
 # ## Next
 #
-# Any order can also be had for one gap, by moving it to the end of the text: lesson 15. How errors add up where a model
-# reads its own text: lesson 10.
+# A causal model can fill one gap, too, if the gap is moved to the end of the text: lesson 15. Lesson 10 asks how errors
+# add up where a model reads its own text.

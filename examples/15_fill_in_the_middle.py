@@ -3,13 +3,13 @@
 #
 #     python examples/15_fill_in_the_middle.py  # --fast: a few seconds, nothing is judged
 #
-# A causal model writes from the left. It cannot fill a gap in what is there already, since it never reads what stands
-# behind. Fill-in-the-middle changes nothing in the model, only the order of its text: half of the texts are cut at two
-# places, and their middle is moved to the end. What does the model lose by it, and what does it gain?
+# A causal model generates from the left. It cannot fill a gap in an existing text, since it never reads what follows
+# the gap. Fill-in-the-middle does not change the model, only the order of its text: half of the texts are cut at two
+# places, and their middle is moved to the end. What does the model lose by this, and what does it gain?
 #
-# **Before you run:** half of the texts that this model sees are rearranged. How much worse is it at plain text than a
-# model that saw nothing else: 2%, 10%, half as good? And two tokens are missing in the middle of a text. How many nats
-# is it worth to know what comes after them?
+# **Before you run:** half of the texts that this model sees are rearranged. How much worse is it on plain text than a
+# model that saw only plain text: 2%, 10%, half as good? And if two tokens are missing in the middle of a text, how many
+# nats is it worth to know what comes after them?
 
 # %%
 import itertools
@@ -71,9 +71,9 @@ MARGIN = 0.02  # nats a token that do not matter
 #     text   a b c d e f           cut after b and after d; the middle is c d
 #     row    PRE SUF e f MID a b c d END
 #
-# The suffix comes first, then the prefix, then the middle, which goes on from the prefix (the paper's SPM). The row is
-# learned as any text is, from the left, and every token of it is in the loss. When the model comes to the middle it has
-# read the prefix *and* the suffix. END tells where the middle is complete. Half of the texts stay as they are.
+# The suffix comes first, then the prefix, then the middle, which continues the prefix (the paper's SPM). The row is
+# learned from the left like any text, and every token of it is in the loss. When the model reaches the middle, it has
+# read the prefix *and* the suffix. END marks where the middle is complete. Half of the texts stay unchanged.
 
 
 # %%
@@ -90,9 +90,9 @@ if in_notebook():
 # %% [markdown]
 # ## Two models, equal texts
 #
-# Both are the same decoder, from the same initial weights, and see the same texts in the same steps. One sees them as
-# they are; for the other half of them are moved. (A moved text has four ids more: 12% more compute for the second
-# model. Its *left-to-right* texts are half as many.)
+# Both are the same decoder with the same initial weights, and see the same texts in the same steps. The causal model
+# sees them unchanged; for the *moved model* half of them are rearranged. (A moved text has four more ids, which is 12%
+# more compute for the moved model. It sees half as many *left-to-right* texts.)
 
 
 # %%
@@ -120,15 +120,15 @@ if in_notebook():
 # %% [markdown]
 # ## What is measured
 #
-# 1. **From the left**: the loss of both models on held-out texts that are not moved. The least possible is known.
-# 2. **A gap** of two tokens, somewhere inside of a text. What do the true two tokens cost?
+# 1. **From the left**: the loss of both models on held-out texts that are not moved. The least possible loss is known.
+# 2. **A gap** of two tokens, somewhere inside a text. What do the two true tokens cost?
 #    - the moved model: its -ln p of the two tokens *and of END*, for it must know where to stop;
 #    - the best possible reader of both sides: exact, by `gap_costs`;
 #    - the best possible reader of the left alone: exact, by the chain. No causal model goes below that in one pass;
-#    - the causal model, if it may try: put each of the 36 pairs into the gap, score the whole text, and compare. That
-#      is 36 passes for a gap of two tokens, and 6^k for k. So it *knows* the answer, and cannot simply give it.
-# 3. **Generation**: both fill gaps by drawing tokens. Does the moved model stop in time, and how well does what it
-#    wrote fit what comes after: -ln p of the first token behind the gap under the language?
+#    - the causal model, by trying: put each of the 36 pairs into the gap, score the whole text, and compare. That is 36
+#      passes for a gap of two tokens, and 6^k for k. So it *knows* the answer, but cannot generate it directly.
+# 3. **Generation**: both fill gaps by sampling tokens. Does the moved model stop in time? And how well does its text
+#    fit what comes after: what is -ln p of the first token after the gap, under the language?
 
 
 # %%
@@ -370,22 +370,22 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# Held. Both models are at the least possible loss of plain text, to a thousandth of a nat; the one that saw half of its
-# texts moved loses 0.0008 ± 0.0004 nats a token to the other. That is measurable, and does not matter: the margin was
+# Held. Both models reach the least possible loss on plain text, to a thousandth of a nat. The moved model's loss is
+# 0.0008 ± 0.0004 nats per token higher than the causal model's. That is measurable and does not matter: the margin was
 # 0.02. At a larger scale the paper finds the same, up to nine texts in ten.
 #
-# A gap of two tokens costs it 1.15 ± 0.17 nats. No reader of the left alone can go below 1.62 ± 0.09, however large,
-# and the trained causal model stands exactly there. What the moved model writes fits what comes behind: that token
-# costs 1.13 nats, behind what the causal model writes 2.78, behind the true text 0.79. It stops after two tokens in 999
+# A gap of two tokens costs the moved model 1.15 ± 0.17 nats. No reader of the left alone can go below 1.62 ± 0.09,
+# however large, and the trained causal model is exactly there. The moved model's text fits what comes after: the next
+# token costs 1.13 nats, after the causal model's text 2.78, after the true text 0.79. It stops after two tokens in 999
 # of 1,000 gaps, which is easy here, since all texts have one length.
 #
-# It is not at the least possible (1.01 ± 0.11) yet: the skill comes later than plain text, and after 400 steps it is
-# still being learned. With the prefix before the suffix (`form="psm"`) and as many steps it had not come at all in one
-# language that was tried (2.09 nats, worse than from the left): the model has to find the end of the prefix, which here
-# stands right before the middle. The paper, too, prefers this order.
+# The moved model has not reached the least possible (1.01 ± 0.11) yet: it learns this skill later than plain text, and
+# after 400 steps it is still learning. With the prefix before the suffix (`form="psm"`) and as many steps, the skill
+# had not appeared at all in one language that was tried (2.09 nats, worse than from the left). There the model has to
+# find the end of the prefix, which in SPM comes right before the middle. The paper, too, prefers SPM.
 #
-# The causal model is not ignorant. It gives every text a probability, so it can try all 36 fillings and compare: then
-# it is as good as possible. What it lacks is a way to *write* the gap; trying costs 6^k passes for k tokens.
+# The causal model has the knowledge. It gives every text a probability, so it can try all 36 fillings and compare: then
+# it is as good as possible. What it lacks is a way to *generate* the gap; trying costs 6^k passes for k tokens.
 #
 # ## Exercises
 #
@@ -398,5 +398,5 @@ if in_notebook():
 # %% [markdown]
 # ## Next
 #
-# Filling one gap in the order that suits it is one way to read both sides. Lesson 14 goes all the way: any order, many
-# tokens at once. One model in several modes: lesson 16.
+# Moving one gap to the end is one way to read both sides. Lesson 14 generates in any order, many tokens at once. Lesson
+# 16 trains one model in several modes.

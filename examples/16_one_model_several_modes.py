@@ -3,8 +3,8 @@
 #
 #     python examples/16_one_model_several_modes.py  # --fast to see that it runs
 #
-# **The question.** A prefix LM continues, span corruption fills gaps. UL2 trains one model to do both, and puts a token
-# in front that says which is asked. What does each mode lose by sharing the model with the others?
+# **The question.** A prefix LM continues texts, span corruption fills gaps. UL2 trains one model to do both, with a
+# token in front that names the task. What does each mode lose by sharing the model with the others?
 #
 # **Before you run: what do you expect?** Half of the steps go to other modes, so each should be learned less well. Or
 # do the modes help one another? And what happens if the token in front is the wrong one?
@@ -61,15 +61,15 @@ LESSON = Lesson(
 # %% [markdown]
 # ## Three modes in one stack
 #
-# The model is a decoder that reads its input on both sides, as the prefix of a **prefix LM**, and then writes the
-# hidden symbols from the left. A **mode** is a way of hiding; a token in front of the row names it (`UL2R`):
+# The model is a decoder that reads its input on both sides, as the prefix of a **prefix LM**, and then generates the
+# hidden symbols from the left. A **mode** is a corruption; a token in front of the row names it (`UL2R`):
 #
 #     S   the end of the text, 1 symbol up to half of it      continue: this is a prefix LM
 #     R   30% of the symbols, in spans of 2                   fill short gaps: this is span corruption
 #     X   50% of the symbols, in spans of 4                   fill long gaps
 #
 # The **mixture** draws a mode for each row: S half of the time, R and X a quarter each, as U-PaLM does. A
-# **specialist** sees one mode alone.
+# **specialist** sees only one mode.
 
 # %%
 LENGTH, ROWS = 20, 32
@@ -141,8 +141,8 @@ def trained(objective: UL2R, seed: int, steps: int) -> nn.Module:
 # ## The yardstick
 #
 # The language is a Markov chain of five symbols, so the least possible loss of each mode is known exactly
-# (`entropy_floor`): no model that knows the language and reads what it may can lose less. The other end of the scale is
-# a guess by frequency. **Share learned**: 0 at the guess, 1 at the floor.
+# (`entropy_floor`): no model that reads only what it may has a lower expected loss. The other end of the scale is a
+# guess by frequency. The **share learned** is 0 at the guess and 1 at the floor.
 
 # %%
 TESTS = {mode: objective.collator(SPECIAL) for mode, objective in MODES.items()}
@@ -200,13 +200,13 @@ def one_seed(seed: int, steps: int, rows: int) -> dict[str, float]:
 # %% [markdown]
 # ## The rule, fixed before the run
 #
-# All models see equally many rows. *Gates*: each specialist has learned 90% of its own mode, the mixture 75% of each
-# mode; and as a control, a specialist of the other mode is worse than a guess, so that the modes are different things
-# to learn. *Parts of the claim*: in modes S and R the mixture keeps 90% of what the specialist learned. That the token
-# asks for the mode is a part of it, too: with the token of the other mode in front, the same model loses more.
+# All models see the same number of rows. *Gates*: each specialist has learned 90% of its own mode, the mixture 75% of
+# each mode. As a control, a specialist of the other mode is worse than a guess, so the modes are different tasks.
+# *Parts of the claim*: in modes S and R the mixture keeps 90% of what the specialist learned. And the token selects the
+# mode: with the token of the other mode in front, the same model has a higher loss.
 #
-# A specialist of R that saw as many rows **of R** as the mixture (a quarter of the steps) is measured beside them, and
-# not judged: it says whether the other modes help.
+# A specialist of R that saw as many rows **of R** as the mixture (a quarter of the steps) is measured too, but not
+# judged: it shows whether the other modes help.
 
 # %%
 KEPT = 0.9
@@ -311,13 +311,13 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# Held in part. In mode S the mixture keeps everything: 0.998 ± 0.001 of what can be learned, the specialist 1.000. In
-# mode R it learned 0.905 ± 0.034 and the specialist 0.990 ± 0.005. That nine tenths of it are kept is likely
-# (+0.015 ± 0.037 above that mark) and not shown.
+# Held in part. In mode S the mixture keeps everything: it learned 0.998 ± 0.001, the specialist 1.000. In mode R the
+# mixture learned 0.905 ± 0.034 and the specialist 0.990 ± 0.005. That it keeps nine tenths of this is likely (+0.015 ±
+# 0.037 above that mark) but not shown.
 #
-# Two things are plain. The token is no decoration: under that of the other mode the mixture loses 2.9 ± 0.8 nats a
-# target more in S, and 5.0 ± 1.0 in R. And after as many rows of R as the mixture saw, a specialist has learned
-# 0.865 ± 0.032: the mixture, whose other rows were of other modes, has lost nothing by them.
+# Two results are clear. The token matters: with that of the other mode the mixture's loss is 2.9 ± 0.8 nats per target
+# higher in S, and 5.0 ± 1.0 in R. And after as many rows of R as the mixture saw, a specialist has learned 0.865 ±
+# 0.032: the rows of other modes did not harm the mixture.
 #
 # A first run of 240 steps had ended at "cannot tell", with a specialist of R at 0.911 ± 0.053 where its gate asks for
 # more than 0.9. This one has 500 steps and new seeds.
@@ -333,5 +333,4 @@ if in_notebook():
 # %% [markdown]
 # ## Next
 #
-# The modes of a mixture are drawn side by side. What if they come one after the other, causal LM first and masked LM
-# then? Lesson 20.
+# A mixture trains its modes at the same time. Lesson 20 trains one after the other: causal LM first, then masked LM.

@@ -3,13 +3,13 @@
 #
 #     python examples/18_multi_token_prediction.py  # --fast: a few seconds, nothing is judged
 #
-# A causal model predicts the next token. Give it further heads, and let them predict the tokens after that, from the
-# same state. Large models are trained so, and learn more from the same text. What can such a head know at all? And does
-# what it learns help the model that it sits on?
+# A causal model predicts the next token. Further heads can predict the tokens after that, from the same state. Some
+# large models are trained in this way, and are reported to learn more from the same text. What can such a head predict
+# at all? And does its training help the trunk below it?
 #
-# **Before you run:** a language has 1.0 nats a token, if the token before is known. How many nats does a head cost that
-# predicts two tokens ahead: twice as many, or hardly more? Does the loss of the *next* token fall sooner with two more
-# heads, later, or as before?
+# **Before you run:** a language has 1.0 nats per token, given the token before. What is the loss of a head that
+# predicts two tokens ahead: twice as many nats, or hardly more? With two more heads, does the loss of the *next* token
+# fall sooner, later, or as before?
 
 # %%
 from collections.abc import Sequence
@@ -69,14 +69,14 @@ PARTS = ["logits", *(f"ahead_{k}" for k in range(1, DEPTH + 1))]
 #
 # Every position predicts the next token, as in causal LM, and two heads predict the two tokens after it.
 #
-# - **Parallel** (Meta): both heads read what the model has read, x[0..t], and predict x[t+2] and x[t+3]. They have to
-#   guess what lies between. On a Markov chain the least that head k can cost is the entropy of k + 1 steps, H(x[t+1+k]
-#   given x[t]): it rises with k up to the entropy of a symbol by itself.
-# - **Sequential** (DeepSeek-V3): head k is told x[t+k], the token before the one that it predicts, as well. The least
-#   that it can cost is the entropy of one step, at every depth.
+# - **Parallel** (Meta): both heads read what the model has read, x[0..t], and predict x[t+2] and x[t+3], without the
+#   tokens between. On a Markov chain the least possible loss of head k is the entropy of k + 1 steps, H(x[t+1+k] given
+#   x[t]). It rises with k up to the entropy of a symbol by itself.
+# - **Sequential** (DeepSeek-V3): head k also reads x[t+k], the token before the one that it predicts. Its least
+#   possible loss is the entropy of one step, at every depth.
 #
-# So the two are different objectives, and a loss of 1.5 nats may be perfect in the one and poor in the other. Losses
-# count as their papers weight them: Meta's plain sum, DeepSeek's 0.3 for all heads together.
+# So the two are different objectives, and a loss of 1.5 nats may be perfect in one and poor in the other. The losses
+# are weighted as in the papers: Meta's plain sum, DeepSeek's 0.3 for all heads together.
 
 
 # %%
@@ -106,13 +106,13 @@ if in_notebook():
 # %% [markdown]
 # ## Training
 #
-# Three models: causal, and one of each design, whose trunks have the same initial weights and read the same fresh text,
-# 8 texts of 24 tokens a step. Few tokens a step, so that what a step can learn is limited by them: if heads teach more
-# from the same text, it should show here. A fourth model, causal with **twice the text**, shows whether the experiment
-# could see such a gain at all.
+# There are three models: causal, and one of each design. Their trunks have the same initial weights and read the same
+# fresh text, 8 texts of 24 tokens per step. With so few tokens, the text limits what a step can learn: if heads teach
+# more from the same text, it should show here. A fourth model, causal with **twice the text**, shows whether the
+# experiment could detect such a gain at all.
 #
-# Along the way the loss of the next token is measured on held-out text at every tenth of the run. Its mean over these,
-# less the least possible, is the measure of how *soon* it is learned: `sooner`.
+# The loss of the next token is measured on held-out text at every tenth of the run. The mean of these losses, less the
+# least possible loss, measures how *soon* it is learned: `sooner`.
 
 
 # %%
@@ -317,21 +317,21 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# Held in part. Every head ends 0.002 to 0.007 nats above the least that is possible for it, and none goes below.
-# Parallel, that is 1.45 nats for the token after the next and 1.63 for the one behind that, on average over the
-# languages, where a guess by frequency costs 1.76: hardly a third token can be foreseen in a language like this,
-# however large the model. A sequential head is told what lies between, and has 1.00 at every depth. Compare a loss of a
-# head with its own floor, never the two designs with each other.
+# Held in part. Every head ends 0.002 to 0.007 nats above its least possible loss, and none goes below. For parallel
+# heads that is 1.45 nats for the token after the next and 1.63 for the one after that, on average over the languages; a
+# guess by frequency costs 1.76. So in such a language the third token can hardly be predicted, however large the model.
+# A sequential head reads the tokens between, and has 1.00 at every depth. Compare the loss of a head with its own
+# floor, never the two designs with each other.
 #
 # The next token is not learned sooner. With parallel heads it is learned *later*, by 0.013 ± 0.006 nats on average
-# along the run, and with sequential ones, whose weight is small, no difference can be told: -0.001 ± 0.003. The
-# experiment could have shown a gain: twice the text brings 0.007 ± 0.002. So here parallel heads take more than they
-# give, besides the compute of two more blocks.
+# along the run. With sequential heads, whose weight is small, there is no significant difference: -0.001 ± 0.003. The
+# experiment could have shown a gain: twice the text brings 0.007 ± 0.002. So here parallel heads harm the next token,
+# and cost the compute of two more blocks.
 #
-# That speaks of a small model in a simple language, where all that the heads have to learn follows from what the next
-# token teaches already, and where the trunk has to serve three answers with 32 numbers. Gloeckle et al. report gains
-# that grow with size, on tasks that are judged by whole answers; nothing of that is measured here. What does hold at
-# any size is the floor: the further heads cannot learn what the text does not hold.
+# This was a small model in a simple language. What the heads have to learn follows from what the next token teaches
+# already, and the trunk has to serve three predictions with 32 numbers. Gloeckle et al. report gains that grow with
+# size, on tasks that are judged by whole answers; nothing of that is measured here. The floor holds at any size: the
+# further heads cannot learn what the text does not hold.
 #
 # ## Exercises
 #
@@ -344,5 +344,5 @@ if in_notebook():
 # %% [markdown]
 # ## Next
 #
-# Another way to say more than the next token at once: masked diffusion, lesson 14. What the loss alone brings forth,
-# and in which order: lesson 05.
+# Masked diffusion is another way to predict several tokens at once: lesson 14. Which skills the loss alone teaches, and
+# in which order: lesson 05.

@@ -3,15 +3,15 @@
 #
 #     python examples/19_preference_optimisation.py  # --fast to see that it runs
 #
-# **After pretraining and a few demonstrations comes learning from preferences: of two answers of the model's own, a
-# judge prefers one. Does the model learn anything that it could not do before?**
+# **After pretraining and a few demonstrations comes learning from preferences: a judge prefers one of two answers that
+# the model sampled. Does the model learn anything that it could not do before?**
 #
-# Rafailov et al. 2023 (DPO) optimise preferences directly: no reward model, no sampling in the loop, a loss on the
-# probabilities of two answers. Such a loss can only compare answers that somebody has sampled. So it should make good
+# Rafailov et al. 2023 (DPO) optimise preferences directly: no reward model, no sampling during training, only a loss on
+# the probabilities of two answers. Such a loss can only compare answers that have been sampled. So it should make good
 # answers more frequent, and nothing else.
 #
 # Before you run: two models are trained on the preferences of the same judge. One samples right translations now and
-# then, the other never met a translation. How often is one sample right after that, and one of 256?
+# then; the other never saw a translation. After training, how often is one sample right, and at least one of 256?
 
 # %%
 from copy import deepcopy
@@ -69,8 +69,8 @@ KS = (1, 4, 16, 64, 256)
 # ## pass@k, exactly
 #
 # How often is at least one of k samples right? Usually this is estimated by sampling. Here a question has one right
-# answer, and its probability p is a product of conditionals that the model states; so pass@k = 1 - (1 - p)^k, exactly
-# and for any k. pass@1 says how frequent right answers are; pass@k with a large k, whether they are there at all.
+# answer, and its probability p is a product of the model's conditionals. So pass@k = 1 - (1 - p)^k, exactly and for any
+# k. pass@1 shows how frequent right answers are; pass@k with a large k shows whether they occur at all.
 
 
 # %%
@@ -95,8 +95,8 @@ def pass_at_k(model: nn.Module, world: World, exercises: list) -> dict[int, floa
 # ## Preferences
 #
 # The model answers each question 16 times. The judge knows the answer: a right one is better than a wrong one of four
-# Swedish words, and that is better than anything else. Of each question's samples, a best and a worst one make a pair;
-# where all are alike there is none.
+# Swedish words, and that is better than anything else. For each question a best and a worst sample make a pair; where
+# all are equally good there is no pair.
 
 
 # %%
@@ -146,11 +146,11 @@ if in_notebook():  # ten seconds: a short pretraining, some demonstrations, and 
 # %% [markdown]
 # ## The DPO step
 #
-# Rafailov et al. 2023, section 4, equation 7: with the model as it was before as a reference,
+# Rafailov et al. 2023, section 4, equation 7: with the model before this training as the reference,
 #
 #     loss = -log sigmoid(beta x ((log p(chosen) - log p_ref(chosen)) - (log p(rejected) - log p_ref(rejected))))
 #
-# The loss falls when the chosen answer gains against the rejected one. It asks for nothing else.
+# The loss falls when the chosen answer gains against the rejected one. It depends on nothing else.
 
 
 # %%
@@ -183,13 +183,14 @@ def optimise(model: nn.Module, world: World, pairs: list[Preference], steps: int
 # ## What is compared
 #
 # 1. **Base models**: two worlds, one with translations, one without (lesson 11).
-# 2. **Demonstrations**: each model sees 20 right answers in the form of the test, so that it answers at all, until half
-#    of the samples to other questions are right where translation was present. (In the other world: as many steps.)
+# 2. **Demonstrations**: each model sees 20 right answers in the form of the test, so that it answers at all. Where
+#    translation was present, this stops when half of the samples for other questions are right. (In the other world it
+#    takes as many steps.)
 # 3. **Preferences**: 300 questions, 16 answers of its own to each, DPO on the pairs.
 #
-# All is measured on new combinations of adjective and noun. A control: the model of the world without translations is
-# taught 1,000 right answers instead of preferences. If that does not raise pass@k either, the skill cannot be taught to
-# this model at all, and preferences would show nothing.
+# Everything is measured on new combinations of adjective and noun. As a control, the model of the world without
+# translations is taught 1,000 right answers instead of preferences. If that does not raise pass@k either, the skill
+# cannot be taught to this model at all, and the result for preferences would show nothing.
 
 
 # %%
@@ -238,9 +239,9 @@ def study(seed: int, bases: Bases, sizes: dict[str, int]) -> dict[tuple[str, str
 #
 # Fixed before the run. Gates:
 #
-# - where translation was present, between 2% and 90% of samples are right before the preferences, so that they can
-#   become more, and 256 samples hold a right one for more than 90% of the questions; where it was absent, for less
-#   than 10%;
+# - where translation was present, between 2% and 90% of samples are right before the preferences, so that their number
+#   can grow, and 256 samples contain a right one for more than 90% of the questions; where it was absent, for less than
+#   10%;
 # - the judge finds pairs for more than half of the questions to each model;
 # - positive control: supervised teaching does raise pass@256 where translation was absent.
 #
@@ -250,10 +251,11 @@ def study(seed: int, bases: Bases, sizes: dict[str, int]) -> dict[tuple[str, str
 # - *nothing new there*: pass@256 stays within 5 points of what it was;
 # - *no new skill*: where it is absent, pass@256 stays within 5 points.
 #
-# What came before: on seeds 0 to 4, with beta = 0.1 and a rate of 3e-4, pass@1 went from 71% to 76% ± 24%; four models
-# gained, and one left its reference so far that it lost. On seeds 20 to 24, on better base models, the demonstrations
-# alone brought pass@1 to 91%, which left the judge nothing to prefer: gates not passed. Hence demonstrations that stop
-# at half, a larger beta, a lower rate (found on seeds 10 and 20 to 24), and new seeds. The judgement has one gate more.
+# Earlier runs: on seeds 0 to 4, with beta = 0.1 and a rate of 3e-4, pass@1 went from 71% to 76% ± 24%. Four models
+# gained, and one moved so far from its reference that it lost. On seeds 20 to 24, with better base models, the
+# demonstrations alone brought pass@1 to 91%, which left the judge little to prefer: gates were not passed. Hence
+# demonstrations now stop at half, with a larger beta, a lower rate (found on seeds 10 and 20 to 24), new seeds, and one
+# more gate.
 
 
 # %%
@@ -339,16 +341,16 @@ def draw(f: dict[tuple, Seeds], judgement: Judgement) -> Figure:
 # %% [markdown]
 # ## What came out
 #
-# Held. Where the model had met translations, preferences among its own answers bring pass@1 from 60% to 84% ± 14%.
-# pass@256 was 99.8% before and is 100% after: hardly anything is right now that was not among 256 samples before.
+# Held. Where the model had seen translations, preferences among its own answers bring pass@1 from 60% to 84% ± 14%.
+# pass@256 was 99.8% before and is 100% after: almost everything that is right now was among 256 samples before.
 #
-# Where it had not, the judge finds pairs for 67% of the questions, nearly all of two wrong answers, of which one has at
-# least the right form. Of 256 samples one is right for 0.5% of the questions, as before (0.4%). The same model is
-# taught the skill by 1,000 right answers (99.8% at the first sample): it is not the model that cannot learn it, but the
-# preferences that cannot say it.
+# Where it had not, the judge finds pairs for 67% of the questions. Nearly all are two wrong answers, one of which at
+# least has the right form. For 0.5% of the questions one of 256 samples is right, about as before (0.4%). The same
+# model learns the skill from 1,000 right answers (99.8% at the first sample). So the model can learn it; these
+# preferences do not contain it.
 #
-# A judge who gave points for each right word could say more, for right words are in the samples. And how fast DPO is
-# allowed to leave its reference matters: the runs above that lost had a larger rate and a smaller beta.
+# A judge who gave points for each right word could teach more, since right words are in the samples. It also matters
+# how far DPO may move from its reference: the earlier run in which a model lost had a larger rate and a smaller beta.
 
 # %% [markdown]
 # ## Exercises
@@ -362,8 +364,8 @@ if in_notebook():
 # %% [markdown]
 # ## Next
 #
-# This is the last lesson on what comes after pretraining. Where the probabilities come from that it moves: lesson 05
-# for skills, lesson 02 for the product of conditionals, which is what makes an answer's probability exact.
+# This is the last lesson on what comes after pretraining. Lesson 05 shows how pretraining teaches skills, and lesson 02
+# why a product of conditionals gives an answer its exact probability.
 
 # %%
 if __name__ == "__main__":
