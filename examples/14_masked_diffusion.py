@@ -407,9 +407,9 @@ if __name__ == "__main__":
 # lower the loss: a text has one probability, in whichever order its tokens are read.
 #
 # Filled in from the left, from the right or every other token first, a text costs 0.005 more than it must, in each
-# case. The loss, a mean over *all* orders, is 0.011 above. Presumably this is because most orders leave wide gaps, across
-# which the model has to predict several steps at a time. The causal model learned its one order in 120 steps; masked
-# diffusion took 800.
+# case. The loss, a mean over *all* orders, is 0.011 above. Presumably this is because most orders leave wide gaps,
+# across which the model has to predict several steps at a time. The causal model learned its one order in 120 steps;
+# masked diffusion took 800.
 #
 # The quality of its own text depends on the rounds. One token at a time the text costs 0.031 ± 0.023 nats per token
 # more than the language's own; in 8 rounds of two tokens 0.136 ± 0.011, in 4 rounds 0.330 ± 0.048, all at once 1.75 ±
