@@ -61,8 +61,8 @@ LESSON = Lesson(
 # %% [markdown]
 # ## A language, and four things to do with it
 #
-# Eight words. A **phrase** has five of them and is of one of three kinds, each a Markov chain in which words are
-# often repeated. How well a kind can be told at best is known by Bayes' rule (`best_possible`).
+# The language has eight words. A **phrase** has five of them and is of one of three kinds, each a Markov chain in which
+# words are often repeated. Bayes' rule gives the best possible classification (`best_possible`).
 #
 #     translate   the same phrase in another language       each word by a dictionary
 #     reverse     the phrase from its end to its beginning
@@ -101,11 +101,11 @@ def best_possible(length: int) -> float:
 # %% [markdown]
 # ## The text of pretraining holds the tasks, as the web holds translations
 #
-# Phrase, mark, answer, end of text: twelve ids, and what a summary leaves of them begins the next phrase. There are
-# three marks, one for each task that makes its output of the input; nothing is classified. No text asks for anything: a
-# mark stands where "in Swedish:" would. Span corruption hides half of each text, in one run of six that may go round
-# from the end to the beginning: with T5's 15% a text would have one short run, and such a model learns to read only
-# after a long plateau (lesson 13).
+# Each text has twelve ids: phrase, mark, answer and end of text; after a summary, which is shorter, the next phrase
+# begins. There are three marks, one for each task whose output is made from the input; nothing is classified. The text
+# gives no instructions: a mark stands where "in Swedish:" would. Span corruption hides half of each text, in one run of
+# six that may wrap around from the end to the beginning. With T5's 15% a text would have one short run, and such a
+# model learns to use its context only after a long plateau (lesson 13).
 
 # %%
 OBJECTIVES = {
@@ -169,10 +169,11 @@ def frequency_guess(tasks: list[int]) -> float:
 # %% [markdown]
 # ## Equal compute
 #
-# Three blocks of one width; the encoder-decoder has two in its encoder and one in its decoder. **The floating-point
-# operations are equal, in pretraining and again in fine-tuning**. The encoder-decoder is also fine-tuned on as many
-# pairs as the decoder, which costs it less. There are 160 pairs, seen again and again: where pairs are few, pretraining
-# pays. What is trained from nothing has the learning rates of `TrainConfig`, what is fine-tuned a third of them.
+# All models have three blocks of one width; the encoder-decoder has two in its encoder and one in its decoder. **The
+# floating-point operations are equal, in pretraining and again in fine-tuning**. The encoder-decoder is also fine-tuned
+# on as many pairs as the decoder, which costs it less. There are only 160 pairs, seen many times, since pretraining
+# helps most where pairs are few. Training from scratch uses the learning rates of `TrainConfig`; fine-tuning uses a
+# third of them.
 
 
 # %%
@@ -243,17 +244,17 @@ def one_seed(seed: int, reading: int, tuning: int, count: int) -> dict[str, floa
 # %% [markdown]
 # ## The rule, fixed before the run
 #
-# Judged is the share of words right in the three tasks whose output is made of the input. *Gates*: each model has
-# learned 80% of its own task (answers as in the text; 0 is a guess by frequency, 1 always right); pretraining helps
-# each of them, so that the same fine-tuning from scratch ends lower; each tells kinds better than a guess.
+# The measure is the share of words right in the three tasks whose output is made from the input. *Gates*: each model
+# has learned 80% of its own task (answers as in the text; 0 is a guess by frequency, 1 always right). Pretraining helps
+# each of them: the same fine-tuning from scratch ends lower. Each classifies better than a guess.
 #
-# *Parts of the claim*: before fine-tuning the decoder is above the encoder-decoder. After it, it is less than 2 points
-# above it, or below: with equal compute, and on as many pairs.
+# *Parts of the claim*: before fine-tuning the decoder is above the encoder-decoder. After fine-tuning the decoder is
+# less than 2 points above the encoder-decoder, or below it: with equal compute, and on as many pairs.
 #
-# A first run, with the seeds 0 to 4, could not tell. Its phrases had 3 to 5 words, so that few runs of six hid just an
-# answer; its gate asked for the last word of an answer, which no such run hides alone; and 320 pairs taught almost as
-# much from scratch. Phrases, gate, pairs and steps were then changed with the seeds 10 and 11. The run is on seeds that
-# no choice was made with, 20 to 24.
+# A first run, on seeds 0 to 4, could not tell. Its phrases had 3 to 5 words, so few runs of six hid exactly an answer.
+# Its gate measured the last word of an answer, which no such run hides alone. And 320 pairs taught almost as much from
+# scratch. Phrases, gate, pairs and steps were then changed with seeds 10 and 11. The recorded run uses seeds 20 to 24,
+# with which no choice was made.
 
 # %%
 MARGIN = 0.02
