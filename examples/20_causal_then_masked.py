@@ -9,8 +9,8 @@
 # causal model reads one side, and its output at a token says the *next* token, where masked LM's says the token *at
 # that place*. After the switch both habits are wrong.
 #
-# **Before you run: what do you expect?** A quarter of the steps is causal. Is the masked loss in the end lower than
-# without them, or higher? Are the vectors of tokens better, or worse? Which of the two habits costs more?
+# **Before you run: what do you expect?** A quarter of the steps is causal. Does that lower the masked loss in the end,
+# or raise it? Are the vectors of tokens better, or worse? Which of the two habits costs more?
 
 # %%
 from collections.abc import Callable, Sequence
@@ -78,11 +78,10 @@ SPECIAL = SOURCE.special_ids(sentinels=0)
 # %% [markdown]
 # ## Kinds of steps, on the same weights
 #
-# A model that reads both sides and one that reads the left side differ by who may attend to whom, and by no weight. So
-# here they *share* their weights. Three kinds are controls, in which every hidden token becomes [MASK] (by BERT's rule
-# 80% do). *From the left* is masked LM that reads one side: if it goes over to both sides, nothing but **attention**
-# changes. *One place earlier* is masked next-token prediction: the output before a hidden token says what it is, as in
-# causal LM. A causal model that goes over to that keeps its **alignment**.
+# A model that reads both sides and one that reads the left side have the same weights: here they *share* them. In three
+# kinds, the controls, every hidden token becomes [MASK] (by BERT's rule 80% do). *From the left* is masked LM that reads
+# one side: if it goes over to both, nothing but **attention** changes. *One place earlier* is masked next-token
+# prediction: as in causal LM, the output before a token says what it is, so a switch keeps the **alignment**.
 
 # %%
 CAUSAL, MASKED = CausalLM(), MaskedLM(mask_rate=0.3, scheme="bernoulli")
@@ -138,9 +137,8 @@ if in_notebook():
 # %% [markdown]
 # ## What is measured, and of which runs
 #
-# On text that no model was trained on: the **masked loss above the least possible**, nats on a hidden token less those
-# of a reader who knows the language; and the **vectors**, how often a linear probe (lesson 06) tells a token's sense
-# from the last hidden state at its place.
+# On new text: the **masked loss above the least possible**, nats on a hidden token less those of a reader who knows the
+# language; and the **vectors**, how often a linear probe (lesson 06) tells a token's sense from the last hidden state.
 #
 # Runs have 50, 100 or 200 steps, of which 0, 25, 50, 75 or 100% are causal and the rest masked. **Controls** have 100
 # steps and change their kind after 25: masked steps on *other text*, which shows what chance does; and with all hidden
@@ -175,7 +173,7 @@ def plan(first: str, second: str, steps: int, share: int) -> list[str]:
 SWITCHES = {  # what changes at the switch, and the kinds before and after it
     "nothing": ("all masks", "all masks"),
     "attention": ("from the left", "all masks"),
-    "both": ("causal", "all masks"),
+    "attention and alignment": ("causal", "all masks"),
     "nothing, earlier": ("one place earlier", "one place earlier"),
     "attention, earlier": ("causal", "one place earlier"),
 }
@@ -226,7 +224,6 @@ def gain(f: dict[str, Seeds], unit: str, one: str, other: str) -> Seeds:
 
 
 def verdict(f: dict[str, Seeds], budgets: Sequence[int]) -> Judgement:
-    """The judgement, from the figures by name."""
     alone, first = ([f"{n} steps, {share}%" for n in budgets] for share in (0, JUDGED))
     gates = [
         Gate("least share learned", f["least learned"], above=0.4),
@@ -250,22 +247,20 @@ def main(arguments: Sequence[str] | None = None) -> Result:
     budgets, texts = visit.choose((BUDGETS, 100), fast=((8, 12, 24), 16), full=((200, 400, 800), 200))
     f = Seeds.by_name([measure(seed, budgets, texts) for seed in visit.track(visit.seeds)])
     judgement = verdict(f, budgets)
-    gains, costs = [], []
+    gains, alone, first = [], f"{budgets[1]} steps, 0%: senses", f"{budgets[1]} steps, {JUDGED}%: senses"
     for n in budgets:
         nats, points = (gain(f, unit, f"{n} steps, 0%", f"{n} steps, {JUDGED}%") for unit in MARGINS)
         gains.append(f"{n} steps: {nats:+.3f} nats, {points:+.1f} points of senses gained")
-    for name, alone in (("both", "nothing"), ("attention", "nothing"), ("attention, earlier", "nothing, earlier")):
-        at_once, in_the_end = (f[f"{name}: {k}% after"] - f[f"{alone}: {k}% after"] for k in (AFTER[0], AFTER[-1]))
-        costs.append(f"{name} {at_once:+.3f} at once and {in_the_end:+.3f} in the end")
-    number, runs = f"{JUDGED}% causal, {gains[1]}", [key.removesuffix(": loss") for key in f if key.endswith(": loss")]
+    at_once = ", ".join(f"{name} {f[f'{name}: 0% after']:.3f}" for name in SWITCHES)
+    runs = [key.removesuffix(": loss") for key in f if key.endswith(": loss")]
     return visit.conclude(
         judgement,
-        number=number,
-        finding=f"{JUDGED}% of causal steps, {'; '.join(gains)}. Nats lost if a switch changes: {', '.join(costs)}.",
+        number=f"{first.removesuffix(': senses')} causal: {f[first]:.1f}% of senses told, masked alone {f[alone]:.1f}%",
+        finding=f"{JUDGED}% of causal steps, {'; '.join(gains)}. Nats above the least, just after a switch: {at_once}.",
         figures=f,
         headings=["run", "nats above the least possible", "% of senses told"],
         rows=[[run, f"{f[f'{run}: loss']:.3f}", f"{f[f'{run}: senses']:.1f}"] for run in runs],
-        picture=draw(f, budgets, f"{judgement.verdict.capitalize()}: {number}"),
+        picture=draw(f, budgets, f"{judgement.verdict.capitalize()}: {JUDGED}% causal first, {gains[1]}"),
     )
 
 
@@ -275,20 +270,19 @@ def draw(f: dict[str, Seeds], budgets: Sequence[int], title: str) -> Figure:
     figure.suptitle(title)
     loss, senses, after = figure.subplots(1, 3)
     for steps, colour in zip(budgets, ("#56B4E9", "#E69F00", "#CC79A7")):
-        for axes, what in ((loss, "loss"), (senses, "senses")):
-            values = [f[f"{steps} steps, {share}%: {what}"] for share in SHARES]
-            axes.plot(SHARES, [one.mean for one in values], color=colour, linewidth=2, label=f"{steps} steps")
-            axes.plot(SHARES, [one.values for one in values], ".", color=colour)
-            axes.set(xticks=SHARES, xlabel="causal steps, % of the run")
+        for axes, what, shares in ((loss, "loss", SHARES[:-1]), (senses, "senses", SHARES)):
+            values = [f[f"{steps} steps, {share}%: {what}"] for share in shares]
+            axes.plot(shares, [one.mean for one in values], color=colour, linewidth=2, label=f"{steps} steps")
+            axes.plot(shares, [one.values for one in values], ".", color=colour)
+            axes.set(xticks=shares, xlabel="causal steps, % of the run")
     for reads, reader in (("left", "best left reader"), ("both", "best of both sides"), ("token", "the token alone")):
         senses.axhline(f[f"best by {reads}: senses"].mean, color="0.4", linestyle=":")
-        senses.annotate(reader, (100, f[f"best by {reads}: senses"].mean + 0.4), ha="right", fontsize=9)
-    for name in SWITCHES:
-        colour = {"n": "black", "a": "#009E73", "b": CAUSAL.colour}[name[0]]
-        line = [f[f"{name}: {k}% after"].mean for k in AFTER]
-        after.plot(AFTER, line, "o--" if "earlier" in name else "o-", color=colour, markersize=4, label=name)
+        senses.annotate(reader, (105, f[f"best by {reads}: senses"].mean + 0.3), fontsize=9)
+    for name, colour in zip(SWITCHES, ("black", "#009E73", CAUSAL.colour, "black", "#009E73")):
+        line, style = [f[f"{name}: {k}% after"].mean for k in AFTER], "o--" if "earlier" in name else "o-"
+        after.plot(AFTER, line, style, color=colour, markersize=4, label=name)
     loss.set(title="masked loss in the end", ylabel="nats above the least possible", ylim=(0, None))
-    senses.set(title="what the vectors tell", ylabel="% of the senses")
+    senses.set(title="what the vectors tell", ylabel="% of the senses", xlim=(-5, 150))
     after.set(title=f"masked loss after a switch, {budgets[1]} steps", xlabel="% of the run since", ylim=(0, None))
     loss.legend(loc="lower left")
     after.legend(title="what changes at the switch\n(dashed: answers one place earlier)")
@@ -302,7 +296,15 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# TODO
+# Held. A quarter of causal steps lowers the masked loss by 0.038 ± 0.023 nats in 50 steps, 0.017 ± 0.010 in 100 and
+# 0.008 ± 0.004 in 200, and vectors tell 6.8, 5.4 and 1.8 points more: a gain in speed, smaller in longer runs. With 75%
+# the loss is higher than without (by 0.08 to 0.12), and vectors are still better. The words must be many: with the 12
+# of lesson 06 a quarter gained next to nothing (0.000 nats, 0.6 points; three seeds, before the run).
+#
+# Alignment costs for a moment. Right after the switch a causal model says hidden tokens better one place earlier, by
+# 0.38 ± 0.20 nats; after 5 steps by 0.06 ± 0.03; in the end it does so in place, by 0.02 ± 0.01. A change of attention
+# alone costs 0.11 ± 0.07 at once, nothing that can be told in the end (0.009 ± 0.016), and brings nothing. One place
+# earlier, where visible tokens answer, too, vectors need no causal steps: 82.4 ± 1.8% without, 82.9 ± 1.7% with.
 #
 # ## Exercises
 #

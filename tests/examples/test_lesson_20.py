@@ -14,7 +14,7 @@ def test_it_runs_to_its_end(trial):
 @pytest.mark.slow
 def test_vectors_are_better_after_causal_steps_even_when_fast(fast):
     assert fast["24 steps, 25%: senses"] > fast["24 steps, 0%: senses"]
-    assert fast["both: 0% after"] > fast["attention, earlier: 0% after"]
+    assert fast["attention and alignment: 0% after"] > fast["attention, earlier: 0% after"]
 
 
 def test_a_step_of_either_kind_trains_the_weights_of_both_models(lesson):
