@@ -310,4 +310,5 @@ if in_notebook():
 # %% [markdown]
 # ## Next
 #
-# Vectors are one use of a model. Lesson 09 asks which objective is best for which use.
+# Vectors are one use of a model. Lesson 09 asks which objective is best for which use. Lesson 20 asks whether causal LM
+# first and masked LM after it gives better vectors than either.

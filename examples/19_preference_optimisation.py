@@ -365,7 +365,8 @@ if in_notebook():
 # ## Next
 #
 # This is the last lesson on what comes after pretraining. Lesson 05 shows how pretraining teaches skills, and lesson 02
-# why a product of conditionals gives an answer its exact probability.
+# why a product of conditionals gives an answer its exact probability. Lesson 20 goes back to pretraining and asks in
+# which order two objectives should come.
 
 # %%
 if __name__ == "__main__":
