@@ -6,8 +6,8 @@
 # **An encoder is to be trained for a fixed number of steps. Is masked LM alone best, or should causal LM come first?**
 #
 # A causal step predicts every token, a masked step only the hidden 30%, so causal steps teach more from the same text.
-# But a causal model reads one side, and its output at a token predicts the *next* token; the output of masked LM
-# predicts the token *at its own place*. Both have to change at the switch.
+# But causal LM reads one side, and its output at a token predicts the *next* token; the output of masked LM predicts
+# the token *in its own place*. Both have to change at the switch.
 #
 # **Before you run: what do you expect?** A quarter of the steps is causal. Does this lower or raise the masked loss at
 # the end? Are the vectors of tokens better or worse? Which change costs more, that of attention or that of place?
@@ -141,8 +141,8 @@ if in_notebook():
 # the **senses predicted**, by a linear probe (lesson 06) from the last hidden state at each token.
 #
 # Runs have 50, 100 or 200 steps, of which 0, 25, 50, 75 or 100% are causal and the rest masked. **Controls** have 100
-# steps with a switch after 25. In one of them, only the text of masked steps changes, which measures chance. In the
-# others all hidden tokens are masks, and what changes is nothing, attention, or attention and alignment.
+# steps with a switch after 25. In one, only the text of masked steps changes, which measures chance. In the others, all
+# hidden tokens are masks, and nothing changes, or attention does, or attention and alignment do.
 
 
 # %%
@@ -208,8 +208,8 @@ def measure(seed: int, budgets: Sequence[int], texts: int) -> dict[str, float]:
 # %% [markdown]
 # ## The rule of judgement
 #
-# Fixed before the run. Runs with 25% causal steps are compared with runs without. (On seeds 10 to 14, 25% gave the
-# lowest masked loss.) The claim has six parts: with each number of steps, a lower loss and more senses predicted. Gates
+# Fixed before the run: runs with 25% causal steps, which gave the lowest masked loss on seeds 10 to 14, are compared
+# with runs without. The claim has six parts: with each number of steps, a lower loss and more senses predicted. Gates
 # for all these runs: more than 40% of masked LM's task is learned; more senses are predicted than by the best reader of
 # the token alone, and than from untrained vectors. Controls: four times the masked steps improve both measures; other
 # text changes them by less than a margin; the best reader of both sides predicts more senses than that of the left.
@@ -302,10 +302,9 @@ if __name__ == "__main__":
 # gains need many words: with the 12 words of lesson 06 they were 0.000 nats and 0.6 points (three other seeds).
 #
 # A change of alignment has a short cost. Right after the switch a causal model is better one place earlier than in
-# place, by 0.38 ± 0.20 nats; 5 steps later by 0.06 ± 0.03; and at the end it is worse, by 0.02 ± 0.01. A change of only
-# attention costs 0.11 ± 0.07 nats at once and nothing significant at the end (0.009 ± 0.016), without any gain. One
-# place earlier, senses hardly gain by causal steps (82.9 ± 1.7% with them, 82.4 ± 1.8% without): like causal LM, and
-# unlike masked LM in place, it trains outputs at visible tokens.
+# place, by 0.38 ± 0.20 nats; 5 steps later by 0.06 ± 0.03; at the end it is worse, by 0.02 ± 0.01. A change of only
+# attention costs 0.11 ± 0.07 nats at once and nothing significant at the end (0.009 ± 0.016). One place earlier, senses
+# hardly gain (82.4 to 82.9%), probably since this trains outputs at visible tokens; masked LM in place does not.
 #
 # ## Exercises
 #
