@@ -326,15 +326,16 @@ def picture(figures: dict[str, Seeds], baselines: dict[str, tuple[str, float]], 
             axes.plot([x] * len(seeds.values), seeds.values, "k.", markersize=5)
         what, value = baselines[use]
         axes.axhline(value, color="#555555", linestyle="--", linewidth=1)
-        axes.annotate(what.replace(" of ", "\nof "), (2.5, value), (0, 3), textcoords="offset points", fontsize=8)
+        where = {"xytext": (0, -3), "textcoords": "offset points", "va": "top"}
+        axes.annotate(what.replace(" of ", "\nof "), (2.5, value), fontsize=8, **where)
         axes.set_xticks(range(3), list(OBJECTIVES))
         axes.set_title(f"{use}\n{unit}", loc="left", fontsize=9)
-        axes.set_ylim(50 if use == "classify" else None)
-        axes.set_xlim(-0.6, 3.7)
-    short = [name for name in OBJECTIVES if any(not g.passed and g.what.startswith(name) for g in judgement.gates)]
+        axes.set(xlim=(-0.6, 3.7), ylim=(50 if use == "classify" else 0, None))
+    held = sum(part.outcome == "held" for part in judgement.parts)
     title = {
+        "held in part": f"The advice holds in {held} of {len(judgement.parts)} comparisons with causal LM",
         "held": "No objective is the best in all uses",
-        "cannot tell": f"{' and '.join(short) or 'the models'} learned too little to be judged",
+        "cannot tell": "not all gates were passed",
     }
     figure.suptitle(f"{judgement.verdict.capitalize()}: {title.get(judgement.verdict, LESSON.claim)}")
     return figure
@@ -347,14 +348,16 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# Cannot tell. After 500 steps span corruption has learned 0.82 ± 0.06 of its own task, not significantly more than the
-# 0.8 of its gate. And its vectors classify 65.8 ± 1.8% of the texts correctly, where counts of symbols reach 64.3%. A
-# model that has learned too little is evidence neither for a claim nor against it; `--full` has three times the steps.
+# Held in part: all gates were passed, and the advice holds in four of six comparisons. The intervals are of five seeds.
 #
-# The other two passed their gates. Causal LM continues at the least possible cost (0.0005 nats per symbol above it,
-# masked LM 0.036 ± 0.010). In a gap causal LM loses 0.183 nats, as the best reader of the left side does, and masked LM
-# loses 0.051 ± 0.009. Masked LM classifies 71.4 ± 0.9% of the texts correctly, causal LM 64.6 ± 1.9%. So between these
-# two the advice is right in all three uses.
+#     use        unit                        causal            masked            span
+#     continue   nats above the language      0.0004 ± 0.0002   0.030 ± 0.011    0.07 ± 0.10
+#     fill       nats above the posterior     0.183 ± 0.001     0.042 ± 0.010    0.138 ± 0.024
+#     classify   % (counts of symbols 64.3)  64.4 ± 1.2        71.0 ± 1.0       66.7 ± 1.8
+#
+# For masked LM the advice is right in all three uses, for span corruption at gaps. The other two comparisons of span
+# corruption cannot be told: it continues worse in each seed, but by 0.03 to 0.04 nats in four and by 0.21 in one, and
+# it classifies 2.3 ± 2.8 points better. After 500 steps it had not passed its gates; `--full` has 1500.
 #
 # ## Exercises
 #
