@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 20 Causal, then masked: the order of objectives
 #
-#     python examples/20_causal_then_masked.py  # --fast: some seconds, not judged; --full: four times the steps
+#     python examples/20_causal_then_masked.py  # --fast: 20 seconds, not judged; --full: four times the steps
 #
 # **An encoder is to be trained for a fixed number of steps. Is masked LM alone best, or should causal LM come first?**
 #
-# A causal step predicts every token, a masked step only the hidden 30%, so causal steps teach more from the same text.
+# A causal step predicts every token, a masked step only the hidden 30%, so the same text may teach more in causal steps.
 # But causal LM reads one side, and its output at a token predicts the *next* token; the output of masked LM predicts
 # the token *in its own place*. Both have to change at the switch.
 #
@@ -299,7 +299,7 @@ if __name__ == "__main__":
 # Held. With a quarter of causal steps the masked loss is lower by 0.038 ± 0.023 nats after 50 steps, 0.017 ± 0.010
 # after 100 and 0.008 ± 0.004 after 200, and 6.8, 5.4 and 1.8 points more of the senses are predicted. So the gain is
 # one of speed, and it shrinks in longer runs. With 75%, senses gain, but the loss is higher by 0.08 to 0.12 nats. Both
-# gains need many words: with the 12 words of lesson 06 they were 0.000 nats and 0.6 points (three other seeds).
+# gains seem to need many words: with the 12 of lesson 06 they were 0.000 nats and 0.6 points (seeds 10 to 12).
 #
 # A change of alignment has a short cost. Right after the switch a causal model is better one place earlier than in
 # place, by 0.38 ± 0.20 nats; 5 steps later by 0.06 ± 0.03; at the end it is worse, by 0.02 ± 0.01. A change of only
