@@ -5,7 +5,7 @@
 #
 # **An encoder is to be trained for a fixed number of steps. Is masked LM alone best, or should causal LM come first?**
 #
-# A causal step predicts every token, a masked step only the hidden 30%, so the same text may teach more in causal steps.
+# A causal step predicts every token, a masked step only the hidden 30%, so causal steps may teach more per text.
 # But causal LM reads one side, and its output at a token predicts the *next* token; the output of masked LM predicts
 # the token *in its own place*. Both have to change at the switch.
 #
