@@ -351,9 +351,9 @@ if __name__ == "__main__":
 #
 # What was tried, one seed each, before the run: a tenth of the usual rate for the decoder's matrices, 0.85 of the words
 # where a third gives 0.88 (phrases of 3 to 5 words, 320 pairs); 96 pairs, for the span model 0.82 with pretraining and
-# 0.46 without, but a decoder of half the pretraining told 0.40 of the kinds, hardly more than a guess (a first recording
-# with 96 pairs was stopped for it before it gave a figure). With phrases of 3 to 5 words the span model also learned little from runs of four (0.36 of the words as in the
-# text) and with single blanks for its encoder (0.32).
+# 0.46 without, but a decoder of half the pretraining told 0.40 of the kinds, hardly more than a guess (a first
+# recording with 96 pairs was stopped for it before it gave a figure). With phrases of 3 to 5 words the span model also
+# learned little from runs of four (0.36 of the words as in the text) and with single blanks for its encoder (0.32).
 #
 # ## Exercises
 #
