@@ -6,7 +6,7 @@ from .hidden_markov import HiddenMarkovSource
 from .infilling_costs import infilling_costs
 from .markov import MarkovSource
 from .mixture import MixtureSource
-from .replaced import replaced_probabilities
+from .replaced import detection_costs, replaced_probabilities
 from .skills import Exercise, World
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "MixtureSource",
     "World",
     "chain_costs",
+    "detection_costs",
     "gap_costs",
     "infilling_costs",
     "label_costs",

@@ -1,4 +1,4 @@
-"""How certain the best discriminator can be that a token of a Markov source was replaced (ELECTRA)."""
+"""How certain a discriminator can be that a token was replaced (ELECTRA): exactly, and a bound for any generator."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import FLAGS, WHOLE, check_number, check_tensor, check_type
+from ..checks import FLAGS, REAL, WHOLE, check_number, check_same_shape, check_tensor, check_type
 from ..errors import InputError
 from .markov import MarkovSource, check_symbols
 
@@ -76,6 +76,36 @@ def replaced_probabilities(
         taken = (before[:, i] + weight + after[:, j] - before[:, end]).exp()
         replaced[:, i + 1 : j] += taken[:, None] * (1 - own)
     return replaced[:, 1:end].clamp(0, 1)
+
+
+def detection_costs(fits: Tensor, drawn: Tensor, replaced: Tensor, hide_rate: float) -> Tensor:
+    """(B, T) nats: the least it can cost to say of each symbol whether it was replaced, whatever the generator.
+
+    A bound for every discriminator: it is the cost of a reader who is told all other symbols of the text as they were,
+    and with what probability the generator draws each symbol. `fits` (B, T) is p(the symbol that is seen | all other
+    symbols of the text), `drawn` (B, T) the probability with which the generator draws it where it is hidden,
+    `replaced` (B, T) bool whether it is another than the text's. With r the rate, the symbol is the text's own or
+    replaced with the weights
+
+        (1 - r) fits + r fits drawn        it was not hidden, or the generator drew the same
+        r drawn (1 - fits)
+
+    Of symbols that are known to be hidden the rate is 1.
+
+    >>> import torch
+    >>> from clozelab.languages import detection_costs
+    >>> fits, drawn = torch.tensor([[0.9, 0.1]]), torch.tensor([[0.5, 0.5]])
+    >>> detection_costs(fits, drawn, torch.tensor([[False, True]]), 0.15).round(decimals=3)
+    tensor([[0.0090, 0.8630]])
+
+    Raises `InputError` for shapes that do not fit, and a rate outside (0, 1].
+    """
+    fits, drawn = (check_tensor(one, name, "(B, T)", REAL) for one, name in ((fits, "fits"), (drawn, "the drawn ones")))
+    check_same_shape(fits=fits, drawn=drawn, replaced=check_tensor(replaced, "replaced", "(B, T)", FLAGS))
+    if not 0 < check_number(hide_rate, "hide_rate") <= 1:
+        raise InputError(f"expected a rate in (0, 1], got {hide_rate!r}")
+    own, other = (1 - hide_rate) * fits + hide_rate * fits * drawn, hide_rate * drawn * (1 - fits)
+    return -(torch.where(replaced.bool(), other, own) / (own + other)).log()
 
 
 def _log_transitions(source: MarkovSource, text: Tensor) -> Tensor:

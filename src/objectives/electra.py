@@ -15,8 +15,14 @@ from ..data.special_ids import SpecialIds
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..errors import InputError
 from ..generation import Completion
-from ..languages import MarkovSource, replaced_probabilities
-from ..models import GeneratorDiscriminator, Prediction, model_config
+from ..languages import (
+    HiddenMarkovSource,
+    MarkovSource,
+    detection_costs,
+    masked_posteriors,
+    replaced_probabilities,
+)
+from ..models import GeneratorDiscriminator, Prediction, eval_mode, model_config
 from ..models.generator_discriminator import sample_ids
 from .loss import Target
 from .masked_lm import MaskedLM
@@ -151,6 +157,41 @@ class Electra(MaskedLM):
         costs = -torch.where(sampled != batch["labels"], replaced, 1 - replaced).log().masked_fill(~here, 0)
         generator = self.posterior_costs(source, {**batch, "labels": _of_hidden(batch)}, special)
         return {"generator": generator.sum(1), "discriminator": costs.sum(1)}
+
+    def detection_bound(
+        self,
+        source: MarkovSource | HiddenMarkovSource,
+        model: GeneratorDiscriminator,
+        batch: Batch,
+        special: SpecialIds,
+        hide_rate: float | None = None,
+    ) -> Tensor:
+        """(B, T) nats: no discriminator behind the generator of this model has a lower loss; rows have no padding.
+
+        Unlike the floor it is a bound at any time of the training. It is lower than what can be reached, for the reader
+        whose cost it is knows all true tokens but one (`detection_costs`). `hide_rate=1` is for tokens that are known
+        to be hidden. It takes a pass of the generator for each position.
+
+        Raises `InputError` unless every hidden token becomes a mask, each independently and at one rate.
+        """
+        if self.mask_replace_prob < 1 or self.scheme != "bernoulli" or self.schedule:
+            raise InputError(
+                "the bound needs tokens hidden independently at one rate, scheme='bernoulli', that all become masks, "
+                "mask_replace_prob=1"
+            )
+        text, k = batch["labels"].long(), source.symbols
+        with eval_mode(model):
+            sampled = model(batch["input_ids"], sampling_noise=batch["sampling_noise"])["discriminator"].sampled
+            drawn = []
+            for t in range(text.shape[1]):
+                ids = batch["input_ids"].clone()
+                ids[:, t] = special["mask"]
+                logits = model.generator.unembed(model.generator(ids)[:, t])
+                drawn.append(logits.double().softmax(1).gather(1, sampled[:, t, None]))
+        others = masked_posteriors(source, text, torch.eye(k), torch.ones(k, k))  # (B, T, K): given all other tokens
+        fits = others.gather(2, sampled.clamp(max=k - 1)[..., None])[..., 0] * (sampled < k)  # no special id fits
+        rate = self.mask_rate if hide_rate is None else hide_rate
+        return detection_costs(fits, torch.cat(drawn, 1), sampled != text, rate)
 
     def complete(self, model: nn.Module, tokenizer: Tokenizer, text: str, **sampling: Any) -> Completion:
         """Fill the blanks of a text by the generator, one token for each `___`."""

@@ -9,7 +9,7 @@ from torch import nn
 
 from clozelab import MaskedLM
 from clozelab.errors import InputError
-from clozelab.languages import MarkovSource, replaced_probabilities
+from clozelab.languages import HiddenMarkovSource, MarkovSource, detection_costs, replaced_probabilities
 from clozelab.models import GeneratorDiscriminator, ModelConfig, Prediction
 from clozelab.models.generator_discriminator import sample_ids
 from clozelab.objectives import Electra, LossModule, total_counts
@@ -219,6 +219,9 @@ def test_noise_that_would_draw_something_else_is_refused(noise, message):
         (lambda: floor(Electra(scheme="bernoulli", random_replace_prob=0.1), CHAIN.sample(2, 8)), "no random ones"),
         (lambda: replaced_probabilities(CHAIN, torch.tensor([[0, 1]]), 1.0), "a rate in"),
         (lambda: replaced_probabilities(CHAIN, torch.tensor([[0, 2]]), 0.1), "symbols must lie in"),
+        (lambda: detection_costs(HALF, HALF, HALF > 1, 0.0), r"a rate in \(0, 1\]"),
+        (lambda: detection_costs(HALF, HALF[:, :1], HALF > 1, 0.1), "of the shape"),
+        (lambda: bound_of(Electra(scheme="bernoulli"), CHAIN.sample(2, 8)), "all become masks"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(call, message):
@@ -299,6 +302,84 @@ def test_the_generators_floor_is_that_of_masked_lm():
     options = {"scheme": "bernoulli", "mask_replace_prob": 0.85, "random_replace_prob": 0.0}
     text = CHAIN.sample(20, 8, seed=0)
     assert torch.equal(floor(Electra(**options), text)[0]["generator"], floor(MaskedLM(**options), text)[0]["logits"])
+
+
+# ------------------------------------------------------------------ a bound behind any generator
+
+HALF = torch.full((1, 2), 0.5)
+ALL_MASKS = Electra(scheme="bernoulli", mask_replace_prob=1.0, mask_rate=0.3)
+
+
+def bound_of(objective, text, source=CHAIN, **options):
+    """The bound behind an untrained generator whose predictions differ from place to place, with model and batch."""
+    special = source.special_ids(sentinels=0)
+    torch.manual_seed(0)
+    model = objective.build_model(special.vocab_size, d_model=8, n_layers=1, n_heads=1)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.5)
+    batch = objective.collator(special).block(text, range(len(text)))
+    return objective.detection_bound(source, model, batch, special, **options), model, batch
+
+
+@pytest.mark.parametrize("generator", ["ideal", "uniform"])
+def test_of_a_single_symbol_nothing_more_can_be_told_and_the_bound_is_exact(generator):
+    seen = torch.tensor([[0], [1]])
+    fits = CHAIN.stationary[seen]
+    drawn = fits if generator == "ideal" else torch.full_like(fits, 0.5)
+    exact = replaced_probabilities(CHAIN, seen, 0.3, generator)
+    for replaced, chance in ((True, exact), (False, 1 - exact)):
+        torch.testing.assert_close(detection_costs(fits, drawn, torch.full((2, 1), replaced), 0.3), -chance.log())
+
+
+def test_behind_the_ideal_generator_the_bound_lies_below_the_floor():
+    """By all texts of three symbols, hidden sets and draws; a symbol that is known to be hidden costs -ln p of it."""
+    rate, bound, texts = 0.3, 0.0, list(itertools.product((0, 1), repeat=3))
+    p = {x: float(CHAIN.log_prob(torch.tensor(x)).exp()) for x in texts}
+
+    def given(x, t, hidden):
+        """p(x[t] | what is visible of x beside it)."""
+        alike = [y for y in texts if all(hidden[s] or s == t or y[s] == x[s] for s in range(3))]
+        return sum(p[y] for y in alike if y[t] == x[t]) / sum(p[y] for y in alike)
+
+    for text, hidden in itertools.product(texts, itertools.product((False, True), repeat=3)):
+        chance = p[text] * math.prod(rate if h else 1 - rate for h in hidden)
+        for seen in (x for x in texts if all(h or x[t] == text[t] for t, h in enumerate(hidden))):
+            one_changed = [(*text[:t], seen[t], *text[t + 1 :]) for t in range(3)]
+            fits, drawn = ([given(one_changed[t], t, h) for t in range(3)] for h in ((False,) * 3, hidden))
+            of_draws = math.prod(q for q, h in zip(drawn, hidden) if h)
+            replaced = torch.tensor([[a != b for a, b in zip(text, seen)]])
+            costs = detection_costs(torch.tensor([fits]), torch.tensor([drawn]), replaced, rate)
+            bound += chance * of_draws * float(costs.sum())
+    floor = sum(
+        chance * sum(-one * math.log(one) - (1 - one) * math.log1p(-one) for one in each if 0 < one < 1)
+        for chance, each in brute_force(3, rate, ideal=True).values()
+    )
+    assert 0.1 < bound < floor - 0.01
+
+
+@pytest.mark.parametrize("hidden_chain", [False, True])
+def test_the_bound_of_a_model_is_its_definition(hidden_chain):
+    """Each place of a text by hand: p by the probabilities of texts, q by the generator with this place hidden."""
+    source = HiddenMarkovSource(CHAIN, torch.tensor([[0.8, 0.2], [0.3, 0.7]])) if hidden_chain else CHAIN
+    text = torch.tensor([[0, 1, 1, 0, 1]])
+    found, model, batch = bound_of(ALL_MASKS, text, source)
+    seen = model(batch["input_ids"], sampling_noise=batch["sampling_noise"])["discriminator"].sampled
+    assert (batch["sampling_noise"] > 0).any()
+    for t in range(5):
+        ids, whole = batch["input_ids"].clone(), text.clone()
+        ids[0, t], whole[0, t] = source.special_ids(sentinels=0)["mask"], 1 - text[0, t]
+        own, other = float(source.log_prob(text).exp()), float(source.log_prob(whole).exp())
+        p = {int(text[0, t]): own / (own + other), int(whole[0, t]): other / (own + other)}.get(int(seen[0, t]), 0.0)
+        q = model.generator.unembed(model.generator(ids))[0, t].softmax(0)[seen[0, t]].item()
+        kept, drawn = 0.7 * p + 0.3 * p * q, 0.3 * q * (1 - p)
+        expected = -math.log((drawn if seen[0, t] != text[0, t] else kept) / (kept + drawn))
+        assert float(found[0, t]) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_of_tokens_that_are_known_to_be_hidden_only_what_fits_counts():
+    fits, replaced = torch.tensor([[0.7, 0.7]]), torch.tensor([[False, True]])
+    found = detection_costs(fits, torch.tensor([[0.2, 0.9]]), replaced, 1.0)
+    torch.testing.assert_close(found, -torch.tensor([[0.7, 0.3]]).log())
 
 
 # ------------------------------------------------------------------ a trained model
