@@ -51,7 +51,7 @@ def test_equal_compute_is_said_with_the_tokens_and_the_operations_of_each(capsys
     print_comparison([one, other], "corpus", "compute")
     printed = capsys.readouterr().out
     first = " ".join(printed.split())
-    assert "3 TFLOP of training each, the cost of 160 k tokens of text for causal; to the nearest step, and each" in first
+    assert "3 TFLOP of training each, the cost of 160 k tokens of text for causal; to the nearest step" in first
     [seen] = [line for line in printed.splitlines() if "text seen" in line]
     assert seen.split()[2:] == ["160", "k", "tokens", "320", "k", "tokens"]
     [spent] = [line for line in printed.splitlines() if "training  " in line]
