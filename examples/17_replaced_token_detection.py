@@ -268,8 +268,8 @@ def main(arguments: list[str] | None = None) -> Result:
     every, text, compute = (f"{part.difference:+.1f}" for part in judgement.parts)
     return visit.conclude(
         judgement,
-        number=f"senses told: ELECTRA {told['ELECTRA']}, its loss on 15% {told['ELECTRA 15%']}, masked LM "
-        f"{told['masked LM']}, the word alone {told['the word alone']}",
+        number=f"senses told: ELECTRA {told['ELECTRA']}, on 15% {told['ELECTRA 15%']}, masked LM {told['masked LM']}, "
+        f"word {told['the word alone']}",
         finding=f"ELECTRA's vectors tell {told['ELECTRA']} of the senses along the run: {every} points against a loss "
         f"on 15%, {text} against masked LM from equal text, {compute} from equal compute ({f['step cost']:.2f} times "
         f"the steps). The best reader of both sides tells {told['both sides']}.",
