@@ -334,3 +334,4 @@ if in_notebook():
 # ## Next
 #
 # A mixture trains its modes at the same time. Lesson 20 trains one after the other: causal LM first, then masked LM.
+# ELECTRA trains two models at the same time, so that every token is in the loss of one: lesson 17.
