@@ -422,5 +422,5 @@ if in_notebook():
 # ## Next
 #
 # Here the number of loss positions does not decide how fast a model learns. Do the other settings of masking? Lesson
-# 13. ELECTRA has every position of an encoder in its loss: lesson 17. And can a model that fills blanks generate a whole
-# text, as causal LM is trained to do and masked LM is not? Lesson 04.
+# 13. ELECTRA has every position of an encoder in its loss: lesson 17. And can a model that fills blanks generate a
+# whole text, as causal LM is trained to do and masked LM is not? Lesson 04.
