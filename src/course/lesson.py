@@ -194,10 +194,10 @@ class Visit:
     ) -> Result:
         """Print table, gates and verdict, and write `NN_name.json` and `NN_name.png`; a notebook shows the picture.
 
-        `number` is the one figure of the table of lessons, beside its baseline, in at most 20 words, else `InputError`.
+        `number` is the one figure of the table of lessons, beside its baseline, in at most 20 words; else `InputError`,
+        once everything is written: what took minutes is not lost for a word.
         `seconds_before` is the processor time that what was loaded took when it was made.
         """
-        check_words("the number of a lesson", number)
         lesson = self.lesson
         result = Result(
             lesson=lesson.script[:2],
@@ -231,6 +231,7 @@ class Visit:
         if in_notebook():
             show = import_module("IPython.display")  # the notebook has it, and nothing else needs it
             show.display(show.Image(filename=str(path.with_suffix(".png"))))
+        check_words("the number of a lesson", number)
         return result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -208,8 +208,9 @@ def _terms_and_gradient(
 class _Compute:
     """How a chunk is computed: in about ten passes over its memory, or, compiled, in two."""
 
-    compiled = False
-    chunk = staticmethod(_terms_and_gradient)
+    def __init__(self) -> None:
+        self.compiled = False
+        self.chunk: Callable[..., Tensor] = _terms_and_gradient
 
     def held(self, device: torch.device) -> int:
         """Logits of a chunk. Compiled they need no copy in the precision of the loss, so that more of them fit."""

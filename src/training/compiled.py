@@ -39,7 +39,8 @@ def compiled_blocks(model: nn.Module) -> Iterator[None]:
     """
     blocks = compilable_blocks(model)
     # One model's lengths shall not count against the next one's limit. PyTorch before 2.13 cannot tell them apart.
-    apart = {"isolate_recompiles": True} if "isolate_recompiles" in signature(torch.compile).parameters else {}
+    known = signature(torch.compile).parameters
+    apart: dict[str, Any] = {"isolate_recompiles": True} if "isolate_recompiles" in known else {}
     fast = torch.compile(Block.forward, fullgraph=True, **apart)
     for block in blocks:
         block.forward = partial(_forward, fast, block)

@@ -172,8 +172,10 @@ def test_a_claim_and_its_number_fit_into_a_table():
     assert Lesson("04_a.py", "title", claim="word " * 20, question="question").claim
     with pytest.raises(InputError, match="a claim has at most 20 words, since it stands in a table; got 21"):
         Lesson("04_a.py", "title", claim="word " * 21, question="question")
+    visit = LESSON.visit(["--fast"])
     with pytest.raises(InputError, match="the number of a lesson has at most 20 words"):
-        conclude(LESSON.visit(["--fast"]), number="0.5 " * 21)
+        conclude(visit, number="0.5 " * 21)
+    assert [path.suffix for path in sorted(visit.out.iterdir())] == [".json", ".png"]  # minutes are not lost for a word
 
 
 def test_an_exercise_is_checked_by_its_number():
