@@ -3,9 +3,9 @@
 #
 #     python examples/17_replaced_token_detection.py  # --fast: some seconds, not judged; --full: four times the steps
 #
-# Masked LM reads a whole text, and its loss covers 15% of the tokens. ELECTRA's covers all of them: a small masked
-# model, the generator, fills the hidden tokens, and the encoder that is kept, the discriminator, says of *every* token
-# whether it was replaced. Its authors report that it learns more from the same text, and from the same compute.
+# Masked LM's loss covers 15% of the tokens. ELECTRA's covers all: a small masked model, the generator, fills the hidden
+# tokens, and the encoder that is kept, the discriminator, says of *every* token whether it was replaced. Its authors
+# report that it learns more from the same text, and from the same compute.
 #
 # **Before you run: what do you expect?** One bit about each token, or the word itself at 15% of them: which teaches an
 # encoder more of what words mean? And how much is lost if the bit, too, is in the loss at 15% of the tokens only?
@@ -33,10 +33,9 @@ LESSON = Lesson(
     question="Does an encoder learn more if its loss covers every token, from equal text and from equal compute?",
     exercises=(
         Exercise(
-            "A generator knows the language and all other words. How many nats a word can be detected behind it, "
-            "`detectable(perfect=True)`? Behind one that draws by frequency they are 0.25.",
+            "How many nats a word can be detected behind a perfect generator, `detectable(perfect=True)`?",
             answer=(0.015, 0.03),
-            why="What it draws fits as well as the word that was there: a perfect generator leaves little to learn.",
+            why="What it draws fits as well as the word that was there. Behind frequencies they are 0.25.",
         ),
         Exercise(
             "Write `RATE = 0.5`. How many nats is it then, `detectable(perfect=True)`?",
@@ -58,18 +57,16 @@ LESSON = Lesson(
 # ## A language whose words have senses
 #
 # Sixteen senses follow one another as a Markov chain of 0.6 nats. Each of eight words is said in two of them (and 2% of
-# the words are any word), so a word alone tells half of its sense, and the words around it tell the rest. This is a
-# hidden Markov model: the best possible guess of a sense is known exactly, for a reader of the word alone, of what is
-# left of it too, or of both sides. Which sense a word has stands nowhere in the text, and no model is told.
+# the words are any word), so a word tells half of its sense, and the words around it the rest. This is a hidden Markov
+# model: the best guess of a sense is known exactly, for a reader of the word alone, of what is left of it too, or of
+# both sides. No model is told the senses.
 
 # %%
 LENGTH, ROWS, WORDS, QUARTERS = 32, 8, 8, (1, 2, 3, 4)
 SAID = 0.02 / WORDS + 0.98 * torch.eye(WORDS).repeat(2, 1)  # senses w and w + 8 say the word w
 SOURCE = HiddenMarkovSource(MarkovSource.random(2 * WORDS, entropy=0.6, seed=3), SAID)
-SPECIAL, READERS = (
-    SOURCE.special_ids(sentinels=0),
-    {"the word alone": "token", "the left": "left", "both sides": "both"},
-)
+SPECIAL = SOURCE.special_ids(sentinels=0)
+READERS = {"the word alone": "token", "the left": "left", "both sides": "both"}
 
 if in_notebook():
     text, senses = SOURCE.sample(1, LENGTH, seed=0)
@@ -102,9 +99,7 @@ SETTINGS = {"scheme": "bernoulli", "mask_replace_prob": 1.0, "generator_size": 0
 MASKED, ELECTRA, RATE = MaskedLM(scheme="bernoulli"), Electra(**SETTINGS), 0.15
 OBJECTIVES = {"masked LM": MASKED, "ELECTRA": ELECTRA, "ELECTRA 15%": OnlyHidden(**SETTINGS), "masked LM 5%": MASKED}
 THIRD = torch.arange(LENGTH) % 3 == 0
-LOSSES = OBJECTIVES | {
-    "masked LM 5%": lambda model, batch: MASKED(model, batch | {"labels": batch["labels"].where(THIRD, -100)})
-}
+LOSSES = OBJECTIVES | {"masked LM 5%": lambda model, b: MASKED(model, b | {"labels": b["labels"].where(THIRD, -100)})}
 RATES = {"ELECTRA": {"learning_rate": 0.01, "matrix_learning_rate": 0.01}}  # of the others 0.03 and 0.02, the defaults
 JUDGED, EQUAL_COMPUTE = ("masked LM", "ELECTRA", "ELECTRA 15%"), "masked LM, equal compute"
 
@@ -134,8 +129,7 @@ def step_cost() -> float:
 #
 # A good generator draws words that fit, so nobody can say of every word whether it was replaced. How much can be known
 # has an exact bound (`detection_costs`): no discriminator has a lower loss than a reader who knows the language, all
-# other words of the text, and how probably the generator draws each word. The other end of the scale is a guess by the
-# share of words that are replaced.
+# other words of the text, and how probably the generator draws each. The other end is a guess by the share replaced.
 
 
 # %%
@@ -179,18 +173,16 @@ def own_task(name: str, model: nn.Module, text: Tensor) -> dict[str, float]:
 #
 # **Equal text**: the same texts, as many steps. **Equal compute**: at each quarter masked LM has more steps, as many
 # operations as ELECTRA. The learning rate stays level and the weights are averaged over the last steps, so that each
-# point of a run is the end of a shorter one. An equal rate would be no equal chance: a low one favours ELECTRA, a high
-# one masked LM. So each has the better of the rates that were tried on other seeds.
+# point of a run is the end of a shorter one. Each has the better of two rates, by other seeds: a low one for ELECTRA.
 
 
 # %%
 def vectors(model: nn.Module, text: Tensor) -> Tensor:
     """(B T, 2 D): the states behind the first and the second block of the encoder, of a pair the discriminator."""
     encoder, behind = getattr(model, "discriminator", model), list[Tensor]()
-    blocks: nn.ModuleList = encoder.blocks
+    first, both = encoder.blocks[:1], encoder.blocks
     with eval_mode(encoder):
-        for n in (1, 2):
-            encoder.blocks = blocks[:n]
+        for encoder.blocks in (first, both):
             behind.append(encoder(text))
     return torch.cat(behind, 2).flatten(0, 1)
 
@@ -228,7 +220,7 @@ def measure(seed: int, steps: int, texts: int) -> dict[str, float]:
         f |= {one: found[step] for one, step in looks.items()}
         if name in JUDGED:
             f |= {f"{name}: {what}": nats for what, nats in own_task(name, model, test[0][:100]).items()}
-    return f | {name: sum(f[f"{name}, {k}"] for k in QUARTERS) / 4 for name in (*OBJECTIVES, EQUAL_COMPUTE)}
+    return f | {name: sum(f[f"{name}, {k}"] for k in QUARTERS) / len(QUARTERS) for name in (*OBJECTIVES, EQUAL_COMPUTE)}
 
 
 # %% [markdown]
@@ -251,8 +243,9 @@ def verdict(f: dict[str, Seeds]) -> Judgement:
     for name, share in zip(JUDGED, (0.6, 0.4, 0.4)):
         learned = share_learned(*(f[f"{name}: {what}"] for what in ("loss", "guess", "least")))
         gates.append(Gate(f"{name}: share of its own task that it has learned", learned, above=share))
-        for bar in ("the word alone", "untrained"):
-            gates.append(Gate(f"{name}: % of senses, against {bar}", f[name], above=f[bar]))
+        gates += [
+            Gate(f"{name}: % of senses, against {b}", f[name], above=f[b]) for b in ("the word alone", "untrained")
+        ]
     others = ("ELECTRA 15%", "masked LM", EQUAL_COMPUTE)
     return judge(gates, [Part(f"points, ELECTRA less {other}", f["ELECTRA"] - f[other]) for other in others])
 
@@ -263,8 +256,7 @@ def main(arguments: list[str] | None = None) -> Result:
     steps, texts = visit.choose((300, 160), fast=(60, 60), full=(1200, 300))
     f = Seeds.by_name([measure(seed, steps, texts) for seed in visit.track(visit.seeds)])
     judgement = verdict(f)
-    names = [*OBJECTIVES, EQUAL_COMPUTE]
-    told = {name: f"{f[name]:.1f}%" for name in (*names, "the word alone", "both sides")}
+    told = {name: f"{f[name]:.1f}%" for name in (*OBJECTIVES, "the word alone", "both sides")}
     every, text, compute = (f"{part.difference:+.1f}" for part in judgement.parts)
     return visit.conclude(
         judgement,
@@ -275,14 +267,15 @@ def main(arguments: list[str] | None = None) -> Result:
         f"the steps). The best reader of both sides tells {told['both sides']}.",
         figures=f,
         headings=["encoder", "senses told along the run (%)", "at its end (%)"],
-        rows=[[name, f"{f[name]:.1f}", f"{f[f'{name}, 4']:.1f}"] for name in names],
+        rows=[[name, f"{f[name]:.1f}", f"{f[f'{name}, 4']:.1f}"] for name in (*OBJECTIVES, EQUAL_COMPUTE)],
         picture=draw(f, judgement, steps),
     )
 
 
 def draw(f: dict[str, Seeds], judgement: Judgement, steps: int) -> Figure:
     """What the vectors tell along the run, with 95% intervals, below what the best readers tell."""
-    axes = (figure := Figure(figsize=(9, 5.2), layout="constrained")).subplots()
+    figure = Figure(figsize=(9, 5.2), layout="constrained")
+    axes = figure.subplots()
     for shift, (name, colour) in enumerate(zip(OBJECTIVES, (MASKED.colour, ELECTRA.colour, "#DDCC77", "#999999"))):
         values = [f[f"{name}, {k}"] for k in QUARTERS]
         words = [(steps * k / 4 + shift) * ROWS * LENGTH / 1000 for k in QUARTERS]  # beside one another
@@ -290,13 +283,11 @@ def draw(f: dict[str, Seeds], judgement: Judgement, steps: int) -> Figure:
         axes.errorbar(words, [one.mean for one in values], bars, color=colour, marker="o", capsize=3, label=name)
     for reader in READERS:
         axes.axhline(f[reader].mean, color="0.4", linestyle="--", linewidth=1)
-        axes.annotate(f"best possible by {reader}", (words[-1], f[reader].mean + 0.2), ha="right", fontsize=9)
+        axes.annotate(f"best possible: {reader}", (0.01, f[reader].mean + 0.2), xycoords=("axes fraction", "data"))
     axes.set(xlabel="text that was read (thousand words)", ylabel="senses told by a linear probe (%)", ylim=(77, 101))
-    axes.legend(loc="lower center", ncols=2, bbox_to_anchor=(0.4, 0.08))
-    every, text, _ = (f"{part.difference.mean:+.1f} points" for part in judgement.parts)
-    figure.suptitle(
-        f"{judgement.verdict.capitalize()}: ELECTRA {every} against a loss on 15%, {text} against masked LM"
-    )
+    axes.legend(loc="upper right", ncols=2, bbox_to_anchor=(1, 0.9))
+    every, text, _ = (f"{part.difference:+.1f}" for part in judgement.parts)
+    axes.set_title(f"{judgement.verdict.capitalize()}: ELECTRA {every} against a loss on 15%, {text} against masked LM")
     return figure
 
 
@@ -307,7 +298,13 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# Not measured yet.
+# Held in part. ELECTRA lives by its loss on every token: along the run its vectors tell 91.5 ± 1.4% of the senses, with
+# the loss on 15% 82.8 ± 2.4%. Masked LM tells 92.2 ± 1.1%. Which of the two is ahead cannot be told: ELECTRA by -0.7 ±
+# 1.1 points from equal text, -0.9 ± 1.1 from equal compute, so by half a point at most.
+#
+# Count what a word of text can teach. At most 0.20 nats can be detected, at every word; 1.14 can be predicted at 15% of
+# them, 0.17 a word; detection at 15% leaves 0.08. More positions are not more to learn where each asks for less. This
+# is a language of eight words and a small model; Clark et al. measured English and larger ones.
 #
 # ## Exercises
 #
