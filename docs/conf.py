@@ -37,4 +37,3 @@ autodoc_inherit_docstrings = False
 autodoc_typehints_format = "short"
 autodoc_mock_imports = ["transformers", "accelerate"]
 python_use_unqualified_type_names = True
-python_maximum_signature_line_length = 88
