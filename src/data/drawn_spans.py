@@ -25,7 +25,7 @@ def drawn_span_lengths(kind: str, longest: int | None = None) -> list[float]:
     """The probabilities of the lengths 1, 2, ..., `longest`; the longest of the paper where None.
 
     - "n-grams": p ~ 1 / n, up to 5 (Yang et al. 2019, XLNet; ALBERT has 3);
-    - "geometric-spans": p ~ 0.8^(n - 1), up to 10 (Joshi et al. 2020, SpanBERT, section 2.1), 3.8 in the mean;
+    - "geometric-spans": p ~ 0.8^(n - 1), up to 10 (Joshi et al. 2020, SpanBERT, section 3.1), 3.8 in the mean;
     - "uniform-spans": all alike, up to 3 (Charpentier and Samuel 2024, GPT-BERT).
 
     >>> from clozelab.data import drawn_span_lengths
@@ -72,7 +72,7 @@ def drawn_spans_mask(
     tensor([0, 0, 0, 0, 0, 1, 1, 1, 0, 0])
 
     Raises `InputError` for shapes and types that do not fit, a rate outside (0, 1], and no probabilities.
-    Source: Joshi et al. 2020 (SpanBERT), section 2.1; its code cuts the last word at the budget, and lets spans touch.
+    Source: Joshi et al. 2020 (SpanBERT), section 3.1; its code cuts the last word at the budget, and lets spans touch.
     """
     shape = "(B, T)" if isinstance(maskable, Tensor) and maskable.dim() != 1 else "(T)"
     check_noise(maskable, places, shape)

@@ -6,7 +6,7 @@ stream, place in the example) gives the number. Any worker, any process, any bat
 the same one, and the next epoch another.
 
 The hash is the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
-generators", OOPSLA 2014, figure 17), a counter in, 64 well-mixed bits out.
+generators", OOPSLA 2014), a counter in, 64 well-mixed bits out.
 """
 
 from __future__ import annotations

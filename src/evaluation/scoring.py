@@ -120,7 +120,7 @@ def causal_log_prob(
 
     Raises `InputError` for shapes that do not fit, padding inside of a row, and ids outside the vocabulary.
 
-    Source: Bengio et al. 2003, section 1.1.
+    Source: Bengio et al. 2003, section 1.
     """
     if getattr(model, "architecture", "decoder-only") == "encoder-only":
         raise InputError(

@@ -39,7 +39,7 @@ def fill_masks(
     - "confidence": the most certain first (Ghazvininejad et al. 2019, section 3; LLaDA's low-confidence remasking);
     - "random": each row in an order of its own, drawn from the generator (Uria et al. 2014, section 3);
     - "ancestral": in each round every blank is filled with probability 1 / rounds left, the reverse process of masked
-      diffusion on an even grid of times (Sahoo et al. 2024, section 3.2).
+      diffusion on an even grid of times (Sahoo et al. 2024, section 4.1).
 
     With an order, the model reads the text once in each of `rounds`; but for "ancestral" they share the blanks of a row
     evenly, the earlier ones one more. None: as many rounds as blanks. `mask_id` and `suppressed` ids are never filled

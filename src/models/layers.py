@@ -20,7 +20,7 @@ def rms_norm(x: Tensor, eps: float) -> Tensor:
     """RMSNorm without a gain: x divided by its root mean square over the last axis.
 
     The matrix that follows can hold the gain, and without one the backward is twice as fast on a CPU.
-    Source: Zhang and Sennrich 2019, section 3.
+    Source: Zhang and Sennrich 2019, section 4.
     """
     return F.rms_norm(x, x.shape[-1:], eps=eps)
 

@@ -36,7 +36,7 @@ class SpanBoundaryEncoder(TrunkWithHeads):
     tensor([[False,  True,  True, False]])
 
     Raises `InputError` for distances of another shape than the ids.
-    Source: Joshi et al. 2020 (SpanBERT), section 2.2.
+    Source: Joshi et al. 2020 (SpanBERT), section 3.2.
     """
 
     architecture = "encoder-only"

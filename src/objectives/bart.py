@@ -62,7 +62,7 @@ class BART(Objective):
     Raises `InputError` for options out of bounds, for a vocabulary without a table of sentence ends (or of words, where
     an option needs it), and for rows with their own labels.
 
-    Source: Lewis et al. 2020 (BART), sections 2.2 and 4. In fairseq spans may overlap, and a deletion leaves a mask
+    Source: Lewis et al. 2020 (BART), sections 2.2 and 5.1. In fairseq spans may overlap, and a deletion leaves a mask
     where its span is empty; here neither happens.
     """
 

@@ -55,7 +55,7 @@ class BlockDiffusion(MaskedDiffusion):
     Raises `InputError` for options out of bounds, for a batch without weights or count, and for one in which a loss
     position is visible.
 
-    Source: Arriola et al. 2025 (BD3-LM), sections 3.1 and 3.2; LLaDA's equation 14 for the exact count. BD3-LM also
+    Source: Arriola et al. 2025 (BD3-LM), sections 3.1 and 3.2; LLaDA's likelihood for the exact count. BD3-LM also
     clips the noise levels of a block to those with the least variance. With the exact count, the loss of a uniform
     guess has no variance already.
     """

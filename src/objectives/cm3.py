@@ -59,8 +59,8 @@ class CM3(Objective):
     Raises `InputError` for options out of bounds, a vocabulary without the role `span_end` or with fewer sentinels than
     `max_spans`, and a text that holds one of them.
 
-    Source: Aghajanyan et al. 2022 (CM3), section 2.1; Fried et al. 2022 (InCoder), section 2.1, for sentinels that are
-    not in the loss. CM3's code leaves out an empty span, and a span for which no room was found.
+    Source: Aghajanyan et al. 2022 (CM3), section 2, with Fried et al. 2022 (InCoder) for sentinels that are not
+    in the loss. CM3's code leaves out an empty span, and a span for which no room was found.
     """
 
     name, canonical, architecture, colour = "cm3", "InCoder", "decoder-only", "#CC6677"

@@ -54,8 +54,8 @@ class MaskedDiffusion(Objective):
 
     Raises `InputError` for a batch without weights or count, and for one in which a loss position is visible.
 
-    Source: Sahoo et al. 2024 (MDLM), section 3; Nie et al. 2025 (LLaDA), section 2.1, and its equation 14 for the exact
-    count.
+    Source: Sahoo et al. 2024 (MDLM), section 3; Nie et al. 2025 (LLaDA), section 2.1, and its likelihood with an
+    exact count of masks.
     """
 
     name, canonical, architecture, colour = "diffusion", "LLaDA", "encoder-only", "#56B4E9"

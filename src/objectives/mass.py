@@ -58,7 +58,7 @@ class MASS(Objective):
 
     Raises `InputError` for options out of bounds and for rows with their own labels.
 
-    Source: Song et al. 2019 (MASS), section 3.1; all hidden tokens become masks, of which the paper keeps a tenth and
+    Source: Song et al. 2019 (MASS), section 3.2; all hidden tokens become masks, of which the paper keeps a tenth and
     replaces a tenth.
     """
 

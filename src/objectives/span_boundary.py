@@ -52,7 +52,7 @@ class SpanBoundary(MaskedLM):
     Raises `InputError` for options out of bounds, for a model without the second head, and for a batch that was made
     for another objective.
 
-    Source: Joshi et al. 2020 (SpanBERT), sections 2.1 and 2.2, without single-sequence training. SpanBERT counts spans
+    Source: Joshi et al. 2020 (SpanBERT), sections 3.1 and 3.2, without single-sequence training. SpanBERT counts spans
     in words (`span_unit="words"`) and draws 80/10/10 once for a whole span; here each token has its own draw. Its code
     divides by the number of predicted tokens plus one.
     """

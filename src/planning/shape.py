@@ -106,8 +106,8 @@ def _parameters(kind: type[Objective], options: tuple[tuple[str, Any], ...], sha
 
 
 ASPECT = 100
-"""Width over layers that a shape is chosen near to. GPT-3's eight shapes go from 64 to 128 (Brown et al. 2020, table
-2.1); within a wide range of it the loss changes by a few percent (Kaplan et al. 2020, figure 5)."""
+"""Width over layers that a shape is chosen near to. Seven of GPT-3's eight shapes lie between 64 and 129, one at 43
+(Brown et al. 2020, table 2.1); within a wide range the loss changes by a few percent (Kaplan et al. 2020, figure 5)."""
 
 
 def config_near(total: float, objective: Objective, vocab_size: int = 32_768) -> ModelConfig:

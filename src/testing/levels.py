@@ -20,7 +20,8 @@ def weighted_sets(hidden: Tensor, mass: Tensor) -> Finding:
     The mean over all orders in which a text is filled in bounds -ln p(text). In it the set S of hidden tokens has the
     weight E[mass; the hidden set is S] = 1 / (n C(n, |S|)), whatever the model is.
 
-    Source: Nie et al. 2025 (LLaDA), equation 14; Uria et al. 2014, "A deep and tractable density estimator".
+    Source: Nie et al. 2025 (LLaDA), its likelihood with an exact count of masks; Uria et al. 2014, "A deep and
+    tractable density estimator".
     """
     rows, n = hidden.shape
     wrong = []
