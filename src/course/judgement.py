@@ -108,6 +108,28 @@ class Judgement:
     gates: tuple[Gate, ...]
     parts: tuple[Part, ...]
 
+    def __str__(self) -> str:
+        return summary(self.verdict, [part.outcome for part in self.parts])
+
+    @property
+    def title(self) -> str:
+        """The verdict as a sentence of a picture's title begins."""
+        return str(self).capitalize()
+
+
+def summary(verdict: str, outcomes: Sequence[str]) -> str:
+    """A verdict; one in part says how many parts held, since one of nine is less than eight of nine.
+
+    >>> from clozelab.course.judgement import summary
+    >>> summary("held in part", ["held", "cannot tell", "contradicted"])
+    'held in part (1 of 3 parts, 1 contradicted)'
+    """
+    if verdict != IN_PART:
+        return verdict
+    contradicted = outcomes.count(CONTRADICTED)
+    against = f", {contradicted} contradicted" if contradicted else ""
+    return f"{verdict} ({outcomes.count(HELD)} of {len(outcomes)} parts{against})"
+
 
 def judge(gates: Sequence[Gate], parts: Sequence[Part]) -> Judgement:
     """The verdict that gates and parts give.

@@ -12,7 +12,7 @@ from ..checks import check_path
 from ..data.corpora.cache import written_whole
 from ..errors import InputError
 from ..escape import escape_control_characters, shorten, shown
-from .judgement import VERDICTS
+from .judgement import VERDICTS, summary
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,11 @@ class Result:
     def command(self) -> str:
         """The command that runs the lesson again."""
         return " ".join(["python", f"examples/{self.script}", *self.arguments])
+
+    @property
+    def summary(self) -> str:
+        """The verdict; where it is held in part, with how many parts held."""
+        return summary(self.verdict, [outcome for _, outcome in self.parts])
 
     def save(self, folder: Path) -> Path:
         """Write the result as JSON into a folder, under the script's name, and return its path."""
@@ -119,7 +124,12 @@ def claims_table(results: Sequence[Result]) -> str:
     lines = ["| lesson | the claim | measured | verdict |", "|---|---|---|---|"]
     for result in results:
         name = f"[{result.lesson} {result.title}](examples/{result.script})"
-        cells = (name, result.claim, result.number, f"**{result.verdict}**")
+        cells = (
+            name,
+            result.claim,
+            result.number,
+            f"**{result.verdict}**{result.summary.removeprefix(result.verdict)}",
+        )
         lines.append(f"| {' | '.join(map(_in_a_cell, cells))} |")
     return "\n".join(lines)
 
@@ -160,7 +170,7 @@ def print_results(results: Sequence[Result]) -> None:
     table.add_column("minutes", justify="right")
     for result in results:
         name = escape_control_characters(f"{result.lesson} {result.title}")
-        table.add_row(name, result.verdict, f"{result.seconds / 60:.1f}")
+        table.add_row(name, result.summary, f"{result.seconds / 60:.1f}")
     Console(markup=False, emoji=False, highlight=False).print(table)  # "[mask]" is text, not markup
 
 
@@ -197,4 +207,4 @@ def print_result(result: Result) -> None:
     for line in lines:
         console.print(plain(line))
     seeds = "one seed, no test" if alone else f"{len(result.seeds)} seeds, ± half of the 95% interval"
-    console.print(f"verdict:  {result.verdict} ({seeds}, {result.seconds:.0f} s of processor time)")
+    console.print(f"verdict:  {result.summary} ({seeds}, {result.seconds:.0f} s of processor time)")

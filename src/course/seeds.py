@@ -89,6 +89,11 @@ class Seeds:
         return t_quantile(n - 1) * stdev(self.values) / math.sqrt(n) if n > 1 else math.inf
 
     @property
+    def error(self) -> float:
+        """The length of an error bar: the half width, and zero for a single seed."""
+        return self.half_width if len(self.values) > 1 else 0.0
+
+    @property
     def interval(self) -> tuple[float, float]:
         """The 95% interval of the mean."""
         return self.mean - self.half_width, self.mean + self.half_width
@@ -107,6 +112,17 @@ class Seeds:
         """Equivalent to zero: the interval lies inside ±margin. No significant difference is not enough for that."""
         low, high = self.interval
         return -margin < low and high < margin
+
+    def map(self, function: Callable[..., float], *others: Seeds) -> Seeds:
+        """What a function makes of it, seed by seed, together with that of `others`.
+
+        >>> from clozelab.course import Seeds
+        >>> Seeds((0.5, 0.7)).map(min, Seeds((0.6, 0.1))).values
+        (0.5, 0.1)
+        """
+        for other in others:
+            self._paired(other)  # raises where the seeds are not as many
+        return Seeds(tuple(map(function, self.values, *(other.values for other in others))))
 
     def _paired(self, other: Seeds | float) -> Iterator[tuple[float, float]]:
         theirs = other.values if isinstance(other, Seeds) else (float(other),) * len(self.values)
@@ -130,3 +146,25 @@ class Seeds:
 
     def __str__(self) -> str:
         return f"{self:.3f}"
+
+
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
+    """Spearman's rank correlation: 1 for one order, -1 for the reverse, 0 for none; equal values share their mean rank.
+
+    0 also where all values of a side are equal. Raises `InputError` for sides of different lengths.
+
+    >>> from clozelab.course import rank_correlation
+    >>> rank_correlation([1, 2, 3, 3], [10, 20, 30, 40])
+    0.9486832980505138
+    """
+    if len(a) != len(b):
+        raise InputError(f"expected as many values on both sides, got {len(a)} and {len(b)}")
+
+    def ranks(values: Sequence[float]) -> list[float]:
+        """Each value's rank, less the mean rank."""
+        below = [sum(other < value for other in values) for value in values]
+        return [low + (values.count(value) - 1) / 2 - (len(values) - 1) / 2 for low, value in zip(below, values)]
+
+    one, two = ranks(a), ranks(b)
+    size = math.sqrt(sum(x * x for x in one) * sum(y * y for y in two))
+    return sum(x * y for x, y in zip(one, two)) / size if size else 0.0

@@ -26,7 +26,7 @@ def made_results(folder="results", numbers=("02", "01")):
             number="0.25 ± 0.01 nats less | 5 runs",
             finding="It is 0.25 ± 0.01 nats less.",
             gates=[],
-            parts=[["they help: 0.25 ± 0.01, held", "held"]],
+            parts=[["they help: 0.25 ± 0.01, held", "held"], ["much: 0.01 ± 0.02, cannot tell", "cannot tell"]],
             literature="",
             previous="",
             figures={"gap": [0.24, 0.26]},
@@ -45,7 +45,7 @@ def test_course_lists_what_was_measured(capsys):
     made_results()
     assert main(["course", "--folder", "results"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert printed.index("01 Lesson 1 held in part 1.2") < printed.index("02 Lesson 2 held in part 1.2")
+    assert printed.index("01 Lesson 1 held in part (1 of 2 parts) 1.2") < printed.index("02 Lesson 2 held in part")
     assert "what was claimed and measured: clozelab course 1" in printed
 
 

@@ -73,3 +73,11 @@ def test_a_claim_has_parts():
 def test_the_share_learned_is_0_at_a_guess_and_1_at_the_floor():
     assert share_learned(Seeds((2.0, 1.0, 1.5)), guess=2.0, floor=1.0).values == (0.0, 1.0, 0.5)
     assert share_learned(Seeds((2.0, 1.0)), guess=Seeds((2.0, 3.0)), floor=Seeds((1.0, 1.0))).values == (0.0, 1.0)
+
+
+def test_a_verdict_in_part_says_of_how_many():
+    held, not_told, other = (Part(what, Seeds(v)) for what, v in (("a", (1, 1.1)), ("b", (1, -1)), ("c", (-1, -1.1))))
+    judgement = judge([], [held, not_told, other])
+    assert str(judgement) == "held in part (1 of 3 parts, 1 contradicted)"
+    assert judgement.title == "Held in part (1 of 3 parts, 1 contradicted)"
+    assert judge([], [held]).title == "Held"

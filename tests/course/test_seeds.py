@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from clozelab.course import Seeds
+from clozelab.course import Seeds, rank_correlation
 from clozelab.course.seeds import LEVEL, t_quantile
 from clozelab.errors import InputError
 
@@ -111,3 +111,34 @@ def test_mean_and_half_width_follow_the_format(text, expected):
 def test_values_that_are_not_finite_numbers_are_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_a_function_is_applied_seed_by_seed():
+    a, b = Seeds((1.0, 4.0)), Seeds((3.0, 2.0))
+    assert a.map(min, b).values == (1.0, 2.0)
+    assert a.map(lambda x: -x).values == (-1.0, -4.0)
+    with pytest.raises(InputError, match="as many seeds on both sides"):
+        a.map(min, Seeds((1.0,)))
+
+
+def test_a_single_seed_has_no_error_bar():
+    assert Seeds((1.0,)).error == 0
+    assert Seeds((1.0, 2.0)).error == Seeds((1.0, 2.0)).half_width
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ([1, 2, 3], [10, 20, 40], 1.0),
+        ([1, 2, 3], [3, 2, 1], -1.0),
+        ([1, 1, 1], [3, 2, 1], 0.0),
+        ([1, 2, 2, 4], [1, 3, 2, 4], 0.9486832980505138),  # ties share a rank: by argsort alone 1.0 or 0.8
+    ],
+)
+def test_rank_correlation(a, b, expected):
+    assert rank_correlation(a, b) == pytest.approx(expected)
+
+
+def test_a_rank_correlation_needs_pairs():
+    with pytest.raises(InputError, match="as many values on both sides, got 2 and 3"):
+        rank_correlation([1, 2], [1, 2, 3])
