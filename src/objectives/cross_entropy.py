@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import InputError
+
 Terms = dict[str, Tensor]
 """The named terms of a loss: scalars, each a weighted sum over positions, nats."""
 
@@ -86,8 +88,15 @@ def unembedded_terms(
     >>> loss, terms, costs = unembedded_terms(hidden, table, labels)
     >>> torch.allclose(loss, loss_terms(hidden @ table.T, labels)[0])
     True
+
+    Raises `InputError` for weights or soft labels that ask for a gradient: theirs is not computed here.
     """
     ids, probabilities = labels if isinstance(labels, SoftLabels) else (labels[:, None], None)
+    if any(given is not None and given.requires_grad for given in (weights, probabilities)):
+        raise InputError(
+            "weights and soft labels that ask for a gradient would get none here: detach them, or let the model return "
+            "logits instead of states and a table"
+        )
     cross_entropy, smoothing, z, costs = _Chunked.apply(
         hidden, table, ids, probabilities, weights, label_smoothing, z_loss, torch.is_grad_enabled()
     )
@@ -117,7 +126,9 @@ class _Chunked(torch.autograd.Function):
         low = F.linear(hidden[:0], table[:0]).dtype  # what autocast, if it is on, makes of a product
         wide = torch.promote_types(low, torch.float32)
         h, table_low = hidden.to(low), table.to(low)  # (N, D) and (V, D)
-        d_hidden, d_table = torch.empty_like(h), torch.zeros_like(table)
+        d_hidden = torch.empty_like(h)
+        # A sum over all chunks: in bfloat16 it would lose a little with each of them.
+        d_table = torch.zeros_like(table, dtype=torch.promote_types(table.dtype, torch.float32))
         # Two buffers for the logits of a chunk: as the product gives them, and in the precision of the loss.
         products = h.new_empty(rows, len(table))
         scores = None if _compute.compiled else products.to(wide)
@@ -135,12 +146,13 @@ class _Chunked(torch.autograd.Function):
             if not grad:
                 continue
             torch.mm(product, table_low, out=d_hidden[here])
-            if low == table.dtype:
+            if low == d_table.dtype:
                 d_table.addmm_(product.t(), h[here])
             else:
                 d_table.add_(product.t() @ h[here])
         total, smoothing, z = terms.unbind()
-        ctx.save_for_backward(hidden, table, ids, probabilities, weights, d_hidden.to(hidden.dtype), d_table)
+        d_hidden, d_table = d_hidden.to(hidden.dtype), d_table.to(table.dtype)
+        ctx.save_for_backward(hidden, table, ids, probabilities, weights, d_hidden, d_table)
         ctx.settings = label_smoothing, z_loss, low
         ctx.mark_non_differentiable(smoothing, z, costs)
         return total, smoothing, z, costs
@@ -183,7 +195,8 @@ def _terms_and_gradient(
     s = s.sub_(highest).exp_()
     sums = s.sum(1, keepdim=True)
     log_z = highest + sums.log()
-    each = torch.cat((log_z - of_label, label_smoothing * (of_label - mean), z_loss * log_z.square()), 1)
+    z = z_loss * log_z.square() if z_loss else torch.zeros_like(log_z)  # 0 times an overflow would be no number
+    each = torch.cat((log_z - of_label, label_smoothing * (of_label - mean), z), 1)
     if weight is not None:
         each = each * weight
     if not grad:

@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 
+from clozelab.errors import InputError
 from clozelab.objectives import cross_entropy
 from clozelab.objectives.cross_entropy import SoftLabels, compiled_loss, loss_terms, unembedded_terms
 
@@ -112,6 +113,34 @@ def test_it_is_right_in_bfloat16_too():
     with torch.autocast("cpu", torch.bfloat16):
         loss, _, _ = unembedded_terms(hidden, table, labels)
     assert abs(loss / 128 - exact) < 0.002
+
+
+def test_the_gradient_of_a_bfloat16_table_does_not_lose_more_with_more_chunks(monkeypatch):
+    """Summed in bfloat16, a hundred chunks had an error of 1.2% where one product has 0.2%."""
+    g = torch.Generator().manual_seed(0)
+    hidden, table = torch.randn(1000, 16, generator=g).bfloat16(), torch.randn(64, 16, generator=g).bfloat16()
+    labels, table = torch.randint(64, (1000,), generator=g), table.requires_grad_()
+    exact = table.detach().float().requires_grad_()
+    loss_terms(hidden.float() @ exact.T, labels)[0].backward()
+    monkeypatch.setitem(cross_entropy.CHUNK, "cpu", 10 * 64)
+    unembedded_terms(hidden, table, labels)[0].backward()
+    assert table.grad.dtype == torch.bfloat16
+    assert (table.grad.float() - exact.grad).norm() < 0.004 * exact.grad.norm()
+
+
+def test_a_great_logit_is_no_nan_where_there_is_no_z_loss():
+    hidden, table = torch.tensor([[1e30, 0.0]]), torch.eye(2)
+    loss, _, _ = unembedded_terms(hidden, table, torch.tensor([0]))
+    assert loss == 0
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_what_would_get_no_gradient_may_not_ask_for_one(parts, soft):
+    hidden, table, labels, weights = parts
+    learned = torch.full((N, 1), 1.0).requires_grad_() if soft else weights.clone().requires_grad_()
+    given = (SoftLabels(labels[:, None], learned), weights) if soft else (labels, learned)
+    with pytest.raises(InputError, match="would get none here: detach them"):
+        unembedded_terms(hidden, table, *given)
 
 
 def test_gradients_of_gradients_are_those_of_the_plain_loss(parts):
