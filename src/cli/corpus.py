@@ -81,6 +81,13 @@ def corpus_of(
     return _open(names[0], options, streaming)
 
 
+def all_packed(words: Sequence[str]) -> bool:
+    """Whether each corpus that --corpus names, alone or with a share, is a packed folder."""
+    from ..data import is_packed
+
+    return all(is_packed(word if len(words) == 1 else _weighted(word)[0]) for word in words)
+
+
 def _open(name: str, options: Mapping[str, Any], streaming: bool) -> Corpus | Path:
     from ..data import is_packed, load_corpus
 

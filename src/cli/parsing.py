@@ -353,10 +353,11 @@ def has_terminal() -> bool:
 
 def refuse_idle(args: argparse.Namespace, given: Given) -> None:
     """Raises `InputError` for a flag that was given and would have no effect."""
-    own = getattr(args, "tokenizer", None)
+    own, builtin = getattr(args, "tokenizer", None), getattr(args, "corpus", ()) in (None, ["builtin"])
     idle = {
         "vocab_size": (own not in (None, "bpe", "ids"), "this tokenizer has a size of its own"),
-        "column": (getattr(args, "corpus", ()) in (None, ["builtin"]), "the builtin corpus has no columns"),
+        "column": (builtin, "the builtin corpus has no columns"),
+        "skip_bad_rows": (builtin, "the builtin corpus has no bad rows"),
         "steps": ("minutes" in given, "--minutes ends the run"),
     }
     if getattr(args, "init_from", None) is not None and "resume" not in given:
@@ -365,7 +366,13 @@ def refuse_idle(args: argparse.Namespace, given: Given) -> None:
         whose = "the model and the tokenizer are those of --init-from"
         idle |= dict.fromkeys(("size", "tokenizer", "vocab_size", "sentinels"), (True, whose))
         idle |= dict.fromkeys(stated_ids(args), (True, whose))
+    if {"vocab_size", "sentinels"} & given.keys() and not builtin:
+        from .corpus import all_packed
+
+        packed = all_packed(args.corpus), "the corpus was packed with a tokenizer, which stays"
+        idle |= dict.fromkeys(("vocab_size", "sentinels"), packed)
     idle |= dict.fromkeys(("temperature", "top_k", "top_p"), ("greedy" in given, "--greedy samples nothing"))
     for name, (has_no_effect, why) in idle.items():
         if name in given and has_no_effect:
-            raise InputError(f"--{name.replace('_', '-')} {given[name]} would have no effect: {why}; leave it out")
+            value = "" if given[name] is True else f" {given[name]}"
+            raise InputError(f"--{name.replace('_', '-')}{value} would have no effect: {why}; leave it out")

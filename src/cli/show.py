@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..errors import InputError
 from ..escape import escape_control_characters
 from . import parsing
 from .parsing import Given, Parser
@@ -57,6 +59,8 @@ def run(args: argparse.Namespace, given: Given) -> int:
     else:
         tokenizer = load_tokenizer(args.tokenizer, roles=roles)
         print_notes(tokenizer)
+    if args.objective is None:
+        objectives = _usable(objectives, tokenizer, args)
     if args.html is not None:
         return _write_page(objectives, tokenizer, args)
     shown = show_objectives(objectives, tokenizer, args.text, seed=args.seed, length=args.length)
@@ -67,6 +71,29 @@ def run(args: argparse.Namespace, given: Given) -> int:
         drawn = f"drawn with --seed {args.seed}: another seed shows another row of {', '.join(noisy)}"
         console.print(drawn, soft_wrap=True)
     return 0
+
+
+def _usable(objectives: Sequence[Objective], tokenizer: Tokenizer, args: argparse.Namespace) -> list[Objective]:
+    """The objectives that the tokenizer is enough for; a note names each of the others, and says why.
+
+    Raises `InputError` where it is enough for none.
+    """
+    import torch
+
+    tokens, usable = torch.tensor([tokenizer.encode(args.text)[: args.length]]), []
+    if not tokens.numel():
+        return list(objectives)  # which all refuse an empty text
+    for objective in objectives:
+        try:
+            objective.collator(tokenizer.special, seed=args.seed).block(tokens, [0])
+        except InputError as error:
+            refused, why = error, str(error).partition(":")[0]
+            print(escape_control_characters(f"{objective.name} is left out: {why}"), file=sys.stderr)
+        else:
+            usable.append(objective)
+    if not usable:
+        raise refused
+    return usable
 
 
 def _write_page(objectives: Sequence[Objective], tokenizer: Tokenizer, args: argparse.Namespace) -> int:

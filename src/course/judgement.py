@@ -21,9 +21,14 @@ def share_learned(loss: Seeds, guess: Seeds | float, floor: Seeds | float) -> Se
     >>> from clozelab.course import Seeds, share_learned
     >>> print(share_learned(Seeds((1.2, 1.1)), guess=2.0, floor=1.0))
     0.850 ± 0.635
+
+    Raises `InputError` where the guess is no worse than the floor: such a task has nothing to learn.
     """
     every = [one if isinstance(one, Seeds) else Seeds((one,) * len(loss.values)) for one in (guess, floor)]
-    return (every[0] - loss) / (every[0] - every[1])
+    room = every[0] - every[1]
+    if min(room.values) <= 0:
+        raise InputError(f"expected a guess above the floor, got {every[0].values} and {every[1].values}")
+    return (every[0] - loss) / room
 
 
 @dataclass(frozen=True)
@@ -144,10 +149,13 @@ def judge(gates: Sequence[Gate], parts: Sequence[Part]) -> Judgement:
     >>> judge([Gate("has learned", learned, above=0.95)], [Part("is ahead", ahead)]).verdict
     'cannot tell'
 
-    Raises `InputError` for no parts.
+    Raises `InputError` for no parts, and for gates and parts of different numbers of seeds.
     """
     if not parts:
         raise InputError("a claim has at least one part")
+    counts = {len(part.difference.values) for part in parts} | {len(gate.value.values) for gate in gates}
+    if len(counts) > 1:
+        raise InputError(f"expected as many seeds in all gates and parts, got {sorted(counts)}")
     failed = [gate for gate in gates if not gate.passed]
     missed = [part for part in parts if part.outcome != HELD]
     reason = "; ".join(str(part) for part in missed)

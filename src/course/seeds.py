@@ -13,6 +13,9 @@ from ..escape import shown
 LEVEL = 0.05
 """Chance, where there is no difference, that a two-sided t-test finds one."""
 
+ROUNDING = 1e-12
+"""What is nearer to zero is a rounding error: 0.1 + 0.2 - 0.3, equal in all seeds, would be significant."""
+
 _QUANTILES = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131),
     *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
@@ -101,12 +104,12 @@ class Seeds:
     @property
     def above(self) -> bool:
         """Significantly more than zero: the interval lies above it."""
-        return self.interval[0] > 0
+        return self.interval[0] > ROUNDING
 
     @property
     def below(self) -> bool:
         """Significantly less than zero: the interval lies below it."""
-        return self.interval[1] < 0
+        return self.interval[1] < -ROUNDING
 
     def within(self, margin: float) -> bool:
         """Equivalent to zero: the interval lies inside ±margin. No significant difference is not enough for that."""

@@ -75,7 +75,7 @@ def check(thing: Any, *, rate: float | None = None, special: Any = None, skip: C
     examples of its own; an `Objective` alone is tried on its own tiny model and its own batch; a class is called
     without arguments first.
 
-    Raises `CheckFailed` for a fault, `InputError` for anything else.
+    Raises `CheckFailed` for a fault, `InputError` for anything else, such as a rate for what is no masking scheme.
     """
     if inspect.isclass(thing):
         try:
@@ -87,22 +87,33 @@ def check(thing: Any, *, rate: float | None = None, special: Any = None, skip: C
             ) from error
     if isinstance(thing, tuple) and len(thing) == 2 and isinstance(thing[1], list):
         return check_mask_scheme(thing[0], rate=rate, rows=thing[1], skip=skip)
+    if rate is not None and (isinstance(thing, (tuple, Objective)) or len(_needed(thing)) == 1):
+        raise InputError(
+            f"the rate {rate:g} would have no effect: it is the share that a masking scheme should hide, and an "
+            "objective or a collator has one of its own"
+        )
     if isinstance(thing, tuple):
         return check_objective(*thing, skip=skip)
     if isinstance(thing, Objective):
         with own_random_state(0):
             model = thing.build_model(VOCAB_SIZE, "tiny", d_model=32, n_layers=2)
         return check_objective(thing, model, skip=skip)
-    if not callable(thing):
-        raise InputError(f"expected a masking scheme, a collator or an objective, got {type(thing).__name__}")
-    parameters = inspect.signature(thing).parameters.values()
-    needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = _needed(thing)
     if len(needed) >= 3:
         return check_mask_scheme(cast(MaskScheme, thing), rate=rate, skip=skip)
     if len(needed) == 1:
         return check_collator(thing, special, skip=skip)
     raise InputError(
         "a masking scheme takes (tokens, maskable, generator) and a collator takes (examples); this takes "
-        f"({', '.join(p.name for p in needed)}). A loss is named together with what it is tried on, as a tuple "
+        f"({', '.join(needed)}). A loss is named together with what it is tried on, as a tuple "
         "(loss, model, batch)"
     )
+
+
+def _needed(thing: Any) -> list[str]:
+    """The names of the arguments that a function cannot be called without."""
+    if not callable(thing):
+        raise InputError(f"expected a masking scheme, a collator or an objective, got {type(thing).__name__}")
+    parameters = inspect.signature(thing).parameters.values()
+    places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [one.name for one in parameters if one.default is one.empty and one.kind in places]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tokenizers
 
 from clozelab.cli import main
 from clozelab.evaluation.floor_experiment import train_to_entropy_floor
@@ -67,6 +68,24 @@ def test_show_draws_every_objective(capsys):
     assert printed.count("predicts ") >= 2 * len(OBJECTIVES)  # in the title and in the lines
     for name in OBJECTIVES:
         assert f"{name} (" in printed
+
+
+def test_show_leaves_out_what_a_tokenizer_is_not_enough_for(capsys, tmp_path):
+    """Without marks in its vocabulary no sentence has an end, and BART cannot move any."""
+    file = tmp_path / "tokenizer.json"
+    letters = {letter: n for n, letter in enumerate(" achest")}
+    tokenizers.Tokenizer(tokenizers.models.BPE(letters, [])).save(str(file))
+    assert main(["show", "the cat sat", "--tokenizer", str(file)]) == 0
+    printed = capsys.readouterr()
+    assert "bart is left out: sentences need to be known" in printed.err
+    assert "causal (" in printed.out
+    assert "bart (" not in printed.out
+    for text, more, error in (
+        ("the cat", ["--objective", "bart"], "--no-permute-sentences"),
+        ("", [], "text is empty"),
+    ):
+        assert main(["show", text, "--tokenizer", str(file), *more]) == 2
+        assert error in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_show_writes_a_page_with_four_seeds(capsys, tmp_path):

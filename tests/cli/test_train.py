@@ -82,6 +82,11 @@ def test_a_corpus_is_packed_once_and_trained_on(capsys):
     assert "packed holds another corpus" in capsys.readouterr().err
     assert main(["pack", "--corpus", "builtin", "--out", "elsewhere"]) == 2
     assert "only tables, folders of tables, and hub names" in capsys.readouterr().err
+    for flag in ("--vocab-size", "--sentinels"):
+        words = ["train", "--corpus", "packed", "--steps", "2", "--run", "other", flag, "17"]
+        refused(capsys, words, f"{flag} 17 would have no effect: the corpus was packed with a tokenizer")
+    refused(capsys, ["compare", "--corpus", "packed", "--vocab-size", "17"], "--vocab-size 17 would have no effect")
+    refused(capsys, ["compare", "--skip-bad-rows"], "--skip-bad-rows would have no effect: the builtin corpus")
 
 
 def test_a_run_with_few_sentinels_is_used(capsys):

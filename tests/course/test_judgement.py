@@ -81,3 +81,20 @@ def test_a_verdict_in_part_says_of_how_many():
     assert str(judgement) == "held in part (1 of 3 parts, 1 contradicted)"
     assert judgement.title == "Held in part (1 of 3 parts, 1 contradicted)"
     assert judge([], [held]).title == "Held"
+
+
+def test_a_rounding_error_is_no_effect():
+    equal = Seeds((0.1 + 0.2,) * 5)
+    assert Part("is ahead", equal - 0.3).outcome == "cannot tell"
+    assert not Gate("is above", equal, above=0.3).passed
+
+
+def test_all_of_a_judgement_has_the_same_seeds():
+    with pytest.raises(InputError, match=r"as many seeds in all gates and parts, got \[1, 3\]"):
+        judge([Gate("has learned", Seeds((0.9,)), above=0.8)], [Part("is ahead", UP)])
+
+
+@pytest.mark.parametrize("floor", [1.0, 2.0])
+def test_a_task_without_room_between_guess_and_floor_has_no_share(floor):
+    with pytest.raises(InputError, match="expected a guess above the floor"):
+        share_learned(Seeds((1.0, 1.2)), guess=1.0, floor=floor)

@@ -58,6 +58,11 @@ def test_a_rate_is_held_against_it(module, capsys):
     assert "15% was asked for" in capsys.readouterr().out
 
 
+def test_a_rate_is_refused_by_what_has_one_of_its_own(capsys):
+    assert main(["check", "masked", "--rate", "0.4"]) == 2
+    assert "the rate 0.4 would have no effect" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
