@@ -54,8 +54,9 @@ LESSON = Lesson(
     literature="Wang 2022 (2204.05832, 5 billion parameters): causal decoders are best without fine-tuning, models "
     "that read their input from both sides after multitask fine-tuning. T5 (Raffel 2020, table 2): the denoising "
     "encoder-decoder, 83.28 on GLUE, is ahead of every decoder.",
-    previous="0.1 said held in part: it measured in the middle of the climb, and its pretraining did not help.",
-    first_seed=20,
+    previous="0.1: held in part; it measured in the middle of the climb, and its pretraining did not help. Two runs of 0.2 could "
+    "not tell: see the rule.",
+    first_seed=30,
 )
 
 # %% [markdown]
@@ -68,6 +69,9 @@ LESSON = Lesson(
 #     reverse     the phrase from its end to its beginning
 #     summarise   the first word of each run                a a a b b a  ->  a b a
 #     classify    which of the three kinds is it of?        a word for the kind
+#
+# There are few phrases of five words, so a model could know most of them by heart. A fifth of all phrases is therefore
+# left out of all training, and only these are asked.
 
 # %%
 WORDS, PHRASE = 8, 5
@@ -86,10 +90,11 @@ TASKS: dict[str, Callable[[list[int], int], list[int]]] = {
 MAPS = ("translate", "reverse", "summarise")  # the output is made of the input
 
 
-def phrases(seed: int, count: int) -> tuple[list[list[int]], list[int]]:
-    """Phrases of five words, and their kinds."""
-    rows, kinds = LANGUAGE.sample(count, PHRASE, seed=seed)
-    return rows.tolist(), kinds.tolist()
+def phrases(seed: int, count: int, unseen: bool = False) -> tuple[list[list[int]], list[int]]:
+    """Phrases of five words and their kinds, of those in the text or of those that no model is trained on."""
+    rows, kinds = LANGUAGE.sample(20 * count, PHRASE, seed=seed)
+    chosen = (rows @ torch.tensor([1, 7, 3, 11, 13]) % 5 == 0) == unseen
+    return rows[chosen][:count].tolist(), kinds[chosen][:count].tolist()
 
 
 def best_possible(length: int) -> float:
@@ -112,7 +117,7 @@ OBJECTIVES = {
     "causal": CausalLM(),
     "span": SpanCorruption(noise_density=0.5, mean_noise_span_length=6.0, scheme="rolled-spans"),
 }
-ROWS, LENGTH, BATCHES = 32, 12, 5
+ROWS, LENGTH, BATCHES = 32, 12, 3
 
 
 def text_of(seed: int) -> Tensor:
@@ -138,9 +143,9 @@ def text_of(seed: int) -> Tensor:
 Pairs = tuple[list[list[int]], list[list[int]], list[int]]
 
 
-def pairs_of(seed: int, count: int, form: str) -> Pairs:
+def pairs_of(seed: int, count: int, form: str, unseen: bool = True) -> Pairs:
     """Prompts, answers and the number of each one's task, all tasks in turn."""
-    drawn, kinds = phrases(seed, count)
+    drawn, kinds = phrases(seed, count, unseen)
     names = list(TASKS) if form == "as a task" else list(MAPS)
     tasks = [n % len(names) for n in range(count)]
     answers = [TASKS[names[task]](phrase, kind) for task, phrase, kind in zip(tasks, drawn, kinds)]
@@ -171,9 +176,14 @@ def frequency_guess(tasks: list[int]) -> float:
 #
 # All models have three blocks of one width; the encoder-decoder has two in its encoder and one in its decoder. **The
 # floating-point operations are equal, in pretraining and again in fine-tuning**. The encoder-decoder is also fine-tuned
-# on as many pairs as the decoder, which costs it less. There are only 160 pairs, seen many times, since pretraining
-# helps most where pairs are few. Training from scratch uses the learning rates of `TrainConfig`; fine-tuning uses a
-# third of them.
+# on as many pairs as the decoder, which costs it less. There are only 96 pairs, seen many times, since pretraining
+# helps most where pairs are few.
+#
+# The ids of tasks and kinds never occur in the text. Pretraining pushes their vectors away at every step, all in the
+# same direction: in the end they are one vector, twice as long as the others. So they get new vectors before
+# fine-tuning, as is usual where a vocabulary is extended, with the mean and the spread of those that occur. Fine-tuning
+# keeps the learning rate of the table, since the new vectors have far to go. The matrices, which hold what pretraining
+# taught, get a third of theirs.
 
 
 # %%
@@ -191,10 +201,10 @@ def text_at(name: str, seed: int) -> Callable[[int], dict]:
 
 
 def pairs_at(name: str, seed: int) -> Callable[[int], dict]:
-    """The batches of fine-tuning: 160 pairs of all four tasks, again and again."""
+    """The batches of fine-tuning: 96 pairs of all four tasks, again and again."""
 
     def batch(step: int) -> dict:
-        prompts, answers, _ = pairs_of(seed * 10**6 + 500_000 + step % BATCHES, ROWS, "as a task")
+        prompts, answers, _ = pairs_of(seed * 10**6 + 500_000 + step % BATCHES, ROWS, "as a task", unseen=False)
         return answer_pairs(OBJECTIVES[name].architecture, prompts, answers, SPECIAL)
 
     return batch
@@ -207,11 +217,24 @@ def equal_steps(name: str, batches: Callable, decoders: int) -> int:
     return round(decoders * costs[0] / costs[1])
 
 
-def train(name: str, model: nn.Module, batches: Callable, steps: int, seed: int, share: float = 1.0) -> nn.Module:
-    """Train with a share of the usual learning rates."""
-    rates = {"learning_rate": 0.03 * share, "matrix_learning_rate": 0.02 * share}
-    config = TrainConfig(steps, weight_decay=0.0, seed=seed, precision="float32", **rates)
+def train(
+    name: str, model: nn.Module, batches: Callable, steps: int, seed: int, matrix_rate: float = 0.02
+) -> nn.Module:
+    """Train with the usual learning rates, or another one for the matrices of the blocks."""
+    config = TrainConfig(
+        steps, learning_rate=0.03, matrix_learning_rate=matrix_rate, weight_decay=0.0, seed=seed, precision="float32"
+    )
     fit(OBJECTIVES[name], model, batches(name, seed), config)
+    return model
+
+
+def with_new_ids(model: nn.Module, seed: int) -> nn.Module:
+    """A copy with new vectors for the ids of tasks and kinds, with the mean and the spread of those in the text."""
+    model, new = deepcopy(model), [*KIND, *TASK]
+    table = model.embedding.weight.data  # (V, D)
+    known = table[[*range(WORDS), *MARK]]
+    drawn = torch.randn(len(new), table.shape[1], generator=torch.Generator().manual_seed(seed))
+    table[new] = known.mean(0) + known.std(0) * drawn
     return model
 
 
@@ -233,7 +256,7 @@ def one_seed(seed: int, reading: int, tuning: int, count: int) -> dict[str, floa
         measured = {"as in the text": words_right(pretrained, tests["as in the text"])}
         ways = {"tuned": equal, "tuned on as many pairs": tuning} if name == "span" else {"tuned": tuning}
         for way, steps in ways.items():
-            tuned = train(name, deepcopy(pretrained), pairs_at, steps, seed, share=1 / 3)
+            tuned = train(name, with_new_ids(pretrained, seed), pairs_at, steps, seed, matrix_rate=0.02 / 3)
             measured[way] = words_right(tuned, tests["as a task"])
         scratch = train(name, build(name, seed), pairs_at, equal, seed)
         measured["scratch"] = words_right(scratch, tests["as a task"])
@@ -251,10 +274,12 @@ def one_seed(seed: int, reading: int, tuning: int, count: int) -> dict[str, floa
 # *Parts of the claim*: before fine-tuning the decoder is above the encoder-decoder. After fine-tuning the decoder is
 # less than 2 points above the encoder-decoder, or below it: with equal compute, and on as many pairs.
 #
-# A first run, on seeds 0 to 4, could not tell. Its phrases had 3 to 5 words, so few runs of six hid exactly an answer.
-# Its gate measured the last word of an answer, which no such run hides alone. And 320 pairs taught almost as much from
-# scratch. Phrases, gate, pairs and steps were then changed with seeds 10 and 11. The recorded run uses seeds 20 to 24,
-# with which no choice was made.
+# Two runs before this one could not tell, and after each of them settings were changed, with seeds 10 to 12. In the
+# first, on seeds 0 to 4, phrases had 3 to 5 words, so few runs of six hid exactly an answer; the gate measured the last
+# word of an answer, which no such run hides alone; and 320 pairs taught almost as much from scratch. The second, on
+# seeds 20 to 24, had 160 pairs, a third of all learning rates in fine-tuning and no new vectors, so the matrices forgot
+# how to reverse before the ids of the tasks differed. In both, most of the tested phrases had been in the text. The
+# recorded run uses seeds 30 to 34, with which no choice was made. The rule is that of the second run.
 
 # %%
 MARGIN = 0.02
@@ -279,7 +304,7 @@ def rule(figures: dict[str, Seeds], maps: dict[str, Seeds], guess: float) -> Jud
 def main(arguments: list[str] | None = None) -> Result:
     """Run the lesson."""
     visit = LESSON.visit(arguments)
-    sizes = visit.choose((600, 150, 400), fast=(16, 8, 48), full=(2000, 400, 1000))
+    sizes = visit.choose((600, 150, 400), fast=(16, 8, 48))
     runs = [one_seed(seed, *sizes) for seed in visit.track(visit.seeds)]
     figures = Seeds.by_name(runs)
     guess = frequency_guess([0, 1, 2])
@@ -327,12 +352,11 @@ def picture(figures: dict[str, Seeds], guess: float, judgement: Judgement) -> Fi
     right.set_ylabel("words right after fine-tuning")
     for axes in (left, right):
         axes.legend(frameon=False, fontsize=8, loc="upper right", ncols=3, bbox_to_anchor=(1, 1.1))
-    title = {
-        "held": "the decoder leads before fine-tuning, the encoder-decoder has caught up after it",
-        "held in part": "; ".join(part.what for part in judgement.parts if part.outcome == "held"),
-        "cannot tell": "not all gates were passed",
-    }
-    figure.suptitle(f"{judgement.verdict.capitalize()}: {title.get(judgement.verdict, 'no part of the claim')}")
+    held = "the decoder leads before fine-tuning, the encoder-decoder has caught up after it"
+    kept = "; ".join(part.what for part in judgement.parts if part.outcome == "held")
+    passed = all(gate.passed for gate in judgement.gates)
+    said = {"held": held, "not judged": "one seed", "cannot tell": kept if passed else "not all gates were passed"}
+    figure.suptitle(f"{judgement.title}: {said.get(judgement.verdict, kept) or 'no part is significant'}")
     return figure
 
 

@@ -65,3 +65,26 @@ def test_the_answers_of_the_exercises(lesson):
     for exercise, value in enumerate(found, start=1):
         assert lesson.LESSON.check(exercise, value).startswith("Right"), value
     assert lesson.LESSON.check(1, lesson.best_possible(4)).startswith("Not yet")
+
+
+def test_what_is_asked_was_in_no_text(lesson):
+    phrases = {unseen: {tuple(phrase) for phrase in lesson.phrases(7, 500, unseen)[0]} for unseen in (False, True)}
+    assert len(phrases[True]) > 100
+    assert not phrases[False] & phrases[True]
+    asked = lesson.pairs_of(3, 40, "as a task")[0]
+    trained = lesson.pairs_of(3, 40, "as a task", unseen=False)[0]
+    assert {tuple(prompt[:-1]) for prompt in asked} <= phrases[True] | set(map(tuple, lesson.phrases(3, 40, True)[0]))
+    assert not {tuple(prompt[:-1]) for prompt in asked} & {tuple(prompt[:-1]) for prompt in trained}
+
+
+@pytest.mark.parametrize("name", ["causal", "span"])
+def test_new_ids_get_vectors_of_their_own_and_the_others_stay(lesson, name):
+    model = lesson.build(name, 0)
+    table = model.embedding.weight.data
+    table[[*lesson.TASK, *lesson.KIND]] = 5.0  # one vector, as after pretraining
+    changed = lesson.with_new_ids(model, 0).embedding.weight.data
+    new = torch.tensor([*lesson.TASK, *lesson.KIND])
+    assert len(changed[new].unique(dim=0)) == len(new)
+    assert changed[new].norm(dim=1).max() < 2 * table[: lesson.WORDS].norm(dim=1).max()
+    others = torch.ones(len(table), dtype=torch.bool).index_fill(0, new, False)
+    assert torch.equal(changed[others], table[others])
