@@ -54,8 +54,8 @@ LESSON = Lesson(
     literature="Wang 2022 (2204.05832, 5 billion parameters): causal decoders are best without fine-tuning, models "
     "that read their input from both sides after multitask fine-tuning. T5 (Raffel 2020, table 2): the denoising "
     "encoder-decoder, 83.28 on GLUE, is ahead of every decoder.",
-    previous="0.1: held in part; it measured in the middle of the climb, and its pretraining did not help. Two runs of 0.2 could "
-    "not tell: see the rule.",
+    previous="0.1: held in part; it measured in the middle of the climb, and its pretraining did not help. Two runs of "
+    "0.2 could not tell: see the rule.",
     first_seed=30,
 )
 
