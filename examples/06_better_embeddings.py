@@ -2,6 +2,7 @@
 # # 06 Bidirectional encoders give the better embeddings
 #
 #     python examples/06_better_embeddings.py  # --fast: some seconds, not judged; --full: four times the steps
+#     python examples/06_better_embeddings.py --corpus ag_news.csv  # real news too, if you have the file
 #
 # **Does a model that reads both sides have better vectors, for a token in its context and for a whole text?**
 #
@@ -21,7 +22,9 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from clozelab.course import Exercise, Gate, Judgement, Lesson, Part, Result, Seeds, in_notebook, judge, share_learned
-from clozelab.evaluation import bag_of_words, evaluate, linear_probe
+from clozelab.course.labelled_texts import read_labelled_texts
+from clozelab.data import train_bpe
+from clozelab.evaluation import bag_of_words, embed, evaluate, linear_probe, unigram_baseline
 from clozelab.languages import HiddenMarkovSource, MarkovSource
 from clozelab.models import eval_mode
 from clozelab.objectives import CausalLM, MaskedLM
@@ -104,10 +107,10 @@ if in_notebook():
 
 
 # %%
-def untrained(name: str, seed: int) -> nn.Module:
-    """A model of width 32 with two layers."""
+def untrained(name: str, seed: int, vocab_size: int = SPECIAL.vocab_size, d_model: int = 32) -> nn.Module:
+    """A model with two layers."""
     torch.manual_seed(seed)
-    return OBJECTIVES[name].build_model(SPECIAL.vocab_size, "tiny", d_model=32, n_layers=2, n_heads=2)
+    return OBJECTIVES[name].build_model(vocab_size, "tiny", d_model=d_model, n_layers=2, n_heads=2)
 
 
 def train(name: str, model: nn.Module, seed: int, steps: int) -> list[float]:
@@ -230,9 +233,82 @@ def verdict(f: dict[str, Seeds]) -> Judgement:
     return judge(gates, parts)
 
 
+# %% [markdown]
+# ## Real news
+#
+# AG News has four topics. The file (columns: topic 1 to 4, title, text) is not part of this repository; give its path
+# by `--corpus`. Both models read the first 48 tokens of four fifths of the texts, without the topics. The probe gets
+# the topics of a few of these texts, and is scored on the last fifth. Texts of fewer tokens are left out.
+#
+# The entropy of real text is not known. So the gates are, with 40 labels: on held-out texts each model is more than one
+# nat better than a guess by frequency, and its vectors predict the topic better than counts and than untrained vectors.
+# This rule was made with seed 10.
+
+
+# %%
+FEW, MANY = 40, 400  # labels
+NEWS_LENGTH, NEWS_BATCH = 48, 16
+
+
+def measure_news(texts: Sequence[str], topics: Tensor, seed: int, steps: int) -> dict[str, float]:
+    """Accuracies (%) by number of labels and vectors, and losses on the texts held out."""
+    order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(seed)).tolist()
+    split = len(texts) // 5
+    tokenizer = train_bpe([texts[n] for n in order[split:]], vocab_size=2048, sentinels=0)
+    tokens = [tokenizer.encode(text)[:NEWS_LENGTH] for text in texts]
+    parts = ([n for n in part if len(tokens[n]) == NEWS_LENGTH] for part in (order[split:], order[:split]))
+    (seen, known), (held, asked) = ((torch.tensor([tokens[n] for n in part]), topics[part]) for part in parts)
+    labelled, figures = seen[: 5 * MANY], {}
+
+    def probe(name: str, vectors: Tensor, held_vectors: Tensor) -> None:
+        """The mean over ten sets of few labels, and over five of many."""
+        for labels in (FEW, MANY):
+            sets = list(zip(vectors.split(labels), known.split(labels)))[: min(10, len(vectors) // labels)]
+            told = [linear_probe(*one, held_vectors, asked, decay=0.1) for one in sets]
+            figures[f"news/{labels}/{name}"] = 100 * sum(told) / len(told)
+
+    probe("counts", *(bag_of_words(text, None, tokenizer.vocab_size) for text in (labelled, held)))
+    rows = torch.arange(steps * NEWS_BATCH).view(steps, NEWS_BATCH)
+    for name, objective in OBJECTIVES.items():
+        model = untrained(name, seed, tokenizer.vocab_size, d_model=64)
+        if name == "masked":
+            probe("untrained", embed(model, labelled), embed(model, held))
+        collate = objective.collator(tokenizer.special, seed=seed)
+        batches = [collate.block(seen[row % len(seen)], row) for row in rows]
+        fit(objective, model, batches.__getitem__, TrainConfig(steps, precision="float32", seed=seed))
+        probe(name, embed(model, labelled), embed(model, held))
+        collate = objective.collator(tokenizer.special)
+        trained, heldout = ([collate.block(text, range(len(text)))] for text in (seen, held[:500]))
+        figures[f"news/loss/{name}"] = evaluate(objective, model, heldout).nats
+        figures[f"news/guess/{name}"] = unigram_baseline(objective, trained, heldout, tokenizer.vocab_size)
+    return figures
+
+
+def verdict_of_news(f: dict[str, Seeds]) -> Judgement:
+    gates = []
+    for name in OBJECTIVES:
+        better, told = f[f"news/guess/{name}"] - f[f"news/loss/{name}"], f[f"news/{FEW}/{name}"]
+        gates.append(Gate(f"{name}: nats better than a guess by frequency", better, above=1))
+        for cheap in ("counts", "untrained"):
+            gates.append(Gate(f"{name}: % of topics, against {cheap}", told, above=f[f"news/{FEW}/{cheap}"]))
+    more = f[f"news/{FEW}/masked"] - f[f"news/{FEW}/causal"]
+    return judge(gates, [Part("points of topics, masked LM less causal LM", more)])
+
+
+def print_news(f: dict[str, Seeds]) -> None:
+    print(f"\nThe topic of news, told from {FEW} labels and from {MANY} (%)")
+    for way in ("counts", "untrained", *OBJECTIVES):
+        print(f"{way:10}", *(f"{f[f'news/{labels}/{way}']:.1f}   " for labels in (FEW, MANY)))
+    judgement = verdict_of_news(f)
+    print(*judgement.gates, *judgement.parts, sep="\n")
+    print(f"verdict on the news: {judgement.verdict}", f"({judgement.reason})" * bool(judgement.reason))
+
+
+# %%
 def main(arguments: list[str] | None = None) -> Result:
     """Train, probe, judge, draw."""
-    visit = LESSON.visit(arguments)
+    visit = LESSON.visit(arguments, corpus=True)
+    news = visit.read_corpus(read_labelled_texts)
     steps, texts = visit.choose((500, 1000), fast=(80, 120), full=(2000, 2000))
     runs = [measure(seed, steps, texts) for seed in visit.track(visit.seeds)]
     f = Seeds.by_name(runs)
@@ -244,16 +320,23 @@ def main(arguments: list[str] | None = None) -> Result:
         f"text: masked LM {f['text/masked']:.1f}%, causal LM {f['text/causal']:.1f}%, counts {f['text/counts']:.1f}%."
     )
     ways = ["counts", "untrained", *OBJECTIVES, "best, token", "best, left", "best, both"]
-    return visit.conclude(
+    news_steps = visit.choose(800, fast=40, full=3200)
+    told = Seeds.by_name([measure_news(*news, seed, news_steps) for seed in visit.track(visit.seeds)]) if news else {}
+    result = visit.conclude(
         judgement,
         number=f"a token's sense: masked {f['token/masked']:.1f}%, causal {f['token/causal']:.1f}%, "
         f"best left reader {f['token/best, left']:.1f}%",
         finding=finding,
-        figures=f,
+        figures=f | told,
         headings=["vectors", "sense of a token (%)", "most frequent sense of a text (%)"],
         rows=[[way, *(f"{f[key]:.1f}" if (key := f"{what}/{way}") in f else "" for what in TITLES)] for way in ways],
         picture=draw(f, judgement),
     )
+    if news:
+        print_news(told)
+    else:
+        print("news:     not measured; --corpus ag_news.csv (columns: topic 1 to 4, title, text) measures them too")
+    return result
 
 
 TITLES = {"token": "the sense of each token", "text": "the most frequent sense of a text"}
@@ -298,6 +381,13 @@ if __name__ == "__main__":
 # causal model had learned more of its task (97% against 95%): all of its positions are in the loss, but only three in
 # ten of the masked model's. Whether masked LM wins in the end, `--full` can tell. At a larger scale causal LM is ahead
 # early and masked LM later (Gisserot-Boukhlef et al., arXiv 2507.00994).
+#
+# On real news the verdict is "cannot tell". These figures are not in the recorded result, since the file is not part of
+# the repository; `--corpus ag_news.csv` prints them. From 40 labels the topic is told by masked LM's vectors in 39.5 ±
+# 3.4% of cases, by causal LM's in 41.6 ± 2.1%, by counts in 36.7 ± 1.4% and by untrained vectors in 29.3 ± 1.2%. Both
+# models have learned: they are 1.9 (masked) and 2.2 nats better than a guess by frequency. But masked LM's vectors are
+# not significantly better than counts (+2.7 ± 3.4 points), nor is their difference from causal LM's significant (-2.1 ±
+# 4.9 points). From 400 labels counts lead by far: 64.4 ± 0.8%, against 53.3 ± 1.5% (causal) and 51.0 ± 4.8% (masked).
 #
 # ## Exercises
 #

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -115,7 +115,7 @@ class Lesson:
         parser.add_argument("--seeds", type=int, help=f"number of seeds  (default: {SEEDS}; 1 with --fast)")
         parser.add_argument("--out", type=Path, help="folder for the result and the picture")
         if corpus:
-            parser.add_argument("--corpus", type=Path, help="path of a corpus  (default: a synthetic one)")
+            parser.add_argument("--corpus", type=Path, help="file of real text to measure too")
         script = getattr(sys.modules["__main__"], "__file__", None)  # a notebook has none
         called = arguments is None and script is not None
         args = parser.parse_args(sys.argv[1:] if called else list(arguments or ()))
@@ -128,7 +128,8 @@ class Lesson:
         here = Path("runs") if arguments is not None else Path(script or "here").parent
         if here.resolve() == INSTALLED:  # what is installed is not changed
             here = Path("runs")
-        out = args.out or (Path("runs/course") if args.fast else here / "results")
+        # What needs a file of the reader's own never replaces the recorded result.
+        out = args.out or (Path("runs/course") if args.fast or path is not None else here / "results")
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -172,6 +173,19 @@ class Visit:
     def choose(self, whole: Any, *, fast: Any, full: Any = None) -> Any:
         """The first value in a whole run, else that of a fast or a full one; a full run may have none of its own."""
         return fast if self.fast else full if self.full and full is not None else whole
+
+    def read_corpus(self, read: Callable[[Path], Item]) -> Item | None:
+        """`read(path)` of the file given by `--corpus`; None where there is none.
+
+        Exits with code 2 and one line where `read` raises `InputError`.
+        """
+        if self.corpus is None:
+            return None
+        try:
+            return read(self.corpus)
+        except InputError as error:
+            print(escape_control_characters(f"{self.lesson.script}: {error}"), file=sys.stderr)
+            raise SystemExit(2) from None
 
     def track(self, items: Iterable[Item], unit: str = "seeds") -> Iterator[Item]:
         """The items of the longest loop, while a bar on standard error tells how far it is, and each training in it.

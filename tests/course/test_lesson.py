@@ -153,6 +153,28 @@ def test_a_corpus_that_does_not_exist_is_one_line(capsys):
     assert capsys.readouterr().err == "04_some_lesson.py: nowhere.txt does not exist (see --help)\n"
 
 
+def test_a_corpus_that_cannot_be_read_is_one_line(tmp_path, capsys):
+    def read(path):
+        raise InputError(f"{path.name}, row 1: no label")
+
+    text = tmp_path / "book.txt"
+    text.write_text("words")
+    assert LESSON.visit([], corpus=True).read_corpus(read) is None
+    visit = LESSON.visit(["--fast", "--corpus", str(text)], corpus=True)
+    assert visit.read_corpus(Path.read_text) == "words"
+    with pytest.raises(SystemExit) as stopped:
+        visit.read_corpus(read)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "04_some_lesson.py: book.txt, row 1: no label\n"
+
+
+def test_a_run_on_a_corpus_does_not_replace_the_recorded_result(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = tmp_path / "book.txt"
+    text.write_text("words")
+    assert LESSON.visit(["--corpus", str(text)], corpus=True).out == Path("runs/course")
+
+
 def test_help_shows_the_claim(capsys):
     with pytest.raises(SystemExit) as stopped:
         LESSON.visit(["--help"])
