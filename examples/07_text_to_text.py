@@ -35,7 +35,7 @@ LESSON = Lesson(
     question="Who answers better from text to text: a causal decoder, or T5's encoder-decoder?",
     exercises=(
         Exercise(
-            "Let `best_possible` read phrases of 20 words. What share of the kinds is then told?",
+            "Let `best_possible` read phrases of 20 words. What share of the kinds can then be recognised?",
             answer=(0.95, 1.0),
             why="Each further word is evidence for one of the three chains, and by Bayes' rule it adds up.",
         ),
@@ -98,7 +98,7 @@ def phrases(seed: int, count: int, unseen: bool = False) -> tuple[list[list[int]
 
 
 def best_possible(length: int) -> float:
-    """Share of kinds that Bayes' rule tells from phrases of a length."""
+    """Share of kinds that Bayes' rule recognises in phrases of a length."""
     rows, kinds = LANGUAGE.sample(4000, length, seed=-1)
     return float((LANGUAGE.posterior(rows).argmax(1) == kinds).double().mean())
 
@@ -293,7 +293,7 @@ def rule(figures: dict[str, Seeds], maps: dict[str, Seeds], guess: float) -> Jud
         tuned, scratch = maps[f"{name}, tuned"], maps[f"{name}, scratch"]
         gates.append(Gate(f"{name}: share learned of its own task", own, above=0.8))
         gates.append(Gate(f"{name}: words right with pretraining, and without", tuned, above=scratch))
-        gates.append(Gate(f"{name}: kinds told after fine-tuning", kinds, above=frequency_guess([3])))
+        gates.append(Gate(f"{name}: kinds recognised after fine-tuning", kinds, above=frequency_guess([3])))
     before, causal = maps["causal, as in the text"] - maps["span, as in the text"], maps["causal, tuned"]
     parts = [Part("before fine-tuning, causal above span", before)]
     for way in ("tuned", "tuned on as many pairs"):
