@@ -19,23 +19,23 @@ PAGES = {
 for _kind in OBJECTIVES.values():
     PAGES[f"src/objectives/{_kind.__module__.split('.')[-1]}.py"] = f"docs/objectives/{_kind.name}.md"
 
-_LINK = re.compile(r"(\]\()([^)\s]+)(\))")
-_CODE = re.compile(r"(^```.*?^```$|^~~~.*?^~~~$|`[^`\n]*`)", re.DOTALL | re.MULTILINE)
+_CODE_OR_LINK = re.compile(
+    r"^(?P<fence>`{3,}|~{3,}).*?^(?P=fence)[`~]*$|`[^`\n]*`|\]\((?P<target>[^)\s]+)\)", re.DOTALL | re.MULTILINE
+)
 
 
 def relinked(text: str, origin: Path, page: Path) -> str:
     """The text of a file `origin` with its relative links as they are from a page of the site; code is left alone."""
 
     def link(found: re.Match[str]) -> str:
-        target = found[2]
-        if re.match(r"[a-z]+:|#", target):
+        target = found["target"]
+        if target is None or re.match(r"[a-z]+:|#", target):
             return found[0]
         path, anchor, name = target.partition("#")
         to = Path(os.path.normpath(origin.parent / path))
         inside = str(to.relative_to(ROOT)) if to.is_relative_to(ROOT) else ""
         lesson = re.fullmatch(r"examples/(\d\d_\w+)\.py", inside)
         to = ROOT / (f"docs/course/{lesson[1]}.md" if lesson else PAGES.get(inside, inside or target))
-        return f"{found[1]}{os.path.relpath(to, page.parent)}{anchor}{name}{found[3]}"
+        return f"]({os.path.relpath(to, page.parent)}{anchor}{name})"
 
-    pieces = _CODE.split(text)
-    return "".join(piece if k % 2 else _LINK.sub(link, piece) for k, piece in enumerate(pieces))
+    return _CODE_OR_LINK.sub(link, text)

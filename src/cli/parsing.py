@@ -369,8 +369,9 @@ def refuse_idle(args: argparse.Namespace, given: Given) -> None:
     if {"vocab_size", "sentinels"} & given.keys() and not builtin:
         from .corpus import all_packed
 
-        packed = all_packed(args.corpus), "the corpus was packed with a tokenizer, which stays"
-        idle |= dict.fromkeys(("vocab_size", "sentinels"), packed)
+        if all_packed(args.corpus):
+            whose = "the corpus was packed with a tokenizer, which stays"
+            idle |= dict.fromkeys(("vocab_size", "sentinels"), (True, whose))
     idle |= dict.fromkeys(("temperature", "top_k", "top_p"), ("greedy" in given, "--greedy samples nothing"))
     for name, (has_no_effect, why) in idle.items():
         if name in given and has_no_effect:

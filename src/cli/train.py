@@ -242,6 +242,8 @@ def _train(
     shape: dict[str, Any] = {}
     if args.init_from:
         shape = processes.together(lambda: _shape_of(source, args.sharded and continues))
+        if objective.architecture != "encoder-decoder":  # of weights that do not fit, `train` says that they do not
+            shape |= {"n_decoder_layers": None, "cross_rotary": False}
     prepared = prepare_stream(corpus, **settings) if args.stream else prepare(corpus, **settings, progress=True)
     if isinstance(prepared.text, Mixture) and processes.is_main:
         print_mixture(prepared.text, objective, config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..errors import InputError
@@ -39,6 +40,8 @@ class Exercise:
     def check(self, value: float) -> str:
         """Whether a learner's number is right, and if so why."""
         low, high = self.answer
+        if math.isnan(value):
+            return "Not yet: nan is no number. If you changed a line, run the cells below it again."
         if low <= value <= high:
             return f"Right: {self.right}"
         side = "low" if value < low else "high"

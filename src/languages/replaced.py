@@ -98,9 +98,12 @@ def detection_costs(fits: Tensor, drawn: Tensor, replaced: Tensor, hide_rate: fl
     >>> detection_costs(fits, drawn, torch.tensor([[False, True]]), 0.15).round(decimals=3)
     tensor([[0.0090, 0.8630]])
 
-    Raises `InputError` for shapes that do not fit, and a rate outside (0, 1].
+    Raises `InputError` for shapes that do not fit, what is no probability, and a rate outside (0, 1].
     """
     fits, drawn = (check_tensor(one, name, "(B, T)", REAL) for one, name in ((fits, "fits"), (drawn, "the drawn ones")))
+    for one, name in ((fits, "fits"), (drawn, "the drawn ones")):
+        if not bool(((one >= 0) & (one <= 1)).all()):
+            raise InputError(f"expected probabilities in {name}, got numbers outside [0, 1]")
     check_same_shape(fits=fits, drawn=drawn, replaced=check_tensor(replaced, "replaced", "(B, T)", FLAGS))
     if not 0 < check_number(hide_rate, "hide_rate") <= 1:
         raise InputError(f"expected a rate in (0, 1], got {hide_rate!r}")

@@ -131,6 +131,12 @@ def test_a_run_begins_with_anothers_weights_and_is_resumed_without_them(trained,
     assert main(["train", "--run", "new", "--extend", "1"]) == 0
 
 
+def test_weights_of_an_encoder_decoder_fit_no_decoder(trained, capsys):
+    trained("span")
+    words = ["train", "--init-from", "run", "--corpus", "corpus.jsonl", "--run", "new", *SIZES]
+    refused(capsys, words, r"weights of run \(encoder-decoder\) do not fit this model \(decoder-only\)")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

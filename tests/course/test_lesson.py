@@ -211,6 +211,10 @@ def test_an_exercise_is_checked_by_its_number():
         Exercise("ask", answer=(2, 1), why="because")
 
 
+def test_what_is_no_number_is_neither_too_low_nor_too_high():
+    assert LESSON.check(1, float("nan")).startswith("Not yet: nan is no number")
+
+
 def test_exercises_are_printed_with_their_numbers(capsys):
     LESSON.print_exercises()
     assert capsys.readouterr().out == "1. Mask nothing: what is the gap?\n"

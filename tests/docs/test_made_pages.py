@@ -106,6 +106,13 @@ def test_links_of_the_repository_become_links_of_the_site(make_pages):
     )
 
 
+def test_a_longer_fence_holds_shorter_ones(make_pages):
+    """Closed by the first three backticks, the code would end within, and the links behind it would count as code."""
+    text = "````md\n```sh\n[a](../CONTRIBUTING.md)\n```\n````\n[b](../CONTRIBUTING.md)\n"
+    made = make_pages["links"].relinked(text, DOCS / "start.md", DOCS / "your_own" / "scheme.md")
+    assert made == text.replace("[b](../CONTRIBUTING.md)", "[b](../project/contributing.md)")
+
+
 def test_a_lesson_asks_its_exercises_and_folds_the_answers(make_pages):
     lessons = make_pages["lessons"]
     [script] = [script for script in lessons.SCRIPTS if script.stem.startswith("03")]

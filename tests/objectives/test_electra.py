@@ -221,6 +221,7 @@ def test_noise_that_would_draw_something_else_is_refused(noise, message):
         (lambda: replaced_probabilities(CHAIN, torch.tensor([[0, 2]]), 0.1), "symbols must lie in"),
         (lambda: detection_costs(HALF, HALF, HALF > 1, 0.0), r"a rate in \(0, 1\]"),
         (lambda: detection_costs(HALF, HALF[:, :1], HALF > 1, 0.1), "of the shape"),
+        (lambda: detection_costs(3 * HALF, HALF, HALF > 1, 0.1), "expected probabilities in fits"),
         (lambda: bound_of(Electra(scheme="bernoulli"), CHAIN.sample(2, 8)), "all become masks"),
     ],
 )
