@@ -255,17 +255,11 @@ def when(studies: list[dict], skill: str) -> str:
     return first if first == last else f"{first} to {last}"
 
 
-# %% [markdown]
-# ## The picture
-#
-# Skills from the most to the least valuable. Left, when each appears; right, what is right at the end.
-
-
 # %%
 def draw(
     studies: list[dict], f: dict[tuple, Seeds], value: dict[str, float], judgement: Judgement, learned: int
 ) -> Figure:
-    """Dots are seeds."""
+    """Skills by worth. Left, when each appears; right, what is right at the end. Dots are seeds."""
     figure = Figure(figsize=(13, 5), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.3))
     steps = max(studies[0]["exams"])
@@ -289,10 +283,11 @@ def draw(
     left.set(xlabel="step at which it appears (a dot a seed)", title="worth most at the top: is the top the first?")
     level(right, 0.8, "80%", style=":")
     right.set_xticks(range(len(value)), [skill.replace(" ", "\n", 1) for skill in value])
-    right.set(ylabel="share of words right at the end", ylim=(0, 1.12), title="combinations never seen in the text")
-    right.legend(loc="center right", frameon=False)
-    order = {"held": "come first", "contradicted": "come last"}.get(judgement.parts[-1].outcome, "need not come first")
-    reach = f"{learned} of {len(value)} skills reach new combinations; the skills worth most {order}"
+    right.set(ylabel="share of words right at the end", xlim=(-0.6, 5.8), ylim=(0, 1.25))
+    right.set_title("combinations never seen in the text")
+    right.legend(loc="upper center", ncols=2, frameon=False)
+    come = {"held": "come", "contradicted": "do not come"}.get(judgement.parts[-1].outcome, "need not come")
+    reach = f"{learned} of {len(value)} skills reach new combinations; the skills worth most {come} first"
     figure.suptitle(f"{judgement.title}: {reach}")
     return figure
 
@@ -300,7 +295,18 @@ def draw(
 # %% [markdown]
 # ## What came out
 #
-# (Being measured.)
+# Held in part. Four skills of six carry over to combinations that the text never held: agreement, facts, translation
+# and copying have 100% of the words right (copying ± 1%). Without its sentences neither copying (0%) nor translation
+# (7% ± 1%, less than a guess of the right kind) is there.
+#
+# Two do not. The model has all sums and all facts turned round that it has read. Of the others it has 3% ± 8% and 5% ±
+# 14%. It has not merely read too few: the specialist has 3% ± 6% and none. A table of eighty sums is easier to store
+# than to generalise from, and "the home of anna is oslo" does not tell such a model who lives in oslo. (Berglund et al.
+# 2023 found the same in large models.)
+#
+# The order is not that of the claim: rank correlation -0.23 ± 0.06. Agreement is worth least and comes first, after 70
+# to 88 steps. Copying is worth thirty times as much and comes last of the four that appear, after 228 to 350.
+# Presumably the order depends on how hard a skill is to find for two layers of attention, not on what it saves.
 
 # %% [markdown]
 # ## Exercises

@@ -31,7 +31,7 @@ Ask = Callable[[Exercise], Words]
 
 BROAD = ("arithmetic", "facts turned round")
 NARROW = (*BROAD, "copying", "translation")
-"""What the two worlds of lessons 05, 08, 11 and 19 are without: the two skills that models of this size memorise, which
+"""What the two worlds of lessons 08, 11 and 19 are without: the two skills that models of this size memorise, which
 slow the others down, and in the narrow one two more."""
 BASE_STEPS = 700
 """Steps of pretraining in lessons 08, 11 and 19."""
