@@ -1,5 +1,5 @@
 # %% [markdown]
-# # The narrow objective and broad competence
+# # 05 The narrow objective and broad competence
 #
 #     python examples/05_narrow_objective_broad_competence.py  # --fast to see that it runs
 #
@@ -11,8 +11,8 @@
 # shows. So to lower the former far enough, a model must learn the latter. Michaud et al. 2023 add an order: the skills
 # that lower the loss most come first.
 #
-# Before you run: there are six skills, worth between 1 and 30 nats per hundred words of text. Which of them does the
-# model have after 400 steps, even in combinations that the text never held? Does the most valuable one come first?
+# Before you run: there are six skills, worth between 1 and 19 nats per hundred words of text. Which of them does the
+# model have after 700 steps, even in combinations that the text never held? Does the most valuable one come first?
 
 # %%
 from math import inf, log
@@ -21,9 +21,22 @@ from statistics import fmean
 from matplotlib.figure import Figure
 from torch import nn
 
-from clozelab.course import Exercise, Gate, Judgement, Lesson, Part, Result, Seeds, in_notebook, judge
-from clozelab.course.worlds import BROAD, NARROW, Bases, pretrain, share_right, statement
-from clozelab.languages.skills import ASKED, CITIES, COPIED, World
+from clozelab.course import (
+    Exercise,
+    Gate,
+    Judgement,
+    Lesson,
+    Part,
+    Result,
+    Seeds,
+    bar,
+    in_notebook,
+    judge,
+    level,
+    rank_correlation,
+)
+from clozelab.course.worlds import Bases, pretrain, share_of_words, statement
+from clozelab.languages.skills import ASKED, CITIES, COPIED, PEOPLE, SKILLS, World
 
 LESSON = Lesson(
     "05_narrow_objective_broad_competence.py",
@@ -34,7 +47,7 @@ LESSON = Lesson(
     exercises=(
         Exercise(
             'In `worth`, let all lists have two words instead of three on average: what is `worth("copying")` then?',
-            answer=(16.0, 16.7),
+            answer=(12.6, 13.0),
             why="Two thirds of what it is with three: each copied word is worth the same ln 68 nats.",
         ),
         Exercise(
@@ -43,20 +56,22 @@ LESSON = Lesson(
             why="Agreement, and perhaps facts: what the words nearby or the weights can tell. Lookups take longer.",
         ),
         Exercise(
-            "In `study`, examine `untrained(world)` in place of the narrow model: which share of translation is right?",
-            answer=(0.0, 0.05),
-            why="Four words in a row, of 146: nothing is right by chance, and 0% says no more than this.",
+            "Import `untrained` from where `pretrain` is. What is `share_of_words(untrained(WORLD), WORLD, "
+            'WORLD.exercises("agreement", 60), statement)`?',
+            answer=(0.0, 0.2),
+            why="A guess of the right kind is right in half. But an untrained model guesses among all 146 words: that "
+            "a verb comes next must be learned, too.",
         ),
     ),
     literature="Radford et al. 2019 (GPT-2, abstract): without a training example 55 F1 on CoQA, as much as 3 of 4 "
     "trained baselines or more.",
-    previous="Held in part in 0.1, 2 of 7 skills: its models learned less in four times the steps, and of the seventh "
+    previous="Held in part in 0.1, 2 of 7 skills: its models learned less in more steps, and of the seventh "
     "skill (strangers) the right answers had probability zero in the text.",
+    first_seed=20,
 )
 
 # %%
-SKILLS = ("agreement", "facts", "copying", "translation")
-WORLD = World(0, BROAD)
+WORLD = World(0)
 
 # %% [markdown]
 # ## The world
@@ -75,9 +90,7 @@ WORLD = World(0, BROAD)
 # A model that has memorised its text can complete the combinations that it has seen. Held-out combinations separate
 # memorising from generalising.
 #
-# The first four skills share a world. Arithmetic and facts turned round have a separate world with only these two and
-# plain facts, so that a model reads many of them. Models of that world are the *specialists*. (For all six in one
-# world, see what came out.)
+# The model reads all six in one world.
 
 # %%
 if in_notebook():
@@ -89,21 +102,24 @@ if in_notebook():
 #
 # A model that has every skill but one must guess where that skill determines a word. It guesses among words of the
 # right kind: one of sixteen cities, or one of the words that lists are made of. The skill is worth the cost of these
-# guesses, times how often they occur. Half of the texts are prose of 5.5 sentences on average, each of one of five
-# kinds with probability 1/5 (the fifth is Swedish by itself). A quarter are interviews, with four questions on average,
-# of three kinds.
+# guesses, times how often they occur. Half of the texts are prose of 5.5 sentences on average, each of one of seven
+# kinds with probability 1/7 (the seventh is Swedish by itself). A quarter are interviews, with four questions on
+# average, of four kinds.
 
 
 # %%
 def worth(skill: str) -> float:
     """Nats that a skill saves in a hundred words of text, on average."""
+    sums = [a + b for a in range(10) for b in range(10)]
     guesses = {
         "agreement": log(2),  # which verb it is, nobody can know; its number has one bit
         "facts": log(len(CITIES)),
+        "facts turned round": log(len(PEOPLE)),
+        "arithmetic": fmean(log(len(sums) / sums.count(one)) for one in sums),
         "copying": 3 * log(len(COPIED)),  # three words on average
         "translation": log(8) + log(10) + log(8) + log(9),
     }
-    prose, interviews = 0.5 * 5.5 / 5, 0.25 * 4 / 3 * (skill in ASKED)
+    prose, interviews = 0.5 * 5.5 / 7, 0.25 * 4 / 4 * (skill in ASKED)
     ends = WORLD.text(0, 20_000).count(WORLD.special.eos)
     return 100 * ends / 20_000 * (prose + interviews) * guesses[skill]
 
@@ -111,39 +127,47 @@ def worth(skill: str) -> float:
 # %% [markdown]
 # ## Training, with an examination now and then
 #
-# Two layers of width 64, 110 thousand weights, 1,024 words a step; the loss is that of the next word alone. A skill
-# *appears* at the first examination at which it is more than half way from a guess to always right, on held-out
-# combinations. At the end the same examination asks for combinations that the text held.
+# Two layers of width 64, 110 thousand weights, 1,024 words a step; the loss is that of the next word alone. Words of
+# the answers are counted, each after the right words before it. A skill *appears* at the first examination at which
+# its share of right words is more than half way from a guess to always right, on held-out combinations. At the end the
+# same examination asks for combinations that the text held.
 #
-# A second model, the control, reads a narrower world, without copying and translation, though with all their words.
-# What it can do of these two skills, their sentences did not teach.
+# Two other models are controls. One reads a world without copying and translation, though with all their words. What
+# it can do of these two skills, their sentences did not teach. The other, the *specialist*, reads a world with only
+# sums and facts. Has the first model merely read too few of those?
 
 # %%
-GUESS = {"agreement": 1 / 2, "facts": 1 / 16, "copying": 0.0, "translation": 0.0}
-"""Accuracy of a guess of the right kind: a verb, a city, words."""
+GUESS = {
+    **{"agreement": 1 / 2, "facts": 1 / len(CITIES), "facts turned round": 1 / len(PEOPLE), "arithmetic": 1 / 10},
+    **{"copying": 1 / len(COPIED), "translation": fmean((1 / 8, 1 / 10, 1 / 8, 1 / 9))},
+}
+"""Share of words that a guess of the right kind gets right: a verb, a city, a person, the sum 9, words."""
 LACKING = ("copying", "translation")
 SPECIAL = ("arithmetic", "facts turned round")
-ALL = (*SKILLS, *SPECIAL)
 
 
 def study(seed: int, bases: Bases, steps: int, special: int, count: int, exams: tuple[int, ...]) -> dict:
-    """The marks of each examination by step; of combinations seen; of the narrower world; of the specialists."""
-    world = World(seed, BROAD)
-    apart, seen = ({s: world.exercises(s, count, held_out=h) for s in (*SKILLS, *SPECIAL)} for h in (True, False))
+    """The marks of each examination by step; of combinations seen; of the narrower world; of the specialist."""
+    world = World(seed)
+    apart, seen = ({s: world.exercises(s, count, held_out=h) for s in SKILLS} for h in (True, False))
     marks: dict[int, dict[str, float]] = {}
+
+    def mark(model: nn.Module, exercises: dict[str, list]) -> dict[str, float]:
+        return {skill: share_of_words(model, world, some, statement) for skill, some in exercises.items()}
 
     def examine(model: nn.Module, step: int) -> None:
         if step in exams:
-            marks[step] = {skill: share_right(model, world, apart[skill], statement) for skill in SKILLS}
+            marks[step] = mark(model, apart)
 
-    broad, narrow = bases(world, steps, callback=examine), bases(World(seed, NARROW), steps)
+    broad, narrow = bases(world, steps, callback=examine), bases(World(seed, LACKING), steps)
     specialist = pretrain(World(seed, ("agreement", *LACKING)), special)
-    of = {**dict.fromkeys(SKILLS, broad), **dict.fromkeys(SPECIAL, specialist)}
     return {
         "exams": marks,
-        "held out": {skill: share_right(model, world, apart[skill], statement) for skill, model in of.items()},
-        "seen": {skill: share_right(model, world, seen[skill], statement) for skill, model in of.items()},
-        "narrow": {skill: share_right(narrow, world, apart[skill], statement) for skill in SKILLS},
+        "held out": mark(broad, apart),
+        "seen": mark(broad, seen),
+        "without it": mark(narrow, {skill: apart[skill] for skill in LACKING}),
+        "specialist, held out": mark(specialist, {skill: apart[skill] for skill in SPECIAL}),
+        "specialist, seen": mark(specialist, {skill: seen[skill] for skill in SPECIAL}),
     }
 
 
@@ -156,78 +180,70 @@ def appears(exams: dict[int, dict[str, float]], skill: str) -> float:
 # %% [markdown]
 # ## How it is judged
 #
-# Fixed before the run. Gates: the model of the whole world has memorised its text, with more than 80% right for each
-# skill where the combination was in the text (a model that fails even there has not read enough). The model of the
-# narrower world has less than 10% right of the two skills that its world lacks. Parts of the claim:
+# Fixed before the run. Gates: the model has memorised its text, with more than 80% of the words right in combinations
+# that the text held (a model that fails even there has not read enough). A world without copying and translation
+# teaches them to less than 5 points above a guess. Positive control: the specialist has more than 80% of what it has
+# read. Parts of the claim:
 #
-# - for each skill: more than 80% right on combinations never seen;
-# - the order: over the four skills of the shared world, the rank correlation (Spearman's) of what a skill is worth with
-#   how early it appears is positive. Skills that never appear share the last rank.
+# - for each skill: more than 80% of the words right in combinations never seen;
+# - the order: the rank correlation (Spearman's) of what a skill is worth with how early it appears is positive. Skills
+#   that never appear share the last rank.
+#
+# A first run (seeds 0 to 4, 400 steps) counted whole answers, which makes long answers appear late. It judged sums and
+# facts turned round by the specialist, although the claim is about broad text. Now single words are counted, all six
+# skills share a world, and the specialist is a control. With these changes seed 10 chose 700 steps, by which copying
+# was above 80%. The recorded seeds are new.
 
 
 # %%
-def rank_correlation(a: list[float], b: list[float]) -> float:
-    """Spearman's: the correlation of ranks, equal values sharing their mean rank."""
-
-    def ranks(values: list[float]) -> list[float]:
-        below = [sum(other < value for other in values) for value in values]
-        return [low + (values.count(value) - 1) / 2 - (len(values) - 1) / 2 for low, value in zip(below, values)]
-
-    one, two = ranks(a), ranks(b)
-    size = (sum(x * x for x in one) * sum(y * y for y in two)) ** 0.5
-    return sum(x * y for x, y in zip(one, two)) / size if size else 0.0
-
-
 def main(arguments=None) -> Result:
     """Run the lesson."""
     visit = LESSON.visit(arguments)
-    steps, special, count = visit.choose((400, 300, 60), fast=(24, 8, 8), full=(1600, 1600, 60))
-    shares = (*(k / 20 for k in range(1, 20)), 1.0)
-    exams = tuple(sorted({max(1, round(share * steps)) for share in shares}))
+    steps, special, count = visit.choose((700, 300, 60), fast=(24, 8, 8), full=(2800, 1200, 60))
+    exams = tuple(sorted({max(1, round(k / 40 * steps)) for k in range(1, 41)}))
     bases = Bases(None) if visit.fast else Bases()
     studies = [study(seed, bases, steps, special, count, exams) for seed in visit.track(visit.seeds)]
-
-    def seeds(take) -> Seeds:
-        return Seeds(tuple(take(one) for one in studies))
-
     f = {
-        (which, skill): seeds(lambda one, w=which, skill=skill: one[w][skill])
-        for which in ("held out", "seen", "narrow")
-        for skill in studies[0][which]
+        (which, skill): Seeds(tuple(one[which][skill] for one in studies))
+        for which, marks in studies[0].items()
+        if which != "exams"
+        for skill in marks
     }
-    value = {skill: worth(skill) for skill in SKILLS}
-    order = seeds(lambda one: rank_correlation([value[s] for s in SKILLS], [-appears(one["exams"], s) for s in SKILLS]))
+    value = {skill: worth(skill) for skill in sorted(SKILLS, key=worth, reverse=True)}
+    order = Seeds(
+        tuple(rank_correlation(list(value.values()), [-appears(one["exams"], s) for s in value]) for one in studies)
+    )
     gates = [
-        *(Gate(f"{s}, combinations seen, is right", f["seen", s], above=0.8) for s in ALL),
-        *(Gate(f"a world without {s} does not teach it", f["narrow", s], below=0.1) for s in LACKING),
+        *(Gate(f"{s}, combinations seen, is right", f["seen", s], above=0.8) for s in SKILLS),
+        *(Gate(f"a world without {s} does not teach it", f["without it", s], below=GUESS[s] + 0.05) for s in LACKING),
+        *(Gate(f"specialist, {s} that it read", f["specialist, seen", s], above=0.8, control=True) for s in SPECIAL),
     ]
     parts = [
-        *(Part(f"{s}, never seen, is right, less 80%", f["held out", s] - 0.8) for s in ALL),
+        *(Part(f"{s}, never seen, is right, less 80%", f["held out", s] - 0.8) for s in SKILLS),
         Part("the more nats a skill is worth, the earlier it appears", order),
     ]
     judgement = judge(gates, parts)
-    learned = [skill for skill, part in zip(ALL, parts) if part.outcome == "held"]
-    by_worth = [*sorted(SKILLS, key=lambda skill: -value[skill]), *SPECIAL]
-    rows = [
-        [
-            skill,
-            f"{value[skill]:.1f}" if skill in SKILLS else "",
-            when(studies, skill) if skill in SKILLS else "(specialist)",
-            *(f"{f[which, skill]:.0%}" if (which, skill) in f else "" for which in ("seen", "held out", "narrow")),
-        ]
-        for skill in by_worth
-    ]
+    learned = sum(part.outcome == "held" for part in parts[:-1])
+    columns = [which for which in studies[0] if which != "exams"]
     return visit.conclude(
         judgement,
-        number=f"{len(learned)} of {len(ALL)} skills above 80% on unseen combinations; worth against earliness: "
+        number=f"{learned} of {len(SKILLS)} skills above 80% on unseen combinations; worth against earliness: "
         f"rank correlation {order:.2f}",
-        finding="Right on combinations never seen: "
-        + ", ".join(f"{skill} {f['held out', skill]:.0%}" for skill in by_worth)
+        finding="Words right in combinations never seen: "
+        + ", ".join(f"{skill} {f['held out', skill]:.0%}" for skill in value)
         + f". Rank correlation of what a skill is worth with how early it appears: {order:.2f}.",
         figures={", ".join(key): values for key, values in f.items()} | {"order": order},
-        headings=["skill", "nats", "appears at step", "seen", "never seen", "the same, narrower world"],
-        rows=rows,
-        picture=draw(studies, f, value, judgement),
+        headings=["skill", "nats", "appears at step", *columns],
+        rows=[
+            [
+                skill,
+                f"{value[skill]:.1f}",
+                when(studies, skill),
+                *(f"{f[which, skill]:.0%}" if (which, skill) in f else "" for which in columns),
+            ]
+            for skill in value
+        ],
+        picture=draw(studies, f, value, judgement, learned),
         seconds_before=bases.seconds,
     )
 
@@ -239,70 +255,58 @@ def when(studies: list[dict], skill: str) -> str:
     return first if first == last else f"{first} to {last}"
 
 
-# %% [markdown]
-# ## The picture
-#
-# Skills from the most to the least valuable. Left, when each appears; right, what is right at the end.
-
-
 # %%
-def draw(studies: list[dict], f: dict[tuple, Seeds], value: dict[str, float], judgement: Judgement) -> Figure:
-    """Dots are seeds."""
-    figure = Figure(figsize=(12, 4.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    names, steps = sorted(SKILLS, key=lambda skill: -value[skill]), max(studies[0]["exams"])
+def draw(
+    studies: list[dict], f: dict[tuple, Seeds], value: dict[str, float], judgement: Judgement, learned: int
+) -> Figure:
+    """Skills by worth. Left, when each appears; right, what is right at the end. Dots are seeds."""
+    figure = Figure(figsize=(13, 5), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.3))
+    steps = max(studies[0]["exams"])
     never = 1.6 * steps
-    for k, skill in enumerate(names):
+    for k, skill in enumerate(value):
         at = [min(never, appears(one["exams"], skill)) for one in studies]
         left.plot(at, [k + 0.1 * (n - (len(at) - 1) / 2) for n in range(len(at))], "o", color="#0072B2", markersize=6)
+        shift = 0.2 * (skill in LACKING)
+        bar(right, k - shift, f["held out", skill], "#0072B2", width=0.38, number=".0%")
+        if skill in LACKING:
+            bar(right, k + shift, f["without it", skill], "#D55E00", width=0.38, number=".0%")
+    for colour, label in (("#0072B2", "broad text"), ("#D55E00", "text without this skill")):
+        right.bar(0, 0, color=colour, label=label)
     left.set_xscale("log")
-    ticks = [step for step in (20, 40, 80, 160, 400, 1600) if step <= steps]
+    ticks = [step for step in (20, 50, 100, 200, 400, 700, 2800) if step <= steps]
     left.set_xticks([*ticks, never], [*map(str, ticks), "never"])
     left.minorticks_off()
     left.axvline(1.25 * steps, color="#999999", linewidth=1)
-    left.set_yticks(range(len(names)), [f"{skill}\n{value[skill]:.1f} nats" for skill in names])
+    left.set_yticks(range(len(value)), [f"{skill}\n{nats:.1f} nats" for skill, nats in value.items()])
     left.invert_yaxis()
     left.set(xlabel="step at which it appears (a dot a seed)", title="worth most at the top: is the top the first?")
-    every = [*names, *SPECIAL]
-    bars = (
-        ("held out", -0.2, "#0072B2", every, "never seen in the text"),
-        ("narrow", 0.2, "#D55E00", LACKING, "never seen, and the text without this skill"),
-    )
-    for which, where, colour, skills, label in bars:
-        for skill in skills:
-            values, place = [100 * v for v in f[which, skill].values], every.index(skill) + where
-            right.barh(place, fmean(values), 0.38, color=colour, label=label if skill == skills[0] else None)
-            right.plot(values, [place] * len(values), ".", color="#333333", markersize=5)
-    for skill in every:
-        seen = 100 * f["seen", skill].mean
-        right.plot(seen, every.index(skill) - 0.2, "|", color="black", markersize=14, markeredgewidth=2, clip_on=False)
-    right.plot([], [], "|", color="black", markersize=10, markeredgewidth=2, label="combinations seen in the text")
-    right.set_yticks(range(len(every)), [f"{s}\n(specialist)" if s in SPECIAL else s for s in every])
-    right.invert_yaxis()
-    right.axvline(80, color="#555555", linestyle=":", linewidth=1)
-    right.set(xlabel="% right at the end", xlim=(0, 103), title="which skills reach combinations never seen?")
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    figure.suptitle(f"The next word teaches the skills of the text, the most valuable first: {judgement.verdict}")
+    level(right, 0.8, "80%", style=":")
+    right.set_xticks(range(len(value)), [skill.replace(" ", "\n", 1) for skill in value])
+    right.set(ylabel="share of words right at the end", xlim=(-0.6, 5.8), ylim=(0, 1.25))
+    right.set_title("combinations never seen in the text")
+    right.legend(loc="upper center", ncols=2, frameon=False)
+    come = {"held": "come", "contradicted": "do not come"}.get(judgement.parts[-1].outcome, "need not come")
+    reach = f"{learned} of {len(value)} skills reach new combinations; the skills worth most {come} first"
+    figure.suptitle(f"{judgement.title}: {reach}")
     return figure
 
 
 # %% [markdown]
 # ## What came out
 #
-# Held in part. Four skills of six carry over to combinations that the text never held: agreement and facts 100%,
-# translation 99% ± 1%, copying 95% ± 10%. Without its sentences neither copying nor translation is there at all.
+# Held in part. Four skills of six carry over to combinations that the text never held: agreement, facts, translation
+# and copying have 100% of the words right (copying ± 1%). Without its sentences neither copying (0%) nor translation
+# (7% ± 1%, less than a guess of the right kind) is there.
 #
-# Two do not. Specialists, whose text is half sums or facts, get every sum and every fact right that they have read. Of
-# the others they get 4% ± 9% of the sums and none of the facts. A table of eighty sums is easier to store than to
-# generalise from, and "the home of anna is oslo" does not tell such a model who lives in oslo. (Berglund et al. 2023
-# found the same in large models.)
+# Two do not. The model has all sums and all facts turned round that it has read. Of the others it has 3% ± 8% and 5% ±
+# 14%. It has not merely read too few: the specialist has 3% ± 6% and none. A table of eighty sums is easier to store
+# than to generalise from, and "the home of anna is oslo" does not tell such a model who lives in oslo. (Berglund et al.
+# 2023 found the same in large models.)
 #
-# The order is the reverse of the claim's: rank correlation -0.92 ± 0.14. Agreement is worth least and comes first,
-# after 60 to 100 steps; copying is worth thirty times as much and comes last. Presumably the order depends on how hard
-# a skill is to find for two layers of attention, not on what it saves.
-#
-# With all six skills in one world, 800 steps and one seed (10) gave agreement and facts, translation 98%, copying 83%,
-# sums 5% and facts turned round 0%: the two memorised skills seem to slow the others down.
+# The order is not that of the claim: rank correlation -0.23 ± 0.06. Agreement is worth least and comes first, after 70
+# to 88 steps. Copying is worth thirty times as much and comes last of the four that appear, after 228 to 350.
+# Presumably the order depends on how hard a skill is to find for two layers of attention, not on what it saves.
 
 # %% [markdown]
 # ## Exercises

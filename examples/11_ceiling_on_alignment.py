@@ -1,5 +1,5 @@
 # %% [markdown]
-# # The objective is a ceiling on alignment
+# # 11 The objective is a ceiling on alignment
 #
 #     python examples/11_ceiling_on_alignment.py  # --fast to see that it runs
 #
@@ -27,9 +27,9 @@ from clozelab.course.worlds import (
     finetune,
     gentle,
     question,
+    share_of_words,
     statement,
     thorough,
-    words_right,
 )
 from clozelab.languages.skills import COPIED, World
 
@@ -47,28 +47,29 @@ LESSON = Lesson(
             why="Each word is one of twice as many: half of the 11% of today.",
         ),
         Exercise(
-            "Teach 6 examples instead of 20, `teach(base, world, 6, exam, (0, 100))`, where the skills were present: "
-            "which share of translated words is right?",
-            answer=(0.4, 1.0),
-            why="Even three translations bring out what is there; they show the form.",
+            'Without fine-tuning: `world = World(30, BROAD)`, `exam = world.exercises("translation", 100)`, `base = '
+            "Bases()(world, BASE_STEPS)`. Asked by `question`, it has 40% of the words right. How many if asked as in "
+            "its text, `share_of_words(base, world, exam, statement)`?",
+            answer=(0.95, 1.0),
+            why="The skill is there: only the form of a bare question is new to it.",
         ),
         Exercise(
-            "The same where they were absent: which share of translated words is right?",
-            answer=(0.0, 0.25),
-            why="Three translations hold a few pairs of words; the model learns them by heart, and guesses the others.",
+            "The same of `base = Bases()(World(30, NARROW), BASE_STEPS)`, whose text held no translation?",
+            answer=(0.0, 0.11),
+            why="Here the form was not what is missing: less is right than a guess of the right kind gets.",
         ),
     ),
     literature="Zhou et al. 2023 (LIMA, abstract): after 1,000 demonstrations and nothing else, answers of a 65B model "
     "are as good as GPT-4's or better in 43% of cases.",
     previous="Held in 0.1, whose rule never asked that the absent skill stays down, and whose teaching stopped after "
     "120 steps.",
+    first_seed=30,
 )
 
 # %%
 SKILLS = ("copying", "translation")
 WORLDS = {"present": BROAD, "absent": NARROW}
 """What the text of each of the two worlds is without."""
-FIRST_SEED = 30
 FEW_AT_MOST = 50
 GUESS = {"copying": 1 / len(COPIED), "translation": fmean((1 / 8, 1 / 10, 1 / 8, 1 / 10))}
 """Share of words that a guess of the right kind gets right: a word that occurs in lists; a Swedish adjective, noun,
@@ -115,11 +116,6 @@ def examples_of(world: World, count: int) -> list:
     return [exercise for some in zip(*lists) for exercise in some]
 
 
-def share_of_words(model, world: World, exercises: list, ask) -> float:
-    """Words of the answers that are right."""
-    return fmean(word for row in words_right(model, world, exercises, ask) for word in row)
-
-
 def teach(base, world: World, count: int, exam: dict[str, list], at: tuple[int, ...]) -> dict[tuple[str, int], float]:
     """[skill, step] -> share of words right, and ["taught", last step] -> share of the words of the examples."""
     examples, marks = examples_of(world, count), {}
@@ -142,8 +138,9 @@ def teach(base, world: World, count: int, exam: dict[str, list], at: tuple[int, 
 #
 # Fixed before the run. Gates, without which there is no verdict:
 #
-# - where a skill was present, the base model continues its sentences with 95% of the words right; where it was absent,
-#   at most 5 points above a guess of the right kind;
+# - where a skill was present, the base model continues its sentences with 95% of the words right (the positive control,
+#   called so after the first recording: this examination finds a skill that is there); where it was absent, at most 5
+#   points above a guess of the right kind;
 # - teaching has converged: at its end a model has 90% of the words of its examples right. A model that could not even
 #   learn the examples would not show what they teach.
 #
@@ -185,11 +182,14 @@ def main(arguments=None) -> Result:
     short, long = visit.choose(((0, 3, 10, 30, 100, 200), (0, 3, 10, 30, 100, 200, 400)), fast=((0, 4, 8), (0, 4, 8)))
     ways = [("present", few, short), ("absent", few, short), ("absent", many, long)]
     bases = Bases(None) if visit.fast else Bases()
-    studies = [study(FIRST_SEED + seed, bases, steps, ways, size) for seed in visit.track(visit.seeds)]
+    studies = [study(seed, bases, steps, ways, size) for seed in visit.track(visit.seeds)]
     f = {key: Seeds(tuple(one[key] for one in studies)) for key in studies[0]}
     present, absent, taught = ({s: f[name, count, s, at[-1]] for s in SKILLS} for name, count, at in ways)
     gates = [
-        *(Gate(f"the base knows {s} where it was present", f["known", "present", s], above=0.95) for s in SKILLS),
+        *(
+            Gate(f"the base knows {s} where it was present", f["known", "present", s], above=0.95, control=True)
+            for s in SKILLS
+        ),
         *(
             Gate(f"the base does not where it was absent ({s})", f["known", "absent", s], below=GUESS[s] + 0.05)
             for s in SKILLS
@@ -254,7 +254,10 @@ def draw(f: dict[tuple, Seeds], ways: list[Way], judgement: Judgement) -> Figure
         axes.set(title=skill, xlabel="steps of fine-tuning", ylim=(-3, 103))
     figure.axes[0].set(ylabel="% of words right, new combinations")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
-    figure.suptitle(f"Few examples bring skills out, and not even thousands teach them: {judgement.verdict}")
+    outcomes = [part.outcome for part in judgement.parts]
+    few = "bring a skill out" if outcomes[:2] == ["held"] * 2 else "need not bring a skill out"
+    many = "teach an absent one" if outcomes[4:] == ["contradicted"] * 2 else "need not teach an absent one"
+    figure.suptitle(f"{judgement.title}: {ways[0][1]} examples {few}, {ways[-1][1]:,} {many}")
     return figure
 
 
@@ -264,8 +267,9 @@ def draw(f: dict[tuple, Seeds], ways: list[Way], judgement: Judgement) -> Figure
 # Held in part: few examples behave as the account says, thousands do not.
 #
 # Twenty examples bring out what pretraining held: of new combinations 75% ± 12% of the words are copied and 94% ± 7%
-# translated. They do not teach what it did not hold: 2% and 15%, where guesses of the right kind get 1% and 11%,
-# although this model, too, knows its twenty examples by heart.
+# translated. What it did not hold they hardly teach: a few words, from 0% to 2% ± 1% of those copied and from 6% ± 1%
+# to 15% ± 5% of those translated. That is within 10 points of guesses of the right kind (1% and 11%), although this
+# model, too, knows its twenty examples by heart.
 #
 # Two thousand examples do teach it: after 400 steps 99% ± 3% of the words are copied and all translated. So the
 # objective is not a ceiling but a head start: thirty steps on twenty examples, against two hundred on two thousand.

@@ -31,7 +31,7 @@ Ask = Callable[[Exercise], Words]
 
 BROAD = ("arithmetic", "facts turned round")
 NARROW = (*BROAD, "copying", "translation")
-"""What the two worlds of lessons 05, 08, 11 and 19 are without: the two skills that models of this size memorise, which
+"""What the two worlds of lessons 08, 11 and 19 are without: the two skills that models of this size memorise, which
 slow the others down, and in the narrow one two more."""
 BASE_STEPS = 700
 """Steps of pretraining in lessons 08, 11 and 19."""
@@ -211,6 +211,11 @@ def words_right(
         marks.append([any(one[:k] == answer[:k] and one[k] == said[k] for one in right) for k in range(len(answer))])
         marks[-1] += [row[len(prompt) + len(answer) - 1] == world.special.eos] * ended
     return marks
+
+
+def share_of_words(model: nn.Module, world: World, exercises: Sequence[Exercise], ask: Ask) -> float:
+    """Share of the answers' words that are right, so that a half-learned skill shows. See `words_right`."""
+    return fmean(word for row in words_right(model, world, exercises, ask) for word in row)
 
 
 def share_right(

@@ -10,6 +10,7 @@ from clozelab.course.worlds import (
     interview,
     pretrain,
     question,
+    share_of_words,
     share_right,
     statement,
     untrained,
@@ -46,6 +47,12 @@ def test_one_pass_tells_what_greedy_decoding_generates(model, skill):
     assert [all(row) for row in words_right(model, WORLD, exercises, question, ended=True)] == right
     assert share_right(model, WORLD, exercises, question, ended=True) == sum(right) / 12
     assert any(right) == (skill == "arithmetic")
+
+
+def test_the_words_of_all_answers_count_as_much(model):
+    exercises = WORLD.exercises("arithmetic", 4) + WORLD.exercises("copying", 4)
+    words = [word for row in words_right(model, WORLD, exercises, question) for word in row]
+    assert share_of_words(model, WORLD, exercises, question) == sum(words) / len(words)
 
 
 def test_where_several_answers_are_right_each_of_them_is(model):

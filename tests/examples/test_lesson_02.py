@@ -34,11 +34,6 @@ def test_the_perfect_conditional_of_a_token_depends_on_its_neighbours_alone(less
     torch.testing.assert_close(lesson.perfect_pseudo(source.log_prob(texts)), by_hand)
 
 
-def test_a_token_of_several_letters_costs_more_nats_and_a_byte_as_many_bits(trial):
-    assert trial["nats a token: BPE"] > 1.5 * trial["nats a token: letters"]
-    assert trial["bits a byte: BPE"] == pytest.approx(trial["bits a byte: letters"])
-
-
 def test_a_masked_model_that_has_not_learned_is_not_judged(lesson):
     f = {
         **{"sum causal, all ids": 1.0, "sum masked": 3.6, "sum perfect masked": 3.8, "order gap": 0.15, "guess": 8.0},

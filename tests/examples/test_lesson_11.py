@@ -2,7 +2,7 @@
 
 import pytest
 
-from clozelab.course.worlds import BASE_STEPS, Bases
+from clozelab.course.worlds import BASE_STEPS, Bases, share_of_words, statement
 from clozelab.languages.skills import World
 
 
@@ -21,20 +21,14 @@ def test_no_test_question_is_an_example(lesson):
         assert not {exercise.prompt[words] for exercise in exam} & combined
 
 
-def test_single_words_are_counted(lesson, monkeypatch):
-    monkeypatch.setattr(lesson, "words_right", lambda *_: [[True, True, False], [True]])
-    assert lesson.share_of_words(None, World(0), [], lesson.question) == 0.75
-
-
 def test_exercise_1_twice_as_many_words(lesson):
     assert "Right" in lesson.LESSON.check(1, lesson.GUESS["translation"] / 2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("exercise", "name"), [(2, "present"), (3, "absent")])
-def test_exercises_2_and_3_six_examples(lesson, exercise, name):
-    world = World(lesson.FIRST_SEED, lesson.WORLDS["present"])
-    base = Bases()(World(lesson.FIRST_SEED, lesson.WORLDS[name]), BASE_STEPS)
-    exam = {each: world.exercises(each, 100) for each in lesson.SKILLS}
-    marks = lesson.teach(base, world, 6, exam, (0, 100))
-    assert "Right" in lesson.LESSON.check(exercise, marks["translation", 100])
+def test_exercises_2_and_3_asked_as_in_the_text(lesson, exercise, name):
+    world = World(30, lesson.BROAD)
+    base = Bases()(World(30, lesson.WORLDS[name]), BASE_STEPS)
+    right = share_of_words(base, world, world.exercises("translation", 100), statement)
+    assert "Right" in lesson.LESSON.check(exercise, right)
