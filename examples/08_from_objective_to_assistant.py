@@ -1,5 +1,5 @@
 # %% [markdown]
-# # From objective to assistant
+# # 08 From objective to assistant
 #
 #     python examples/08_from_objective_to_assistant.py  # --fast to see that it runs
 #
@@ -19,7 +19,7 @@ from statistics import fmean
 from matplotlib.figure import Figure
 from torch import nn
 
-from clozelab.course import Exercise, Gate, Judgement, Lesson, Part, Result, Seeds, in_notebook, judge
+from clozelab.course import Exercise, Gate, Judgement, Lesson, Part, Result, Seeds, bar, in_notebook, judge, level
 from clozelab.course.worlds import (
     BASE_STEPS,
     BROAD,
@@ -30,44 +30,46 @@ from clozelab.course.worlds import (
     pretrain,
     question,
     share_right,
+    thorough,
     untrained,
 )
 from clozelab.generation import generate_answers
 from clozelab.languages.skills import World
+from clozelab.training import TrainConfig
 
 LESSON = Lesson(
     "08_from_objective_to_assistant.py",
     "From objective to assistant",
-    claim="A base model continues questions with questions; demonstrations of some kinds of question make it answer "
-    "other kinds.",
+    claim="Demonstrations of some kinds of question make a base model answer questions of other kinds.",
     question="Do demonstrations of some kinds of question make a base model answer other kinds?",
     exercises=(
         Exercise(
-            'Let the answers stand alone, `FORM = "{}"`, and leave out facts: which share of them is right?',
+            'Let the answers stand alone, `FORM = "{}"`: what is `right(teach(base, world, TWO, few), world, facts)`?',
             answer=(0.0, 0.3),
             why="No text of the corpus answers in that form: it is learned for the kinds that are taught alone.",
         ),
         Exercise(
-            "Teach from random weights for 200 steps instead of 60, facts left out: which share of facts is right?",
-            answer=(0.0, 0.1),
-            why="The demonstrations never say who lives where. More of them cannot bring out what is not there.",
+            "Teach random weights as little as the base: how much of its own examples does the model know, "
+            "`right(teach(untrained(world), world, TWO, few), world, examples_of(world, TWO))`?",
+            answer=(0.0, 0.5),
+            why="A few small steps bring out what a model knows. As a control they would say nothing.",
         ),
         Exercise(
-            "Ask before anything is taught: which share of `asks(base, world, exam)` is it for facts?",
-            answer=(0.9, 1.0),
-            why="After a bare question the corpus has another question, so that is what the objective asks for.",
+            "The base model asks after each bare question. What is `asks(teach(base, world, TWO, few), world, facts)`?",
+            answer=(0.0, 0.3),
+            why="Demonstrations of the other two kinds end this also for facts, about which nothing was shown.",
         ),
     ),
     literature="Hewitt et al. 2024: tuned on answers without their questions, a model wins 43% of comparisons with "
     "full instruction tuning; tuned on poems alone, 24%.",
     previous="Contradicted in 0.1, where one kind was taught, sums, to base models that knew another, translation, at "
     "15%, 25% and 100%.",
+    first_seed=30,
 )
 
 # %%
 EXAMPLES, FORM = 64, "say {} ."
 KINDS = ("facts", "copying", "translation")
-FIRST_SEED = 20
 
 # %% [markdown]
 # ## Where the answers are
@@ -82,8 +84,8 @@ FIRST_SEED = 20
 #     ask where does anna live ? say oslo . ask can you copy cat oslo ? say cat oslo .
 #
 # Three kinds of question have answers in this corpus: facts, copying, translation. Each is left out in turn. The model
-# is fine-tuned on 64 questions of the other two kinds, answered as in an interview, and then asked questions of the
-# third.
+# is fine-tuned on questions of the other two kinds, answered as in an interview, and then asked questions of the third.
+# The examples are 64, or 56 where facts are among them, since there are only 28 of these.
 
 
 # %%
@@ -95,7 +97,7 @@ def questions(world: World, kind: str, count: int, without: list) -> list:
 
 
 def examples_of(world: World, kinds: tuple[str, ...], count: int = EXAMPLES) -> list:
-    """About so many questions with their answers, the kinds taking turns."""
+    """Questions with their answers, the kinds taking turns: so many, or fewer where a kind has no more."""
     lists = [world.exercises(kind, -(-count // len(kinds)), held_out=False, draw=1) for kind in kinds]
     return [exercise for some in zip(*lists) for exercise in some][:count]
 
@@ -120,18 +122,18 @@ if in_notebook():  # ten seconds of pretraining: how it goes on after a bare que
 # ## What is measured
 #
 # An answer is *right* if greedy decoding after the bare question gives it in the form that was taught, and then ends.
-# Controls:
+# Beside it stand:
 #
 # - the base model, asked in the form of an interview, `ask where does anna live ? say`: does it know the answers at
 #   all?
-# - a model with random weights, fine-tuned on the same examples: what do the examples teach by themselves?
+# - a model with random weights, taught the same examples until it knows them: what do they teach by themselves?
 # - one kind taught instead of two: does the number of kinds matter?
 
 
 # %%
-def teach(base: nn.Module, world: World, kinds: tuple[str, ...], steps: int) -> nn.Module:
+def teach(base: nn.Module, world: World, kinds: tuple[str, ...], config: TrainConfig) -> nn.Module:
     """The model after demonstrations of these kinds."""
-    return finetune(base, world, examples_of(world, kinds), gentle(steps, 3e-4), say=FORM)
+    return finetune(base, world, examples_of(world, kinds), config, say=FORM)
 
 
 def right(model: nn.Module, world: World, exam: list) -> float:
@@ -139,38 +141,42 @@ def right(model: nn.Module, world: World, exam: list) -> float:
     return share_right(model, world, exam, question, say=FORM, ended=True)
 
 
-def study(seed: int, bases: Bases, base_steps: int, steps: int, count: int) -> dict[tuple[str, ...], float]:
-    """["one kind", taught, asked] and [way, left out] -> share right."""
-    world = World(seed, BROAD)
-    base, random = bases(world, base_steps), untrained(world)
-    found = {}
+def study(seed: int, bases: Bases, base_steps: int, steps: int, count: int) -> dict[str, float]:
+    """Shares right, by what was taught and what is asked."""
+    world, few = World(seed, BROAD), gentle(steps, 3e-4)
+    base, found = bases(world, base_steps), {}
     for kind in KINDS:
-        others = tuple(other for other in KINDS if other != kind)
-        exam = questions(world, kind, count, [])
-        found["asks", kind] = asks(base, world, exam)
-        found["base", kind] = right(base, world, exam)
-        found["interview", kind] = share_right(base, world, exam, interview, say="{} .")
-        taught = teach(base, world, others, steps)
-        found["two kinds", kind] = right(taught, world, exam)
-        found["two kinds, random weights", kind] = right(teach(random, world, others, steps), world, exam)
-        new = [questions(world, other, count, examples_of(world, others)) for other in others]
-        found["taught", kind] = fmean(right(taught, world, exam) for exam in new if exam)
-        one = teach(base, world, (kind,), steps)
-        for other in others:
-            found["one kind", kind, other] = right(one, world, questions(world, other, count, []))
+        two = tuple(other for other in KINDS if other != kind)
+        exam, examples = questions(world, kind, count, []), examples_of(world, two)
+        found[f"asks, {kind}"] = asks(base, world, exam)
+        found[f"base, {kind}"] = right(base, world, exam)
+        found[f"interview, {kind}"] = share_right(base, world, exam, interview, say="{} .")
+        taught = teach(base, world, two, few)
+        found[f"two kinds, {kind}"] = right(taught, world, exam)
+        new = [questions(world, other, count, examples) for other in two]
+        found[f"taught, {kind}"] = fmean(right(taught, world, exam) for exam in new if exam)
+        random = teach(untrained(world), world, two, thorough(steps))
+        found[f"random weights, {kind}"] = right(random, world, exam)
+        found[f"random weights, examples, {kind}"] = right(random, world, examples)
+        one = teach(base, world, (kind,), few)
+        for other in two:
+            found[f"one kind, {kind}, {other}"] = right(one, world, questions(world, other, count, []))
     return found
 
 
 # %% [markdown]
 # ## How it is judged
 #
-# Fixed before the run. Gates: in the form of an interview the base model answers more than 90% of each kind correctly;
-# of the kinds that are taught, more than 90% of new questions are answered correctly. (A first run, on seeds 0 to 4
-# with base models of 400 steps, could not tell, since copying was right at 89% ± 18%. These have 700 steps, and new
-# seeds.) Parts of the claim:
+# Fixed before the run. *Gates*: after more than 90% of the bare questions the base model's next word begins another
+# question (in this corpus nothing else follows one); in the form of an interview it answers more than 90% of each kind
+# correctly; of the kinds that are taught, more than 90% of new questions are answered correctly. *Control*: random
+# weights that were taught the same know more than 90% of their own examples, and answer less than 10% of the third
+# kind. *Parts of the claim*: for each kind left out, more than half of its questions are answered correctly.
 #
-# - the base model continues more than half of the bare questions with another question;
-# - for each kind left out: more than half of its questions are answered correctly.
+# What was changed: a first run, on seeds 0 to 4 with base models of 400 steps, could not tell, since copying was right
+# at 89% ± 18%. A second, on seeds 20 to 24 with 700 steps, gave "held in part": facts 82% ± 40%. There, random weights
+# were taught too little to know their own examples, and that the base asks was a part of the claim. How to teach them
+# more was chosen on seeds 10 and 11. The seeds are new, 30 to 34.
 
 
 # %%
@@ -179,58 +185,52 @@ def main(arguments=None) -> Result:
     visit = LESSON.visit(arguments)
     base_steps, steps, count = visit.choose((BASE_STEPS, 60, 40), fast=(24, 8, 8))
     bases = Bases(None) if visit.fast else Bases()
-    studies = [study(FIRST_SEED + seed, bases, base_steps, steps, count) for seed in visit.track(visit.seeds)]
-    f = {key: Seeds(tuple(one[key] for one in studies)) for key in studies[0]}
-    one = {kind: mean([f["one kind", taught, kind] for taught in KINDS if taught != kind]) for kind in KINDS}
-    two, prompted = ({kind: f[way, kind] for kind in KINDS} for way in ("two kinds", "interview"))
-    asking = mean([f["asks", kind] for kind in KINDS])
+    f = Seeds.by_name([study(seed, bases, base_steps, steps, count) for seed in visit.track(visit.seeds)])
+
+    def of_all(way: str) -> Seeds:
+        """Mean over the kinds."""
+        return mean([f[f"{way}, {kind}"] for kind in KINDS])
+
+    for kind in KINDS:
+        f[f"one kind, {kind}"] = mean([f[f"one kind, {taught}, {kind}"] for taught in KINDS if taught != kind])
+    examples, third = of_all("random weights, examples"), of_all("random weights")
     gates = [
-        *(Gate(f"in an interview the base knows {kind}", prompted[kind], above=0.9) for kind in KINDS),
-        Gate(
-            "new questions of the taught kinds are right",
-            mean([f["taught", k] for k in KINDS]),
-            above=0.9,
-            control=True,
-        ),
+        Gate("the base continues questions with questions", of_all("asks"), above=0.9),
+        *(Gate(f"in an interview the base knows {kind}", f[f"interview, {kind}"], above=0.9) for kind in KINDS),
+        Gate("new questions of the taught kinds are right", of_all("taught"), above=0.9),
+        Gate("random weights know their own examples", examples, above=0.9, control=True),
+        Gate("random weights answer the third kind", third, below=0.1, control=True),
     ]
-    parts = [
-        Part("the base continues with questions, less a half", asking - 0.5),
-        *(Part(f"{kind}, left out, is answered, less a half", two[kind] - 0.5) for kind in KINDS),
-    ]
-    judgement = judge(gates, parts)
-    whole, alone, chance = (
-        mean(list(values))
-        for values in (two.values(), one.values(), [f["two kinds, random weights", k] for k in KINDS])
-    )
-    rows = [
-        ["base model, bare question", *(f"{f['base', kind]:.0%}" for kind in KINDS)],
-        ["base model, as in an interview", *(f"{prompted[kind]:.0%}" for kind in KINDS)],
-        ["taught the two other kinds", *(f"{two[kind]:.0%}" for kind in KINDS)],
-        ["the same, from random weights", *(f"{f['two kinds, random weights', kind]:.0%}" for kind in KINDS)],
-        *(
-            [f"taught {t} alone", *("taught" if t == kind else f"{f['one kind', t, kind]:.0%}" for kind in KINDS)]
-            for t in KINDS
-        ),
-    ]
+    parts = [Part(f"{kind}, left out, is answered, less a half", f[f"two kinds, {kind}"] - 0.5) for kind in KINDS]
+    ways = {
+        "base model, bare question": "base",
+        "base model, as in an interview": "interview",
+        "taught the two other kinds": "two kinds",
+        "the same, from random weights": "random weights",
+    }
+    rows = [[words, *(f"{f[f'{way}, {kind}']:.0%}" for kind in KINDS)] for words, way in ways.items()]
+    for kind in KINDS:
+        shares = (f"{f[f'one kind, {kind}, {asked}']:.0%}" if asked != kind else "taught" for asked in KINDS)
+        rows.append([f"taught {kind} alone", *shares])
+    judgement, whole, alone = judge(gates, parts), of_all("two kinds"), of_all("one kind")
+    each = ", ".join(f"{kind} {f[f'two kinds, {kind}']:.0%}" for kind in KINDS)
     return visit.conclude(
         judgement,
-        number=f"kinds left out: {whole:.0%} right; from random weights {chance:.0%}; prompted "
-        f"{mean(list(prompted.values())):.0%}",
-        finding=f"The base model continues {asking:.0%} of the questions with another one. After {EXAMPLES} "
-        f"demonstrations of two kinds it answers {whole:.0%} of the third correctly ("
-        + ", ".join(f"{kind} {two[kind]:.0%}" for kind in KINDS)
-        + f"), after as many of one kind {alone:.0%} of the others; random weights, taught the same, {chance:.0%}.",
-        figures={", ".join(key): values for key, values in f.items()},
+        number=f"kinds left out: {whole:.0%} right; from random weights {third:.0%}",
+        finding=f"After demonstrations of two kinds, {whole:.0%} of the third are right ({each}); after those of one, "
+        f"{alone:.0%} of the others. Random weights, taught the same, answer {examples:.0%} of their examples and "
+        f"{third:.0%} of the third kind.",
+        figures=f,
         headings=["% right of a kind that was not taught", *KINDS],
         rows=rows,
-        picture=draw(prompted, two, one, {k: f["two kinds, random weights", k] for k in KINDS}, judgement),
+        picture=draw(f, judgement),
         seconds_before=bases.seconds,
     )
 
 
 def mean(several: list[Seeds]) -> Seeds:
     """Of several quantities, seed by seed."""
-    return Seeds(tuple(fmean(values) for values in zip(*(one.values for one in several))))
+    return several[0].map(lambda *values: fmean(values), *several[1:])
 
 
 # %% [markdown]
@@ -238,52 +238,47 @@ def mean(several: list[Seeds]) -> Seeds:
 
 
 # %%
-def draw(
-    prompted: dict[str, Seeds],
-    two: dict[str, Seeds],
-    one: dict[str, Seeds],
-    random: dict[str, Seeds],
-    judgement: Judgement,
-) -> Figure:
+def draw(f: dict[str, Seeds], judgement: Judgement) -> Figure:
     """A group of bars for each kind that was asked and not taught; a dot for each seed."""
     figure = Figure(figsize=(10, 4.8), layout="constrained")
     axes = figure.subplots()
-    ways = (
-        ("asked as in an interview, nothing taught", prompted, "#BBBBBB"),
-        ("two other kinds taught", two, "#0072B2"),
-        ("one other kind taught (mean of both)", one, "#56B4E9"),
-        ("random weights, two other kinds taught", random, "#D55E00"),
-    )
-    for w, (label, values, colour) in enumerate(ways):
-        for k, kind in enumerate(KINDS):
-            place = k + 0.2 * (w - 1.5)
-            axes.bar(place, 100 * values[kind].mean, 0.18, color=colour, label=label if k == 0 else None)
-            dots = [100 * value for value in values[kind].values]
-            axes.plot([place] * len(dots), dots, ".", color="#333333", markersize=5)
-    axes.axhline(50, color="#555555", linestyle=":", linewidth=1)
+    ways = {
+        "asked as in an interview, nothing taught": ("interview", "#BBBBBB"),
+        "two other kinds taught": ("two kinds", "#0072B2"),
+        "one other kind taught (mean of both)": ("one kind", "#56B4E9"),
+        "random weights, two other kinds taught": ("random weights", "#D55E00"),
+    }
+    for k, kind in enumerate(KINDS):
+        for w, (label, (way, colour)) in enumerate(ways.items()):
+            place, label = k + 0.2 * (w - 1.5), None if k else label
+            bar(axes, place, f[f"{way}, {kind}"], colour, width=0.18, label=label, number=".0%")
+    level(axes, 0.5, "half:\nwhat is judged", style=":")
     axes.set_xticks(range(len(KINDS)), [f"{kind}\n(left out)" for kind in KINDS])
-    axes.set(ylabel="% of bare questions answered correctly", ylim=(0, 105))
+    axes.set(ylabel="questions answered correctly", xlim=(-0.5, 2.9), ylim=(0, 1.12))
+    axes.yaxis.set_major_formatter("{x:.0%}")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    axes.set_title(f"Demonstrations of other kinds make a base model answer: {judgement.verdict}")
+    shares = ", ".join(f"{kind} {f[f'two kinds, {kind}'].mean:.0%}" for kind in KINDS)
+    axes.set_title(f"{judgement.title}. Right of the kinds left out: {shares}")
     return figure
 
 
 # %% [markdown]
 # ## What came out
 #
-# Held in part. The base model continues every bare question with another one, and yet it knows the answers: asked as in
-# an interview it gives 98% to 100% of them. Demonstrations of other kinds are enough to make it answer: translation is
-# right at 99% ± 3% though none was shown, copying at 88% ± 20%. Facts are right at 82% ± 40%, which is not
-# significantly more than half: four models of five answer 87% to 100% correctly, and one 25%.
+# TODO
 #
-# None of these models was shown that bare questions of the third kind should be answered. With random weights the same
-# demonstrations give 0%. One kind of demonstration does as well as two, 90%. The demonstrations teach the model to
-# answer, and in which form; the answer itself comes from pretraining.
+# None of these models was shown that bare questions of the third kind should be answered. The demonstrations select a
+# form that the corpus already has; in a new form (exercise 1) hardly any answer is right. The answer itself comes from
+# pretraining.
 
 # %% [markdown]
 # ## Exercises
 #
-# `LESSON.check(1, your_number)` says whether a number is right, and why.
+# `LESSON.check(1, your_number)` says whether a number is right, and why. They begin with a base model, which takes 40
+# seconds, or less where the lesson has kept it:
+#
+#     world, TWO, few = World(30, BROAD), ("copying", "translation"), gentle(60, 3e-4)
+#     base, facts = Bases()(world, BASE_STEPS), questions(world, "facts", 40, [])
 
 # %%
 if in_notebook():

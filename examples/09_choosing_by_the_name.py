@@ -17,9 +17,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from clozelab.course import Exercise, Gate, Judgement, Lesson, Part, Result, Seeds, SpansAndBlanks, in_notebook, judge
+from clozelab.course import Exercise, Gate, Judgement, Lesson, Part, Result, Seeds, in_notebook, judge, level
+from clozelab.course.span_model import SpansAndBlanks
 from clozelab.data import SpecialIds
-from clozelab.evaluation import bag_of_words, embed, linear_probe, unigram_baseline
+from clozelab.evaluation import bag_of_words, embed, evaluate, linear_probe, unigram_baseline
 from clozelab.languages import MarkovSource, gap_costs
 from clozelab.models import eval_mode
 from clozelab.objectives import CausalLM, MaskedLM, SpanCorruption
@@ -32,17 +33,17 @@ LESSON = Lesson(
     question="Is one of the three objectives the best in all uses?",
     exercises=(
         Exercise(
-            "Put the gap at the end of the text, `right=0`. How much does `lost_on_the_left` find now?",
+            "Put the gap at the end of the text: what is `lost_on_the_left(0, 1000, right=0)`?",
             answer=(-1e-9, 1e-9),
             why="With nothing to the right of it, filling a gap is continuing, and the left side is all there is.",
         ),
         Exercise(
-            "Classify texts of 24 symbols, `length=24`. What percentage of them is told at best?",
+            "Classify texts of 24 symbols: what percentage is predicted at best, `best_possible(0, 2000, length=24)`?",
             answer=(74.0, 78.5),
             why="One changed symbol is harder to find among more symbols that are improbable by chance.",
         ),
         Exercise(
-            "Fill the gap by an untrained encoder, `build('masked', 0)`. How many nats is it above the posterior?",
+            "Fill it by an untrained encoder: what is `nats_above_posterior('masked', build('masked', 0), 0, 1000)`?",
             answer=(0.8, 1.6),
             why="It gives each symbol the same probability: ln 5 = 1.6 nats, less those of the posterior itself.",
         ),
@@ -52,7 +53,7 @@ LESSON = Lesson(
     "decoder of 400 M 88.2.",
     previous="0.1 claimed that each objective is the best at the use that it is named for, and its span model had not "
     "learned to read: held in part, in 2 of 4 uses.",
-    first_seed=20,
+    first_seed=30,
 )
 
 # %% [markdown]
@@ -98,29 +99,32 @@ def build(name: str, seed: int) -> nn.Module:
 
 
 @cache
-def equal_steps(name: str, decoders: int) -> int:
-    """As many steps as cost what `decoders` steps of the decoder cost, in floating-point operations."""
-    costs = [training_flops(task_of(n, 0)[0], build(n, 0), map(task_of(n, 0)[1], range(8))) for n in ("causal", name)]
-    return round(decoders * costs[0] / costs[1])
+def flops(name: str) -> float:
+    """Floating-point operations of a training step, on average."""
+    task, batch = task_of(name, 0)
+    return training_flops(task, build(name, 0), map(batch, range(8)))
 
 
-def pretrained(name: str, seed: int, decoders: int) -> nn.Module:
-    """A model after as much compute as `decoders` steps of the decoder."""
+def pretrained(name: str, seed: int, decoder_steps: int) -> nn.Module:
+    """A model after as much compute as so many steps of the decoder."""
     model, (task, batch) = build(name, seed), task_of(name, seed)
-    config = TrainConfig(equal_steps(name, decoders), weight_decay=0.0, seed=seed, precision="float32")
-    fit(task, model, batch, config)
+    steps = round(decoder_steps * flops("causal") / flops(name))
+    fit(task, model, batch, TrainConfig(steps, weight_decay=0.0, seed=seed, precision="float32"))
     return model
 
 
-def share_of_own_task(name: str, model: nn.Module, texts: int) -> float:
+def new_text(seed: int, use: int, texts: int, length: int) -> Tensor:
+    """Text that is in no training, other text for each seed and use."""
+    return LANGUAGE.sample(texts, length, seed=-10 * seed - use)
+
+
+def share_of_own_task(name: str, model: nn.Module, seed: int, texts: int) -> float:
     """How much of its own task a model has learned: 0 is a guess by frequency, 1 the least possible loss."""
     objective = OBJECTIVES[name]
-    batch = objective.collator(SPECIAL).block(LANGUAGE.sample(texts, 20, seed=-5), range(2**40, 2**40 + texts))
-    with eval_mode(model):
-        loss = float(objective(model, batch).mean)
+    batch = objective.collator(SPECIAL, seed=seed).block(new_text(seed, 4, texts, 20), range(texts))
     floor = objective.entropy_floor(LANGUAGE, batch, SPECIAL)["logits"].sum() / objective.counts(batch)["logits"]
     guess = unigram_baseline(objective, [batch], [batch], SPECIAL.vocab_size)
-    return (guess - loss) / (guess - float(floor))
+    return (guess - evaluate(objective, model, [batch]).nats) / (guess - float(floor))
 
 
 # %% [markdown]
@@ -153,9 +157,9 @@ def next_logits(name: str, model: nn.Module, before: Tensor, written: Tensor, ga
         return model.unembed(state)[:, :SYMBOLS].double()
 
 
-def excess_nats(name: str, model: nn.Module, texts: int) -> float:
+def excess_nats(name: str, model: nn.Module, seed: int, texts: int) -> float:
     """Nats a symbol of the next symbol's distribution above the true one."""
-    text, total = LANGUAGE.sample(texts, 23, seed=-1), 0.0
+    text, total = new_text(seed, 1, texts, 23), 0.0
     for given in range(12, 24):
         true, nothing = LANGUAGE.transition[text[:, given - 1]], text[:, :0]
         ours = next_logits(name, model, text[:, :given], nothing, 1, nothing).log_softmax(1)
@@ -180,16 +184,16 @@ def in_gap(text: Tensor) -> Tensor:
     return ((places >= LEFT) & (places < LEFT + GAP)).expand_as(text)
 
 
-def lost_on_the_left(texts: int, right: int = RIGHT) -> float:
+def lost_on_the_left(seed: int, texts: int, right: int = RIGHT) -> float:
     """Nats a symbol that the best possible reader of the left side is above the posterior."""
-    text = LANGUAGE.sample(texts, LEFT + GAP + right, seed=-2)
+    text = new_text(seed, 2, texts, LEFT + GAP + right)
     left, both = (gap_costs(LANGUAGE, part, in_gap(part)).mean() for part in (text[:, : LEFT + GAP], text))
     return float(left - both) / GAP
 
 
-def nats_above_posterior(name: str, model: nn.Module, texts: int) -> float:
+def nats_above_posterior(name: str, model: nn.Module, seed: int, texts: int) -> float:
     """Nats a symbol of the model above the posterior."""
-    text = LANGUAGE.sample(texts, LEFT + GAP + RIGHT, seed=-2)
+    text = new_text(seed, 2, texts, LEFT + GAP + RIGHT)
     before, gap, after = text.split([LEFT, GAP, RIGHT], 1)
     total = -gap_costs(LANGUAGE, text, in_gap(text))
     for n in range(GAP):
@@ -202,57 +206,70 @@ def nats_above_posterior(name: str, model: nn.Module, texts: int) -> float:
 # ## Use 3: classify
 #
 # In half of the texts, of twelve symbols each, one symbol has been changed into another. In which texts? A linear
-# classifier predicts this from the mean of the model's last hidden states (of the encoder, where there is one). The
-# best possible classifier compares the likelihood of a text with that of all texts that it may come from.
+# classifier predicts this from the mean of the model's last hidden states (of the encoder, where there is one). It is
+# fitted to half of the texts and tested on the others. The best possible classifier compares the likelihood of a text
+# with that of all texts that it may come from.
+#
+# Two things are known in advance. In this language a perfect causal model has to keep only the last symbol, and then
+# the mean of its states holds no more than counts of the symbols do. And masked LM is close to this use, since its own
+# corruption also replaces some symbols by random ones.
 
 
 # %%
-def half_changed(texts: int, length: int = 12) -> tuple[Tensor, Tensor]:
+def half_changed(seed: int, texts: int, length: int = 12) -> tuple[Tensor, Tensor]:
     """Texts (texts, length), and for each whether a symbol was changed."""
-    generator = torch.Generator().manual_seed(0)
-    text, rows = LANGUAGE.sample(texts, length, seed=-3), torch.arange(texts)
+    generator = torch.Generator().manual_seed(seed)
+    text, rows = new_text(seed, 3, texts, length), torch.arange(texts)
     places = torch.randint(length, (texts,), generator=generator)
     text[rows, places] += torch.randint(1, SYMBOLS, (texts,), generator=generator) * (rows % 2)
     return text % SYMBOLS, rows % 2
 
 
-def probed(model: nn.Module | None, texts: int) -> float:
-    """Percentage classified right by a linear classifier of the hidden states, or of the counts of symbols."""
-    text, changed = half_changed(2 * texts)
+def probed(model: nn.Module | None, seed: int, texts: int) -> float:
+    """Percentage predicted by a linear classifier of hidden states or, without a model, of counts of symbols."""
+    text, changed = half_changed(seed, 2 * texts)
     states = bag_of_words(text, None, SPECIAL.vocab_size) if model is None else embed(model, text, batch_size=500)
     return 100 * linear_probe(states[:texts], changed[:texts], states[texts:], changed[texts:])
 
 
-def best_possible(texts: int, length: int = 12) -> float:
-    """Percentage classified right by Bayes' rule."""
-    text, changed = half_changed(texts, length)
+def best_possible(seed: int, texts: int, length: int = 12) -> float:
+    """Percentage of the same texts that Bayes' rule predicts."""
+    text, changed = (part[texts:] for part in half_changed(seed, 2 * texts, length))
     steps = torch.eye(length, dtype=torch.int64)[:, None] * torch.arange(1, SYMBOLS)[:, None]  # (T, K - 1, T)
     likelihood = LANGUAGE.log_prob((text[:, None, None] + steps) % SYMBOLS).exp().mean((1, 2))  # of all origins
     return 100 * float(((likelihood > LANGUAGE.log_prob(text).exp()).long() == changed).double().mean())
 
 
 if in_notebook():
-    quick = pretrained("causal", 0, decoders=100)
-    print(f"after 100 steps {excess_nats('causal', quick, 200):.3f} nats a symbol above the language")
-    print(f"the best reader of the left side loses {lost_on_the_left(400):.3f}, and {best_possible(4000):.0f}% is told")
+    quick = pretrained("causal", 0, decoder_steps=100)
+    print(f"after 100 steps {excess_nats('causal', quick, 0, 200):.3f} nats a symbol above the language")
+    print(
+        f"the best left reader loses {lost_on_the_left(0, 400):.3f} nats, Bayes' rule has {best_possible(0, 2000):.0f}%"
+    )
 
 
 # %%
-USES = {
-    "continue": "nats a symbol above the language, lower is better",
-    "fill": "nats a symbol above the posterior, lower is better",
-    "classify": "changed texts told (%), higher is better",
+USES = {  # the unit, and what stands beside the models
+    "continue": ("nats a symbol above the language, lower is better", ["frequencies"]),
+    "fill": ("nats a symbol above the posterior, lower is better", ["best left reader"]),
+    "classify": ("% of texts predicted, higher is better", ["counts of symbols", "best possible"]),
 }
 
 
 def one_seed(seed: int, steps: int, texts: int) -> dict[str, float]:
-    """Every model in every use, and the share of its own task that it has learned."""
-    found = {}
+    """Every model in every use, what stands beside it on the same texts, and the share of its own task learned."""
+    found = {
+        "frequencies: continue": LANGUAGE.entropy - LANGUAGE.entropy_rate,
+        "best left reader: fill": lost_on_the_left(seed, texts),
+        "counts of symbols: classify": probed(None, seed, texts),
+        "best possible: classify": best_possible(seed, texts),
+    }
     for name in OBJECTIVES:
-        model, half = pretrained(name, seed, steps), texts // 2
-        measured = share_of_own_task(name, model, half), excess_nats(name, model, half)
-        measured += nats_above_posterior(name, model, texts), probed(model, texts)
-        found |= {f"{name}: {what}": value for what, value in zip(("share learned", *USES), measured)}
+        model = pretrained(name, seed, steps)
+        found[f"{name}: share learned"] = share_of_own_task(name, model, seed, texts // 2)
+        found[f"{name}: continue"] = excess_nats(name, model, seed, texts)
+        found[f"{name}: fill"] = nats_above_posterior(name, model, seed, texts)
+        found[f"{name}: classify"] = probed(model, seed, texts)
     return found
 
 
@@ -261,83 +278,79 @@ def one_seed(seed: int, steps: int, texts: int) -> dict[str, float]:
 #
 # *Gates*: each model has learned 80% of its own task (0: a guess by frequency, 1: the entropy floor) and continues
 # better than the frequencies of the symbols do; masked LM and span corruption classify better than counts of symbols.
-# *Control*: the right side of a gap must matter: the best reader of the left side loses 0.1 nats a symbol or more.
-# *Parts of the claim*: causal LM is better than both others at continuing, and worse than both at filling and at
-# classifying.
+# Causal LM has no such gate: the claim is that it is worse here, and counts may be all that its states hold.
+# *Control*: the right side of a gap must matter: the best left reader loses 0.1 nats a symbol or more.
+# *Parts*: causal LM is better than both others at continuing, and worse than both at filling and at classifying.
 #
-# A first run of 500 steps with the seeds 0 to 4 could not tell: the span model had learned 0.82 ± 0.06 of its own task.
-# Only the length of the training was changed since, to 700 steps, with seed 10; the rule is the same. The run is on
-# seeds that no choice was made with, 20 to 24.
+# A run of 500 steps with the seeds 0 to 4 could not tell: the span model had learned 0.82 ± 0.06 of its own task. 700
+# steps, chosen with seed 10, gave "held in part" on the seeds 20 to 24, but all seeds shared their 1,000 test texts, so
+# no interval held the error of the texts. Now each seed, 30 to 34, draws 2,000 of its own; nothing else was changed.
 
 
 # %%
-def rule(figures: dict[str, Seeds], baselines: dict[str, tuple[str, float]]) -> Judgement:
-    """The verdict, from the figures by name and what stands beside each use."""
-    lost = Seeds((baselines["fill"][1],) * len(figures["causal: fill"].values))
-    gates = [Gate("nats that the best reader of the left side loses in a gap", lost, above=0.1, control=True)]
-    guess, counts = baselines["continue"][1], baselines["classify"][1]
+def rule(f: dict[str, Seeds]) -> Judgement:
+    """The verdict, from the figures by name."""
+    lost = "nats that the best left reader loses in a gap"
+    gates = [Gate(lost, f["best left reader: fill"], above=0.1, control=True)]
     for name in OBJECTIVES:
-        share, nats, told = (figures[f"{name}: {what}"] for what in ("share learned", "continue", "classify"))
-        gates.append(Gate(f"{name}: share learned of its own task", share, above=0.8))
-        gates.append(Gate(f"{name}: nats in continuing, below those of frequencies", nats, below=guess))
-        if name != "causal":
-            gates.append(Gate(f"{name}: percentage told, above a bag of words", told, above=counts))
+        nats, guess = f[f"{name}: continue"], f["frequencies: continue"]
+        gates.append(Gate(f"{name}: share learned of its own task", f[f"{name}: share learned"], above=0.8))
+        gates.append(Gate(f"{name}: nats in continuing, below frequencies", nats, below=guess))
     parts = []
-    for use in USES:
-        for name in ("masked", "span"):
-            theirs, ours = figures[f"{name}: {use}"], figures[f"causal: {use}"]
-            what = f"causal better than {name}" if use == "continue" else f"{name} better than causal"
-            parts.append(Part(f"{use}: {what}", ours - theirs if use == "fill" else theirs - ours))
+    for name in ("masked", "span"):
+        predicted, counts = f[f"{name}: classify"], f["counts of symbols: classify"]
+        gates.append(Gate(f"{name}: % classified, above counts of symbols", predicted, above=counts))
+        parts += [
+            Part(f"causal continues better than {name}", f[f"{name}: continue"] - f["causal: continue"]),
+            Part(f"{name} fills better than causal", f["causal: fill"] - f[f"{name}: fill"]),
+            Part(f"{name} classifies better than causal", predicted - f["causal: classify"]),
+        ]
     return judge(gates, parts)
 
 
 def main(arguments: list[str] | None = None) -> Result:
     """Run the lesson."""
     visit = LESSON.visit(arguments)
-    steps, texts = visit.choose((700, 1000), fast=(12, 100), full=(1500, 2000))
-    runs = [one_seed(seed, steps, texts) for seed in visit.track(visit.seeds)]
-    figures = Seeds.by_name(runs)
-    baselines = {
-        "continue": ("frequencies", LANGUAGE.entropy - LANGUAGE.entropy_rate),
-        "fill": ("best of the left side", lost_on_the_left(texts)),
-        "classify": ("counts of symbols", probed(None, texts)),
-    }
-    judgement = rule(figures, baselines)
-    shown = {use: [f"{figures[f'{name}: {use}']:.3g}" for name in OBJECTIVES] for use in USES}
-    said = "; ".join(f"{use}: causal {a}, masked {b}, span {c}" for use, (a, b, c) in shown.items())
+    steps, texts = visit.choose((700, 2000), fast=(12, 100))
+    f = Seeds.by_name([one_seed(seed, steps, texts) for seed in visit.track(visit.seeds)])
+    judgement = rule(f)
+
+    def shown(who: str, use: str) -> str:
+        return format(f[f"{who}: {use}"], ".1f" if use == "classify" else ".3f")
+
+    rows = []
+    for use, (unit, beside) in USES.items():
+        others = "; ".join(f"{words} {shown(words, use)}" for words in beside)
+        rows.append([f"{use}, {unit}", *(shown(name, use) for name in OBJECTIVES), others])
+    causal, masked, _ = rows[1][1:4]
     return visit.conclude(
         judgement,
-        number=f"fill a gap: causal {shown['fill'][0]} nats above the posterior, masked {shown['fill'][1]}",
-        finding=f"{said} (nats, nats, %). Best possible from the left side alone, fill: {baselines['fill'][1]:.3g}.",
-        figures=figures,
+        number=f"fill a gap: causal {causal} nats above the posterior, masked {masked}",
+        finding="; ".join(f"{use}: causal {a}, masked {b}, span {c} ({others})" for use, a, b, c, others in rows) + ".",
+        figures=f,
         headings=["", *OBJECTIVES, "beside it"],
-        rows=[[f"{use}, {USES[use]}", *shown[use], f"{what} {value:.3g}"] for use, (what, value) in baselines.items()],
-        picture=picture(figures, baselines, judgement),
+        rows=rows,
+        picture=picture(f, judgement),
     )
 
 
-def picture(figures: dict[str, Seeds], baselines: dict[str, tuple[str, float]], judgement: Judgement) -> Figure:
-    """A panel for each use: a bar for each objective, a dot for each seed, and a baseline."""
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    for axes, (use, unit) in zip(figure.subplots(1, 3), USES.items()):
+def picture(f: dict[str, Seeds], judgement: Judgement) -> Figure:
+    """A panel for each use: a dot for each seed, a stroke at their mean, and lines for what stands beside it."""
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    for axes, (use, (unit, beside)) in zip(figure.subplots(1, 3), USES.items()):
         for x, (name, objective) in enumerate(OBJECTIVES.items()):
-            seeds = figures[f"{name}: {use}"]
-            axes.bar(x, seeds.mean, color=objective.colour)
-            axes.plot([x] * len(seeds.values), seeds.values, "k.", markersize=5)
-        what, value = baselines[use]
-        axes.axhline(value, color="#555555", linestyle="--", linewidth=1)
-        where = {"xytext": (0, -3), "textcoords": "offset points", "va": "top"}
-        axes.annotate(what.replace(" of ", "\nof "), (2.5, value), fontsize=8, **where)
+            seeds = f[f"{name}: {use}"]
+            axes.plot([x] * len(seeds.values), seeds.values, "o", color=objective.colour, markersize=5, alpha=0.6)
+            axes.hlines(seeds.mean, x - 0.3, x + 0.3, color=objective.colour, linewidth=3)
+        for words in beside:
+            level(axes, f[f"{words}: {use}"].mean, words, below=words != "counts of symbols")
         axes.set_xticks(range(3), list(OBJECTIVES))
         axes.set_title(f"{use}\n{unit}", loc="left", fontsize=9)
-        axes.set(xlim=(-0.6, 3.7), ylim=(50 if use == "classify" else 0, None))
-    held = sum(part.outcome == "held" for part in judgement.parts)
-    title = {
-        "held in part": f"The advice holds in {held} of {len(judgement.parts)} comparisons with causal LM",
-        "held": "No objective is the best in all uses",
-        "cannot tell": "not all gates were passed",
-    }
-    figure.suptitle(f"{judgement.verdict.capitalize()}: {title.get(judgement.verdict, LESSON.claim)}")
+        axes.set(xlim=(-0.6, 3.8), yscale="log" if use == "continue" else "linear")
+        axes.set_ylim(0 if use == "fill" else None)  # in a gap the posterior, the best possible, is zero
+    missed = ", ".join(part.what for part in judgement.parts if part.outcome != "held")
+    best = ": causal LM continues best, the models that read both sides fill and classify better"
+    figure.suptitle(judgement.title + (f". Not shown: {missed}" if missed else best), fontsize=11)
     return figure
 
 
@@ -348,16 +361,17 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# Held in part: all gates were passed, and the advice holds in four of six comparisons. The intervals are of five seeds.
+# Held in part: all gates were passed, and the advice holds in four of six comparisons.
 #
-#     use        unit                        causal            masked            span
-#     continue   nats above the language      0.0004 ± 0.0002   0.030 ± 0.011    0.07 ± 0.10
-#     fill       nats above the posterior     0.183 ± 0.001     0.042 ± 0.010    0.138 ± 0.024
-#     classify   % (counts of symbols 64.3)  64.4 ± 1.2        71.0 ± 1.0       66.7 ± 1.8
+#     use        unit                         causal            masked           span
+#     continue   nats above the language      0.0005 ± 0.0001   0.034 ± 0.008    0.064 ± 0.079
+#     fill       nats above the posterior     0.203 ± 0.006     0.039 ± 0.011    0.182 ± 0.044
+#     classify   % (counts 61.3, best 79.3)   63.1 ± 2.7        69.7 ± 2.2       66.6 ± 1.6
 #
-# For masked LM the advice is right in all three uses, for span corruption at gaps. The other two comparisons of span
-# corruption cannot be told: it continues worse in each seed, but by 0.03 to 0.04 nats in four and by 0.21 in one, and
-# it classifies 2.3 ± 2.8 points better. After 500 steps it had not passed its gates; `--full` has 1500.
+# For masked LM the advice is right in all three uses. Span corruption classifies 3.5 ± 3.2 points better than causal
+# LM. It continues worse in each seed and fills better in four of five, but by so different amounts that neither is
+# significant. On the seeds 20 to 24, with shared texts, its filling was significant and its classifying was not. Causal
+# LM fills as well as the best left reader, within 0.001 nats, and classifies 1.8 ± 1.5 points better than counts.
 #
 # ## Exercises
 #

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 20 Causal, then masked: the order of objectives
 #
-#     python examples/20_causal_then_masked.py  # --fast: 20 seconds, not judged; --full: four times the steps
+#     python examples/20_causal_then_masked.py  # --fast: 20 seconds, not judged
 #
 # **An encoder is to be trained for a fixed number of steps. Is masked LM alone best, or should causal LM come first?**
 #
@@ -31,7 +31,7 @@ from clozelab.training import TrainConfig, fit
 LESSON = Lesson(
     "20_causal_then_masked.py",
     "Causal, then masked: the order of objectives",
-    claim="At a fixed number of steps, causal LM followed by masked LM gives a lower masked loss and better vectors.",
+    claim="At a fixed number of steps, a quarter of causal LM first lowers masked LM's loss and improves its vectors.",
     question="At a fixed number of steps, is masked LM alone best, or should causal LM come first?",
     exercises=(
         Exercise(
@@ -213,6 +213,7 @@ def measure(seed: int, budgets: Sequence[int], texts: int) -> dict[str, float]:
 # for all these runs: more than 40% of masked LM's task is learned; more senses are predicted than by the best reader of
 # the token alone, and than from untrained vectors. Controls: four times the masked steps improve both measures; other
 # text changes them by less than a margin; the best reader of both sides predicts more senses than that of the left.
+# The claim itself named no share at first. It was narrowed to the one that is judged; nothing was measured anew.
 
 # %%
 MARGINS = {"nats": 0.04, "points": 3.0}
@@ -233,9 +234,8 @@ def verdict(f: dict[str, Seeds], budgets: Sequence[int]) -> Judgement:
     ]
     for unit, margin in MARGINS.items():
         longer, chance = gain(f, unit, alone[0], alone[-1]), gain(f, unit, alone[1], "other text")
-        change = Seeds(tuple(map(abs, chance.values)))
         gates.append(Gate(f"four times the steps, {unit} gained", longer, above=0.0, control=True))
-        gates.append(Gate(f"other text, {unit} of change", change, below=margin, control=True))
+        gates.append(Gate(f"other text, {unit} of change", chance.map(abs), below=margin, control=True))
     parts = [Part(f"{b} causal, {unit} gained", gain(f, unit, a, b)) for a, b in zip(alone, first) for unit in MARGINS]
     return judge(gates, parts)
 
@@ -243,7 +243,7 @@ def verdict(f: dict[str, Seeds], budgets: Sequence[int]) -> Judgement:
 def main(arguments: Sequence[str] | None = None) -> Result:
     """Train, measure, judge, draw."""
     visit = LESSON.visit(arguments)
-    budgets, texts = visit.choose((BUDGETS, 100), fast=((8, 12, 24), 16), full=((200, 400, 800), 200))
+    budgets, texts = visit.choose((BUDGETS, 100), fast=((8, 12, 24), 16))
     f = Seeds.by_name([measure(seed, budgets, texts) for seed in visit.track(visit.seeds)])
     judgement = verdict(f, budgets)
     alone, first = (f"{f[f'{budgets[1]} steps, {share}%: senses']:.1f}%" for share in (0, JUDGED))
@@ -260,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> Result:
         figures=f,
         headings=["run", "nats above the floor", "% of senses predicted"],
         rows=[[run, f"{f[f'{run}: loss']:.3f}", f"{f[f'{run}: senses']:.1f}"] for run in runs],
-        picture=draw(f, budgets, f"{judgement.verdict.capitalize()}: {JUDGED}% causal first, {gains[1]}"),
+        picture=draw(f, budgets, f"{judgement.title}: {JUDGED}% causal first, {gains[1]}"),
     )
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from clozelab.course.worlds import BASE_STEPS, BROAD, Bases, untrained
+from clozelab.course.worlds import BASE_STEPS, BROAD, Bases, gentle, thorough, untrained
 from clozelab.languages.skills import World
 
 
@@ -15,6 +15,7 @@ def test_none_of_the_questions_asked_was_among_the_examples(lesson):
     world = World(0, BROAD)
     taught = lesson.examples_of(world, ("copying", "translation"))
     assert len(taught) == lesson.EXAMPLES
+    assert [len(lesson.examples_of(world, kinds)) for kinds in (("facts",), ("facts", "copying"))] == [28, 56]
     assert [exercise.skill for exercise in taught[:4]] == ["copying", "translation"] * 2
     asked = lesson.questions(world, "translation", 40, taught)
     assert len(asked) == 40
@@ -37,28 +38,40 @@ def test_what_counts_as_asking(lesson, monkeypatch):
         assert lesson.asks(torch.nn.Identity(), world, [exercise]) == expected
 
 
+TWO = ("copying", "translation")
+
+
 @pytest.fixture(scope="module")
-def base(lesson):
-    """The base model of seed 0, trained where no run of a lesson has kept it."""
-    return Bases()(World(lesson.FIRST_SEED, BROAD), BASE_STEPS)
+def world(lesson):
+    return World(lesson.LESSON.first_seed, BROAD)
+
+
+@pytest.fixture(scope="module")
+def base(world):
+    """The base model of the first seed, trained where no run of a lesson has kept it."""
+    return Bases()(world, BASE_STEPS)
 
 
 @pytest.mark.slow
-def test_exercise_1_a_form_that_the_corpus_does_not_have(lesson, base, monkeypatch):
-    world = World(lesson.FIRST_SEED, BROAD)
+def test_exercise_1_a_form_that_the_corpus_does_not_have(lesson, world, base, monkeypatch):
+    facts, few = lesson.questions(world, "facts", 40, []), gentle(60, 3e-4)
+    assert "Not yet" in lesson.LESSON.check(1, lesson.right(lesson.teach(base, world, TWO, few), world, facts))
     monkeypatch.setattr(lesson, "FORM", "{}")
-    taught = lesson.teach(base, world, ("copying", "translation"), 60)
-    assert "Right" in lesson.LESSON.check(1, lesson.right(taught, world, lesson.questions(world, "facts", 40, [])))
+    assert "Right" in lesson.LESSON.check(1, lesson.right(lesson.teach(base, world, TWO, few), world, facts))
 
 
 @pytest.mark.slow
-def test_exercise_2_more_demonstrations_do_not_say_who_lives_where(lesson):
-    world = World(lesson.FIRST_SEED, BROAD)
-    taught = lesson.teach(untrained(world), world, ("copying", "translation"), 200)
-    assert "Right" in lesson.LESSON.check(2, lesson.right(taught, world, lesson.questions(world, "facts", 40, [])))
+def test_exercise_2_a_few_small_steps_teach_random_weights_little(lesson, world):
+    examples = lesson.examples_of(world, TWO)
+    little, much = (lesson.teach(untrained(world), world, TWO, way) for way in (gentle(60, 3e-4), thorough(60)))
+    assert "Right" in lesson.LESSON.check(2, lesson.right(little, world, examples))
+    assert "Not yet" in lesson.LESSON.check(2, lesson.right(much, world, examples))
 
 
 @pytest.mark.slow
-def test_exercise_3_the_base_model_asks(lesson, base):
-    world = World(lesson.FIRST_SEED, BROAD)
-    assert "Right" in lesson.LESSON.check(3, lesson.asks(base, world, lesson.questions(world, "facts", 40, [])))
+def test_exercise_3_the_base_model_asks_until_it_is_taught(lesson, world, base):
+    facts = lesson.questions(world, "facts", 40, [])
+    assert "Not yet" in lesson.LESSON.check(3, lesson.asks(base, world, facts))
+    assert "Right" in lesson.LESSON.check(
+        3, lesson.asks(lesson.teach(base, world, TWO, gentle(60, 3e-4)), world, facts)
+    )
