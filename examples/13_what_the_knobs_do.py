@@ -368,7 +368,8 @@ def draw(
         level(axes, guess["spans" in knob], "guess by frequency", style=":", at=0.02)
         level(axes, usual.mean + half[family(knob)].mean, "usual, half of the steps", at=0.02)
         level(axes, 0, "least possible", style=":", at=0.02)
-    figure.axes[0].set(ylabel="excess nats a hidden token\n(diamond: an extreme setting)", ylim=(-0.1, None))
+    top = 1.06 * figure.axes[0].get_ylim()[1]  # room for the name of the highest line
+    figure.axes[0].set(ylabel="excess nats a hidden token\n(diamond: an extreme setting)", ylim=(-0.1, top))
     return figure
 
 

@@ -316,7 +316,7 @@ def picture(f: dict[str, Seeds], judgement: Judgement) -> Figure:
         for place, (name, colour) in enumerate(zip(ours, (CAUSAL.colour, MOVED.colour))):
             bar(axes, place, f[name], colour, number=".2f")
         axes.set_xticks((0, 1), ("causal LM", "half of the\ntexts moved"))
-        axes.set(xlim=(-0.5, 2.2), ylim=(0, 1.15 * max(max(f[name].values) for name in ours)))
+        axes.set(xlim=(-0.5, 2.9), ylim=(0, 1.15 * max(max(f[name].values) for name in ours)))
     plain.set(title="plain text, from the left", ylabel="nats a token")
     level(plain, f["left: exact"].mean, "least possible", at=0.98)
     hidden.set(title="a gap of two tokens", ylabel="nats a gap")
