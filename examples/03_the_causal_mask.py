@@ -28,18 +28,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from clozelab.course import (
-    Exercise,
-    Gate,
-    Judgement,
-    Lesson,
-    Part,
-    Result,
-    Seeds,
-    in_notebook,
-    judge,
-    share_learned,
-)
+from clozelab.course import Exercise, Gate, Judgement, Lesson, Part, Result, Seeds, in_notebook, judge, share_learned
 from clozelab.display import draw_leaks
 from clozelab.evaluation import LeakReport, probe_objective
 from clozelab.generation import generate, sample_token
@@ -294,7 +283,11 @@ def picture(curves: dict[str, list[list[float]]], f: dict[str, dict[str, Seeds]]
         draw_leaks(axes, report).set_title(f"{name}\n{report.verdict.split(':')[0]}", fontsize=9)
         axes.get_legend().remove()
         axes.set(xlabel="input that is changed", ylabel="output")
-    figure.suptitle(f"{judgement.title}: without its mask the loss is impossible and the text is bad")
+    seen, text = (f["without it"][MEASURED[n]].mean for n in (0, 3))
+    figure.suptitle(
+        f"{judgement.title}: without its mask the loss ends at {seen:.2f} nats, the least possible is {LEAST:.2f}, and its "
+        f"text costs {text:.2f}"
+    )
     above.suptitle("blue: the output depends on the input, and may; cross: it does, and must not\n", fontsize=11)
     left, right = below.subplots(1, 2, width_ratios=(1.2, 1))
     for m, (way, colour) in enumerate(WAYS.items()):
