@@ -285,8 +285,8 @@ def picture(curves: dict[str, list[list[float]]], f: dict[str, dict[str, Seeds]]
         axes.set(xlabel="input that is changed", ylabel="output")
     seen, text = (f["without it"][MEASURED[n]].mean for n in (0, 3))
     figure.suptitle(
-        f"{judgement.title}: without its mask the loss ends at {seen:.2f} nats, the least possible is {LEAST:.2f}, and its "
-        f"text costs {text:.2f}"
+        f"{judgement.title}: without its mask the loss ends at {seen:.2f} nats, the least possible is {LEAST:.2f}, "
+        f"and its text costs {text:.2f}"
     )
     above.suptitle("blue: the output depends on the input, and may; cross: it does, and must not\n", fontsize=11)
     left, right = below.subplots(1, 2, width_ratios=(1.2, 1))
