@@ -23,19 +23,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
-from clozelab.course import (
-    Exercise,
-    Gate,
-    Judgement,
-    Lesson,
-    Part,
-    Result,
-    Seeds,
-    in_notebook,
-    judge,
-    level,
-    share_learned,
-)
+from clozelab.course import Exercise, Gate, Judgement, Lesson, Part, Result, Seeds, in_notebook, judge, share_learned
 from clozelab.generation import generate, token_probabilities
 from clozelab.languages import MarkovSource
 from clozelab.models import eval_mode
@@ -336,47 +324,38 @@ def main(arguments: list[str] | None = None) -> Result:
         figures={f"{name}: {what}": values for name, g in f.items() for what, values in g.items()},
         headings=["last quarter, nats", "after true", "after own", "gap grows by", "own / true", "ratio grows by"],
         rows=rows,
-        picture=draw(runs, f, judgement),
+        picture=draw(f, judgement),
     )
 
 
-def draw(runs: dict[str, list], f: dict[str, dict[str, Seeds]], judgement: Judgement) -> Figure:
-    """Errors along the text in both languages, and the ratio by quarter."""
-    figure = Figure(figsize=(13, 4.6), layout="constrained")
+def draw(f: dict[str, dict[str, Seeds]], judgement: Judgement) -> Figure:
+    """Errors by quarter of the text in both languages, and their ratio."""
+    figure = Figure(figsize=(13, 4.8), layout="constrained")
     *panels, last = figure.subplots(1, 3)
-    for axes, name in zip(panels, list(runs)[1:]):
-        draw_errors(axes, runs[name], name)
+    for axes, (name, g) in zip(panels, list(f.items())[1:]):
+        by_quarter(axes, g, "true", "after true prefixes", "#555555")
+        by_quarter(axes, g, "own", "after its own", "#0072B2")
+        axes.set(title=name, ylabel="KL(model‖truth), nats")
     for (name, g), colour in zip(f.items(), ("#E69F00", "#0072B2", "#D55E00")):
-        ratio = [g[f"ratio, quarter {n}"] for n in range(1, 5)]
-        bars = [r.error for r in ratio]
-        last.errorbar(range(1, 5), [r.mean for r in ratio], bars, fmt="-o", color=colour, capsize=3, label=name)
-    level(last, 1, "as after true prefixes", style="-", at=0.98, below=True)
-    last.set(
-        yscale="log",
-        ylim=(0.7, None),
-        title="own over true",
-        xlabel="quarter of the text",
-        ylabel="ratio of the errors",
-    )
-    last.set_xticks(range(1, 5))
-    last.legend(fontsize=9)
+        by_quarter(last, g, "ratio", name, colour)
+    last.axhline(1, color="#555555", linewidth=1, label="as after true prefixes")
+    last.set(title="own over true", ylabel="ratio of the errors")
+    for axes in (*panels, last):
+        axes.set(yscale="log", xlabel="quarter of the text", xticks=range(1, 5))
+        axes.legend(fontsize=9)
     _, once, always = (g["ratio, quarter 4"].mean for g in f.values())
     figure.suptitle(
-        f"{judgement.title}: by the end of a text the error after own prefixes is {once:.1f} times that "
-        f"after true ones where the language forgives, {always:.0f} times where it never does"
+        f"{judgement.title}: by the end of a text the error after own prefixes is\n{once:.1f} times that after true "
+        f"ones where the language forgives, {always:.0f} times where it never does"
     )
     return figure
 
 
-def draw_errors(axes: Axes, runs: list[dict[str, list[float]]], name: str) -> None:
-    """The error at each position after true and own prefixes: mean, and the range over seeds."""
-    for kind, colour, label in (("true", "#555555", "after true prefixes"), ("own", "#0072B2", "after its own")):
-        errors = torch.tensor([run[kind] for run in runs]).unflatten(1, (-1, 2)).mean(2)  # (seeds, T / 2), of pairs
-        place = torch.arange(1.5, LENGTH, 2)
-        axes.plot(place, errors.mean(0), color=colour, label=label)
-        axes.fill_between(place, errors.amin(0), errors.amax(0), color=colour, alpha=0.2, linewidth=0)
-    axes.set(yscale="log", title=name, xlabel="position in the text", ylabel="KL(model‖truth), nats")
-    axes.legend(fontsize=9)
+def by_quarter(axes: Axes, g: dict[str, Seeds], what: str, label: str, colour: str) -> None:
+    """A figure in each quarter of the text, with its interval."""
+    each = [g[f"{what}, quarter {n}"] for n in range(1, 5)]
+    bars = [one.error for one in each]
+    axes.errorbar(range(1, 5), [one.mean for one in each], bars, fmt="-o", color=colour, capsize=3, label=label)
 
 
 # %%
@@ -386,19 +365,24 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# Held in part. After its own tokens a model does err more: in the last quarter of a text 1.76 ± 0.27 times as much
-# after 60 steps, 1.44 ± 0.26 times after 300. But in the language that forgives, errors do not compound: from the
-# second quarter to the last one the gap *shrinks* at both strengths, as the text reveals its dialect and the model
-# recovers. The ratio still grows for the weak model (+0.25 ± 0.23), which is why both measures are needed; for the
-# strong one we cannot tell. This agrees with He et al.: the bias exists, is limited, and does not grow.
+# Held in part: two parts of three. In the language that forgives, a model errs more after its own tokens: in the last
+# quarter of a text 1.57 ± 0.16 times as much after 60 steps. After 300 steps it is 1.31 ± 0.54 times, and we cannot
+# tell. There errors hardly compound: from the second quarter to the last one the gap does not grow (-0.007 ± 0.013
+# nats) or shrinks (-0.008 ± 0.006), as the text reveals its dialect and the model recovers. The ratio grows for the
+# weak model (+0.22 ± 0.10), which is why both measures are shown. This agrees with He et al.: the bias exists, is
+# limited, and does not grow.
 #
-# In the running sum the same measures show that errors compound: the ratio grows from 26 to 78 along the text, for a
-# model that has learned 99.5% of its task. Its training loss does not show it, since every prefix in training is right.
-# So how far errors compound depends on the language. A derivation or a count resembles the sum more than the dialects.
+# In the running sum errors do compound: the gap grows by 0.26 ± 0.11 nats, and the ratio from 39 to 72, for a model
+# that has learned 99.6% of its task. Its training loss does not show it, since every prefix in training is right. So
+# how far errors compound depends on the language. A derivation or a count resembles the sum more than the dialects.
 #
-# Temperature 0.8 does not help the strong model: its own texts are not better (KL(model‖truth) +15%), and it leaves out
-# much that is right (KL(truth‖model) +154%). On seeds 0 to 4 the verdict had been "cannot tell", since the control was
-# trained for only 100 steps and failed its gate in two seeds.
+# Temperature 0.8 does not help the strong model. Its own texts are no better and may be worse (KL(model‖truth)
+# +21 ± 22%), and it leaves out much that is right (KL(truth‖model) +157 ± 16%).
+#
+# Two rules were tried before. On seeds 0 to 4 the running sum had only 100 steps and failed its gate: "cannot tell". On
+# seeds 100 to 104 the growth of gap and ratio in the dialects were four more parts: two were contradicted, one held
+# narrowly. That gave one statement four chances, and the account says only that errors *can* compound. (There the
+# strong model's error was significantly larger after its own prefixes, too: +0.004 ± 0.003 nats.)
 #
 # ## Exercises
 #
