@@ -62,8 +62,8 @@ LESSON = Lesson(
             "Show the model no [MASK] at all, but random tokens: `model = trained(masked(mask=0.0, random=1.0), 10, "
             '120)`. How many excess nats has it at [MASK], `nats_at_masks(model, 10)["nats"]`?',
             answer=(10, 25),
-            why="Far more than a guess by frequency, 1.93: the model never learned what a [MASK] says, so it is certain of "
-            "wrong tokens. What hides tokens in use must have hidden them in training.",
+            why="Far worse than a guess by frequency, 1.93: the model never learned what a [MASK] says, and is certain "
+            "of wrong tokens. What hides tokens in use must have hidden them in training.",
         ),
         Exercise(
             "How much does the best possible model lose that believes in 80/10/10 where in fact every visible token is "
