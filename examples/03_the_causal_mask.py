@@ -49,7 +49,7 @@ LESSON = Lesson(
             '`loss_fn`. What is the training loss at the end, `curve = train_one("with it in every other row", 10, '
             "200)[1]`, `sum(curve[-20:]) / 20`?",
             answer=(0.97, 1.04),
-            why="As with the mask: so few rows do not teach copying in 200 steps, and nothing in the log shows the leak. "
+            why="As with the mask: so few rows do not teach copying in 200 steps. Nothing in the log shows the leak. "
             "The probe needs one such row.",
         ),
         Exercise(
