@@ -30,10 +30,10 @@ from torch import Tensor, nn
 
 from clozelab.course import Exercise, Gate, Judgement, Lesson, Part, Result, Seeds, in_notebook, judge, share_learned
 from clozelab.display import draw_leaks
-from clozelab.evaluation import LeakReport, probe, probe_objective, receptive_field
+from clozelab.evaluation import LeakReport, probe_objective
 from clozelab.generation import generate, sample_token
 from clozelab.languages import MarkovSource, chain_costs
-from clozelab.models import DecoderOnly, EncoderOnly, causal_mask, eval_mode
+from clozelab.models import DecoderOnly, EncoderOnly, eval_mode
 from clozelab.objectives import CausalLM, Loss, MaskedLM, Objective, SpanCorruption
 from clozelab.training import TrainConfig, fit
 
@@ -45,11 +45,12 @@ LESSON = Lesson(
     question="A decoder is trained without its causal mask, and its loss is excellent. Is it a good model?",
     exercises=(
         Exercise(
-            "The mask is missing in one row of fifty, where the loss falls to zero. By what percentage is the mean "
-            "loss of a batch lower?",
-            answer=(1.9, 2.1),
-            why="One row of fifty adds nothing: 2%. Nobody sees that in a log, and real text has no floor to compare "
-            "with. The probe needs one such row.",
+            "Let the mask be missing in one row of 32 and not in every other one: write `text[1:]` and `text[:1]` in "
+            '`loss_fn`. What is the training loss at the end, `curve = train_one("with it in every other row", 10, '
+            "200)[1]`, `sum(curve[-20:]) / 20`?",
+            answer=(0.97, 1.04),
+            why="As with the mask: so few rows do not teach copying in 200 steps. Nothing in the log shows the leak. "
+            "The probe needs one such row.",
         ),
         Exercise(
             "Probe a text of 16 tokens, `name, report = leaks_of_the_three(length=16)[-1]`: how many leaks has the "
@@ -58,10 +59,11 @@ LESSON = Lesson(
             why="Every pair of an output and a later input: 16 x 15 / 2.",
         ),
         Exercise(
-            "What is the loss of a uniform guess among the eight symbols, in nats? Compare it with the loss of the "
-            "unmasked model once its mask is restored.",
-            answer=(2.07, 2.09),
-            why="ln 8 = 2.08. The unmasked model is far worse than that: it is certain, of wrong symbols.",
+            'Stop after 60 steps and restore the mask, `model, _ = train_one("without it", 10, 60)`: what is the loss, '
+            "`float(loss_of(model, FRESH))`?",
+            answer=(2.5, 3.6),
+            why="Worse than a uniform guess already, ln 8 = 2.08, and 8.4 after 200 steps: the longer it copies, the "
+            "more certain it is of wrong symbols.",
         ),
     ),
     literature="For scale: a GPT-2 of 124M reaches 2.85 nats a token on OpenWebText (nanoGPT's README); a loss near "
@@ -84,9 +86,6 @@ CAUSAL = CausalLM()
 # decoder depend on what comes before, those of an encoder on both sides. An encoder-decoder has two inputs: its outputs
 # depend on every token of the encoder's text, but only on the decoder's tokens so far. The upper row of the picture
 # shows them all, and last the decoder without a mask, in which every cell above the diagonal is a leak.
-#
-# What one layer attends to, composed over all layers, is the `receptive_field`; that of a causal mask is the mask
-# itself.
 
 
 # %%
@@ -117,11 +116,7 @@ def leaks_of_the_three(length: int = 12) -> list[tuple[str, LeakReport]]:
             what = "decoder, the encoder's text" if objective.name == "span" and key == "input_ids" else names[key]
             reports.append((f"{objective.name} ({objective.canonical}): {what}", report))
     unmasked, batch = without_mask(at_random(CAUSAL, special.vocab_size)), CAUSAL.collator(special).block(text, [0])
-    leaky = probe_objective(CAUSAL, unmasked, batch)["logits", "input_ids"]
-    assert leaky.declared.equal(receptive_field(causal_mask(length)))
-    # Compared with its own attention mask it has no fault: a leak is defined by what the objective allows.
-    assert probe(unmasked, {"input_ids": text}).passed
-    return [*reports, ("causal, without its mask", leaky)]
+    return [*reports, ("causal, without its mask", probe_objective(CAUSAL, unmasked, batch)["logits", "input_ids"])]
 
 
 if in_notebook():
@@ -255,7 +250,7 @@ def verdict(f: dict[str, dict[str, Seeds]]) -> Judgement:
 def main(arguments: Sequence[str] | None = None) -> Result:
     """Train, measure, judge, draw."""
     visit = LESSON.visit(arguments)
-    steps, texts = visit.choose((200, 300), fast=(60, 60), full=(1000, 1000))
+    steps, texts = visit.choose((200, 300), fast=(60, 60))
     runs = {way: [measure(way, seed, steps, texts) for seed in visit.seeds] for way in visit.track(WAYS, "ways")}
     f = {way: {what: Seeds(tuple(run[what] for run, _ in runs[way])) for what in MEASURED} for way in WAYS}
     judgement, correct = verdict(f), f["with the mask"][MEASURED[3]]
@@ -290,7 +285,11 @@ def picture(curves: dict[str, list[list[float]]], f: dict[str, dict[str, Seeds]]
         draw_leaks(axes, report).set_title(f"{name}\n{report.verdict.split(':')[0]}", fontsize=9)
         axes.get_legend().remove()
         axes.set(xlabel="input that is changed", ylabel="output")
-    figure.suptitle(f"{judgement.verdict.capitalize()}: without its mask the loss is impossible and the text is bad")
+    seen, text = (f["without it"][MEASURED[n]].mean for n in (0, 3))
+    figure.suptitle(
+        f"{judgement.title}: without its mask the loss ends at {seen:.2f} nats, the least possible is {LEAST:.2f}, "
+        f"and its text costs {text:.2f}"
+    )
     above.suptitle("blue: the output depends on the input, and may; cross: it does, and must not\n", fontsize=11)
     left, right = below.subplots(1, 2, width_ratios=(1.2, 1))
     for m, (way, colour) in enumerate(WAYS.items()):
@@ -313,7 +312,7 @@ def picture(curves: dict[str, list[list[float]]], f: dict[str, dict[str, Seeds]]
     right.axhline(by_frequency(), color="black", linestyle="--", label="drawn by frequency alone")
     right.axhline(SOURCE.entropy_rate, color="black", linestyle=":", label="text of the language itself")
     right.set_ylim(0, 1.15 * max(f["without it"][MEASURED[2]].values))
-    right.legend(loc="upper left")
+    right.legend(loc="upper right")
     right.set_xticks(range(3), [f"trained\n{way}" for way in WAYS])
     right.set_ylabel("what it generates, under the true language\n(nats a token)")
     right.set_title("hatched: rereading without a mask; plain: with the mask (restored); dots: seeds", fontsize=9)
@@ -334,9 +333,9 @@ if __name__ == "__main__":
 # Rereading does not help: there is nothing to the right of the last position, and nothing but copying was learned.
 #
 # The third model is a warning. Its training loss ends halfway between zero and the floor, so the number is as
-# meaningless. Yet with the mask the model is as good as the correctly masked one; by rereading without a mask it
-# generates bad text. So a loss below the floor proves that the answer was visible, not that the model is useless: that
-# depends on how it is used.
+# meaningless. Yet with the mask the model is nearly as good as the correctly masked one (loss 1.011 against 1.006,
+# higher in each seed); by rereading without a mask it generates bad text. So a loss below the floor proves that the
+# answer was visible, not that the model is useless: that depends on how it is used.
 #
 # ## Exercises
 #

@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 
+from clozelab.course import Seeds
+
 
 def any_texts(lesson):
     """(20, LENGTH), of no language."""
@@ -87,16 +89,32 @@ def test_the_direction_shows_even_when_fast(fast):
     assert fast["running sum: noise, quarter 4"] > 1.2 * fast["running sum: true, quarter 4"]
 
 
-def test_the_answers_of_the_exercises(lesson):
-    slip = lesson.sample_sums(1, seed=2)[:, ::2] % 4  # the digits of a text, in pairs with sums
-    block = slip[0, :4]
-    written = 4 + (1 + block.cumsum(0)) % 4  # a slip in the first sum, which the others carry along
-    text = torch.stack([slip[0], torch.cat([written, 4 + slip[0, 4:]])], 1).flatten()[None]
-    wrong = (lesson.sums_truth(text, restart=4).argmax(2) != text)[0, 1:8:2]
-    assert lesson.LESSON.check(1, int(wrong[1:].sum())).startswith("Right")
-    off = torch.zeros(100_000).long()
-    for _ in range(32):
-        slips = torch.rand(off.shape, generator=torch.Generator().manual_seed(int(off.sum()) + _)) < 0.01
-        off = (off + slips * torch.randint(1, 4, off.shape, generator=torch.Generator().manual_seed(_))) % 4
-    assert lesson.LESSON.check(2, float((off != 0).float().mean())).startswith("Right")
-    assert lesson.LESSON.check(3, -math.log(lesson.TYPO / lesson.SYMBOLS)).startswith("Right")
+def test_the_answers_of_the_exercises(lesson, monkeypatch):
+    assert lesson.LESSON.check(1, lesson.misread(restart=4)).startswith("Right")
+    assert lesson.misread() == lesson.LENGTH // 2
+    for typo, right in ((0.01, True), (lesson.TYPO, False)):
+        monkeypatch.setattr(lesson, "TYPO", typo)
+        worst = -float(lesson.sums_truth(lesson.sample_sums(1, seed=0)).min())
+        assert lesson.LESSON.check(3, worst).startswith("Right") == right
+
+
+@pytest.mark.slow
+def test_in_one_dialect_a_model_errs_no_more_after_its_own_tokens(lesson, monkeypatch):
+    def ratio():
+        measured = lesson.measure("dialects", 10, 60, 200)
+        return sum(measured["own"]) / sum(measured["true"])
+
+    assert not lesson.LESSON.check(2, ratio()).startswith("Right")
+    monkeypatch.setattr(lesson, "DIALECTS", [lesson.MarkovSource.random(lesson.SYMBOLS, entropy=1.2, seed=0)] * 4)
+    assert lesson.LESSON.check(2, ratio()).startswith("Right")
+
+
+@pytest.mark.parametrize(("growth", "verdict"), [(0.1, "held"), (-0.1, "held in part")], ids=["grows", "shrinks"])
+def test_the_claim_needs_one_language_in_which_errors_compound(lesson, growth, verdict):
+    spread = (-0.001, 0.0, 0.001)
+    f = {"learned": 0.99, "noise, quarter 2": 0.5, "true, quarter 2": 0.1, "gap, quarter 4": 0.05, "gap grows by": -0.1}
+    dialects = {name: Seeds(tuple(value + d for d in spread)) for name, value in f.items()}
+    control = dialects | {"gap grows by": Seeds(tuple(growth + d for d in spread))}
+    assert lesson.verdict(dialects, dialects, control).verdict == verdict
+    deaf = dialects | {"noise, quarter 2": dialects["true, quarter 2"]}
+    assert lesson.verdict(deaf, dialects, control).verdict == "cannot tell"

@@ -11,9 +11,11 @@ def test_it_runs_to_its_end(trial):
     assert trial
 
 
-def test_exercise_1_an_empty_middle_has_its_four_ids(lesson):
-    row = move_middle(list(range(6)) + [0] * 10, 5, 5, lesson.ROLES, spm=True)
-    assert lesson.LESSON.check(1, len(row)).startswith("Right")
+def test_exercise_1_after_an_empty_middle_comes_its_end(lesson):
+    for end, right in ((5, True), (7, False)):
+        row = move_middle([0] * 16, 5, end, lesson.ROLES, spm=True)
+        between = row.index(lesson.ROLES.end) - row.index(lesson.ROLES.middle) - 1
+        assert lesson.LESSON.check(1, between).startswith("Right") == right
 
 
 def test_exercise_2_a_suffix_is_worth_nothing_without_dependence(lesson):
