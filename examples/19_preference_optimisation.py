@@ -43,8 +43,9 @@ LESSON = Lesson(
             why="1 - 0.99^256. A model that is right once in a hundred samples has the answer nearly always among 256.",
         ),
         Exercise(
-            "Without beta and without the likelihood of the chosen answers, how often does `optimise(short, world, "
-            "pairs, 20, beta=0.0, likelihood=0.0)` raise a chosen answer against the rejected one, by `preferred`?",
+            "Train without beta and without the likelihood: `none = optimise(short, world, pairs, 20, beta=0.0, "
+            "likelihood=0.0)`. For which share of the pairs has the chosen answer gained, `preferred(none, "
+            "short, world, pairs)`?",
             answer=(0.0, 0.1),
             why="The loss is ln 2 whatever the model does. No preference has a gradient, and no answer gains.",
         ),
