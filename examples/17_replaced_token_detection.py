@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 17 Replaced token detection: does a loss on every token teach more?
 #
-#     python examples/17_replaced_token_detection.py  # --fast: some seconds, not judged; --full: four times the steps
+#     python examples/17_replaced_token_detection.py  # --fast: some seconds, not judged
 #
 # Masked LM's loss covers 15% of the tokens. ELECTRA's covers all: a small masked model, the generator, fills the hidden
 # tokens, and the encoder that is kept, the discriminator, says of *every* token whether it was replaced. Its authors
@@ -57,9 +57,10 @@ LESSON = Lesson(
 # ## A language whose words have senses
 #
 # Sixteen senses follow one another as a Markov chain of 0.6 nats. Each of eight words is said in two of them (and 2% of
-# the words are any word), so a word tells half of its sense, and the words around it the rest. This is a hidden Markov
-# model: the best guess of a sense is known exactly, for a reader of the word alone, of what is left of it too, or of
-# both sides. No model is told the senses.
+# the words are any word), so a word leaves two senses, and the words around it say which. This is a hidden Markov
+# model: the best prediction of a sense is known exactly, for a reader of the word alone, of what is left of it too, or
+# of both sides. No model sees the senses in training. The language is one and the same for all seeds: they draw weights
+# and texts.
 
 # %%
 LENGTH, ROWS, WORDS, QUARTERS = 32, 8, 8, (1, 2, 3, 4)
@@ -167,13 +168,15 @@ def own_task(name: str, model: nn.Module, text: Tensor) -> dict[str, float]:
 # %% [markdown]
 # ## What is measured
 #
-# How many senses a linear probe tells from the encoder's vectors, fitted on some texts and scored on others. It reads
+# How many senses a linear probe predicts from the encoder's vectors, fitted on some texts, scored on others. It reads
 # the states behind both blocks: the last one alone serves the objective's own head, and one bit needs little. It is
-# taken at each quarter of the run, and the mean of the four says how much is learned from little text.
+# fitted at each quarter of the run, and the mean of the four says how much is learned from little text.
 #
 # **Equal text**: the same texts, as many steps. **Equal compute**: at each quarter masked LM has more steps, as many
 # operations as ELECTRA. The learning rate stays level and the weights are averaged over the last steps, so that each
-# point of a run is the end of a shorter one. Each has the better of two rates, by other seeds: a low one for ELECTRA.
+# point of a run is the end of a shorter one. ELECTRA has the lower of two rates, the others the higher: for each the
+# better one, on seeds that are not recorded. The language (`seed=3`), the vectors of two blocks and the averaging were
+# also fixed before the recorded seeds. What else had been tried was not written down, so count on some luck in them.
 
 
 # %%
@@ -203,7 +206,7 @@ def train(name: str, seed: int, looks: Collection[int], look: Callable[[nn.Modul
 
 
 def measure(seed: int, steps: int, texts: int) -> dict[str, float]:
-    """% of senses told by "name, quarter" and "name" (their mean); "name: loss", "name: guess", "name: least"."""
+    """% of senses predicted by "name, quarter" and "name" (their mean); "name: loss", "name: guess", "name: least"."""
     fitted, test = (SOURCE.sample(texts, LENGTH, seed=n * 10**9 + seed) for n in (1, 2))
 
     def look(model: nn.Module) -> float:
@@ -226,68 +229,78 @@ def measure(seed: int, steps: int, texts: int) -> dict[str, float]:
 # %% [markdown]
 # ## The rule of judgement
 #
-# Fixed before the recorded run. It is judged only if
+# It is judged only if
 #
 # - masked LM has learned more than 60% of its own task and the discriminators more than 40% of theirs (0: a guess by
 #   frequency; 1: the least possible loss, or its bound, so that the discriminators' true share is larger);
-# - the vectors of each tell more than the word alone, and than untrained ones;
-# - control: masked LM's tell more than those of masked LM 5%, or a loss on more words could not matter here.
+# - from the vectors of each more is predicted than from the word alone, and than from untrained ones;
+# - controls, or a loss on more words could not matter here: masked LM is ahead of masked LM 5%, ELECTRA of ELECTRA 15%.
 #
-# The three parts: ELECTRA's tell more than ELECTRA 15%'s, than masked LM's from equal text, and from equal compute.
+# The two parts: ELECTRA is ahead of masked LM from equal text, and from equal compute.
+#
+# All was fixed before the recorded run, but that ELECTRA is ahead of ELECTRA 15% was a third part, which the claim does
+# not name. By it alone the verdict was "held in part". It became a control afterwards.
 
 
 # %%
 def verdict(f: dict[str, Seeds]) -> Judgement:
     """From the figures by name."""
-    gates = [Gate("% of senses, masked LM against masked LM 5%", f["masked LM"], above=f["masked LM 5%"], control=True)]
+    gates = [
+        Gate(f"{name}: % of senses, against {less}", f[name], above=f[less], control=True)
+        for name, less in (("masked LM", "masked LM 5%"), ("ELECTRA", "ELECTRA 15%"))
+    ]
     for name, share in zip(JUDGED, (0.6, 0.4, 0.4)):
         learned = share_learned(*(f[f"{name}: {what}"] for what in ("loss", "guess", "least")))
         gates.append(Gate(f"{name}: share of its own task that it has learned", learned, above=share))
         gates += [
             Gate(f"{name}: % of senses, against {b}", f[name], above=f[b]) for b in ("the word alone", "untrained")
         ]
-    others = ("ELECTRA 15%", "masked LM", EQUAL_COMPUTE)
+    others = ("masked LM", EQUAL_COMPUTE)
     return judge(gates, [Part(f"points, ELECTRA less {other}", f["ELECTRA"] - f[other]) for other in others])
 
 
 def main(arguments: list[str] | None = None) -> Result:
     """Train, probe, judge, draw."""
     visit = LESSON.visit(arguments)
-    steps, texts = visit.choose((300, 160), fast=(60, 60), full=(1200, 300))
+    steps, texts = visit.choose((300, 160), fast=(60, 60))
     f = Seeds.by_name([measure(seed, steps, texts) for seed in visit.track(visit.seeds)])
     judgement = verdict(f)
-    told = {name: f"{f[name]:.1f}%" for name in (*OBJECTIVES, "the word alone", "both sides")}
-    every, text, compute = (f"{part.difference:+.1f}" for part in judgement.parts)
+    share = {name: f"{f[name]:.1f}%" for name in (*OBJECTIVES, "the word alone", "both sides")}
+    text, compute = (f"{part.difference:+.1f}" for part in judgement.parts)
     return visit.conclude(
         judgement,
-        number=f"senses told: ELECTRA {told['ELECTRA']}, on 15% {told['ELECTRA 15%']}, masked LM {told['masked LM']}, "
-        f"word {told['the word alone']}",
-        finding=f"ELECTRA's vectors tell {told['ELECTRA']} of the senses along the run: {every} points against a loss "
-        f"on 15%, {text} against masked LM from equal text, {compute} from equal compute ({f['step cost']:.2f} times "
-        f"the steps). The best reader of both sides tells {told['both sides']}.",
+        number=f"senses predicted: ELECTRA {share['ELECTRA']}, masked LM {share['masked LM']}, from the word alone "
+        f"{share['the word alone']}",
+        finding=f"From ELECTRA's vectors {share['ELECTRA']} of the senses are predicted along the run, with a loss on "
+        f"15% {share['ELECTRA 15%']}. Less masked LM, that is {text} points from equal text and {compute} from equal "
+        f"compute ({f['step cost'].mean:.2f} times the steps). The best reader of both sides predicts "
+        f"{share['both sides']}.",
         figures=f,
-        headings=["encoder", "senses told along the run (%)", "at its end (%)"],
+        headings=["encoder", "senses predicted along the run (%)", "at its end (%)"],
         rows=[[name, f"{f[name]:.1f}", f"{f[f'{name}, 4']:.1f}"] for name in (*OBJECTIVES, EQUAL_COMPUTE)],
         picture=draw(f, judgement, steps),
     )
 
 
+COLOURS = {"masked LM": MASKED.colour, EQUAL_COMPUTE: "#EE99AA", "ELECTRA": ELECTRA.colour, "ELECTRA 15%": "#DDCC77"}
+
+
 def draw(f: dict[str, Seeds], judgement: Judgement, steps: int) -> Figure:
-    """What the vectors tell along the run, with 95% intervals, below what the best readers tell."""
+    """What is predicted from the vectors along the run, with 95% intervals, below what the best readers predict."""
     figure = Figure(figsize=(9, 5.2), layout="constrained")
     axes = figure.subplots()
-    for shift, (name, colour) in enumerate(zip(OBJECTIVES, (MASKED.colour, ELECTRA.colour, "#DDCC77", "#999999"))):
+    for name, colour in COLOURS.items():
         values = [f[f"{name}, {k}"] for k in QUARTERS]
-        words = [(steps * k / 4 + shift) * ROWS * LENGTH / 1000 for k in QUARTERS]  # beside one another
-        bars = [one.half_width if len(one.values) > 1 else 0 for one in values]
-        axes.errorbar(words, [one.mean for one in values], bars, color=colour, marker="o", capsize=3, label=name)
+        more = f["step cost"].mean if name == EQUAL_COMPUTE else 1.02 if name == "ELECTRA" else 1.0  # 1.02: beside it
+        words, error = [more * steps * k / 4 * ROWS * LENGTH / 1000 for k in QUARTERS], [one.error for one in values]
+        axes.errorbar(words, [one.mean for one in values], error, color=colour, marker="o", capsize=3, label=name)
     for reader in READERS:
         axes.axhline(f[reader].mean, color="0.4", linestyle="--", linewidth=1)
         axes.annotate(f"best possible: {reader}", (0.01, f[reader].mean + 0.2), xycoords=("axes fraction", "data"))
-    axes.set(xlabel="text that was read (thousand words)", ylabel="senses told by a linear probe (%)", ylim=(77, 101))
-    axes.legend(loc="upper right", ncols=2, bbox_to_anchor=(1, 0.9))
-    every, text, _ = (f"{part.difference:+.1f}" for part in judgement.parts)
-    axes.set_title(f"{judgement.verdict.capitalize()}: ELECTRA {every} against a loss on 15%, {text} against masked LM")
+    axes.set(xlabel="text that was read (thousand words)", ylabel="senses predicted (%)", ylim=(77, 101))
+    axes.legend(loc="lower right", ncols=2, bbox_to_anchor=(1, 0.06))
+    text, compute = (f"{part.difference:+.1f}" for part in judgement.parts)
+    axes.set_title(f"{judgement.title}: ELECTRA less masked LM {text} points, {compute} from equal compute")
     return figure
 
 
@@ -298,13 +311,13 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# Held in part. ELECTRA lives by its loss on every token: along the run its vectors tell 91.5 ± 1.4% of the senses, with
-# the loss on 15% 82.8 ± 2.4%. Masked LM tells 92.2 ± 1.1%. Which of the two is ahead cannot be told: ELECTRA by -0.7 ±
-# 1.1 points from equal text, -0.9 ± 1.1 from equal compute, so by half a point at most.
+# Cannot tell. ELECTRA needs its loss on every token: 91.5 ± 1.4% of the senses are predicted along the run, against
+# 82.8 ± 2.4% with a loss on 15%. Against masked LM (92.2 ± 1.1%) the difference is -0.7 ± 1.1 points from equal text
+# and -0.9 ± 1.1 from equal compute: not significant. The intervals leave ELECTRA a lead of half a point at most.
 #
-# Count what a word of text can teach. At most 0.20 nats can be detected, at every word; 1.14 can be predicted at 15% of
-# them, 0.17 a word; detection at 15% leaves 0.08. More positions are not more to learn where each asks for less. This
-# is a language of eight words and a small model; Clark et al. measured English and larger ones.
+# A word offers 0.20 nats by detection, 0.17 by masked LM (1.14 at 15%), 0.08 by detection at 15%. So a loss on more
+# positions need not hold more to learn. This is one language of eight words and a small model; Clark et al. measured
+# English and larger ones.
 #
 # ## Exercises
 #

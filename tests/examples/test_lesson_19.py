@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from clozelab.course.worlds import BASE_STEPS, Bases, finetune, gentle, question, untrained
+from clozelab.course.worlds import finetune, gentle, pretrain, question, untrained
 from clozelab.generation import causal_pairs
 from clozelab.languages.skills import World
 
@@ -79,25 +79,39 @@ def test_without_pairs_nothing_is_learned(lesson, model):
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), copy.parameters()))
 
 
+def test_the_control_changes_the_chosen_answers_alone(lesson, monkeypatch):
+    seen = []
+    monkeypatch.setattr(lesson, "optimise", lambda model, world, pairs, steps: seen.append(pairs) or model)
+    sizes = {"base": 24, "demonstrate": 8, "optimise": 8, "exam": 4, "asked": 16}
+    lesson.study(0, lambda world, steps: untrained(world), sizes)
+    _, own, corrected = seen
+    assert [(one.prompt, one.rejected) for one in own] == [(one.prompt, one.rejected) for one in corrected]
+    right = {tuple(WORLD.ids(question(one))): WORLD.ids(one.answer) for one in asked_by(sizes)}
+    assert all(one.chosen == right[tuple(one.prompt)] for one in corrected)
+
+
+def asked_by(sizes):
+    """The questions that `study` asks."""
+    return WORLD.exercises("translation", sizes["asked"] + sizes["exam"], held_out=False, draw=2)[: sizes["asked"]]
+
+
 def test_exercise_1_one_in_a_hundred(lesson):
-    assert "Right" in lesson.LESSON.check(1, 1 - 0.99**256)
+    assert "Right" in lesson.LESSON.check(1, lesson.at_least_one(0.01, 256))
     assert "Not yet" in lesson.LESSON.check(1, 0.01)
 
 
-def test_exercise_2_without_beta_nothing_changes(lesson, model, pair):
-    exam = WORLD.exercises("translation", 4)
-    change = (
-        lesson.pass_at_k(lesson.optimise(model, WORLD, [pair], 5, beta=0.0), WORLD, exam)[1]
-        - lesson.pass_at_k(model, WORLD, exam)[1]
-    )
-    assert "Right" in lesson.LESSON.check(2, change)
+def test_exercise_2_without_a_loss_nothing_changes(lesson, model, pair):
+    def share(**changed):
+        return lesson.preferred(lesson.optimise(model, WORLD, [pair], 20, **changed), model, WORLD, [pair])
+
+    assert "Right" in lesson.LESSON.check(2, share(beta=0.0, likelihood=0.0))
+    assert "Not yet" in lesson.LESSON.check(2, share())
 
 
 @pytest.mark.slow
-def test_exercise_3_nothing_to_prefer(lesson, monkeypatch):
-    monkeypatch.setattr(lesson, "mark", lambda exercise, words: 2 * exercise.right(words))
-    base = Bases()(World(lesson.FIRST_SEED, lesson.WORLDS["absent"]), BASE_STEPS)
-    world = World(lesson.FIRST_SEED, lesson.WORLDS["present"])
-    before = finetune(base, world, world.exercises("translation", 20, held_out=False, draw=1), gentle(30))
-    asked = world.exercises("translation", 100, held_out=False, draw=2)
-    assert "Right" in lesson.LESSON.check(3, len(lesson.preferences(before, world, asked)) / 100)
+def test_exercise_3_nothing_to_prefer(lesson):
+    known, asked = (WORLD.exercises("translation", n, held_out=False, draw=n) for n in (lesson.DEMONSTRATIONS, 50))
+    short = finetune(pretrain(World(0, lesson.NARROW), 150), WORLD, known, gentle(60))
+    found = lesson.preferences(short, WORLD, asked, lambda exercise, words: 2 * exercise.right(words))
+    assert "Right" in lesson.LESSON.check(3, len(found))
+    assert "Not yet" in lesson.LESSON.check(3, len(lesson.preferences(short, WORLD, asked)))
