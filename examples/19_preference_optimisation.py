@@ -368,12 +368,12 @@ def draw(f: dict[tuple, Seeds], judgement: Judgement) -> Figure:
 # Where it had not, the judge finds pairs for 74% of the questions, nearly all of two wrong answers, one of which at
 # least has the right form. This preference is learned: the chosen answer gains in 99% of new pairs. But right answers
 # stay as rare as they were: pass@256 is 0.2% before and after. The training is not too weak for more. With the right
-# answers chosen in the same pairs, the same steps bring pass@256 to 95% ± 12%. So the skill is
-# learned from what the chosen answers hold, and the model's own do not hold it.
+# answers chosen in the same pairs, the same steps bring pass@256 to 95% ± 12%. So the skill is learned from what the
+# chosen answers hold, and the model's own do not hold it.
 #
 # Two limits. On seed 10 it was the likelihood of right answers that taught, not the comparison. And where the skill is
 # present, preferences may reach further than 256 samples did: pass@256 rose from 88% to 100% in one model, by 3 ± 7
-# points in the mean. By the rule of earlier runs (it stays within 5 points) that would be "cannot tell".
+# points in the mean. By the rule of earlier runs (it stays within 5 points) this part would be "cannot tell".
 
 # %% [markdown]
 # ## Exercises
