@@ -38,9 +38,9 @@ LESSON = Lesson(
     question="Does a model learn from preferences among its own answers what it could not do before?",
     exercises=(
         Exercise(
-            "One sample is right with probability 0.01: what is pass@256, `at_least_one(0.01, 256)`?",
+            "One sample is right with probability 0.01: what is pass@256, `1 - (1 - 0.01) ** 256`?",
             answer=(0.9, 0.93),
-            why="1 - 0.99^256. A model that is right once in a hundred samples has the answer nearly always among 256.",
+            why="A model that is right once in a hundred samples has the answer nearly always among 256.",
         ),
         Exercise(
             "Train without beta and without the likelihood: `none = optimise(short, world, pairs, 20, beta=0.0, "
@@ -80,11 +80,6 @@ LEARNED, CONTROL = "new pairs, the chosen gained", "right answers chosen"
 
 
 # %%
-def at_least_one(p: Tensor | float, k: int) -> Tensor | float:
-    """The probability of a right answer among k samples, where one is right with probability p."""
-    return 1 - (1 - p) ** k
-
-
 def log_probs(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """(B,): log p(answer, end of text | prompt) of each row of a batch of pairs, with its gradient."""
     hidden = model(batch["input_ids"], attention_mask=batch["attention_mask"])
@@ -99,7 +94,7 @@ def pass_at_k(model: nn.Module, world: World, exercises: list) -> dict[int, floa
     prompts = [world.ids(question(one)) for one in exercises]
     with eval_mode(model):
         p = log_probs(model, causal_pairs(prompts, [world.ids(one.answer) for one in exercises], world.special)).exp()
-    return {k: float(at_least_one(p.double(), k).mean()) for k in KS}
+    return {k: float((1 - (1 - p.double()) ** k).mean()) for k in KS}
 
 
 # %% [markdown]
@@ -288,7 +283,7 @@ def study(seed: int, bases: Bases, sizes: dict[str, int]) -> dict[tuple[str, str
 # - *more frequent*: where the skill is present, pass@1 rises;
 # - *no new skill*: where it is absent, pass@256 stays within 5 points.
 #
-# pass@256 where the skill is present is in the table and not judged: it begins near 100% and cannot rise.
+# pass@256 where the skill is present is in the table and not judged, as it was in earlier runs: it begins near 100%.
 #
 # Earlier runs, each with other seeds: on 0 to 4, with beta = 0.1 and a rate of 3e-4, four models gained and one lost.
 # On 20 to 24 the demonstrations brought pass@1 to 91%, so they now stop at half. On 30 to 34 (beta = 0.5, 50 steps at
@@ -318,11 +313,8 @@ def main(arguments=None) -> Result:
         ),
     ]
     change = {name: f[name, "preferences", k] - before[name] for name, k in JUDGED.items()}
-    parts = [
-        Part("pass@1 rises, present", change["present"]),
-        Part(f"pass@{many} stays, absent", change["absent"], within=MARGIN),
-    ]
-    judgement = judge(gates, parts)
+    stays = Part(f"pass@{many} stays, absent", change["absent"], within=MARGIN)
+    judgement = judge(gates, [Part("pass@1 rises, present", change["present"]), stays])
     stages = [(n, s) for n in WORLDS for s in ("before", "preferences", CONTROL) if (n, s, 1) in f]
     return visit.conclude(
         judgement,
@@ -371,7 +363,17 @@ def draw(f: dict[tuple, Seeds], judgement: Judgement) -> Figure:
 # %% [markdown]
 # ## What came out
 #
-# TODO
+# Held. Where the model had seen translations, preferences among its own answers bring pass@1 from 47% to 91% ± 10%.
+#
+# Where it had not, the judge finds pairs for 74% of the questions, nearly all of two wrong answers, one of which at
+# least has the right form. This preference is learned: the chosen answer gains in 99% of new pairs. But right answers
+# stay as rare as they were: pass@256 is 0.2% before and after. The training is not too weak for more. With the right
+# answers chosen in the same pairs, the same steps bring pass@256 to 95% ± 12%. So the skill is learned from what the
+# chosen answers hold, and the model's own do not hold it.
+#
+# Two limits. On seed 10 it was the likelihood of right answers that taught, not the comparison. And where the skill is
+# present, preferences may reach further than 256 samples did: pass@256 rose from 88% to 100% in one model, by 3 ± 7
+# points in the mean. By the rule of earlier runs (it stays within 5 points) this part would be "cannot tell".
 
 # %% [markdown]
 # ## Exercises
@@ -385,9 +387,8 @@ if in_notebook():
 # %% [markdown]
 # ## Next
 #
-# This is the last lesson on what comes after pretraining. Lesson 05 shows how pretraining teaches skills, and lesson 02
-# why a product of conditionals gives an answer its exact probability. Lesson 20 goes back to pretraining and asks in
-# which order two objectives should come.
+# This is the last lesson on what comes after pretraining. Lesson 02 shows why a product of conditionals gives an answer
+# its exact probability. Lesson 20 asks in which order two objectives of pretraining should come.
 
 # %%
 if __name__ == "__main__":
