@@ -367,8 +367,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# Held in part. Before fine-tuning the decoder leads by 0.06 ± 0.01 of the words. After it the encoder-decoder has 0.86 ±
-# 0.03 of them and the decoder 0.77 ± 0.12, but the difference is not significant: by the rule it cannot be told. What
+# Held in part. Before fine-tuning the decoder leads by 0.06 ± 0.01 of the words. After it the encoder-decoder has 0.86
+# ± 0.03 of them and the decoder 0.77 ± 0.12, but the difference is not significant: by the rule it cannot be told. What
 # differs is one task. In three of five seeds the decoder reverses no more than 41% of the words, though all of its
 # models reversed without a fault before; in the other two it does as well as the encoder-decoder. The decoder is better
 # at summarising, 0.77 ± 0.04 against 0.62 ± 0.08.
@@ -376,9 +376,9 @@ if __name__ == "__main__":
 # All gates were passed. From 96 pairs alone both models learn half of the words (0.50 ± 0.02 and 0.51 ± 0.14), so a
 # quarter (causal) and a third (span) of them are due to pretraining.
 #
-# What was tried, on seeds 10 and 11: without new vectors, a tenth of the rate for the matrices gave the decoder 0.79 and
-# 0.60 of the words; 0.53 and 0.57 were learned from scratch. AdamW at 0.001 or 0.003 gave 0.27 after 150 steps. With new
-# vectors a tenth and a third of the rate gave 0.69 and 0.71 on seed 11.
+# What was tried, on seeds 10 and 11: without new vectors, a tenth of the rate for the matrices gave the decoder 0.79
+# and 0.60 of the words; 0.53 and 0.57 were learned from scratch. AdamW at 0.001 or 0.003 gave 0.27 after 150 steps.
+# With new vectors a tenth and a third of the rate gave 0.69 and 0.71 on seed 11.
 #
 # ## Exercises
 #
