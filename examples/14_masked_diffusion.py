@@ -391,24 +391,23 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What came out
 #
-# Held. The loss of masked diffusion ends 0.011 ± 0.006 nats per token above -ln p(text), causal LM's 0.001 ± 0.000.
+# Held. The loss of masked diffusion ends 0.010 ± 0.003 nats per token above -ln p(text), causal LM's 0.001 ± 0.001.
 # Both have the same floor, as the chain rule says, and both are within the margin of 0.02. Reading both sides does not
 # lower the loss: a text has one probability, in whichever order its tokens are read.
 #
-# Filled in from the left, from the right or every other token first, a text costs 0.005 more than it must, in each
-# case. The loss, a mean over *all* orders, is 0.011 above. Presumably this is because most orders leave wide gaps,
+# Filled in from the left or every other token first, a text costs 0.004 and 0.005 more than it must, from the right
+# 0.006. The loss, a mean over *all* orders, is 0.010 above. Presumably this is because most orders leave wide gaps,
 # across which the model has to predict several steps at a time. The causal model learned its one order in 120 steps;
 # masked diffusion took 800.
 #
-# The quality of its own text depends on the rounds. One token at a time the text costs 0.031 ± 0.023 nats per token
-# more than the language's own; in 8 rounds of two tokens 0.136 ± 0.011, in 4 rounds 0.330 ± 0.048, all at once 1.75 ±
-# 0.30, as independent symbols do. The excess of the perfect model's text is nearly as large (0.100, 0.308, 1.756), so
+# The quality of its own text depends on the rounds. One token at a time the text costs 0.042 ± 0.015 nats per token
+# more than the language's own; in 8 rounds of two tokens 0.135 ± 0.015, in 4 rounds 0.319 ± 0.059, all at once 1.60 ±
+# 0.46, as independent symbols do. The excess of the perfect model's text is nearly as large (0.092, 0.277, 1.598), so
 # the loss of fluency is not a fault of training. Tokens that are drawn in one round are independent of one another.
 #
-# For a perfect model, twice the rounds reduce the excess to half or less; in theory the error falls as one over the
+# For a perfect model, twice the rounds reduce the excess to less than half; in theory the error falls as one over the
 # number of rounds (Li and Cai 2025, arXiv 2505.21400). For a whole text to be right, longer texts need more rounds
-# (Feng et al. 2025). Filling the most certain tokens first costs less in 4 rounds, 0.145 ± 0.108, but its pairs are
-# further from the language's (0.222 instead of 0.101): text of low cost is not the same as good text.
+# (Feng et al. 2025).
 #
 # ## Exercises
 #

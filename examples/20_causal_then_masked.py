@@ -213,9 +213,9 @@ def measure(seed: int, budgets: Sequence[int], texts: int) -> dict[str, float]:
 # for all these runs: more than 40% of masked LM's task is learned; more senses are predicted than by the best reader of
 # the token alone, and than from untrained vectors. Controls: four times the masked steps improve both measures; other
 # text changes them by less than a margin; the best reader of both sides predicts more senses than that of the left.
-# The claim itself named no share at first. It was narrowed to the one that is judged; nothing was measured anew. In the
-# longer runs the gains are smaller than the margins of the control, so there it is the t-test over seeds, each with text
-# of its own, that tells them from an effect of other text.
+# The claim itself named no share at first. It was narrowed to the one that is judged; nothing was measured anew. In
+# the longer runs the gains are smaller than the margins of the control. There it is the t-test over seeds, each with
+# text of its own, that tells them from an effect of other text.
 
 # %%
 MARGINS = {"nats": 0.04, "points": 3.0}
