@@ -57,6 +57,7 @@ LESSON = Lesson(
     literature="OpenWebText perplexity 17.5 for causal LM, at most 23.2 for masked diffusion of 110 M (Sahoo et al. "
     "2024); rounds for a given perplexity do not grow with the length, those for a right text do (Feng et al. 2025).",
     previous="New in 0.2.",
+    first_seed=20,
 )
 
 # %%
@@ -187,9 +188,6 @@ if in_notebook():
 # 3. **Rounds**: the model generates 16 tokens from 16 masks, in a random order, in 1, 2, 4, 8 or 16 rounds. All tokens
 #    of a round are drawn at once, independently of one another. The text is scored by the true language. Text of the
 #    language costs its entropy; independently drawn symbols cost as much as the best possible text of one round.
-#
-# A low cost does not imply good text: 0 0 0 0 costs little. So the table also shows how far the frequencies of pairs
-# are from the language's (half of the sum of the differences: 0 the same, 1 nothing in common).
 
 
 # %%
@@ -213,13 +211,13 @@ def cost_in_order(model: nn.Module, source: MarkovSource, texts: Tensor, order: 
     return float(nats.mean()) / LENGTH
 
 
-def written(model: nn.Module, source: MarkovSource, rounds: int, texts: int, order: str = "random") -> Tensor:
+def written(model: nn.Module, source: MarkovSource, rounds: int, texts: int) -> Tensor:
     """(texts, T) that the model writes in so many rounds."""
     special = source.special_ids(0)
     masks, generator = torch.full((texts, LENGTH), special["mask"]), torch.Generator().manual_seed(rounds)
     banned = range(source.symbols, special.vocab_size)
     sampling = {"suppressed": list(banned), "generator": generator}
-    return fill_masks(model, masks, special["mask"], order=order, rounds=rounds, **sampling)
+    return fill_masks(model, masks, special["mask"], order="random", rounds=rounds, **sampling)
 
 
 def nats_of(source: MarkovSource, texts: Tensor) -> float:
@@ -237,13 +235,6 @@ def nats_of_one_round(source: MarkovSource) -> float:
     often = source.stationary
     pair = -float((often[:, None] * often * source.transition.log()).sum())
     return (source.entropy + (LENGTH - 1) * pair) / LENGTH
-
-
-def distance(source: MarkovSource, texts: Tensor) -> float:
-    """How far the frequencies of neighbouring pairs are from those of the language, from 0 to 1."""
-    pairs = (texts[:, :-1] * source.symbols + texts[:, 1:]).flatten().bincount(minlength=source.symbols**2)
-    true = (source.stationary[:, None] * source.transition).flatten()
-    return float((pairs / pairs.sum() - true).abs().sum()) / 2
 
 
 def measure(seed: int, steps: int, causal_steps: int, texts: int) -> dict[str, float]:
@@ -269,10 +260,7 @@ def measure(seed: int, steps: int, causal_steps: int, texts: int) -> dict[str, f
     many = {"causal, 16 rounds": by_causal}
     for name, one in (("diffusion", model), ("perfect", Perfect(source))):
         many |= {f"{name}, {r} rounds": written(one, source, r, texts) for r in ROUNDS}
-    many["surest first, 4 rounds"] = written(model, source, 4, texts, order="confidence")
-    for name, some in many.items():
-        figures |= {f"{name}: nats": nats_of(source, some), f"{name}: distance": distance(source, some)}
-    return figures
+    return figures | {f"{name}: nats": nats_of(source, some) for name, some in many.items()}
 
 
 # %% [markdown]
@@ -287,13 +275,16 @@ def measure(seed: int, steps: int, causal_steps: int, texts: int) -> dict[str, f
 # 1. the bound is the same as the exact nats of the text;
 # 2. so is the cost in the worst of the three orders;
 # 3. text that the model generates in 4 rounds costs more than its text of 16 rounds.
+#
+# A first version had 600 steps, 200 for causal LM, and languages of any dependence. They were changed before a result
+# was recorded, so that there is as much to learn in each language; whether on seeds 0 to 4, the history does not tell.
+# So the recorded seeds are others.
 
 
 # %%
 def rule(f: dict[str, Seeds]) -> Judgement:
     """The verdict, from the figures by name."""
-    worst = [f[f"diffusion: {name}"].values for name in ORDERS]
-    exact = f["exact"]
+    exact, one, *others = f["exact"], *(f[f"diffusion: {name}"] for name in ORDERS)
     gates = [
         Gate(f"the {name} model's share learned", share_learned(f[loss], f["frequency"], exact), above=0.95)
         for name, loss in (("causal", "causal: loss"), ("diffusion", "diffusion: bound"))
@@ -302,7 +293,7 @@ def rule(f: dict[str, Seeds]) -> Judgement:
     gates += [Gate("the perfect model's text costs more in 4 rounds, nats a token", more["perfect"], 0, control=True)]
     parts = [
         Part("the bound less the exact nats a token", f["diffusion: bound"] - exact, within=MARGIN),
-        Part("the worst order less the exact", Seeds(tuple(map(max, zip(*worst)))) - exact, within=MARGIN),
+        Part("the worst order less the exact", one.map(max, *others) - exact, within=MARGIN),
         Part("text of 4 rounds less text of 16", more["diffusion"]),
     ]
     return judge(gates, parts)
@@ -311,17 +302,17 @@ def rule(f: dict[str, Seeds]) -> Judgement:
 def main(arguments: Sequence[str] | None = None) -> Result:
     """Train, measure, judge, draw."""
     visit = LESSON.visit(arguments)
-    steps, causal_steps, texts = visit.choose((800, 120, 1000), fast=(60, 40, 200), full=(2400, 600, 4000))
+    steps, causal_steps, texts = visit.choose((800, 120, 1000), fast=(60, 40, 200))
     runs = [measure(seed, steps, causal_steps, texts) for seed in visit.track(visit.seeds)]
     f = Seeds.by_name(runs)
     judgement = rule(f)
     number, finding = in_words(f)
     return visit.conclude(
         judgement,
-        number=number,
+        number=f"{number}; {steps} steps, causal {causal_steps}",
         finding=finding,
         figures=f,
-        headings=["nats a token", "less the exact", "distance of pairs"],
+        headings=["nats a token", "less the exact"],
         rows=table(f),
         picture=picture(f, judgement),
     )
@@ -331,7 +322,7 @@ def in_words(f: dict[str, Seeds]) -> tuple[str, str]:
     """The one number, and the finding."""
     exact, own = f["exact"], f["own"]
     above = {r: f[f"diffusion, {r} rounds: nats"] - own for r in ROUNDS}
-    number = f"4 rounds for 16 tokens: {above[4]:+.2f} nats a token above the language; 16 rounds: {above[16]:+.2f}"
+    number = f"16 tokens in 4 rounds: {above[4]:+.2f} nats a token, in 16: {above[16]:+.2f}"
     finding = (
         f"The bound of masked diffusion lies {f['diffusion: bound'] - exact:+.3f} nats a token from the exact "
         f"{exact.mean:.3f}, causal LM's loss {f['causal: loss'] - exact:+.3f}. Text that is written one token at a "
@@ -345,12 +336,10 @@ def in_words(f: dict[str, Seeds]) -> tuple[str, str]:
 def table(f: dict[str, Seeds]) -> list[list[str]]:
     """The rows of the table."""
     losses = ["causal: loss", "diffusion: bound", *(f"diffusion: {name}" for name in ORDERS)]
-    rows = [[f"on held-out text, {name}", f"{f[name] - f['exact']:+.4f}", ""] for name in losses]
+    rows = [[f"on held-out text, {name}", f"{f[name] - f['exact']:+.4f}"] for name in losses]
     texts = [name.removesuffix(": nats") for name in f if name.endswith(": nats")]
-    rows += [
-        [f"text of {one}", f"{f[f'{one}: nats'] - f['own']:+.3f}", f"{f[f'{one}: distance']:.3f}"] for one in texts
-    ]
-    return [*rows, ["independent symbols", f"{f['independent'] - f['own']:+.3f}", ""]]
+    rows += [[f"text of {one}", f"{f[f'{one}: nats'] - f['own']:+.3f}"] for one in texts]
+    return [*rows, ["independent symbols", f"{f['independent'] - f['own']:+.3f}"]]
 
 
 def picture(f: dict[str, Seeds], judgement: Judgement) -> Figure:
@@ -360,7 +349,7 @@ def picture(f: dict[str, Seeds], judgement: Judgement) -> Figure:
     bound = (f["diffusion: bound"] - f["exact"]).mean
     worst = max((f[f"diffusion: {name}"] - f["exact"]).mean for name in ORDERS)
     figure.suptitle(
-        f"{judgement.verdict.capitalize()}: the bound is {bound:+.3f} nats a token off, in the worst order "
+        f"{judgement.title}: the bound is {bound:+.3f} nats a token off, in the worst order "
         f"{worst:+.3f}; 16 tokens in 4 rounds cost {cost:.2f} nats a token"
     )
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.2))
