@@ -400,12 +400,12 @@ if __name__ == "__main__":
 # - **More signal.** All three compute on about as many positions, and nearly all of causal LM's are in the loss. At
 #   each of its loss positions masked LM has more to learn, since two neighbours tell more about a token than one. So
 #   six times the positions give 4.3 ± 0.1 times the bits per FLOP.
-# - **Faster.** Masked LM takes 2.8 ± 1.1 times causal LM's compute until 50%, 4.9 ± 3.6 until 80% and 10.9 ± 2.4 until
+# - **Faster.** Masked LM takes 2.8 ± 1.1 times causal LM's compute until 50%, 5.0 ± 3.8 until 80% and 11.0 ± 2.6 until
 #   90%. So "several times" depends on the mark, and at the two that are judged the factor is not significantly more
 #   than three.
 # - **Not because of the loss positions.** Causal LM on a random 15% of them takes 1.2 ± 0.3 times its compute until
 #   80%. The rest of masked LM's factor presumably comes from its task: it must weigh two neighbours, either of which
-#   may be hidden or wrong. Where gradients are noisy, at 64 tokens a step, the same 15% costs at least 5.5 ± 2.5 times
+#   may be hidden or wrong. Where gradients are noisy, at 64 tokens a step, the same 15% costs at least 5.8 ± 2.4 times
 #   the compute until 90%. There, and at the end of long training as in ELECTRA, loss positions count.
 #
 # Span corruption is the slowest: its decoder must first find the right position in the encoder's text, and its second
