@@ -83,6 +83,7 @@ def _usable(objectives: Sequence[Objective], tokenizer: Tokenizer, args: argpars
     tokens, usable = torch.tensor([tokenizer.encode(args.text)[: args.length]]), []
     if not tokens.numel():
         return list(objectives)  # which all refuse an empty text
+    refused = InputError("there is no objective")
     for objective in objectives:
         try:
             objective.collator(tokenizer.special, seed=args.seed).block(tokens, [0])
