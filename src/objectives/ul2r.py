@@ -55,8 +55,8 @@ class UL2R(UL2):
 
     Raises `InputError` as `UL2` does, and for labels in the prefix.
 
-    Source: Tay et al. 2022 (U-PaLM, "Transcending scaling laws with 0.1% extra compute"), under "Loss objectives",
-    with its shares.
+    Source: Tay et al. 2022 (U-PaLM, "Transcending scaling laws with 0.1% extra compute"), section
+    "Loss objectives", with its shares.
     """
 
     name, canonical, architecture, colour = "ul2r", "U-PaLM", "decoder-only", "#44AA99"
