@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 05 The narrow objective and broad competence
 #
-#     python examples/05_narrow_objective_broad_competence.py  # --fast to see that it runs; --full: four times the steps
+#     python examples/05_narrow_objective_broad_competence.py  # --fast: does it run? --full: four times the steps
 #
 # **The loss of a causal model asks for one thing, the next word. But the next word of `3 + 4 =` is 7, that of `the cat
 # near the dogs` is a verb of the right number, and that of `red cat sees dog in swedish :` begins a translation. Which
@@ -309,8 +309,8 @@ def draw(
 # Presumably the order depends on how hard a skill is to find for two layers of attention, not on what it saves.
 #
 # A second budget, four times the steps, moves the border a little (`--full --seeds 1`: one seed, not judged). Half of
-# the facts turned round are then right, after 2170 steps. Of the sums that it has not read the model still has none. The
-# rank correlation is -0.14.
+# the facts turned round are then right, after 2170 steps. Of the sums that it has not read the model still has none.
+# The rank correlation is -0.14.
 
 # %% [markdown]
 # ## Exercises
