@@ -126,10 +126,10 @@ def corpus(tmp_path_factory) -> Path:
 def begin(corpus):
     """The words of a command that begins a run: `begin("causal", run)`, and more flags."""
 
-    def words(objective, run, *more):
+    def words(objective, run, *more, text=corpus):
         flags = {
             "--objective": objective,
-            "--corpus": corpus,
+            "--corpus": text,
             "--run": run,
             "--vocab-size": 500,
             "--length": 24,

@@ -84,11 +84,11 @@ def test_what_comes_before_training_stops_at_once_and_is_begun_again(child, begi
     book.write_text(" ".join(f"{n * n} {n:x}" for n in range(400_000)), encoding="utf-8")
     run = tmp_path / "run"
     with tally.trying(f"SIGTERM while {phase}"):
-        running = child(begin("causal", run, "--corpus", book))
+        running = child(begin("causal", run, text=book))
         assert running.await_phase(phase)
         time.sleep(0.3)
         assert stop(running, signal.SIGTERM) < 1
-        assert running.code == -signal.SIGTERM
+        assert running.code == -signal.SIGTERM, running.output()
         assert not run.exists()
         again = child(begin("causal", run))
         assert again.end() == 0, again.output()
