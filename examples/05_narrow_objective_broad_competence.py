@@ -198,7 +198,7 @@ def appears(exams: dict[int, dict[str, float]], skill: str) -> float:
 # %%
 def main(arguments=None) -> Result:
     """Run the lesson."""
-    visit = LESSON.visit(arguments)
+    visit = LESSON.visit(arguments, full=True)
     steps, special, count = visit.choose((700, 300, 60), fast=(24, 8, 8), full=(2800, 1200, 60))
     exams = tuple(sorted({max(1, round(k / 40 * steps)) for k in range(1, 41)}))
     bases = Bases(None) if visit.fast else Bases()

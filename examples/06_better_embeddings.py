@@ -320,7 +320,7 @@ def print_news(f: dict[str, Seeds]) -> None:
 # %%
 def main(arguments: list[str] | None = None) -> Result:
     """Train, probe, judge, draw."""
-    visit = LESSON.visit(arguments, corpus=True)
+    visit = LESSON.visit(arguments, corpus=True, full=True)
     news = visit.read_corpus(read_labelled_texts)
     steps, texts = visit.choose((500, 1000), fast=(80, 120), full=(2000, 2000))
     runs = [measure(seed, steps, texts) for seed in visit.track(visit.seeds)]

@@ -183,7 +183,7 @@ def main(arguments=None) -> Result:
     ways = [("present", few, short), ("absent", few, short), ("absent", many, long)]
     bases = Bases(None) if visit.fast else Bases()
     studies = [study(seed, bases, steps, ways, size) for seed in visit.track(visit.seeds)]
-    f = {key: Seeds(tuple(one[key] for one in studies)) for key in studies[0]}
+    f = Seeds.by_name(studies)
     present, absent, taught = ({s: f[name, count, s, at[-1]] for s in SKILLS} for name, count, at in ways)
     gates = [
         *(

@@ -59,8 +59,8 @@ def run(args: argparse.Namespace, given: Given) -> int:
     else:
         tokenizer = load_tokenizer(args.tokenizer, roles=roles)
         print_notes(tokenizer)
-    if args.objective is None:
-        objectives = _usable(objectives, tokenizer, args)
+        if args.objective is None:
+            objectives = _usable(objectives, tokenizer, args)
     if args.html is not None:
         return _write_page(objectives, tokenizer, args)
     shown = show_objectives(objectives, tokenizer, args.text, seed=args.seed, length=args.length)

@@ -40,9 +40,7 @@ class Exercise:
     def check(self, value: float) -> str:
         """Whether a learner's number is right, and if so why."""
         low, high = self.answer
-        if math.isnan(value):
-            return "Not yet: nan is no number. If you changed a line, run the cells below it again."
         if low <= value <= high:
             return f"Right: {self.right}"
-        side = "low" if value < low else "high"
-        return f"Not yet: {value:g} is too {side}. If you changed a line, run the cells below it again."
+        fault = "no number" if math.isnan(value) else "too low" if value < low else "too high"
+        return f"Not yet: {value:g} is {fault}. If you changed a line, run the cells below it again."

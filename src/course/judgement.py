@@ -118,7 +118,7 @@ class Judgement:
 
     @property
     def title(self) -> str:
-        """The verdict as a sentence of a picture's title begins."""
+        """The verdict, to begin the title of a picture."""
         return str(self).capitalize()
 
 

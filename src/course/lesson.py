@@ -102,8 +102,8 @@ class Lesson:
         for number, exercise in enumerate(self.exercises, 1):
             print(f"{number}. {exercise.ask}")
 
-    def visit(self, arguments: Sequence[str] | None = None, *, corpus: bool = False) -> Visit:
-        """Read the command line: `--fast`, `--full`, `--seeds N`, `--out FOLDER`, and `--corpus FILE` if `corpus`.
+    def visit(self, arguments: Sequence[str] | None = None, *, corpus: bool = False, full: bool = False) -> Visit:
+        """Read the flags `--fast`, `--seeds N`, `--out FOLDER`; `--corpus FILE` if `corpus`, `--full` if `full`.
 
         A notebook has no command line of its own, and gets the defaults. Exits with code 2 and one line for a command
         line that cannot be read, and for a folder that cannot be created, before anything is measured.
@@ -111,7 +111,9 @@ class Lesson:
         parser = _Parser(prog=self.script, description=f"{self.title}. {self.claim}", allow_abbrev=False)
         length = parser.add_mutually_exclusive_group()
         length.add_argument("--fast", action="store_true", help="a short run without a verdict")
-        length.add_argument("--full", action="store_true", help="a longer run, in the lessons where it pays")
+        if full:
+            length.add_argument("--full", action="store_true", help="a longer run")
+        parser.set_defaults(full=False, corpus=None)
         parser.add_argument("--seeds", type=int, help=f"number of seeds  (default: {SEEDS}; 1 with --fast)")
         parser.add_argument("--out", type=Path, help="folder for the result and the picture")
         if corpus:
@@ -122,7 +124,7 @@ class Lesson:
         count = args.seeds if args.seeds is not None else 1 if args.fast else SEEDS
         if count < 1:
             parser.error(f"--seeds must be at least 1, got {count}")
-        path = getattr(args, "corpus", None)
+        path = args.corpus
         if path is not None and not path.exists():
             parser.error(f"{path} does not exist")
         here = Path("runs") if arguments is not None else Path(script or "here").parent

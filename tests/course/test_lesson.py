@@ -59,7 +59,7 @@ def test_the_command_line_sets_seeds_budget_and_folder():
     fast = LESSON.visit(["--fast", "--out", "here"])
     assert (fast.fast, fast.seeds, fast.out) == (True, [0], Path("here"))
     assert fast.choose(2000, fast=50) == 50
-    full = LESSON.visit(["--full"])
+    full = LESSON.visit(["--full"], full=True)
     assert (full.choose(2000, fast=50, full=9000), full.choose(2000, fast=50)) == (9000, 2000)
     assert full.arguments == ["--full"]
     assert LESSON.visit(["--fast"]).out == Path("runs/course")  # the result of a whole run is not overwritten
@@ -139,11 +139,19 @@ def test_a_corpus_is_taken_where_one_can_be_used(tmp_path):
 def test_a_bad_command_line_is_one_line_and_exit_code_2(arguments, message, capsys):
     Path("a file").write_text("")
     with pytest.raises(SystemExit) as stopped:
-        LESSON.visit(arguments)
+        LESSON.visit(arguments, full=True)
     assert stopped.value.code == 2
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("04_some_lesson.py: ")
     assert message in line
+
+
+def test_a_longer_run_is_refused_by_a_lesson_that_has_none(capsys):
+    """It would be the usual run, and would replace the recorded result."""
+    with pytest.raises(SystemExit) as stopped:
+        LESSON.visit(["--full"])
+    assert stopped.value.code == 2
+    assert "unrecognized arguments: --full" in capsys.readouterr().err
 
 
 def test_a_corpus_that_does_not_exist_is_one_line(capsys):
