@@ -1,5 +1,6 @@
 """Fixtures for all tests: one small set of special ids, and a tokenizer trained on the spot."""
 
+import gc
 import json
 import os
 from contextlib import suppress
@@ -18,6 +19,14 @@ from clozelab.objectives import OBJECTIVES
 from clozelab.training.run_description import fingerprint_of
 
 torch.set_num_threads(1)  # the models here are too small for two, which would wait for each other
+
+
+def pytest_collection_finish():
+    """Python's collector no longer looks through the libraries and the thousands of tests, which stay to the end."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
 
 SENTENCES = [
     "Thank you for inviting me to your party last week .",

@@ -166,16 +166,23 @@ def _lines_below(cls: type) -> dict[str, str]:
     """The string below each annotated field of a class and its parents; none where there is no source."""
     lines: dict[str, str] = {}
     for base in reversed(cls.__mro__[:-1]):
-        if not dataclasses.is_dataclass(base):
-            continue
-        try:
-            body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body  # type: ignore[attr-defined]
-        except (OSError, TypeError):
-            continue
-        for field, line in itertools.pairwise(body):
-            if isinstance(field, ast.AnnAssign) and isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant):
-                lines[field.target.id] = line.value.value  # type: ignore[union-attr]
+        if dataclasses.is_dataclass(base):
+            lines |= _lines_of(base)
     return lines
+
+
+@lru_cache(maxsize=256)
+def _lines_of(cls: type) -> dict[str, str]:
+    """Those of the class alone."""
+    try:
+        body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
+    except (OSError, TypeError):
+        return {}
+    return {
+        field.target.id: line.value.value  # type: ignore[union-attr]
+        for field, line in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)
+    }
 
 
 def add_flags(cls: type, parser: Any) -> None:

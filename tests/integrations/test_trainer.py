@@ -15,11 +15,16 @@ from clozelab.evaluation import evaluate  # noqa: E402
 from clozelab.integrations.trainer import ObjectiveTrainer  # noqa: E402
 from clozelab.objectives import Target, options, total_counts  # noqa: E402
 
+from ..objectives.cases import LOOPED_NAMES  # noqa: E402
 from .trainer_settings import arguments  # noqa: E402
 
 THEIRS = [name for name, objective in OBJECTIVES.items() if objective.export_refusal is None]
-RUNS = [(name, True) for name in THEIRS] + [(name, False) for name in OBJECTIVES]
-NAMED = [f"{name} on {'theirs' if theirs else 'ours'}" for name, theirs in RUNS]
+RUNS = [
+    pytest.param(*one.values, theirs, id=f"{one.id} on {'theirs' if theirs else 'ours'}", marks=one.marks)
+    for theirs in (True, False)
+    for one in LOOPED_NAMES
+    if one.id in THEIRS or not theirs
+]
 
 
 def learning_rate(objective):
@@ -62,7 +67,7 @@ def weights(model):
     return torch.nn.utils.parameters_to_vector(model.parameters()).detach()
 
 
-@pytest.mark.parametrize(("name", "theirs"), RUNS, ids=NAMED)
+@pytest.mark.parametrize(("name", "theirs"), RUNS)
 def test_a_run_of_the_trainer_is_a_run_of_the_bare_loop(name, theirs, make, special, rows):
     """Steps of 3 and 1 micro-batches of ragged rows, with other masks in the second epoch."""
     (objective, model), (_, other) = make(name, theirs=theirs), make(name, theirs=theirs)
@@ -102,7 +107,7 @@ def test_parts_with_different_counts_are_each_divided_by_their_own(special, rows
     assert metrics["eval_loss"] == pytest.approx(metrics["eval_logits_loss"] + 0.5 * metrics["eval_even_loss"])
 
 
-@pytest.mark.parametrize(("name", "theirs"), RUNS, ids=NAMED)
+@pytest.mark.parametrize(("name", "theirs"), RUNS)
 def test_an_evaluation_is_one_mean_over_all_rows(name, theirs, make, special, rows):
     objective, model = make(name, theirs=theirs)
     collate = objective.collator(special)

@@ -42,8 +42,18 @@ def all_objectives():
 
 
 _FIRST = {cls.architecture: name for name, cls in reversed(OBJECTIVES.items())}.values()
-SAMPLED_NAMES = [pytest.param(name, id=name, marks=[] if name in _FIRST else pytest.mark.slow) for name in OBJECTIVES]
-"""Every objective, for tests that cost seconds each: by default the first of each architecture alone is tried."""
+_OF_PARTS = next(name for name, cls in OBJECTIVES.items() if len(cls().uniform_values(VOCAB)) > 1)
+
+
+def sampled(names):
+    """Every objective, of which all but those of these names are tried by `pytest -m slow` alone."""
+    return [pytest.param(name, id=name, marks=[] if name in names else pytest.mark.slow) for name in OBJECTIVES]
+
+
+SAMPLED_NAMES = sampled([*_FIRST])
+"""For tests that cost seconds each: by default the first of each architecture alone is tried."""
+LOOPED_NAMES = sampled([*_FIRST, _OF_PARTS])
+"""For tests of what goes through a loop with an objective and knows nothing of it: also the first of several parts."""
 
 
 def from_the_left():
