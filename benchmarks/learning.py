@@ -75,21 +75,27 @@ def widths_table(rows: list[dict[str, Any]]) -> str:
     multipliers = sorted({row["multiplier"] for row in rows})
     head = ["recipe", "size", "parameters", *(f"{m:.2g} x the learning rates" for m in multipliers), "best"]
     lines = [cells(*head), cells(*["---"] * len(head))]
+    best = best_multipliers(rows)
     for recipe, size in dict.fromkeys((row["recipe"], row["size"]) for row in rows):
         mine = {row["multiplier"]: row for row in rows if (row["recipe"], row["size"]) == (recipe, size)}
         shown = [_nats(mine[m]["nats"]) for m in multipliers]
         parameters = f"{next(iter(mine.values()))['parameters'] / 1e6:.2f} M"
-        lines.append(cells(recipe, size, parameters, *shown, f"{best_multiplier(list(mine.values())):.2g} x"))
+        lines.append(cells(recipe, size, parameters, *shown, f"{best[recipe][size]:.2g} x"))
     return "\n".join(lines)
 
 
-def best_multiplier(rows: list[dict[str, Any]]) -> float:
-    """That of the lowest mean; a run that came to no number (None) is the worst."""
+def best_multiplier(rows: list[dict[str, Any]], noise: float) -> float:
+    """1, unless another one ends lower with the same seeds by more than `noise`; no number (None) is the worst."""
+    middle = next(row["nats"] for row in rows if row["multiplier"] == 1)
 
-    def mean(row: dict[str, Any]) -> float:
-        return float("inf") if None in row["nats"] else sum(row["nats"]) / len(row["nats"])
+    def gain(row: dict[str, Any]) -> float:
+        pairs = list(zip(middle, row["nats"]))
+        if None in row["nats"]:
+            return float("-inf")
+        return sum(float("inf") if one is None else one - other for one, other in pairs) / len(pairs)
 
-    return min(rows, key=mean)["multiplier"]
+    best = max(rows, key=gain)
+    return best["multiplier"] if gain(best) > noise else 1.0
 
 
 def _nats(values: list[float | None]) -> str:
@@ -101,11 +107,14 @@ def _nats(values: list[float | None]) -> str:
 
 
 def best_multipliers(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """By recipe and size."""
+    """By recipe and size. How far the seeds of a recipe's first middle lie apart is its noise."""
     found: dict[str, dict[str, float]] = {}
     for recipe, size in dict.fromkeys((row["recipe"], row["size"]) for row in rows):
-        mine = [row for row in rows if (row["recipe"], row["size"]) == (recipe, size)]
-        found.setdefault(recipe, {})[size] = best_multiplier(mine)
+        of_recipe = [row for row in rows if row["recipe"] == recipe]
+        seeds = [nats for nats in next(row["nats"] for row in of_recipe if row["multiplier"] == 1) if nats is not None]
+        noise = max(seeds, default=0.0) - min(seeds, default=0.0)
+        mine = [row for row in of_recipe if row["size"] == size]
+        found.setdefault(recipe, {})[size] = best_multiplier(mine, noise)
     return found
 
 
@@ -117,9 +126,10 @@ def widths(record: dict[str, Any]) -> Outcome:
     )
     met = all(len(set(mine.values())) == 1 for mine in best.values())
     body = (
-        f"Text: {record['corpus']}, {record['steps']} steps of {record['batch']} x {record['length']} characters; "
-        "held-out nats, and where there are several seeds their range. So short a run likes high learning rates: "
-        "what is asked is only whether both sizes like the same ones.\n\n"
+        f"Text: {record['corpus']}, {record['steps']} steps of {record['batch']} x {record['length']} tokens; held-out "
+        "nats, and where there are several seeds their mean and range. A multiplier is better than 1 where it ends "
+        "lower, with the same seeds, by more than the seeds of `tiny` lie apart at 1. So short a run likes high "
+        "learning rates: what is asked is only whether both sizes like the same ones.\n\n"
         f"{widths_table(record['rows'])}{missed('widths', met)}"
     )
     return Outcome(figure, met, body)

@@ -216,9 +216,23 @@ def test_widths_are_held_against_each_other(report, tmp_path, best, met):
     assert f"Figure: Muon: tiny {best['tiny']}x, small 1x, {met}." in section(page, "Learning rates at another width")
 
 
-def test_a_run_that_came_to_no_number_is_not_the_best(module):
-    rows = [{"multiplier": 1, "nats": [2.0]}, {"multiplier": 3, "nats": [1.0, None]}]
-    assert module("learning").best_multiplier(rows) == 1
+@pytest.mark.parametrize(
+    ("others", "best"),
+    [
+        ([1.0, None], 1),  # came to no number
+        ([1.95], 1),  # by less than seeds differ
+        ([2.05, 1.9], 1),  # the same, by the mean over both seeds
+        ([1.85], 3),
+        ([1.9, 1.8], 3),
+    ],
+)
+def test_a_multiplier_is_better_where_it_gains_more_than_seeds_differ(module, others, best):
+    rows = [{"multiplier": 1, "nats": [2.0, 2.1]}, {"multiplier": 3, "nats": others}]
+    assert module("learning").best_multiplier(rows, 0.1) == best
+    rows = [{"recipe": "Muon", "size": "tiny", **row} for row in rows]
+    assert module("learning").best_multipliers(rows) == {"Muon": {"tiny": best}}
+    rows[0]["nats"] = [None, None]
+    assert module("learning").best_multiplier(rows, 0.1) == (3 if None not in others else 1)
 
 
 # --------------------------------------------------------------------------- what the scripts make

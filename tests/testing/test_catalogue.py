@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,13 @@ def test_there_are_at_least_sixty_and_each_stands_once():
     names = Counter(fault.name for fault in FAULTS)
     assert [name for name, count in names.items() if count > 1] == []
     assert len(names) >= 60
+
+
+def test_the_page_says_how_many_there_are():
+    """Of those that the named command plants."""
+    page = (Path(__file__).parents[2] / "docs" / "your_own" / "index.md").read_text()
+    planted = sum(not fault.slow for fault in FAULTS)
+    assert f"They find {planted} of {planted} planted faults" in page
 
 
 @pytest.mark.parametrize(
