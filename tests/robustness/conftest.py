@@ -140,6 +140,7 @@ def begin(corpus):
             "--sample-every": 20,
             "--precision": "float32",
         }
+        assert not flags.keys() & set(more), "a flag given twice: several corpora would be a mixture"
         return ["train", *(str(word) for pair in flags.items() for word in pair), *map(str, more)]
 
     return words

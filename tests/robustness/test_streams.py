@@ -30,7 +30,7 @@ def tables(corpus, tmp_path_factory):
 @pytest.fixture
 def whole_stream(child, begin, tables, undisturbed, tmp_path):
     """A streamed run that nothing disturbed, without workers."""
-    alone = child(begin("span", tmp_path / "whole", "--corpus", tables, "--stream"))
+    alone = child(begin("span", tmp_path / "whole", "--stream", text=tables))
     assert alone.end() == 0, alone.output()
     return undisturbed(tmp_path / "whole")
 
@@ -65,7 +65,7 @@ def test_a_streamed_run_killed_thrice_ends_with_the_same_bytes(
 ):
     """And leaves no worker behind."""
     moment, run = random.Random(seed), tmp_path / "run"
-    words = begin("span", run, "--corpus", tables, "--stream", "--workers", 2)
+    words = begin("span", run, "--stream", "--workers", 2, text=tables)
     for _ in range(3):
         victim = child(words, alone=True)
         assert victim.await_phase("training")
@@ -85,7 +85,7 @@ def test_a_run_whose_worker_is_killed_says_so_and_goes_on(
 ):
     run = tmp_path / "run"
     with tally.trying("a worker of a stream killed"):
-        victim = child(begin("span", run, "--corpus", tables, "--stream", "--workers", 2), alone=True)
+        victim = child(begin("span", run, "--stream", "--workers", 2, text=tables), alone=True)
         assert victim.await_phase("checkpointing", nth=2)
         workers_of(victim)[which].send_signal(signal.SIGKILL)
         assert victim.end() == 2
@@ -104,12 +104,12 @@ def test_sigterm_to_a_streamed_run_and_its_workers_saves_the_step(
 ):
     run = tmp_path / "run"
     with tally.trying("SIGTERM to a streamed run and its workers"):
-        victim = child(begin("span", run, "--corpus", tables, "--stream", "--workers", 2), alone=True)
+        victim = child(begin("span", run, "--stream", "--workers", 2, text=tables), alone=True)
         assert victim.await_phase("checkpointing", nth=2)
         for process in (psutil.Process(victim.process.pid), *workers_of(victim)):
             process.terminate()
         assert victim.end() == 130, victim.output()
-        assert "all saved in" in victim.output()
+        assert "all saved; continue: clozelab train" in victim.output()
         last = child(go_on(run))
         assert last.end() == 0, last.output()
         assert whole_stream.is_equal_to(run)
