@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Collection
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,12 +45,13 @@ def load(target: str) -> Any:
             path = Path(module_name)
             if not path.is_file():
                 raise InputError(f"there is no file {module_name}")
-            spec = importlib.util.spec_from_file_location(path.stem, path)
+            loader = SourceFileLoader(path.stem, str(path))
+            spec = importlib.util.spec_from_file_location(path.stem, path, loader=loader)
             assert spec is not None
-            assert spec.loader is not None
             module = importlib.util.module_from_spec(spec)
             sys.modules[path.stem] = module
-            spec.loader.exec_module(module)
+            # As a script: no bytecode is written beside the file, and none that is older than the file is run.
+            exec(loader.source_to_code(path.read_bytes(), str(path)), vars(module))
         else:
             sys.path.insert(0, "")  # where the command runs, as `python -m` does
             module = importlib.import_module(module_name)

@@ -1,5 +1,8 @@
 """`clozelab check module:name` finds the thing and the check that fits it."""
 
+import os
+import sys
+
 import pytest
 
 from clozelab.cli import main
@@ -37,6 +40,17 @@ def test_a_scheme_with_a_fault_ends_in_code_1_and_says_which(module, capsys):
     assert main(["check", f"{module}:scheme"]) == 1
     assert "FAULT       targets: rows with something to hide are left without a target" in capsys.readouterr().out
     assert main(["check", f"{module}:scheme", "--skip", "targets"]) == 0
+
+
+def test_a_file_is_read_as_it_is_now_and_nothing_is_written_beside_it(tmp_path, monkeypatch):
+    """An import would take the bytecode of the file as it was: same second, same size."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = tmp_path / "mine.py"
+    for number in (3, 4):
+        path.write_text(f"number = {number}")
+        os.utime(path, (10**9, 10**9))
+        assert target.load(f"{path}:number") == number
+    assert os.listdir(tmp_path) == ["mine.py"]
 
 
 @pytest.mark.parametrize("name", ["bernoulli", "collator", "MaskedLM"])
