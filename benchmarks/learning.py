@@ -27,7 +27,8 @@ def ladder_table(rows: list[dict[str, Any]]) -> str:
         reached = [second for second in row["seconds"] if second is not None]
         missing = len(row["seconds"]) - len(reached)
         took = f"{min(reached):.1f} to {max(reached):.1f}" if reached else "-"
-        took += f" ({missing} of {len(row['seconds'])} seeds did not reach it)" if missing else ""
+        of = f"{missing} of {len(row['seconds'])} seeds" if len(row["seconds"]) > 1 else "the seed"
+        took += f" ({of} did not reach it)" if missing else ""
         nats = f"{row['nats']:.3f}" + ("" if row["nats_spread"] is None else f" ± {row['nats_spread']:.3f}")
         sooner = "-" if row["times_sooner"] is None else f"{row['times_sooner']:.1f}"
         lines.append(cells(row["rung"], row["steps"], nats, f"{row['milliseconds_per_step']:.0f}", took, sooner))
@@ -39,9 +40,9 @@ def ladder(record: dict[str, Any]) -> Outcome:
     rows, goal = record["rows"], LADDER_GOALS[record["ladder"]][kind_of(record) in FAST_BFLOAT16]
     sooner = rows[-1]["times_sooner"]
     met = sooner is not None and sooner >= goal
-    blocks = record["heldout_blocks"]
+    blocks, seeds = record["heldout_blocks"], len(record["seeds"])
     body = (
-        f"Text: {record['corpus']}, {len(record['seeds'])} seeds; an evaluation reads {blocks} held-out blocks. "
+        f"Text: {record['corpus']}, {seeds} seed{'s' * (seeds > 1)}; an evaluation reads {blocks} held-out blocks. "
         f"The recipe's own {rows[0]['nats']:.3f} nats are what all rungs go after.\n\n{ladder_table(rows)}"
         f"{missed('ladder-' + record['ladder'], met)}"
     )

@@ -86,6 +86,10 @@ def test_the_committed_page_is_that_of_the_committed_files(report):
     assert (BENCHMARKS / "README.md").read_text(encoding="utf-8") == report.page()
 
 
+def test_each_missed_goal_is_explained(report):
+    assert "not yet explained" not in report.page()
+
+
 def test_what_is_measured_has_its_picture(report, outcome):
     for measured in report.SECTIONS:
         for kind in report.records(measured.name) if measured.picture is not None else ():
