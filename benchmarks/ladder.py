@@ -383,8 +383,11 @@ def main() -> None:
                 print(f"seed {seed}  {rung.name}, {last.steps} steps: {nats}{again}", flush=True)
     rows = table(climbs)
     print(ladder_table(rows))
+    stamp = provenance(before)
+    if done:
+        stamp.pop("others", None)  # what else ran beside the climbs of earlier processes was not kept
     record = {
-        **provenance(before),
+        **stamp,
         "threads": 1,
         "ladder": args.ladder,
         "corpus": Path(args.corpus).name,
