@@ -102,6 +102,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """A panel for each recipe, a line for each size, its best point filled."""
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     panels = figure.subplots(1, len(RECIPES), sharey=True, squeeze=False)[0]
+    best_of = best_multipliers(rows)
     for axes, recipe in zip(panels, RECIPES):
         for size, colour in zip(SIZES, ("#E69F00", "#0072B2")):
             mine = [row for row in rows if (row["recipe"], row["size"]) == (recipe, size) and None not in row["nats"]]
@@ -109,7 +110,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                 continue
             points = {row["multiplier"]: sum(row["nats"]) / len(row["nats"]) for row in mine}
             axes.plot(*zip(*points.items()), "o-", color=colour, markerfacecolor="white", label=size)
-            best = best_multipliers(rows)[recipe][size]
+            best = best_of[recipe][size]
             axes.plot(best, points[best], "o", color=colour)
         axes.set_xscale("log")
         axes.set_xticks(MULTIPLIERS, [f"{m:.2g}x" for m in MULTIPLIERS])
